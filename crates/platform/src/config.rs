@@ -1,0 +1,332 @@
+//! Every setting, typed, from flags, the environment and an optional file. The one place that reads the environment.
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
+//! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
+
+use clap::{Args, Command, FromArgMatches as _, ValueEnum};
+use secrecy::SecretString;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// The settings of a running service.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// TCP port of the HTTP server
+    #[arg(
+        long,
+        env = "PORT",
+        default_value_t = 3001,
+        global = true,
+        help_heading = "Server"
+    )]
+    pub port: u16,
+    /// Address to listen on; 127.0.0.1 in dev and 0.0.0.0 in serve when not given
+    #[arg(long, env = "HOST", global = true, help_heading = "Server")]
+    pub host: Option<IpAddr>,
+    /// URL under which browsers and apps reach the service; http://localhost:PORT when not given
+    #[arg(long, env = "BASE_URL", global = true, help_heading = "Server")]
+    pub base_url: Option<Url>,
+    /// Origins of the apps that may call from a browser, separated by commas
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_delimiter = ',',
+        default_value = "http://localhost:3000,http://localhost:8081",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub cors_origins: Vec<Origin>,
+    /// Domain whose subdomains share the session cookie; the cookie stays with this host when not given
+    #[arg(long, env = "COOKIE_DOMAIN", global = true, help_heading = "Server")]
+    pub cookie_domain: Option<String>,
+    /// Seconds a request may take before it is answered with 503
+    #[arg(
+        long,
+        env = "REQUEST_TIMEOUT_SECONDS",
+        default_value_t = 30,
+        global = true,
+        help_heading = "Server"
+    )]
+    pub request_timeout_seconds: u64,
+    /// Seconds that requests in flight get to finish after a stop signal
+    #[arg(
+        long,
+        env = "SHUTDOWN_TIMEOUT_SECONDS",
+        default_value_t = 10,
+        global = true,
+        help_heading = "Server"
+    )]
+    pub shutdown_timeout_seconds: u64,
+    /// Log lines for people or for machines; auto is text on a terminal and json elsewhere
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "auto",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub log_format: LogFormat,
+    /// Which log lines are written, as `info` or `mana_auth=debug,info`
+    #[arg(
+        long,
+        env = "LOG_LEVEL",
+        default_value = "info",
+        global = true,
+        help_heading = "Server"
+    )]
+    pub log_level: String,
+
+    /// PostgreSQL for the server, as a role that can't bypass row-level security; without it, `dev` runs its own
+    #[arg(long, env = "DATABASE_URL", value_parser = secret, hide_env_values = true, global = true, help_heading = "Database")]
+    pub database_url: Option<SecretString>,
+    /// The same database as the role that owns the schema: makes roles and migrates, never serves
+    #[arg(long, env = "DATABASE_OWNER_URL", value_parser = secret, hide_env_values = true, global = true, help_heading = "Database")]
+    pub database_owner_url: Option<SecretString>,
+    /// Connections to PostgreSQL at most
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Database")]
+    pub database_max_connections: u32,
+    /// Seconds a request waits for a free connection before it is answered with 503
+    #[arg(
+        long,
+        env = "DATABASE_WAIT_SECONDS",
+        default_value_t = 5,
+        global = true,
+        help_heading = "Database"
+    )]
+    pub database_wait_seconds: u64,
+
+    /// Root secret: seals private keys and derives refresh tokens. `id:base64` of 32 bytes; several, newest first, separated by commas. `keys generate` makes one; `dev` keeps its own
+    #[arg(long, env = "MANA_SECRET_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
+    pub secret_key: Option<SecretString>,
+    /// RSA private key (PEM, PKCS#8 or PKCS#1; `\n` as text is read as a line break) that signs access tokens; without it a key is made and kept in the database
+    #[arg(long, env = "JWT_PRIVATE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
+    pub jwt_private_key: Option<SecretString>,
+    /// Its public half (PEM). Checked against the private key at start, not needed
+    #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
+    pub jwt_public_key: Option<String>,
+    /// `iss` of access tokens
+    #[arg(
+        long,
+        env = "JWT_ISSUER",
+        default_value = "manacore",
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub jwt_issuer: String,
+    /// `aud` of access tokens
+    #[arg(
+        long,
+        env = "JWT_AUDIENCE",
+        default_value = "manacore",
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub jwt_audience: String,
+    /// Life of an access token
+    #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = humantime::parse_duration, default_value = "15m", global = true, help_heading = "Tokens")]
+    pub jwt_access_token_expiry: Duration,
+    /// Life of an unused refresh token; every refresh starts it anew
+    #[arg(long, env = "JWT_REFRESH_TOKEN_EXPIRY", value_parser = humantime::parse_duration, default_value = "7d", global = true, help_heading = "Tokens")]
+    pub jwt_refresh_token_expiry: Duration,
+    /// The same for a sign-in with rememberMe
+    #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = humantime::parse_duration, default_value = "30d", global = true, help_heading = "Tokens")]
+    pub jwt_remember_me_expiry: Duration,
+    /// How long the token before the newest still gets the newest again (tabs that race, answers that got lost)
+    #[arg(long, env = "REFRESH_GRACE", value_parser = humantime::parse_duration, default_value = "10s", global = true, help_heading = "Tokens")]
+    pub refresh_grace: Duration,
+
+    /// Characters a new password needs at least (8 to 128)
+    #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]
+    pub password_min_length: u8,
+    /// Passwords hashed at the same time; the number of cores when not given
+    #[arg(long, env = "HASHING_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Passwords")]
+    pub hashing_threads: Option<u16>,
+    /// Sign-ins that may wait for their turn to hash; beyond it the answer is 503
+    #[arg(long, env = "HASHING_QUEUE", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000), global = true, help_heading = "Passwords")]
+    pub hashing_queue: u32,
+    /// Seconds a sign-in waits for its turn before the answer is 503
+    #[arg(
+        long,
+        env = "HASHING_WAIT_SECONDS",
+        default_value_t = 5,
+        global = true,
+        help_heading = "Passwords"
+    )]
+    pub hashing_wait_seconds: u64,
+
+    /// Free mana for a new account; 0 gives none
+    #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
+    pub credits_signup_bonus: i64,
+    /// Free mana a day, from the day after registration on; 0 gives none
+    #[arg(long, env = "CREDITS_DAILY_FREE", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
+    pub credits_daily_free: i64,
+    /// Time zone whose midnight starts a new day of free mana
+    #[arg(
+        long,
+        env = "CREDITS_DAILY_ZONE",
+        default_value = "UTC",
+        global = true,
+        help_heading = "Credits"
+    )]
+    pub credits_daily_zone: String,
+}
+
+impl Settings {
+    /// All defaults, whatever the environment says: for tests and tools.
+    ///
+    /// # Errors
+    /// When a default is not a value that its own setting takes.
+    pub fn defaults() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(Command::new("defaults"))
+            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        Self::from_arg_matches(&command.try_get_matches_from(["defaults"])?)
+    }
+
+    /// The URL under which the service is reached, without a trailing slash.
+    pub fn public_url(&self) -> String {
+        match &self.base_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://localhost:{}", self.port),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// An origin as a browser sends it (RFC 6454): scheme, host and port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// As in the `Origin` header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refusal = "an origin is scheme://host or scheme://host:port, without a path";
+        let text = text.trim();
+        let url = Url::parse(text).map_err(|_| refusal)?;
+        let origin = url.origin();
+        if !origin.is_tuple() || origin.ascii_serialization() != text.trim_end_matches('/') {
+            return Err(refusal);
+        }
+        Ok(Self(origin.ascii_serialization()))
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape clap asks of a value parser")]
+fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(SecretString::from(text.to_owned()))
+}
+
+/// The file named by `MANA_CONFIG_FILE` can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigFileError {
+    /// It is not there, or is no list of `NAME=value` lines.
+    #[error("MANA_CONFIG_FILE names {0}, which can't be read as lines of NAME=value: {1}")]
+    Unreadable(PathBuf, dotenvy::Error),
+    /// It sets something that is no setting, most likely a spelling mistake.
+    #[error("{0} sets {1}, which is no setting of this program: see .env.example")]
+    Unknown(PathBuf, String),
+}
+
+/// Lets `command` take its settings from the environment and from the file that `MANA_CONFIG_FILE` names.
+///
+/// # Errors
+/// When the file can't be read or sets what does not exist.
+pub fn from_environment(command: Command) -> Result<Command, ConfigFileError> {
+    let file = read_config_file(&command)?;
+    Ok(command.mut_args(|arg| {
+        let Some(name) = arg.get_env().map(OsString::from) else {
+            return arg;
+        };
+        if environment(&name).is_some_and(|value| !value.is_empty()) {
+            return arg;
+        }
+        // Neither an empty variable nor an absent one may hide the default.
+        let arg = arg.env(clap::builder::Resettable::Reset);
+        match file.iter().find(|(key, _)| *key == name) {
+            Some((_, value)) => arg.default_value(value.clone()),
+            None => arg,
+        }
+    }))
+}
+
+fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, ConfigFileError> {
+    let Some(path) = environment("MANA_CONFIG_FILE".as_ref())
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+    else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |error| ConfigFileError::Unreadable(path.clone(), error);
+    let lines: Vec<(String, String)> = dotenvy::from_path_iter(&path)
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    let known = |name: &str| {
+        command
+            .get_arguments()
+            .any(|arg| arg.get_env().is_some_and(|env| env == name))
+    };
+    if let Some((name, _)) = lines.iter().find(|(name, _)| !known(name)) {
+        return Err(ConfigFileError::Unknown(path.clone(), name.clone()));
+    }
+    Ok(lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+        .collect())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the owner of the environment")]
+fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Origin;
+
+    #[test]
+    fn an_origin_has_no_path_and_no_tricks() {
+        assert_eq!(
+            "https://app.example".parse::<Origin>().unwrap().as_str(),
+            "https://app.example"
+        );
+        assert_eq!(
+            "http://localhost:3000/".parse::<Origin>().unwrap().as_str(),
+            "http://localhost:3000"
+        );
+        for bad in [
+            "*",
+            "null",
+            "app.example",
+            "https://app.example/x",
+            "https://u@app.example",
+            "file:///x",
+            "",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The connection pool, transactions that act for a user, and what a database error means to a client.
+
+use crate::http::codes;
+use mana_kernel::{ErrorCode, Problem, UserId};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool, Postgres};
+use std::time::Duration;
+
+/// An open transaction. Dropped without a commit, it rolls back.
+pub type Transaction = sqlx::Transaction<'static, Postgres>;
+
+/// The server's door to PostgreSQL, as the role `mana_service`.
+///
+/// Safe behind a pooler in transaction mode: no session state, no session locks, every setting local to a transaction.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+}
+
+impl Database {
+    /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
+    pub fn new(options: PgConnectOptions, max_connections: u32, wait: Duration) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(wait)
+            // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    Ok(meta.idle_for < Duration::from_secs(5) || connection.ping().await.is_ok())
+                })
+            })
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// A transaction as the service.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn begin(&self) -> Result<Transaction, DbError> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may
+    /// only read. A forgotten WHERE is then no leak.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn begin_as(&self, user: &UserId) -> Result<Transaction, DbError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("SELECT set_config('role', 'mana_user', true), set_config('mana.user_id', $1, true)")
+            .bind(user.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
+    }
+
+    /// The pool itself, for what is no request: health, metrics, shutdown.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+/// A database error. Shows nothing of itself to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("database: {0}")]
+pub struct DbError(#[from] sqlx::Error);
+
+impl DbError {
+    /// The name of the constraint that refused, if one did.
+    pub fn constraint(&self) -> Option<&str> {
+        self.0
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::constraint)
+    }
+
+    /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
+    fn passes(&self) -> bool {
+        if let Some(code) = self
+            .0
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+        {
+            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction.
+            return code == "25006"
+                || ["08", "40", "53", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class));
+        }
+        matches!(
+            self.0,
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_)
+        )
+    }
+}
+
+impl Problem for DbError {
+    fn code(&self) -> &'static ErrorCode {
+        if self.passes() {
+            &codes::UNAVAILABLE
+        } else {
+            &codes::INTERNAL
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Who is asking, and from where.
+
+use super::{ApiError, codes};
+use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use mana_kernel::{SessionId, UserId};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A user with a live session, proven by the bearer token of this request.
+///
+/// A handler that takes a `Caller` can't be reached without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub user_id: UserId,
+    /// The session the token was issued under.
+    pub session_id: SessionId,
+}
+
+/// Port: turns a bearer token into a caller. Implemented by the accounts.
+pub trait Authenticate: Send + Sync + std::fmt::Debug {
+    /// The caller behind `bearer`.
+    ///
+    /// Fails with [`codes::UNAUTHENTICATED`] when the token is not accepted or its session has ended, and with a code
+    /// of its own when that can't be found out: a check never passes because its database is away.
+    fn authenticate<'a>(
+        &'a self,
+        bearer: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, ApiError>> + Send + 'a>>;
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    S: Send + Sync,
+    Arc<dyn Authenticate>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let bearer = bearer(&parts.headers).ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
+        <Arc<dyn Authenticate>>::from_ref(state)
+            .authenticate(bearer)
+            .await
+    }
+}
+
+/// The bearer token of a request (RFC 6750, header form only), if it has exactly one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
+}
+
+/// Where a request comes from, as far as the service can know.
+#[derive(Debug, Clone, Default)]
+pub struct ClientInfo {
+    /// Address of the peer.
+    pub ip_address: Option<IpAddr>,
+    /// What the client calls itself; at most 512 characters are kept.
+    pub user_agent: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientInfo {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let user_agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok());
+        Ok(Self {
+            ip_address: parts
+                .extensions
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(peer)| peer.ip()),
+            user_agent: user_agent.map(|text| text.chars().take(512).collect()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_one_header_of_two_words() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(read(&["Bearer abc"]).as_deref(), Some("abc"));
+        assert_eq!(read(&["bearer abc"]).as_deref(), Some("abc"));
+        for bad in [
+            &["Bearer"][..],
+            &["Bearer "],
+            &["Basic abc"],
+            &["Bearer a b"],
+            &["abc"],
+            &[],
+            &["Bearer a", "Bearer a"],
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The catalogue of errors that no feature owns.
+
+use mana_kernel::{ErrorCode, Kind};
+
+/// Our fault, cause in the log.
+pub static INTERNAL: ErrorCode = ErrorCode {
+    code: "service.internal",
+    kind: Kind::Internal,
+    title: "Something went wrong on our side",
+    word: None,
+    way_out: "Retry later with the same Idempotency-Key. If it stays, report the request id (`instance`): the operator finds the cause in the log by it.",
+};
+/// Our fault, and it passes.
+pub static UNAVAILABLE: ErrorCode = ErrorCode {
+    code: "service.unavailable",
+    kind: Kind::Unavailable,
+    title: "The service can't answer right now",
+    word: None,
+    way_out: "Wait as long as Retry-After says and send the same request again. Nothing that was acknowledged is lost; keep the user signed in.",
+};
+/// The request took longer than the limit.
+pub static TIMEOUT: ErrorCode = ErrorCode {
+    code: "service.timeout",
+    kind: Kind::Unavailable,
+    title: "The request took too long",
+    word: None,
+    way_out: "Send it again after Retry-After; with an Idempotency-Key a spend that did happen is not repeated.",
+};
+/// No such path.
+pub static UNKNOWN_PATH: ErrorCode = ErrorCode {
+    code: "request.unknown_path",
+    kind: Kind::NotFound,
+    title: "There is nothing at this path",
+    word: None,
+    way_out: "Compare the path with the list at /docs; most paths begin with /api/v1.",
+};
+/// Path yes, method no.
+pub static METHOD_NOT_ALLOWED: ErrorCode = ErrorCode {
+    code: "request.method_not_allowed",
+    kind: Kind::MethodNotAllowed,
+    title: "This path does not take this method",
+    word: None,
+    way_out: "Use a method of the answer's Allow header.",
+};
+/// Body over the limit.
+pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
+    code: "request.body_too_large",
+    kind: Kind::PayloadTooLarge,
+    title: "The body is too large",
+    word: None,
+    way_out: "Send at most 64 KiB.",
+};
+/// Not declared as JSON.
+pub static NOT_JSON: ErrorCode = ErrorCode {
+    code: "request.unsupported_media_type",
+    kind: Kind::UnsupportedMediaType,
+    title: "The body must be JSON",
+    word: None,
+    way_out: "Send the header `Content-Type: application/json` with a JSON body.",
+};
+/// Not parseable.
+pub static MALFORMED_JSON: ErrorCode = ErrorCode {
+    code: "request.malformed_json",
+    kind: Kind::Invalid,
+    title: "The body is not valid JSON",
+    word: None,
+    way_out: "Check the body with a JSON parser; the problem's detail names line and column.",
+};
+/// JSON, but not what the operation takes.
+pub static INVALID_BODY: ErrorCode = ErrorCode {
+    code: "request.invalid_body",
+    kind: Kind::Invalid,
+    title: "The body does not fit this operation",
+    word: None,
+    way_out: "`errors` names each place by JSON Pointer with what it must be. Fields that the operation does not know are refused.",
+};
+/// Query string out of bounds.
+pub static INVALID_QUERY: ErrorCode = ErrorCode {
+    code: "request.invalid_query",
+    kind: Kind::Invalid,
+    title: "The query string does not fit this operation",
+    word: None,
+    way_out: "Compare names and bounds of the parameters with /docs. A cursor is taken as it came from the last page, unchanged.",
+};
+/// A header can't be used.
+pub static INVALID_HEADER: ErrorCode = ErrorCode {
+    code: "request.invalid_header",
+    kind: Kind::Invalid,
+    title: "A header does not fit this operation",
+    word: None,
+    way_out: "The problem's detail names the header and what it must be.",
+};
+/// No usable bearer token.
+pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
+    code: "auth.unauthenticated",
+    kind: Kind::Unauthenticated,
+    title: "Unauthorized",
+    word: None,
+    way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
+};
+/// Some other 4xx of the HTTP layer itself.
+pub static BAD_REQUEST: ErrorCode = ErrorCode {
+    code: "request.invalid",
+    kind: Kind::Invalid,
+    title: "The request can't be understood",
+    word: None,
+    way_out: "Compare the request with /docs.",
+};
+
+/// All of the above, for docs/ERRORS.md.
+pub static CODES: &[&ErrorCode] = &[
+    &INTERNAL,
+    &UNAVAILABLE,
+    &TIMEOUT,
+    &UNKNOWN_PATH,
+    &METHOD_NOT_ALLOWED,
+    &BODY_TOO_LARGE,
+    &NOT_JSON,
+    &MALFORMED_JSON,
+    &INVALID_BODY,
+    &INVALID_QUERY,
+    &INVALID_HEADER,
+    &UNAUTHENTICATED,
+    &BAD_REQUEST,
+];

@@ -1,0 +1,203 @@
+//! What is put around every route: request id, span and log line, metrics, problems, time limit, panics, CORS,
+//! security headers.
+
+use super::body::BODY_LIMIT_BYTES;
+use super::{ApiError, codes};
+use crate::config::Origin;
+use crate::{SystemClock, SystemRng};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use mana_kernel::RequestId;
+use std::time::{Duration, Instant};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::timeout::TimeoutLayer;
+use tracing::Instrument as _;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static CURRENT_REQUEST: RequestId;
+}
+
+/// The id of the request that this task serves, if it serves one.
+pub fn current_request_id() -> Option<RequestId> {
+    CURRENT_REQUEST.try_with(Clone::clone).ok()
+}
+
+/// Puts the frame around `routes`.
+pub fn around(routes: Router, origins: &[Origin], time_limit: Duration) -> Router {
+    routes
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(&codes::INTERNAL)
+                .with_detail("The request hit a defect")
+                .into_response()
+        }))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            time_limit,
+        ))
+        .layer(cors(origins))
+        .layer(middleware::map_response(security_headers))
+        .layer(middleware::from_fn(observe))
+}
+
+fn cors(origins: &[Origin]) -> CorsLayer {
+    let origins = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_credentials(true)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::OPTIONS,
+        ])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            HeaderName::from_static("x-requested-with"),
+            HeaderName::from_static("x-app-id"),
+            HeaderName::from_static("x-service-key"),
+            HeaderName::from_static("idempotency-key"),
+        ])
+        .expose_headers([
+            REQUEST_ID.clone(),
+            header::RETRY_AFTER,
+            header::LINK,
+            HeaderName::from_static("idempotency-hit"),
+        ])
+        .max_age(Duration::from_mins(10))
+}
+
+/// As Helmet sets them, with a policy that lets an answer of this service load nothing unless its page says so.
+async fn security_headers(mut response: Response) -> Response {
+    const HEADERS: [(&str, &str); 8] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+        ),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("referrer-policy", "no-referrer"),
+        ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("x-permitted-cross-domain-policies", "none"),
+    ];
+    for (name, value) in HEADERS {
+        response
+            .headers_mut()
+            .entry(HeaderName::from_static(name))
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Names the request, runs it in a span, turns failures into problems, and counts it.
+///
+/// The route's template is logged and counted, never the path itself: paths may carry secrets, and every distinct one
+/// would be a series of its own.
+async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = known_method(request.method());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let span = tracing::info_span!("request", request_id = %id, method, route);
+    let in_flight = metrics::gauge!("http_requests_in_flight");
+    in_flight.increment(1.0);
+
+    let mut response = CURRENT_REQUEST
+        .scope(id.clone(), async {
+            let response = as_problem(next.run(request).await, &id);
+            tracing::info!(
+                status = response.status().as_u16(),
+                duration_ms = millis(started.elapsed()),
+                "answered"
+            );
+            response
+        })
+        .instrument(span)
+        .await;
+
+    in_flight.decrement(1.0);
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status).increment(1);
+    metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route)
+        .record(started.elapsed());
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+/// The client's own id if it is harmless, so that a request can be followed across services; else a new one.
+fn request_id(request: &Request) -> RequestId {
+    request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or_else(|| RequestId::new(&SystemClock, &SystemRng))
+}
+
+fn known_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "HEAD" => "HEAD",
+        _ => "other",
+    }
+}
+
+/// Gives a failed answer its body. Failures of the HTTP layer itself (no such path, body too large) have none yet.
+fn as_problem(mut response: Response, id: &RequestId) -> Response {
+    let status = response.status();
+    let failure = response.extensions_mut().remove::<ApiError>();
+    if failure.is_none() && has_own_body(&response) {
+        return response;
+    }
+    let Some(error) = failure.or_else(|| {
+        (status.is_client_error() || status.is_server_error()).then(|| ApiError::from_status(status))
+    }) else {
+        return response;
+    };
+    error.log();
+    let problem = error.render(id);
+    let (rendered, body) = problem.into_parts();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.extend(rendered.headers);
+    *response.status_mut() = rendered.status;
+    *response.body_mut() = body;
+    response
+}
+
+/// A remembered refusal or a page for people: a failure that was written where it happened.
+fn has_own_body(response: &Response) -> bool {
+    let media_type = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    media_type == "application/problem+json" || media_type.starts_with("text/html")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

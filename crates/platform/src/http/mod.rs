@@ -1,0 +1,15 @@
+//! What every request and answer has in common: problems, strict bodies, callers, request ids, headers, limits.
+
+pub mod body;
+pub mod caller;
+pub mod codes;
+pub mod frame;
+pub mod problem;
+pub mod query;
+mod strict;
+
+pub use body::{OptionalBody, Valid};
+pub use caller::{Authenticate, Caller, ClientInfo};
+pub use frame::current_request_id;
+pub use problem::{ApiError, ProblemBody};
+pub use query::Parameters;

@@ -1,0 +1,184 @@
+//! Errors as clients see them: problem+json (RFC 9457) with the members that the old clients read beside it.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use mana_kernel::{ErrorCode, FieldError, Kind, Problem, RequestId};
+use serde::Serialize;
+use std::error::Error;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A failure on its way to the client. Made from any [`Problem`] by `?`.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: &'static ErrorCode,
+    detail: Option<String>,
+    fields: Vec<FieldError>,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl ApiError {
+    /// A failure that needs no more words than its entry in the catalogue.
+    pub fn new(code: &'static ErrorCode) -> Self {
+        Self {
+            code,
+            detail: None,
+            fields: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// The same with what this case says beyond the title. Never put a value of the request in it.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with the places of the request that are wrong.
+    #[must_use]
+    pub fn with_fields(mut self, fields: Vec<FieldError>) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// Its entry in the catalogue.
+    pub fn code(&self) -> &'static ErrorCode {
+        self.code
+    }
+
+    /// The failure behind a status that the HTTP layer itself chose.
+    pub(super) fn from_status(status: StatusCode) -> Self {
+        use super::codes;
+        Self::new(match status {
+            StatusCode::NOT_FOUND => &codes::UNKNOWN_PATH,
+            StatusCode::METHOD_NOT_ALLOWED => &codes::METHOD_NOT_ALLOWED,
+            StatusCode::PAYLOAD_TOO_LARGE => &codes::BODY_TOO_LARGE,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => &codes::NOT_JSON,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => &codes::TIMEOUT,
+            status if status.is_client_error() => &codes::BAD_REQUEST,
+            _ => &codes::INTERNAL,
+        })
+    }
+
+    /// What the client is told.
+    pub fn body(&self, request: &RequestId) -> ProblemBody {
+        let status = self.code.kind.status();
+        ProblemBody {
+            r#type: format!("/docs/errors#{}", self.code.code),
+            title: self.code.title,
+            status: status.as_u16(),
+            detail: self.detail.clone().unwrap_or_else(|| self.code.title.to_owned()),
+            instance: request.to_string(),
+            code: self.code.code,
+            errors: self.fields.clone(),
+            status_code: status.as_u16(),
+            message: self.detail.clone().unwrap_or_else(|| self.code.title.to_owned()),
+            error: self.code.word.or(status.canonical_reason()).unwrap_or_default(),
+        }
+    }
+
+    /// The whole answer, with the headers that its status owes.
+    pub(super) fn render(&self, request: &RequestId) -> Response {
+        let mut response = (
+            self.code.kind.status(),
+            axum::body::Body::from(self.json(request)),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self.code.kind {
+            Kind::Unauthenticated => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Kind::Unavailable | Kind::TooManyRequests => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Kind::Invalid
+            | Kind::Forbidden
+            | Kind::NotFound
+            | Kind::MethodNotAllowed
+            | Kind::Conflict
+            | Kind::PreconditionFailed
+            | Kind::PayloadTooLarge
+            | Kind::UnsupportedMediaType
+            | Kind::Unprocessable
+            | Kind::Internal => {}
+        }
+        response
+    }
+
+    fn json(&self, request: &RequestId) -> Vec<u8> {
+        serde_json::to_vec(&self.body(request)).unwrap_or_default()
+    }
+
+    /// Writes the one log line of a failure that is ours, with the whole chain of causes.
+    pub(super) fn log(&self) {
+        if !matches!(self.code.kind, Kind::Internal | Kind::Unavailable) {
+            return;
+        }
+        let mut causes = String::new();
+        let mut next: Option<&dyn Error> = self.cause.as_deref().map(|cause| -> &dyn Error { cause });
+        while let Some(cause) = next {
+            causes.push_str(if causes.is_empty() { "" } else { ": " });
+            causes.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        tracing::error!(code = self.code.code, causes, "request failed");
+    }
+}
+
+impl<E: Problem> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        Self {
+            code: error.code(),
+            detail: error.detail(),
+            fields: error.fields(),
+            cause: Some(Arc::new(error)),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// The failure travels in the answer's extensions; [`super::frame`] writes the body, because it knows the request.
+    fn into_response(self) -> Response {
+        let mut response = self.code.kind.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Where this error is explained.
+    #[schema(examples("/docs/errors#credits.insufficient_funds"))]
+    pub r#type: String,
+    /// What sort of error it is.
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What happened in this case.
+    pub detail: String,
+    /// The request's id, to be given to the operator.
+    pub instance: String,
+    /// Stable name of the error, for programs.
+    #[schema(examples("credits.insufficient_funds"))]
+    pub code: &'static str,
+    /// The places of the request that are wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// As `status`, for older clients.
+    pub status_code: u16,
+    /// As `detail`, for older clients, which show it to people.
+    pub message: String,
+    /// Reason phrase, or the word that newer clients switch on.
+    pub error: &'static str,
+}

@@ -1,0 +1,14 @@
+//! The one place that wires PostgreSQL, HTTP, configuration and telemetry. Knows nothing of accounts or credits.
+
+pub mod config;
+pub mod db;
+pub mod embedded_postgres;
+pub mod http;
+pub mod migrate;
+pub mod row_security;
+pub mod system;
+pub mod telemetry;
+
+pub use config::Settings;
+pub use db::{Database, DbError};
+pub use system::{SystemClock, SystemRng};

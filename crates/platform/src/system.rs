@@ -1,0 +1,36 @@
+//! The machine's own clock and randomness: the one place that owns each.
+
+use mana_kernel::{Clock, Rng};
+use time::OffsetDateTime;
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the owner of the machine's clock")]
+    /// To the microsecond: what PostgreSQL keeps, so that an instant reads back as it was.
+    fn now(&self) -> OffsetDateTime {
+        let now = OffsetDateTime::now_utc();
+        now.replace_microsecond(now.microsecond()).unwrap_or(now)
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRng;
+
+impl Rng for SystemRng {
+    /// # Panics
+    /// When the operating system has no randomness to give: every secret made after that would be guessable.
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::panic,
+        reason = "the owner of the machine's randomness"
+    )]
+    fn fill(&self, bytes: &mut [u8]) {
+        if let Err(error) = getrandom::fill(bytes) {
+            panic!("the operating system gives no randomness: {error}");
+        }
+    }
+}

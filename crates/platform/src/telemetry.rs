@@ -1,0 +1,50 @@
+//! Log lines and metrics of the process.
+
+use crate::config::{LogFormat, Settings};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::io::IsTerminal as _;
+use tracing_subscriber::EnvFilter;
+
+/// Latency buckets in seconds: from a cached answer to the request time limit.
+const SECONDS: [f64; 13] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// Starts writing log lines to standard error: standard output belongs to what a command prints.
+///
+/// # Errors
+/// When `LOG_LEVEL` is not understood. A second call in one process changes nothing.
+pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(&settings.log_level)?;
+    let is_terminal = std::io::stderr().is_terminal();
+    let as_json = match settings.log_format {
+        LogFormat::Auto => !is_terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A subscriber that is already there stays: only tests start two services in one process.
+    let _already_started = if as_json {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .try_init()
+    } else {
+        lines.with_ansi(is_terminal).with_target(false).try_init()
+    };
+    Ok(())
+}
+
+/// Starts counting, once in a process, and gives what /metrics prints.
+///
+/// # Errors
+/// When another recorder is installed.
+pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()
+}
