@@ -1,0 +1,18 @@
+//! Accounts: who a user is. Owns `auth.users`.
+
+pub mod me;
+pub mod model;
+pub mod profile;
+pub mod register;
+pub mod store;
+
+use crate::AuthState;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new()
+        .routes(routes!(register::register))
+        .routes(routes!(me::me))
+        .routes(routes!(profile::profile))
+}

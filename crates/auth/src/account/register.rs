@@ -1,0 +1,147 @@
+//! `POST /api/v1/auth/register`: a new account, with everything that comes with one, or nothing.
+
+use super::model::{AccountError, Email, Role, User};
+use super::store;
+use crate::password::{self, NewPassword};
+use crate::security_event::{self, EventKind, Origin};
+use crate::{Auth, AuthState};
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use mana_kernel::{Line, UserId};
+use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// Who wants an account.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RegisterRequest {
+    email: Email,
+    password: NewPassword,
+    name: Option<Line<0, 255>>,
+    /// The app that the person comes from. Checked; nothing leads back to it until mails do.
+    #[schema(value_type = Option<String>, format = "uri", max_length = 2048)]
+    #[serde(rename = "sourceAppUrl")]
+    _source_app_url: Option<AppUrl>,
+}
+
+/// The new account: flat, as older clients read it, and as `user`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RegisterResponse {
+    #[schema(value_type = String)]
+    id: UserId,
+    email: String,
+    name: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    email_verified: bool,
+    user: User,
+}
+
+/// Makes an account
+///
+/// The sign-up bonus of free mana is booked in the same transaction.
+#[utoipa::path(
+    post, path = "/api/v1/auth/register", tag = "auth",
+    request_body = RegisterRequest,
+    responses(
+        (status = 201, description = "The new account", body = RegisterResponse),
+        (status = 409, description = "The address has an account", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn register(
+    State(auth): State<AuthState>,
+    client: ClientInfo,
+    Valid(request): Valid<RegisterRequest>,
+) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
+    let RegisterRequest {
+        email,
+        password,
+        name,
+        ..
+    } = request;
+    let hash = auth
+        .hasher
+        .hash(password, auth.policy.password_min_length, &*auth.rng)
+        .await
+        .map_err(AccountError::from)?;
+    let user = new_user(&auth, &email, name, Role::User);
+
+    let mut transaction = auth.database.begin().await?;
+    create(
+        &mut transaction,
+        &auth,
+        &user,
+        &hash,
+        &Origin::of_request(&client),
+    )
+    .await?;
+    transaction.commit().await.map_err(mana_platform::DbError::from)?;
+
+    let response = RegisterResponse {
+        id: user.id.clone(),
+        email: user.email.clone(),
+        name: user.name.clone(),
+        created_at: user.created_at,
+        email_verified: user.email_verified,
+        user,
+    };
+    Ok((StatusCode::CREATED, Json(response)))
+}
+
+/// A user that is not stored yet.
+pub(crate) fn new_user(auth: &Auth, email: &Email, name: Option<Line<0, 255>>, role: Role) -> User {
+    User {
+        id: UserId::new(&*auth.clock, &*auth.rng),
+        email: email.as_str().to_owned(),
+        name: name.map(String::from).filter(|name| !name.is_empty()),
+        role,
+        email_verified: false,
+        image: None,
+        created_at: auth.clock.now(),
+    }
+}
+
+/// Stores the account, its password, its first security event, and lets the port act, all in `connection`'s transaction.
+pub(crate) async fn create(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    password_hash: &str,
+    origin: &Origin,
+) -> Result<(), AccountError> {
+    store::insert_user(connection, user)
+        .await
+        .map_err(|error| match error.constraint() {
+            Some("users_email_key") => AccountError::EmailTaken,
+            _ => AccountError::Database(error),
+        })?;
+    password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?;
+    security_event::record(connection, auth, EventKind::Registered, &user.id, None, origin).await?;
+    auth.on_user_registered
+        .on_user_registered(connection, &user.id)
+        .await
+        .map_err(AccountError::Port)
+}
+
+/// An http or https URL.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct AppUrl;
+
+impl TryFrom<String> for AppUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        match url::Url::parse(&text) {
+            Ok(url) if text.len() <= 2048 && matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                Ok(Self)
+            }
+            _ => Err("must be an http or https URL"),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `GET` and `POST /claim-admin`: a page for people. Opening the link uses nothing up, sending the form does.
+
+use super::{CLAIM_INVALID, ClaimToken, store};
+use crate::account::model::{AccountError, Email, Role};
+use crate::account::{self, register};
+use crate::password::NewPassword;
+use crate::security_event::{self, EventKind, Origin};
+use crate::{Auth, AuthState};
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::{StatusCode, header};
+use mana_kernel::{Problem as _, UserId};
+use mana_platform::DbError;
+use mana_platform::http::{ApiError, ClientInfo, Parameters, ProblemBody};
+use secrecy::SecretString;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+/// Styles in the page itself, nothing else: no script, no picture, no other origin.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+#[derive(Template)]
+#[template(path = "claim_admin.html")]
+struct Page {
+    /// Absent when the link is no longer good.
+    token: Option<String>,
+    refusal: Option<String>,
+    /// The new administrator, when done.
+    done: Option<String>,
+}
+
+/// The link's token.
+#[derive(Deserialize, IntoParams)]
+pub(crate) struct ClaimParameters {
+    /// As printed by the start in dev mode or by `admin claim-link`.
+    token: String,
+}
+
+/// The form.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClaimRequest {
+    token: String,
+    email: String,
+    /// The existing account's password, or the new account's.
+    #[schema(value_type = String, format = "password")]
+    password: SecretString,
+}
+
+/// The page that makes the first administrator
+#[utoipa::path(
+    get, path = "/claim-admin", tag = "admin",
+    params(ClaimParameters),
+    responses(
+        (status = 200, description = "A form for address and password", content_type = "text/html", body = String),
+        (status = 404, description = "The link is used up, expired or replaced", content_type = "text/html", body = String),
+    ),
+)]
+pub(crate) async fn page(
+    State(auth): State<AuthState>,
+    Parameters(parameters): Parameters<ClaimParameters>,
+) -> Result<Response, ApiError> {
+    let is_good = match ClaimToken::parse(&parameters.token) {
+        Ok(token) => {
+            let mut transaction = auth.database.begin().await?;
+            store::is_good(&mut transaction, token.hash(), auth.clock.now()).await?
+        }
+        Err(_) => false,
+    };
+    if is_good {
+        Ok(form(parameters.token, None))
+    } else {
+        Ok(link_is_void())
+    }
+}
+
+/// Makes the first administrator
+///
+/// Takes an existing account's address and password, or makes a new account.
+#[utoipa::path(
+    post, path = "/claim-admin", tag = "admin",
+    request_body(content = ClaimRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "Done", content_type = "text/html", body = String),
+        (status = 400, description = "Address or password can't be used", content_type = "text/html", body = String),
+        (status = 404, description = "The link is used up, expired or replaced", content_type = "text/html", body = String),
+        (status = 503, description = "Try again", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn submit(
+    State(auth): State<AuthState>,
+    client: ClientInfo,
+    Form(request): Form<ClaimRequest>,
+) -> Result<Response, ApiError> {
+    let Ok(token) = ClaimToken::parse(&request.token) else {
+        return Ok(link_is_void());
+    };
+    let email = match Email::try_from(request.email) {
+        Ok(email) => email,
+        Err(refusal) => return Ok(form(request.token, Some(format!("The address {refusal}.")))),
+    };
+    match claim(
+        &auth,
+        &token,
+        &email,
+        request.password,
+        &Origin::of_request(&client),
+    )
+    .await?
+    {
+        Outcome::Made => Ok(respond(
+            StatusCode::OK,
+            &Page {
+                token: None,
+                refusal: None,
+                done: Some(email.as_str().to_owned()),
+            },
+        )),
+        Outcome::LinkIsVoid => Ok(link_is_void()),
+        Outcome::Refused(refusal) => Ok(form(request.token, Some(refusal))),
+    }
+}
+
+enum Outcome {
+    Made,
+    LinkIsVoid,
+    Refused(String),
+}
+
+async fn claim(
+    auth: &Auth,
+    token: &ClaimToken,
+    email: &Email,
+    password: SecretString,
+    origin: &Origin,
+) -> Result<Outcome, ApiError> {
+    let mut transaction = auth.database.begin().await?;
+    let now = auth.clock.now();
+    if account::store::exists_admin(&mut transaction).await?
+        || !store::update_used(&mut transaction, token.hash(), now).await?
+    {
+        return Ok(Outcome::LinkIsVoid);
+    }
+    let user: UserId = match account::store::find_by_email(&mut transaction, email).await? {
+        Some(account) => {
+            if !auth
+                .hasher
+                .verify(&password, account.password_hash)
+                .await
+                .map_err(AccountError::from)?
+            {
+                return Ok(Outcome::Refused(
+                    "The address has an account, and this is not its password.".to_owned(),
+                ));
+            }
+            account::store::update_role(&mut transaction, &account.user.id, Role::Admin, now).await?;
+            account.user.id
+        }
+        None => {
+            let password = match NewPassword::try_from(password) {
+                Ok(password) => password,
+                Err(refusal) => return Ok(Outcome::Refused(format!("The password {refusal}."))),
+            };
+            let hash = match auth
+                .hasher
+                .hash(password, auth.policy.password_min_length, &*auth.rng)
+                .await
+            {
+                Ok(hash) => hash,
+                Err(error) => match error.detail() {
+                    Some(refusal) => return Ok(Outcome::Refused(refusal)),
+                    None => return Err(AccountError::from(error).into()),
+                },
+            };
+            let user = register::new_user(auth, email, None, Role::Admin);
+            register::create(&mut transaction, auth, &user, &hash, origin).await?;
+            user.id
+        }
+    };
+    security_event::record(
+        &mut transaction,
+        auth,
+        EventKind::BecameAdmin,
+        &user,
+        None,
+        origin,
+    )
+    .await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(Outcome::Made)
+}
+
+fn form(token: String, refusal: Option<String>) -> Response {
+    let status = if refusal.is_some() {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::OK
+    };
+    respond(
+        status,
+        &Page {
+            token: Some(token),
+            refusal,
+            done: None,
+        },
+    )
+}
+
+fn link_is_void() -> Response {
+    let refusal = format!("{}.", CLAIM_INVALID.title);
+    respond(
+        StatusCode::NOT_FOUND,
+        &Page {
+            token: None,
+            refusal: Some(refusal),
+            done: None,
+        },
+    )
+}
+
+fn respond(status: StatusCode, page: &Page) -> Response {
+    match page.render() {
+        Ok(html) => {
+            let headers = [
+                (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            (status, headers, Html(html)).into_response()
+        }
+        Err(error) => {
+            let cause: &(dyn std::error::Error + 'static) = &error;
+            tracing::error!(cause, "a page could not be rendered");
+            ApiError::new(&mana_platform::http::codes::INTERNAL).into_response()
+        }
+    }
+}

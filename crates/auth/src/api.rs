@@ -1,0 +1,108 @@
+//! What the handlers of this crate share: the parts they work with, given to them by the server.
+
+use crate::password::Hasher;
+use crate::token::access::Issuer;
+use crate::token::keys::KeyRing;
+use crate::token::root_secret::RootSecrets;
+use axum::extract::FromRef;
+use mana_kernel::{Clock, Problem, Rng, UserId};
+use mana_platform::Database;
+use mana_platform::http::{ApiError, Authenticate};
+use sqlx::PgConnection;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The parts that the accounts work with.
+#[derive(Debug)]
+pub struct Auth {
+    /// PostgreSQL.
+    pub database: Database,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// Password hashing, bounded.
+    pub hasher: Hasher,
+    /// Keys of access tokens.
+    pub keys: KeyRing,
+    /// What refresh tokens are derived from.
+    pub root_secrets: RootSecrets,
+    /// Who else acts when a user is registered.
+    pub on_user_registered: Arc<dyn OnUserRegistered>,
+    /// Lifetimes and names.
+    pub policy: Policy,
+}
+
+/// Lifetimes and names that an operator may choose.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Names that every access token carries.
+    pub issuer: Issuer,
+    /// URL of the service, without a trailing slash.
+    pub public_url: String,
+    /// Domain of the session cookie; this host only when absent.
+    pub cookie_domain: Option<String>,
+    /// Life of an access token.
+    pub access_token_ttl: Duration,
+    /// Life of an unused refresh token, and so of an idle session.
+    pub refresh_token_ttl: Duration,
+    /// The same for a sign-in with rememberMe.
+    pub remember_me_ttl: Duration,
+    /// How long the token before the newest still gets the newest again.
+    pub refresh_grace: Duration,
+    /// Code points that a new password needs at least.
+    pub password_min_length: usize,
+}
+
+impl Policy {
+    /// How long a session lives without being used.
+    pub fn idle_ttl(&self, remember_me: bool) -> Duration {
+        if remember_me {
+            self.remember_me_ttl
+        } else {
+            self.refresh_token_ttl
+        }
+    }
+}
+
+/// What a port's implementation met; already in the shape that a client may see.
+pub type PortError = Box<dyn Problem>;
+
+/// Port: acts in the transaction that registers a user. Both happen or neither.
+pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
+    /// Called once for each new user, before the commit.
+    fn on_user_registered<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// [`Auth`], shared by all requests.
+#[derive(Debug, Clone)]
+pub struct AuthState(pub Arc<Auth>);
+
+impl std::ops::Deref for AuthState {
+    type Target = Auth;
+
+    fn deref(&self) -> &Auth {
+        &self.0
+    }
+}
+
+impl FromRef<AuthState> for Arc<dyn Authenticate> {
+    fn from_ref(state: &AuthState) -> Self {
+        state.0.clone()
+    }
+}
+
+impl Authenticate for Auth {
+    fn authenticate<'a>(
+        &'a self,
+        bearer: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<mana_platform::http::Caller, ApiError>> + Send + 'a>> {
+        Box::pin(crate::token::access::authenticate(self, bearer))
+    }
+}

@@ -1,0 +1,38 @@
+//! Accounts, sessions and tokens: everything in the schema `auth`.
+//!
+//! A folder is a feature: `mod.rs` says what it owns, `model.rs` has the rules without I/O, `store.rs` all SQL of its
+//! tables, and every verb has a file of its own that reads from request to answer.
+
+pub mod account;
+pub mod admin;
+mod api;
+pub mod password;
+pub mod security_event;
+pub mod session;
+pub mod token;
+
+pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
+
+use mana_kernel::ErrorCode;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route of the accounts, with its description.
+pub fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new()
+        .merge(account::routes())
+        .merge(session::routes())
+        .merge(token::routes())
+        .merge(admin::routes())
+}
+
+/// The error catalogue of the accounts.
+pub fn error_codes() -> Vec<&'static ErrorCode> {
+    [
+        account::model::CODES,
+        password::CODES,
+        session::model::CODES,
+        token::refresh::model::CODES,
+        admin::CODES,
+    ]
+    .concat()
+}

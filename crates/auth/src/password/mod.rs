@@ -1,0 +1,8 @@
+//! Passwords: their rules and their hashing. Owns `auth.passwords`.
+
+mod hasher;
+mod model;
+pub(crate) mod store;
+
+pub use hasher::Hasher;
+pub use model::{CODES, NewPassword, PasswordError};

@@ -1,0 +1,81 @@
+//! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
+
+mod store;
+
+use crate::Auth;
+use mana_kernel::{RequestId, SessionId, UserId};
+use mana_platform::DbError;
+use mana_platform::http::{ClientInfo, current_request_id};
+use sqlx::PgConnection;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// The account was made.
+    Registered,
+    /// Somebody signed in with the right credentials.
+    SignedIn,
+    /// The right account, the wrong password.
+    SignInFailed,
+    /// A session was ended by its owner.
+    SignedOut,
+    /// A refresh token that had been replaced long ago was presented: theft; the session was ended.
+    RefreshReplayed,
+    /// The account became an administrator's.
+    BecameAdmin,
+}
+
+impl EventKind {
+    /// As in the database and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::SignedIn => "signed_in",
+            Self::SignInFailed => "sign_in_failed",
+            Self::SignedOut => "signed_out",
+            Self::RefreshReplayed => "refresh_replayed",
+            Self::BecameAdmin => "became_admin",
+        }
+    }
+}
+
+/// Which request, from where.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    client: ClientInfo,
+    request_id: Option<RequestId>,
+}
+
+impl Origin {
+    /// Of the request that this task serves.
+    pub fn of_request(client: &ClientInfo) -> Self {
+        Self {
+            client: client.clone(),
+            request_id: current_request_id(),
+        }
+    }
+}
+
+/// Writes an event in the transaction of what it tells of, so that neither can be without the other.
+pub(crate) async fn record(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    kind: EventKind,
+    user: &UserId,
+    session: Option<&SessionId>,
+    origin: &Origin,
+) -> Result<(), DbError> {
+    let event = store::EventRow {
+        id: mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng),
+        user_id: user.as_str(),
+        kind: kind.as_str(),
+        session_id: session.map(SessionId::as_str),
+        ip_address: origin.client.ip_address.map(|address| address.to_string()),
+        user_agent: origin.client.user_agent.as_deref(),
+        request_id: origin.request_id.as_ref().map(RequestId::as_str),
+        created_at: auth.clock.now(),
+    };
+    store::insert_event(connection, &event).await?;
+    metrics::counter!("security_events_total", "type" => kind.as_str()).increment(1);
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The single sign-on cookie on the wire.
+
+use super::model::SessionCookie;
+use crate::Policy;
+use cookie::{Cookie, SameSite, time::Duration};
+use http::{HeaderMap, HeaderValue, header};
+
+const NAME: &str = "mana.session_token";
+/// Browsers accept the prefix over https only, and refuse to let a page in clear overwrite the cookie.
+const SECURE_NAME: &str = "__Secure-mana.session_token";
+const LIFE: Duration = Duration::days(7);
+
+/// The header that sets the cookie.
+pub(crate) fn set(cookie: &SessionCookie, policy: &Policy) -> Option<HeaderValue> {
+    header(cookie.expose(), LIFE, policy)
+}
+
+/// The header that clears it.
+pub(crate) fn clear(policy: &Policy) -> Option<HeaderValue> {
+    header("", Duration::ZERO, policy)
+}
+
+/// The cookie of a request, if it has one that reads as such.
+pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Option<SessionCookie> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(Cookie::split_parse)
+        .filter_map(Result::ok)
+        .find(|cookie| cookie.name() == name(policy))
+        .and_then(|cookie| SessionCookie::parse(cookie.value()).ok())
+}
+
+fn is_https(policy: &Policy) -> bool {
+    policy.public_url.starts_with("https://")
+}
+
+fn name(policy: &Policy) -> &'static str {
+    if is_https(policy) { SECURE_NAME } else { NAME }
+}
+
+fn header(value: &str, life: Duration, policy: &Policy) -> Option<HeaderValue> {
+    let is_https = is_https(policy);
+    let mut cookie = Cookie::build((name(policy), value))
+        .http_only(true)
+        .path("/")
+        .secure(is_https)
+        .max_age(life);
+    // A cookie that several subdomains share is sent from their pages across sites; browsers allow that over https only.
+    cookie = cookie.same_site(if is_https && policy.cookie_domain.is_some() {
+        SameSite::None
+    } else {
+        SameSite::Lax
+    });
+    if let Some(domain) = &policy.cookie_domain {
+        cookie = cookie.domain(domain);
+    }
+    HeaderValue::from_str(&cookie.build().to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::access::Issuer;
+    use mana_platform::SystemRng;
+    use std::time::Duration as Std;
+
+    fn policy(public_url: &str, cookie_domain: Option<&str>) -> Policy {
+        Policy {
+            issuer: Issuer {
+                issuer: String::new(),
+                audience: String::new(),
+            },
+            public_url: public_url.to_owned(),
+            cookie_domain: cookie_domain.map(str::to_owned),
+            access_token_ttl: Std::ZERO,
+            refresh_token_ttl: Std::ZERO,
+            remember_me_ttl: Std::ZERO,
+            refresh_grace: Std::ZERO,
+            password_min_length: 8,
+        }
+    }
+
+    #[test]
+    fn the_attributes_follow_the_scheme_and_the_domain() {
+        let cookie = SessionCookie::generate(&SystemRng);
+        let text = |policy: &Policy| {
+            set(&cookie, policy)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .replace(cookie.expose(), "X")
+        };
+        assert_eq!(
+            text(&policy("http://localhost:3001", None)),
+            "mana.session_token=X; HttpOnly; SameSite=Lax; Path=/; Max-Age=604800"
+        );
+        assert_eq!(
+            text(&policy("https://auth.example.com", Some("example.com"))),
+            "__Secure-mana.session_token=X; HttpOnly; SameSite=None; Secure; Path=/; Domain=example.com; Max-Age=604800"
+        );
+    }
+
+    #[test]
+    fn a_cookie_reads_back_and_anything_else_does_not() {
+        let policy = policy("http://localhost:3001", None);
+        let cookie = SessionCookie::generate(&SystemRng);
+        let read = |value: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::COOKIE, value.parse().unwrap());
+            read(&headers, &policy).map(|cookie| cookie.hash())
+        };
+        assert_eq!(
+            read(format!("a=b; mana.session_token={}; c", cookie.expose())),
+            Some(cookie.hash())
+        );
+        assert_eq!(read(format!("other={}", cookie.expose())), None);
+        assert_eq!(read("mana.session_token=mrt_x".to_owned()), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! `POST /api/v1/auth/login`: a password for a session, its cookie and a first pair of tokens.
+
+use super::cookie;
+use super::model::{Session, SessionCookie, SessionError};
+use super::store;
+use crate::account::model::{Email, User};
+use crate::security_event::{self, EventKind, Origin};
+use crate::token::access::AccessToken;
+use crate::token::refresh::model::RefreshToken;
+use crate::token::{AppId, refresh};
+use crate::{Auth, AuthState, account};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use mana_kernel::{Line, SessionId};
+use mana_platform::DbError;
+use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+/// Who wants in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LoginRequest {
+    /// The address in any spelling.
+    #[schema(value_type = String, format = "email", max_length = 1024)]
+    email: String,
+    /// The password.
+    #[schema(value_type = String, format = "password")]
+    password: SecretString,
+    /// The device's own id, to recognise it next time.
+    device_id: Option<Line<1, 128>>,
+    /// The device's name, to show in the list of devices.
+    device_name: Option<Line<1, 128>>,
+    /// Keeps the session for longer.
+    remember_me: Option<bool>,
+}
+
+/// A user with a fresh pair of tokens.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenResponse {
+    pub(crate) user: User,
+    /// JWT for `Authorization: Bearer`.
+    #[schema(value_type = String)]
+    pub(crate) access_token: AccessToken,
+    /// Good for one refresh; then its successor is.
+    #[schema(value_type = String)]
+    pub(crate) refresh_token: RefreshToken,
+    /// Seconds until the access token expires.
+    pub(crate) expires_in: u64,
+    /// Always `Bearer`.
+    pub(crate) token_type: &'static str,
+}
+
+/// Signs in with a password
+///
+/// Sets the single sign-on cookie as well.
+#[utoipa::path(
+    post, path = "/api/v1/auth/login", tag = "auth",
+    request_body = LoginRequest,
+    responses(
+        (status = 200, description = "Signed in", body = TokenResponse),
+        (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn login(
+    State(auth): State<AuthState>,
+    client: ClientInfo,
+    app: AppId,
+    Valid(request): Valid<LoginRequest>,
+) -> Result<Response, ApiError> {
+    let origin = Origin::of_request(&client);
+    let user = check_password(&auth, request.email, &request.password, &origin).await?;
+    let device = Device {
+        id: request.device_id,
+        name: request.device_name,
+        client,
+        remember_me: request.remember_me.unwrap_or(false),
+    };
+
+    let mut transaction = auth.database.begin().await?;
+    let (session, session_cookie) = open_session(&mut transaction, &auth, &user, device).await?;
+    let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app)
+        .await
+        .map_err(SessionError::from)?;
+    security_event::record(
+        &mut transaction,
+        &auth,
+        EventKind::SignedIn,
+        &user.id,
+        Some(&session.id),
+        &origin,
+    )
+    .await?;
+    transaction.commit().await.map_err(DbError::from)?;
+
+    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    Ok((set_cookie, [(header::CACHE_CONTROL, "no-store")], Json(tokens)).into_response())
+}
+
+/// The account of the address, if the password is its own. Both refusals take the same time and read the same.
+async fn check_password(
+    auth: &Auth,
+    email: String,
+    password: &SecretString,
+    origin: &Origin,
+) -> Result<User, SessionError> {
+    let account = match Email::try_from(email) {
+        Ok(email) => {
+            let mut transaction = auth.database.begin().await?;
+            account::store::find_by_email(&mut transaction, &email).await?
+        }
+        Err(_) => None,
+    };
+    let hash = account.as_ref().and_then(|account| account.password_hash.clone());
+    let is_right = auth.hasher.verify(password, hash).await?;
+    match account {
+        Some(account) if is_right && account.is_disabled => Err(SessionError::AccountDisabled),
+        Some(account) if is_right => Ok(account.user),
+        Some(account) => {
+            let mut transaction = auth.database.begin().await?;
+            security_event::record(
+                &mut transaction,
+                auth,
+                EventKind::SignInFailed,
+                &account.user.id,
+                None,
+                origin,
+            )
+            .await?;
+            transaction.commit().await.map_err(DbError::from)?;
+            Err(SessionError::InvalidCredentials)
+        }
+        None => Err(SessionError::InvalidCredentials),
+    }
+}
+
+/// Where a session is opened.
+struct Device {
+    id: Option<Line<1, 128>>,
+    name: Option<Line<1, 128>>,
+    client: ClientInfo,
+    remember_me: bool,
+}
+
+async fn open_session(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    device: Device,
+) -> Result<(Session, SessionCookie), SessionError> {
+    let now = auth.clock.now();
+    let cookie = SessionCookie::generate(&*auth.rng);
+    let session = Session {
+        id: SessionId::new(&*auth.clock, &*auth.rng),
+        user_id: user.id.clone(),
+        device_id: device.id.map(String::from),
+        device_name: device.name.map(String::from),
+        user_agent: device.client.user_agent,
+        ip_address: device.client.ip_address.map(|address| address.to_string()),
+        created_at: now,
+        last_activity_at: now,
+        expires_at: now.saturating_add(
+            auth.policy
+                .idle_ttl(device.remember_me)
+                .try_into()
+                .unwrap_or_default(),
+        ),
+    };
+    store::insert_session(connection, &session, cookie.hash(), device.remember_me).await?;
+    Ok((session, cookie))
+}

@@ -1,0 +1,21 @@
+//! Sessions: sign-ins on devices. Owns `auth.sessions`.
+
+pub mod cookie;
+pub mod current;
+pub mod login;
+pub mod logout;
+pub mod model;
+pub(crate) mod store;
+
+pub use store::is_live;
+
+use crate::AuthState;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new()
+        .routes(routes!(login::login))
+        .routes(routes!(logout::logout))
+        .routes(routes!(current::session))
+}

@@ -1,0 +1,125 @@
+//! What a session is, why it may end, and what may go wrong with a sign-in.
+
+use crate::password::PasswordError;
+use mana_kernel::{ErrorCode, Kind, Problem, SessionId, UserId, opaque_secret};
+use mana_platform::DbError;
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+opaque_secret! {
+    /// The single sign-on cookie's value. Names a session; opens nothing but the routes that take the cookie.
+    SessionCookie, SessionCookieHash, "mst_"
+}
+
+/// A session as its owner sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Opaque id.
+    #[schema(value_type = String)]
+    pub id: SessionId,
+    /// The user.
+    #[schema(value_type = String)]
+    pub user_id: UserId,
+    /// The device's own id, if the client gave one.
+    pub device_id: Option<String>,
+    /// The device's name, if the client gave one.
+    pub device_name: Option<String>,
+    /// What the client called itself at sign-in.
+    pub user_agent: Option<String>,
+    /// Address at sign-in.
+    pub ip_address: Option<String>,
+    /// When the sign-in was.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When the session was last refreshed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_activity_at: OffsetDateTime,
+    /// When it ends if it is not used.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+/// Why a session was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokeReason {
+    /// Its owner signed out.
+    SignedOut,
+    /// A replaced refresh token came back.
+    RefreshReplayed,
+}
+
+impl RevokeReason {
+    /// As in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed_out",
+            Self::RefreshReplayed => "refresh_replayed",
+        }
+    }
+}
+
+/// What may go wrong with signing in and out.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Unknown address or wrong password: never says which.
+    #[error("unknown address or wrong password")]
+    InvalidCredentials,
+    /// The password is right, the account is shut.
+    #[error("the account is disabled")]
+    AccountDisabled,
+    /// Nothing in the request names a session.
+    #[error("no bearer token, refresh token or cookie")]
+    NothingToSignOut,
+    /// The password could not be checked.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The tokens could not be signed.
+    #[error(transparent)]
+    Token(#[from] crate::token::access::SigningError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// Unknown address or wrong password.
+pub static INVALID_CREDENTIALS: ErrorCode = ErrorCode {
+    code: "auth.invalid_credentials",
+    kind: Kind::Unauthenticated,
+    title: "Invalid email or password",
+    word: Some("INVALID_CREDENTIALS"),
+    way_out: "Let the person try again or reset the password. Whether the address has an account is never told.",
+};
+/// Shut by an administrator.
+pub static ACCOUNT_DISABLED: ErrorCode = ErrorCode {
+    code: "auth.account_disabled",
+    kind: Kind::Unauthenticated,
+    title: "This account is disabled",
+    word: Some("ACCOUNT_DISABLED"),
+    way_out: "Only an administrator can open the account again. Told only after the right password.",
+};
+/// Sign-out of nothing.
+pub static NOTHING_TO_SIGN_OUT: ErrorCode = ErrorCode {
+    code: "auth.nothing_to_sign_out",
+    kind: Kind::Unauthenticated,
+    title: "Nothing to sign out: send a bearer token, a refresh token or the session cookie",
+    word: None,
+    way_out: "Send any one of the three. On the client, forget its tokens either way.",
+};
+
+/// The catalogue of this feature.
+pub static CODES: &[&ErrorCode] = &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &NOTHING_TO_SIGN_OUT];
+
+impl Problem for SessionError {
+    fn code(&self) -> &'static ErrorCode {
+        match self {
+            Self::InvalidCredentials => &INVALID_CREDENTIALS,
+            Self::AccountDisabled => &ACCOUNT_DISABLED,
+            Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
+            Self::Password(error) => error.code(),
+            Self::Token(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}

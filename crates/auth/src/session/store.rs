@@ -1,0 +1,134 @@
+//! All SQL of `auth.sessions`.
+
+use super::model::{RevokeReason, Session, SessionCookieHash};
+use mana_kernel::{SessionId, UserId};
+use mana_platform::DbError;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// Adds a session.
+pub(crate) async fn insert_session(
+    connection: &mut PgConnection,
+    session: &Session,
+    cookie: SessionCookieHash,
+    remember_me: bool,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.sessions
+            (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $10)",
+        session.id.as_str(),
+        session.user_id.as_str(),
+        cookie.as_bytes(),
+        session.device_id,
+        session.device_name,
+        session.user_agent,
+        session.ip_address,
+        remember_me,
+        session.created_at,
+        session.expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether the session lives at `now` and its user may act.
+///
+/// # Errors
+/// When the database fails; the session counts as neither then.
+pub async fn is_live(
+    connection: &mut PgConnection,
+    session: &SessionId,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM auth.sessions JOIN auth.users ON users.id = user_id
+               WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
+           ) AS "live!""#,
+        session.as_str(),
+        user.as_str(),
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// A session, as its owner.
+pub(crate) async fn find_session(
+    connection: &mut PgConnection,
+    id: &SessionId,
+) -> Result<Option<Session>, DbError> {
+    let row = sqlx::query!(
+        "SELECT user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+         FROM auth.sessions WHERE id = $1",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|row| {
+        Some(Session {
+            id: id.clone(),
+            user_id: row.user_id.try_into().ok()?,
+            device_id: row.device_id,
+            device_name: row.device_name,
+            user_agent: row.user_agent,
+            ip_address: row.ip_address,
+            created_at: row.created_at,
+            last_activity_at: row.last_active_at,
+            expires_at: row.expires_at,
+        })
+    }))
+}
+
+/// Keeps a session alive until `expires_at`.
+pub(crate) async fn update_activity(
+    connection: &mut PgConnection,
+    id: &SessionId,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.sessions SET last_active_at = $2, expires_at = $3 WHERE id = $1",
+        id.as_str(),
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends a session, with all its chains and its cookie. True if it was live until now.
+pub(crate) async fn update_revoked(
+    connection: &mut PgConnection,
+    id: &SessionId,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "UPDATE auth.sessions SET revoked_at = $2, revoked_reason = $3 WHERE id = $1 AND revoked_at IS NULL",
+        id.as_str(),
+        now,
+        reason.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The session and user that a cookie names, live or not.
+pub(crate) async fn find_by_cookie(
+    connection: &mut PgConnection,
+    cookie: SessionCookieHash,
+) -> Result<Option<(SessionId, UserId)>, DbError> {
+    let row = sqlx::query!(
+        "SELECT id, user_id FROM auth.sessions WHERE cookie_hash = $1",
+        cookie.as_bytes()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|row| Some((row.id.try_into().ok()?, row.user_id.try_into().ok()?))))
+}

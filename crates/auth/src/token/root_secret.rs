@@ -1,0 +1,227 @@
+//! The root secrets of an installation: what is not in the database, so that the database alone opens nothing.
+//!
+//! Several versions may be given; the first is used for what is new, the others open what they once closed.
+
+use aws_lc_rs::{aead, hkdf};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mana_kernel::Rng;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// `MANA_SECRET_KEY` is not usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootSecretError {
+    /// Not `id:base64`.
+    #[error(
+        "MANA_SECRET_KEY must be one or more of id:base64 with 32 bytes each, separated by commas; \
+         `mana-core-auth keys generate` makes one"
+    )]
+    Malformed,
+    /// Needs a version that is not given.
+    #[error(
+        "version {0} of MANA_SECRET_KEY is needed and not given: add the old secret behind the new one, separated by a comma"
+    )]
+    UnknownVersion(String),
+    /// The version is given, but is not the one that sealed.
+    #[error(
+        "version {0} of MANA_SECRET_KEY does not open what it should have closed: another secret has its id"
+    )]
+    DoesNotOpen(String),
+}
+
+/// All versions of the root secret.
+pub struct RootSecrets {
+    current: Version,
+    older: Vec<Version>,
+}
+
+struct Version {
+    id: String,
+    secret: [u8; 32],
+}
+
+impl std::fmt::Debug for RootSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RootSecrets")
+            .field("current", &self.current.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a key that is derived from a root secret is for. Two purposes never share a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    RefreshTokens,
+    SealedKeys,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
+            Self::SealedKeys => b"mana-core-auth sealed keys 1",
+        }
+    }
+}
+
+impl RootSecrets {
+    /// Reads `MANA_SECRET_KEY`.
+    ///
+    /// # Errors
+    /// When it is malformed or two versions share an id.
+    pub fn parse(text: &SecretString) -> Result<Self, RootSecretError> {
+        let mut versions = text.expose_secret().split(',').map(|part| {
+            let (id, secret) = part.trim().split_once(':').ok_or(RootSecretError::Malformed)?;
+            let secret = BASE64
+                .decode(secret)
+                .ok()
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or(RootSecretError::Malformed)?;
+            let is_id = (1..=32).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            if is_id {
+                Ok(Version {
+                    id: id.to_owned(),
+                    secret,
+                })
+            } else {
+                Err(RootSecretError::Malformed)
+            }
+        });
+        let current = versions.next().ok_or(RootSecretError::Malformed)??;
+        let older = versions.collect::<Result<Vec<_>, _>>()?;
+        let mut ids: Vec<_> = older
+            .iter()
+            .chain([&current])
+            .map(|version| &version.id)
+            .collect();
+        ids.sort();
+        if ids.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(RootSecretError::Malformed);
+        }
+        Ok(Self { current, older })
+    }
+
+    /// A new secret with one version, as text for `MANA_SECRET_KEY`.
+    pub fn generate(id: &str, rng: &dyn Rng) -> SecretString {
+        let mut secret = [0; 32];
+        rng.fill(&mut secret);
+        SecretString::from(format!("{id}:{}", BASE64.encode(secret)))
+    }
+
+    /// Id of the version for what is new.
+    pub(crate) fn current_id(&self) -> &str {
+        &self.current.id
+    }
+
+    /// The key for a purpose under a version (HKDF-SHA-256, RFC 5869).
+    pub(crate) fn derive(&self, version: &str, purpose: Purpose) -> Result<[u8; 32], RootSecretError> {
+        let secret = std::iter::once(&self.current)
+            .chain(&self.older)
+            .find(|candidate| candidate.id == version)
+            .ok_or_else(|| RootSecretError::UnknownVersion(version.to_owned()))?;
+        let mut key = [0; 32];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"")
+            .extract(&secret.secret)
+            .expand(&[purpose.label()], hkdf::HKDF_SHA256)
+            .and_then(|expanded| expanded.fill(&mut key))
+            .map_err(|_| RootSecretError::Malformed)?;
+        Ok(key)
+    }
+
+    /// Seals `plain` under the current version (AES-256-GCM); `name` must be given again to open it.
+    pub(crate) fn seal(&self, plain: &[u8], name: &str, rng: &dyn Rng) -> Result<Vec<u8>, RootSecretError> {
+        let mut nonce = [0; aead::NONCE_LEN];
+        rng.fill(&mut nonce);
+        let mut sealed = plain.to_vec();
+        self.sealing_key(self.current_id())?
+            .seal_in_place_append_tag(
+                aead::Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(name),
+                &mut sealed,
+            )
+            .map_err(|_| RootSecretError::Malformed)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what [`Self::seal`] closed under `version` and `name`.
+    pub(crate) fn open(&self, sealed: &[u8], name: &str, version: &str) -> Result<Vec<u8>, RootSecretError> {
+        let wrong = || RootSecretError::DoesNotOpen(version.to_owned());
+        let (nonce, body) = sealed
+            .split_first_chunk::<{ aead::NONCE_LEN }>()
+            .ok_or_else(wrong)?;
+        let mut body = body.to_vec();
+        let plain = self
+            .sealing_key(version)?
+            .open_in_place(
+                aead::Nonce::assume_unique_for_key(*nonce),
+                aead::Aad::from(name),
+                &mut body,
+            )
+            .map_err(|_| wrong())?;
+        Ok(plain.to_vec())
+    }
+
+    fn sealing_key(&self, version: &str) -> Result<aead::LessSafeKey, RootSecretError> {
+        let key = self.derive(version, Purpose::SealedKeys)?;
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, &key).map_err(|_| RootSecretError::Malformed)?;
+        Ok(aead::LessSafeKey::new(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mana_platform::SystemRng;
+
+    fn secrets(text: &str) -> Result<RootSecrets, RootSecretError> {
+        RootSecrets::parse(&SecretString::from(text.to_owned()))
+    }
+
+    fn generated(id: &str) -> String {
+        RootSecrets::generate(id, &SystemRng).expose_secret().to_owned()
+    }
+
+    #[test]
+    fn what_an_older_version_closed_still_opens() {
+        let (one, two) = (generated("one"), generated("two"));
+        let before = secrets(&one).unwrap();
+        let sealed = before.seal(b"key", "kid", &SystemRng).unwrap();
+        let after = secrets(&format!("{two},{one}")).unwrap();
+        assert_eq!(after.current_id(), "two");
+        assert_eq!(after.open(&sealed, "kid", "one").unwrap(), b"key");
+        assert_eq!(
+            secrets(&two).unwrap().open(&sealed, "kid", "one"),
+            Err(RootSecretError::UnknownVersion("one".into()))
+        );
+        assert_eq!(
+            secrets(&generated("one")).unwrap().open(&sealed, "kid", "one"),
+            Err(RootSecretError::DoesNotOpen("one".into()))
+        );
+        assert!(before.open(&sealed, "another kid", "one").is_err());
+    }
+
+    #[test]
+    fn a_secret_that_is_not_32_bytes_under_an_id_is_refused() {
+        let one = generated("one");
+        for bad in [
+            "",
+            "one",
+            "one:",
+            "one:AAAA",
+            &one[4..],
+            &format!("{one},{one}"),
+            &format!("{one},"),
+        ] {
+            assert_eq!(secrets(bad).err(), Some(RootSecretError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_tell() {
+        let text = generated("one");
+        assert!(!format!("{:?}", secrets(&text).unwrap()).contains(&text[4..]));
+    }
+}
