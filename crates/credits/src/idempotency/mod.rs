@@ -1,0 +1,152 @@
+//! Requests that may be sent twice and are done once. Owns `credits.idempotency_keys`.
+
+pub(crate) mod store;
+
+use aws_lc_rs::digest::{self, SHA256};
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use mana_kernel::{ErrorCode, Kind, Line, Problem};
+use mana_platform::http::{ApiError, codes, current_request_id};
+use serde::Serialize;
+
+/// The client's name for a request: 1 to 255 printable characters, scoped to the user.
+pub type IdempotencyKey = Line<1, 255>;
+
+static KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+static HIT_HEADER: HeaderName = HeaderName::from_static("idempotency-hit");
+
+/// Why a key can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It named another request before.
+    #[error("the key was used for another request")]
+    Reused,
+}
+
+/// One key, two requests.
+pub static KEY_REUSED: ErrorCode = ErrorCode {
+    code: "request.idempotency_key_reused",
+    kind: Kind::Unprocessable,
+    title: "This idempotency key was used for another request",
+    word: None,
+    way_out: "Use a new key for each new intent; send the very same body when repeating one.",
+};
+
+/// The catalogue of this feature.
+pub static CODES: &[&ErrorCode] = &[&KEY_REUSED];
+
+impl Problem for KeyError {
+    fn code(&self) -> &'static ErrorCode {
+        match self {
+            Self::Reused => &KEY_REUSED,
+        }
+    }
+}
+
+/// The key of a request, from its header or its body.
+pub(crate) fn key_of(
+    headers: &HeaderMap,
+    in_body: Option<IdempotencyKey>,
+) -> Result<Option<IdempotencyKey>, ApiError> {
+    let refuse = |detail: &str| {
+        Err(ApiError::new(&codes::INVALID_HEADER).with_detail(format!("Idempotency-Key {detail}")))
+    };
+    let mut values = headers.get_all(&KEY_HEADER).iter();
+    let Some(value) = values.next() else {
+        return Ok(in_body);
+    };
+    if values.next().is_some() {
+        return refuse("must be given once");
+    }
+    let Some(in_header) = value
+        .to_str()
+        .ok()
+        .and_then(|text| IdempotencyKey::try_from(text.to_owned()).ok())
+    else {
+        return refuse("must be 1 to 255 printable characters");
+    };
+    match in_body {
+        Some(key) if key != in_header => refuse("and idempotencyKey must not differ"),
+        Some(_) | None => Ok(Some(in_header)),
+    }
+}
+
+/// What tells one request from another under the same key.
+pub(crate) fn digest(operation: &str, request: &impl Serialize) -> Result<[u8; 32], serde_json::Error> {
+    let bytes = serde_json::to_vec(&(operation, request))?;
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest::digest(&SHA256, &bytes).as_ref());
+    Ok(sum)
+}
+
+/// An answer to the byte, so that it can be given again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    status: StatusCode,
+    body: String,
+    is_replay: bool,
+}
+
+impl Answer {
+    /// A success.
+    pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            status,
+            body: serde_json::to_string(body)?,
+            is_replay: false,
+        })
+    }
+
+    /// A refusal that is an outcome, with the id of the request that first met it.
+    pub(crate) fn problem(error: &ApiError) -> Result<Self, serde_json::Error> {
+        let request =
+            current_request_id().ok_or_else(|| serde::ser::Error::custom("an answer outside a request"))?;
+        Ok(Self {
+            status: error.code().kind.status(),
+            body: serde_json::to_string(&error.body(&request))?,
+            is_replay: false,
+        })
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let media_type = if self.status.is_success() {
+            "application/json"
+        } else {
+            "application/problem+json"
+        };
+        let mut response = (self.status, Body::from(self.body)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if self.is_replay {
+            response
+                .headers_mut()
+                .insert(HIT_HEADER.clone(), HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// What is remembered under a key.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) digest: [u8; 32],
+    pub(crate) answer: Answer,
+}
+
+impl Stored {
+    /// The remembered answer, if the request is the one it was given to.
+    pub(crate) fn replay(self, digest: &[u8; 32]) -> Result<Answer, KeyError> {
+        if self.digest == *digest {
+            Ok(Answer {
+                is_replay: true,
+                ..self.answer
+            })
+        } else {
+            Err(KeyError::Reused)
+        }
+    }
+}

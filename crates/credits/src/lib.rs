@@ -1,0 +1,28 @@
+//! Credits: everything in the schema `credits`.
+//!
+//! Every change of a balance goes one way: a [`ledger::model::Command`] is applied to a loaded wallet by a pure state
+//! machine, and what that posts is written in the caller's open transaction.
+
+mod api;
+pub mod idempotency;
+pub mod ledger;
+pub mod package;
+pub mod purchase;
+
+pub use api::{Credits, CreditsState, Policy, PortError, SessionGuard};
+
+use mana_kernel::ErrorCode;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Every route of the credits, with its description.
+pub fn routes() -> OpenApiRouter<CreditsState> {
+    OpenApiRouter::new()
+        .merge(ledger::routes())
+        .merge(package::routes())
+        .merge(purchase::routes())
+}
+
+/// The error catalogue of the credits.
+pub fn error_codes() -> Vec<&'static ErrorCode> {
+    [ledger::error::CODES, idempotency::CODES].concat()
+}

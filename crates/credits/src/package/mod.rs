@@ -1,0 +1,12 @@
+//! What is for sale. Owns `credits.packages`.
+
+mod list;
+mod store;
+
+use crate::CreditsState;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
+    OpenApiRouter::new().routes(routes!(list::packages))
+}
