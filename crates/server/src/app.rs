@@ -1,0 +1,156 @@
+//! The service as one router, from its settings and a database.
+
+use crate::docs;
+use crate::health::{self, HealthState};
+use crate::ports::{LiveSessions, OpenWallet};
+use axum::Router;
+use mana_auth::password::{Hasher, PasswordError};
+use mana_auth::token::access::Issuer;
+use mana_auth::token::keys::{KeyError, KeyRing};
+use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::{Auth, AuthState};
+use mana_credits::{Credits, CreditsState};
+use mana_kernel::{Amount, Clock, Rng};
+use mana_platform::http::frame;
+use mana_platform::{Database, Settings};
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a service is made of besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// PostgreSQL, migrated, as the service's role.
+    pub database: Database,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// Root secrets.
+    pub root_secrets: RootSecrets,
+    /// What /metrics prints.
+    pub metrics: PrometheusHandle,
+}
+
+/// Why the service can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No way to hash.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// No such zone.
+    #[error(
+        "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
+    )]
+    Zone(String),
+    /// The database failed.
+    #[error("the database can't be asked: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Puts the service together.
+///
+/// # Errors
+/// When a setting or a stored key can't be used.
+pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildError> {
+    let Parts {
+        database,
+        clock,
+        rng,
+        root_secrets,
+        metrics,
+    } = parts;
+    check_zone(&database, &settings.credits_daily_zone).await?;
+    let given = settings
+        .jwt_private_key
+        .as_ref()
+        .map(|private| (private, settings.jwt_public_key.as_deref()));
+    let keys = KeyRing::load(&database, given, &root_secrets, &*clock, &*rng).await?;
+    let credits_policy = mana_credits::Policy {
+        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
+        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
+        daily_zone: settings.credits_daily_zone.clone(),
+    };
+    let auth = Arc::new(Auth {
+        database: database.clone(),
+        clock: Arc::clone(&clock),
+        rng: Arc::clone(&rng),
+        hasher: hasher(settings, &*rng)?,
+        keys,
+        root_secrets,
+        on_user_registered: Arc::new(OpenWallet {
+            policy: credits_policy.clone(),
+            clock: Arc::clone(&clock),
+            rng: Arc::clone(&rng),
+        }),
+        policy: auth_policy(settings),
+    });
+    let credits = Arc::new(Credits {
+        database: database.clone(),
+        clock: Arc::clone(&clock),
+        rng,
+        authenticate: auth.clone(),
+        session_guard: Arc::new(LiveSessions { clock }),
+        policy: credits_policy,
+    });
+
+    let routes = Router::new()
+        .merge(axum::Router::from(
+            mana_auth::routes().with_state(AuthState(auth)),
+        ))
+        .merge(axum::Router::from(
+            mana_credits::routes().with_state(CreditsState(credits)),
+        ))
+        .merge(axum::Router::from(
+            health::routes().with_state(HealthState { database, metrics }),
+        ))
+        .merge(docs::routes());
+    Ok(frame::around(
+        routes,
+        &settings.cors_origins,
+        Duration::from_secs(settings.request_timeout_seconds),
+    ))
+}
+
+fn auth_policy(settings: &Settings) -> mana_auth::Policy {
+    mana_auth::Policy {
+        issuer: Issuer {
+            issuer: settings.jwt_issuer.clone(),
+            audience: settings.jwt_audience.clone(),
+        },
+        public_url: settings.public_url(),
+        cookie_domain: settings.cookie_domain.clone(),
+        access_token_ttl: settings.jwt_access_token_expiry,
+        refresh_token_ttl: settings.jwt_refresh_token_expiry,
+        remember_me_ttl: settings.jwt_remember_me_expiry,
+        refresh_grace: settings.refresh_grace,
+        password_min_length: usize::from(settings.password_min_length),
+    }
+}
+
+fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = settings.hashing_threads.map_or(cores, usize::from);
+    let queue = usize::try_from(settings.hashing_queue).unwrap_or(usize::MAX);
+    Hasher::new(
+        threads,
+        queue,
+        Duration::from_secs(settings.hashing_wait_seconds),
+        rng,
+    )
+}
+
+async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {
+    let is_known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)")
+        .bind(zone)
+        .fetch_one(database.pool())
+        .await?;
+    if is_known {
+        Ok(())
+    } else {
+        Err(BuildError::Zone(zone.to_owned()))
+    }
+}

@@ -1,0 +1,211 @@
+//! The command line. Commands print for people, and JSON with `--json`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod show;
+
+use crate::dev::folder::DataFolder;
+use crate::dev::{self, DevArgs, DevError};
+use crate::doctor;
+use crate::serve::{self, ServeError};
+use crate::source::{Migration, Source, SourceError};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use mana_auth::admin;
+use mana_auth::token::keys::{self, KeyError, KeyRing};
+use mana_auth::token::root_secret::RootSecrets;
+use mana_platform::config::{self, ConfigFileError};
+use mana_platform::migrate::SchemaError;
+use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
+use secrecy::ExposeSecret as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Accounts and prepaid credits for a family of apps
+#[derive(Debug, Parser)]
+#[command(name = "mana-core-auth", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    dev: DevArgs,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine with nothing set up (the default)
+    Dev,
+    /// Run the service on the PostgreSQL of `DATABASE_URL`
+    Serve {
+        /// Don't migrate; `migrate` does it
+        #[arg(long)]
+        no_migrate: bool,
+    },
+    /// Make roles and bring the schema up to date, as `DATABASE_OWNER_URL`
+    Migrate,
+    /// Check the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check the live system: database, schema, roles, row security, keys, clock
+    Doctor,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Administrators
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Keys and secrets
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Show every setting, where it comes from, and what is wrong with it; secrets are masked
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Print a one-time link that makes the first administrator; older links are void
+    ClaimLink,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Print a new key pair and root secret for the environment
+    Generate,
+}
+
+/// Why a command failed: one sentence with the way out.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    ConfigFile(#[from] ConfigFileError),
+    #[error("LOG_LEVEL is not understood: {0}. Use a word like info, or mana_auth=debug,info")]
+    Logging(#[from] tracing_subscriber::filter::ParseError),
+    #[error("the runtime can't be started: {0}")]
+    Runtime(std::io::Error),
+    #[error(transparent)]
+    Dev(#[from] DevError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error("serve needs DATABASE_URL. On a laptop, `mana-core-auth dev` needs nothing")]
+    NoDatabaseUrl,
+    #[error("migrate needs DATABASE_OWNER_URL: the address of the role that owns the schema")]
+    NoOwnerUrl,
+    #[error("{0} of the checks failed")]
+    Unsound(usize),
+    #[error("the output can't be written: {0}")]
+    Output(#[from] serde_json::Error),
+}
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}.");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line with all its settings, for the generated documents.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn run() -> Result<(), CommandError> {
+    let matches = config::from_environment(Cli::command())?.get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    telemetry::start_logging(&cli.settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    runtime.block_on(async move {
+        match cli.command.as_ref().unwrap_or(&Command::Dev) {
+            Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
+            Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate).await,
+            Command::Migrate => migrate(&cli.settings).await,
+            Command::Config(ConfigCommand::Check) => show::config(&matches, &cli.settings, cli.json),
+            Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
+            Command::Openapi => {
+                println!("{}", serde_json::to_string_pretty(&crate::openapi::document())?);
+                Ok(())
+            }
+            Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
+            Command::Keys(KeysCommand::Generate) => generate_keys(),
+        }
+    })
+}
+
+/// The database of the settings, else that of a running dev mode.
+fn source(cli: &Cli) -> Result<Source, SourceError> {
+    Source::from_settings(&cli.settings)?.map_or_else(|| DataFolder::running(&cli.dev), Ok)
+}
+
+async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), CommandError> {
+    let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let source = Source::from_settings(settings)?.ok_or(CommandError::NoDatabaseUrl)?;
+    let listener = serve::listen(host, settings.port).await?;
+    if let Some(migration) = source.migration.as_ref().filter(|_| !no_migrate) {
+        migration.run(&SystemRng).await?;
+    }
+    let service = serve::prepare(settings, source).await?;
+    tracing::info!(url = settings.public_url(), port = settings.port, "serving");
+    Ok(serve::run(
+        listener,
+        service,
+        Duration::from_secs(settings.shutdown_timeout_seconds),
+    )
+    .await?)
+}
+
+async fn migrate(settings: &Settings) -> Result<(), CommandError> {
+    Migration::from_settings(settings)?
+        .ok_or(CommandError::NoOwnerUrl)?
+        .run(&SystemRng)
+        .await?;
+    println!("The schema is at {}.", mana_platform::migrate::binary_version());
+    Ok(())
+}
+
+async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {
+    match admin::new_claim_link(&source.database(settings), &SystemClock, &SystemRng).await? {
+        Some(link) => println!("{}{link}", settings.public_url()),
+        None => println!("There is an administrator already."),
+    }
+    Ok(())
+}
+
+fn generate_keys() -> Result<(), CommandError> {
+    let private = keys::generate_pem()?;
+    let in_one_line = |pem: &str| pem.trim().replace("\r\n", "\n").replace('\n', "\\n");
+    println!("JWT_PRIVATE_KEY=\"{}\"", in_one_line(private.expose_secret()));
+    println!("JWT_PUBLIC_KEY=\"{}\"", in_one_line(&keys::public_pem(&private)?));
+    let id = KeyRing::from_pem(&private)?
+        .id()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(8)
+        .collect::<String>();
+    println!(
+        "MANA_SECRET_KEY=\"{}\"",
+        RootSecrets::generate(&id, &SystemRng).expose_secret()
+    );
+    Ok(())
+}

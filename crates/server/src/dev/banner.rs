@@ -1,0 +1,36 @@
+//! What dev mode prints once it runs: for people, before any log line.
+#![expect(
+    clippy::print_stdout,
+    reason = "what a person reads goes to standard output, log lines to standard error"
+)]
+
+/// Commands that work when pasted into a shell: a new account, a sign-in, a spend, and the list with it.
+pub(super) fn walk(url: &str) -> String {
+    format!(
+        r#"curl -sw "\n" {url}/api/v1/auth/register -H 'Content-Type: application/json' \
+  -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
+TOKEN=$(curl -s {url}/api/v1/auth/login -H 'Content-Type: application/json' \
+  -d '{{"email": "ada@example.com", "password": "correct horse battery"}}' | sed 's/.*"accessToken":"\([^"]*\)".*/\1/')
+curl -sw "\n" {url}/api/v1/credits/use -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+  -d '{{"amount": 10, "appId": "chat", "description": "A long answer"}}'
+curl -sw "\n" {url}/api/v1/credits/balance -H "Authorization: Bearer $TOKEN"
+curl -sw "\n" {url}/api/v1/credits/transactions -H "Authorization: Bearer $TOKEN""#
+    )
+}
+
+/// Prints how to use what has started.
+pub(super) fn print(url: &str, place: &str, claim: Option<&str>) {
+    println!("\n  Mana Core Auth runs at {url}\n");
+    println!("  Documentation   {url}/docs");
+    println!("  Data            {place}");
+    match claim {
+        Some(link) => println!(
+            "  Administrator   {url}{link}\n                  (opens once, for a day: become the first administrator)"
+        ),
+        None => println!("  Administrator   there is one"),
+    }
+    println!(
+        "\n  Try it in another terminal:\n\n{}\n\n  Stop with Ctrl-C.\n",
+        walk(url)
+    );
+}

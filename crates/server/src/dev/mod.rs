@@ -1,0 +1,101 @@
+//! `mana-core-auth dev`: the whole service on one machine, with nothing set up.
+
+mod banner;
+pub(crate) mod folder;
+
+use crate::serve::{self, ServeError};
+use crate::source::{Source, SourceError};
+use clap::Args;
+use folder::DataFolder;
+use mana_auth::admin;
+use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
+use mana_platform::migrate::SchemaError;
+use mana_platform::{DbError, Settings, SystemClock, SystemRng};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where dev mode keeps its data.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DevArgs {
+    /// Folder of the private PostgreSQL and its secrets, for `dev` and the commands that look at it
+    #[arg(
+        long,
+        env = "DATA_DIR",
+        default_value = ".mana",
+        global = true,
+        help_heading = "Development"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// Start on an empty database that is thrown away at the end
+    #[arg(long, env = "EPHEMERAL", global = true, help_heading = "Development")]
+    pub(crate) ephemeral: bool,
+}
+
+/// Why dev mode did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DevError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Postgres(#[from] EmbeddedPostgresError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error("the private PostgreSQL can't be asked: {0}")]
+    Ask(#[from] sqlx::Error),
+    #[error("a background task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Starts everything, prints how to use it, and runs until it is told to stop.
+pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevError> {
+    let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let listener = serve::listen(host, settings.port).await?;
+    let (source, postgres, place) = match Source::from_settings(settings)? {
+        Some(source) => (source, None, "the database of DATABASE_URL".to_owned()),
+        None => {
+            let folder = DataFolder::open(args)?;
+            let place = folder.described();
+            let (source, postgres) = start_postgres(folder).await?;
+            (source, Some(postgres), place)
+        }
+    };
+    let outcome = serve_on(settings, source, listener, &place).await;
+    // The server is stopped also when the service did not start.
+    if let Some(postgres) = postgres {
+        tokio::task::spawn_blocking(move || postgres.stop()).await??;
+    }
+    outcome
+}
+
+async fn serve_on(
+    settings: &Settings,
+    source: Source,
+    listener: tokio::net::TcpListener,
+    place: &str,
+) -> Result<(), DevError> {
+    if let Some(migration) = &source.migration {
+        migration.run(&SystemRng).await?;
+    }
+    let service = serve::prepare(settings, source).await?;
+    let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
+    banner::print(&settings.public_url(), place, claim.as_deref());
+    Ok(serve::run(
+        listener,
+        service,
+        Duration::from_secs(settings.shutdown_timeout_seconds),
+    )
+    .await?)
+}
+
+async fn start_postgres(folder: DataFolder) -> Result<(Source, EmbeddedPostgres), DevError> {
+    let (folder, postgres) = tokio::task::spawn_blocking(move || folder.start_postgres()).await??;
+    let owner = folder::owner_options(&postgres);
+    folder::ensure_database(&owner).await?;
+    folder.note_socket(postgres.socket_folder())?;
+    Ok((folder.source(Some(owner), postgres.socket_folder())?, postgres))
+}

@@ -1,0 +1,89 @@
+//! Whether the service lives and can work, and its metrics.
+
+use axum::Json;
+use axum::extract::State;
+use mana_platform::Database;
+use mana_platform::http::{ApiError, ProblemBody, codes};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What health and metrics are read from.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthState {
+    pub(crate) database: Database,
+    pub(crate) metrics: PrometheusHandle,
+}
+
+pub(crate) fn routes() -> OpenApiRouter<HealthState> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(health))
+        .routes(routes!(metrics))
+}
+
+/// How it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    /// Always `ok`; anything else is a problem.
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+}
+
+const OK: Health = Health {
+    status: "ok",
+    service: "mana-core-auth",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// A readiness probe asks more often than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The process runs
+#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "It does", body = Health)))]
+async fn live() -> Json<Health> {
+    Json(OK)
+}
+
+/// The service can work: the database answers
+#[utoipa::path(
+    get, path = "/health/ready", tag = "operations",
+    responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
+)]
+async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
+    let ping = sqlx::query("SELECT 1").execute(state.database.pool());
+    match tokio::time::timeout(PATIENCE, ping).await {
+        Ok(Ok(_)) => Ok(Json(OK)),
+        Ok(Err(_)) | Err(_) => {
+            Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The database does not answer"))
+        }
+    }
+}
+
+/// As /health/ready, where older clients look for it
+#[utoipa::path(
+    get, path = "/health", tag = "operations",
+    responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
+)]
+async fn health(state: State<HealthState>) -> Result<Json<Health>, ApiError> {
+    ready(state).await
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "Text in the exposition format", content_type = "text/plain", body = String)),
+)]
+async fn metrics(State(state): State<HealthState>) -> String {
+    let pool = state.database.pool();
+    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+    metrics::gauge!("database_pool_connections", "state" => "idle").set(idle);
+    metrics::gauge!("database_pool_connections", "state" => "in_use").set(pool.size().saturating_sub(idle));
+    metrics::gauge!("database_pool_connections_max").set(pool.options().get_max_connections());
+    state.metrics.render()
+}

@@ -1,0 +1,13 @@
+//! The binary `mana-core-auth`: joins accounts and credits into one service, and gives it a command line.
+
+pub mod app;
+pub mod cli;
+mod dev;
+mod docs;
+pub mod doctor;
+pub mod errors;
+mod health;
+pub mod openapi;
+mod ports;
+mod serve;
+mod source;

@@ -1,0 +1,100 @@
+//! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr};
+
+/// The document, without a server or a database.
+pub fn document() -> OpenApi {
+    let mut document = OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Mana Core Auth")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some("Accounts and prepaid credits for a family of apps. Errors are explained at /docs/errors."))
+                .license(Some(utoipa::openapi::LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
+                .build(),
+        )
+        .build();
+    for part in [
+        mana_auth::routes().into_openapi(),
+        mana_credits::routes().into_openapi(),
+        crate::health::routes().into_openapi(),
+    ] {
+        document.merge(part);
+    }
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("The accessToken of a sign-in"))
+        .build();
+    if let Some(components) = &mut document.components {
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+    for item in document.paths.paths.values_mut() {
+        for operation in operations(item) {
+            add_common_answers(operation);
+        }
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.post,
+        &mut item.put,
+        &mut item.patch,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .filter_map(Option::as_mut)
+}
+
+/// What any operation may answer, so that no handler has to say it.
+fn add_common_answers(operation: &mut Operation) {
+    let takes_json = match &operation.request_body {
+        Some(RefOr::T(body)) => body.content.contains_key("application/json"),
+        Some(RefOr::Ref(_)) | None => false,
+    };
+    let has_parameters = operation
+        .parameters
+        .as_ref()
+        .is_some_and(|parameters| !parameters.is_empty());
+    let mut answers = vec![
+        ("500", "Our fault; the cause is in the log"),
+        ("503", "Our fault and passing: see Retry-After"),
+    ];
+    if operation.security.is_some() {
+        answers.push(("401", "No accepted credential"));
+    }
+    if takes_json || has_parameters {
+        answers.push(("400", "The request does not fit"));
+    }
+    if operation.request_body.is_some() {
+        answers.extend([
+            ("413", "The body is over 64 KiB"),
+            ("415", "The body is not of the media type"),
+        ]);
+    }
+    for (status, description) in answers {
+        operation
+            .responses
+            .responses
+            .entry(status.to_owned())
+            .or_insert_with(|| problem(description));
+    }
+}
+
+fn problem(description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    RefOr::T(
+        ResponseBuilder::new()
+            .description(description)
+            .content("application/problem+json", content)
+            .build(),
+    )
+}

@@ -1,0 +1,48 @@
+//! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
+
+use mana_auth::OnUserRegistered;
+use mana_auth::session::is_live;
+use mana_credits::ledger::registration;
+use mana_credits::{Policy, SessionGuard};
+use mana_kernel::{Clock, Problem, Rng, UserId};
+use mana_platform::http::Caller;
+use sqlx::PgConnection;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+type Port<'a, T> = Pin<Box<dyn Future<Output = Result<T, Box<dyn Problem>>> + Send + 'a>>;
+
+/// A new user gets a wallet and the sign-up bonus.
+#[derive(Debug)]
+pub(crate) struct OpenWallet {
+    pub(crate) policy: Policy,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl OnUserRegistered for OpenWallet {
+    fn on_user_registered<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            registration::open_wallet(connection, &self.policy, &*self.clock, &*self.rng, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// A spend asks whether its session still lives.
+#[derive(Debug)]
+pub(crate) struct LiveSessions {
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl SessionGuard for LiveSessions {
+    fn is_live<'a>(&'a self, connection: &'a mut PgConnection, caller: &'a Caller) -> Port<'a, bool> {
+        Box::pin(async move {
+            is_live(connection, &caller.session_id, &caller.user_id, self.clock.now())
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Runs the service until it is told to stop.
+
+use crate::app::{self, BuildError, Parts};
+use crate::source::Source;
+use mana_platform::migrate::{self, SchemaError};
+use mana_platform::row_security::{self, RowSecurityError};
+use mana_platform::{Settings, SystemClock, SystemRng, telemetry};
+use std::future::IntoFuture as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Why the service did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("port {0} on {1} is taken. Stop what listens there, or choose another with --port")]
+    PortTaken(u16, IpAddr),
+    #[error("{0} can't be listened on: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    RowSecurity(#[from] RowSecurityError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("the metrics can't be counted: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error("the database can't be reached: {0}. Check DATABASE_URL and whether PostgreSQL runs there")]
+    Database(sqlx::Error),
+    #[error("signals can't be received: {0}")]
+    Signal(std::io::Error),
+    #[error("the server failed: {0}")]
+    Io(std::io::Error),
+}
+
+/// Takes the port, before anything slow, so that a second start learns at once that it is taken.
+pub(crate) async fn listen(host: IpAddr, port: u16) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(host, port);
+    TcpListener::bind(address).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            ServeError::PortTaken(port, host)
+        } else {
+            ServeError::Listen(address, error)
+        }
+    })
+}
+
+/// A service that is ready to run.
+pub(crate) struct Service {
+    router: axum::Router,
+    pub(crate) database: mana_platform::Database,
+}
+
+/// Checks the database and builds the service on it.
+pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Service, ServeError> {
+    let database = source.database(settings);
+    let mut connection = database.pool().acquire().await.map_err(ServeError::Database)?;
+    row_security::check_role(&mut connection).await?;
+    migrate::check(&mut connection).await?;
+    drop(connection);
+    let parts = Parts {
+        database: database.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng),
+        root_secrets: source.root_secrets,
+        metrics: telemetry::start_metrics()?,
+    };
+    tokio::spawn(tidy_metrics(parts.metrics.clone()));
+    let router = app::build(settings, parts).await?;
+    Ok(Service { router, database })
+}
+
+/// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
+async fn tidy_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, then lets requests in flight finish, within the limit.
+pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
+    let (stop, stopping) = watch::channel(false);
+    let mut stopped = stopping.clone();
+    let server = axum::serve(
+        listener,
+        service.router.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(async move {
+        let _ = stopped.wait_for(|stopping| *stopping).await;
+    })
+    .into_future();
+    let mut server = tokio::spawn(server);
+    tokio::select! {
+        ended = &mut server => return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(ServeError::Io),
+        signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),
+    }
+    // The receiver lives as long as the server.
+    let _ = stop.send(true);
+    tokio::select! {
+        ended = tokio::time::timeout(limit, &mut server) => {
+            if ended.is_err() {
+                tracing::warn!("some requests did not finish in time");
+            }
+        }
+        again = stop_signal() => tracing::warn!(signal = again?, "stopping at once"),
+    }
+    server.abort();
+    service.database.pool().close().await;
+    Ok(())
+}
+
+async fn stop_signal() -> Result<&'static str, ServeError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+    }
+}

@@ -1,0 +1,149 @@
+//! Which database a command works on: the one that is named, or the one that `dev` runs in its data folder.
+
+use mana_auth::token::root_secret::{RootSecretError, RootSecrets};
+use mana_kernel::Rng;
+use mana_platform::migrate::{self, SchemaError, ServiceLogin};
+use mana_platform::{Database, Settings};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::PgConnectOptions;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+/// A database to work on, and the root secrets that belong to it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// As the server.
+    pub(crate) service: PgConnectOptions,
+    /// What its owner would do first, if there is one.
+    pub(crate) migration: Option<Migration>,
+    pub(crate) root_secrets: RootSecrets,
+}
+
+/// Why there is no database to work on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    #[error(
+        "no DATABASE_URL is set and no `mana-core-auth dev` keeps its data in {0}. Start `mana-core-auth dev` first, name its \
+         folder with --data-dir, or set DATABASE_URL"
+    )]
+    Nothing(String),
+    #[error("{0} is not a PostgreSQL address (postgres://user:password@host:5432/database): {1}")]
+    Url(&'static str, sqlx::Error),
+    #[error(
+        "MANA_SECRET_KEY is not set. Make one with `mana-core-auth keys generate`, give the same one to every replica, and keep it: \
+         without it, sessions end and stored keys can't be opened"
+    )]
+    NoRootSecret,
+    #[error(transparent)]
+    RootSecret(#[from] RootSecretError),
+    #[error("{0} can't be read or written: {1}")]
+    File(String, std::io::Error),
+}
+
+impl Source {
+    /// The database that the settings name; none without `DATABASE_URL`.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Option<Self>, SourceError> {
+        let Some(url) = &settings.database_url else {
+            return Ok(None);
+        };
+        let root_secrets =
+            RootSecrets::parse(settings.secret_key.as_ref().ok_or(SourceError::NoRootSecret)?)?;
+        let service = options(url, "DATABASE_URL")?;
+        Ok(Some(Self {
+            service,
+            migration: Migration::from_settings(settings)?,
+            root_secrets,
+        }))
+    }
+
+    /// A pool as the server.
+    pub(crate) fn database(&self, settings: &Settings) -> Database {
+        let wait = Duration::from_secs(settings.database_wait_seconds);
+        Database::new(self.service.clone(), settings.database_max_connections, wait)
+    }
+}
+
+/// The owner of a database, and the sign-in it makes for the server.
+#[derive(Debug)]
+pub(crate) struct Migration {
+    pub(crate) owner: PgConnectOptions,
+    pub(crate) login: Option<Login>,
+}
+
+/// The server's sign-in.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) name: String,
+    pub(crate) password: Option<SecretString>,
+}
+
+impl Migration {
+    /// As `DATABASE_OWNER_URL` names it; none without.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<Option<Self>, SourceError> {
+        let Some(url) = &settings.database_owner_url else {
+            return Ok(None);
+        };
+        let owner = options(url, "DATABASE_OWNER_URL")?;
+        let login = match &settings.database_url {
+            Some(url) => Some(Login {
+                name: options(url, "DATABASE_URL")?.get_username().to_owned(),
+                password: password_in(url),
+            }),
+            None => None,
+        };
+        Ok(Some(Self { owner, login }))
+    }
+
+    /// Makes roles and migrates.
+    pub(crate) async fn run(&self, rng: &dyn Rng) -> Result<(), SchemaError> {
+        let login = self.login.as_ref().map(|login| ServiceLogin {
+            name: &login.name,
+            password: login.password.as_ref(),
+        });
+        migrate::migrate(&self.owner, login, rng).await
+    }
+}
+
+/// Reads a secret that was kept in a file, or makes it, readable by nobody else.
+pub(crate) fn kept_secret(
+    path: &Path,
+    make: impl FnOnce() -> SecretString,
+) -> Result<SecretString, SourceError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = |error| SourceError::File(path.display().to_string(), error);
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(SecretString::from(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = make();
+            // Written whole or not at all: half a secret after a crash would lock the data away.
+            let unfinished = path.with_extension("new");
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&unfinished)
+                .map_err(failed)?;
+            file.write_all(secret.expose_secret().as_bytes())
+                .and_then(|()| file.sync_all())
+                .map_err(failed)?;
+            std::fs::rename(&unfinished, path).map_err(failed)?;
+            Ok(secret)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, SourceError> {
+    PgConnectOptions::from_str(url.expose_secret()).map_err(|error| SourceError::Url(name, error))
+}
+
+fn password_in(url: &SecretString) -> Option<SecretString> {
+    let url = url::Url::parse(url.expose_secret()).ok()?;
+    let password = percent_encoding::percent_decode_str(url.password()?)
+        .decode_utf8()
+        .ok()?;
+    Some(SecretString::from(password.into_owned()))
+}
