@@ -1,0 +1,74 @@
+//! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod generate;
+mod queries;
+mod tidy;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+enum Chore {
+    /// Write the generated files: .sqlx, docs/ERRORS.md, docs/openapi.json, .env.example, the table in docs/OPERATIONS.md
+    Gen {
+        /// Write nothing; fail if a file is not what would be written
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the direction of dependencies and where things may be done
+    Tidy,
+}
+
+/// Why a chore failed.
+#[derive(Debug, thiserror::Error)]
+enum ChoreError {
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+    #[error("not up to date, run `cargo xtask gen`: {0}")]
+    Stale(String),
+    #[error("{0}")]
+    Law(String),
+    #[error("{0} does not parse: {1}")]
+    Parse(PathBuf, syn::Error),
+    #[error(transparent)]
+    Metadata(#[from] cargo_metadata::Error),
+    #[error(transparent)]
+    Postgres(#[from] mana_platform::embedded_postgres::EmbeddedPostgresError),
+    #[error(transparent)]
+    Schema(#[from] mana_platform::migrate::SchemaError),
+    #[error("the build with a database failed")]
+    Build,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(
+        "docs/OPERATIONS.md has no place for the table of settings between `<!-- settings -->` and `<!-- /settings -->`"
+    )]
+    NoPlace,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Chore::parse() {
+        Chore::Gen { check } => generate::run(check),
+        Chore::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(done) => {
+            println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository, wherever the chore is called from.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
