@@ -1,0 +1,302 @@
+//! The whole surface, from the OpenAPI document: what holds for every operation is tried on every operation, so that a
+//! new one can't be forgotten.
+
+use crate::story::{Story, User};
+use http::Method;
+use mana_testkit::Request;
+use serde_json::{Value, json};
+use time::Duration;
+
+struct Operation {
+    method: Method,
+    path: String,
+    needs_bearer: bool,
+    /// Schema of the JSON body, resolved.
+    body: Option<Value>,
+    statuses: Vec<u16>,
+}
+
+fn document() -> Value {
+    serde_json::to_value(mana_core_auth::openapi::document()).unwrap()
+}
+
+fn operations(document: &Value) -> Vec<Operation> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let security = operation["security"].as_array();
+            found.push(Operation {
+                method: method.to_uppercase().parse().unwrap(),
+                path: path.clone(),
+                needs_bearer: security.is_some_and(|all| all.iter().all(|one| one.get("bearer").is_some())),
+                body: operation
+                    .pointer("/requestBody/content/application~1json/schema")
+                    .map(|schema| resolved(document, schema)),
+                statuses: operation["responses"]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .map(|status| status.parse().unwrap())
+                    .collect(),
+            });
+        }
+    }
+    assert!(found.len() > 15, "the document is not read as it is written");
+    found
+}
+
+/// Follows references, and takes the object of a body that may be absent.
+fn resolved(document: &Value, schema: &Value) -> Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return resolved(
+            document,
+            document.pointer(reference.trim_start_matches('#')).unwrap(),
+        );
+    }
+    let choices = schema["oneOf"].as_array().into_iter().flatten();
+    choices
+        .map(|choice| resolved(document, choice))
+        .find(|choice| choice["type"] != "null")
+        .unwrap_or_else(|| schema.clone())
+}
+
+/// A value of the schema.
+fn sample(document: &Value, schema: &Value) -> Value {
+    let schema = resolved(document, schema);
+    let kinds = schema["type"]
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![schema["type"].clone()]);
+    match kinds[0].as_str().unwrap() {
+        "object" => {
+            let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+            properties
+                .iter()
+                .map(|(name, property)| (name.clone(), sample(document, property)))
+                .collect()
+        }
+        "integer" => json!(1),
+        "boolean" => json!(true),
+        "string" => match schema["format"].as_str() {
+            Some("email") => json!("someone@example.com"),
+            Some("uri") => json!("https://app.example.com"),
+            _ => json!("long enough text"),
+        },
+        other => panic!("no sample of {other}: {schema}"),
+    }
+}
+
+fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
+    let request = story.client.request(operation.method.clone(), &operation.path);
+    match body {
+        Some(body) => request.body("application/json", body.to_string()),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
+    let story = Story::new().await;
+    let gone = story.user("gone@example.com").await;
+    story
+        .client
+        .request(Method::POST, "/api/v1/auth/logout")
+        .bearer(&gone.access_token)
+        .send()
+        .await;
+    let expired = story.sign_in("gone@example.com").await;
+    story.clock.advance(Duration::seconds(901));
+    let live = story.sign_in("gone@example.com").await;
+    let document = document();
+    let guarded: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|operation| operation.needs_bearer)
+        .collect();
+    assert!(guarded.len() >= 7);
+    for operation in guarded {
+        let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let attempts = [
+            ("no token", request(&story, &operation, body.as_ref())),
+            (
+                "garbage",
+                request(&story, &operation, body.as_ref()).bearer("garbage"),
+            ),
+            (
+                "an ended session",
+                request(&story, &operation, body.as_ref()).bearer(&gone.access_token),
+            ),
+            (
+                "an expired token",
+                request(&story, &operation, body.as_ref()).bearer(&expired.access_token),
+            ),
+            (
+                "a refresh token",
+                request(&story, &operation, body.as_ref()).bearer(&live.refresh_token),
+            ),
+            (
+                "a cookie",
+                request(&story, &operation, body.as_ref()).header("cookie", &live.cookie),
+            ),
+        ];
+        for (what, attempt) in attempts {
+            let refused = attempt.send().await;
+            assert_eq!(
+                (refused.status.as_u16(), refused.problem()),
+                (401, "auth.unauthenticated"),
+                "{} with {what}",
+                operation.path
+            );
+            assert_eq!(refused.headers["www-authenticate"], "Bearer");
+        }
+        let control = request(&story, &operation, body.as_ref())
+            .bearer(&live.access_token)
+            .send()
+            .await;
+        assert!(
+            control.status.is_success(),
+            "the control: {} {}",
+            operation.path,
+            control.json
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_name() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let document = document();
+    let with_body: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|operation| operation.body.is_some())
+        .collect();
+    assert!(with_body.len() >= 6);
+    for operation in with_body {
+        let schema = operation.body.clone().unwrap();
+        let valid = sample(&document, &schema);
+        let send = async |body: &Value| {
+            request(&story, &operation, Some(body))
+                .bearer(&ada.access_token)
+                .send()
+                .await
+        };
+
+        let mut broken = vec![(
+            "/surprise".to_owned(),
+            "unknown",
+            with(&valid, "surprise", json!(1)),
+        )];
+        for name in schema["properties"].as_object().unwrap().keys() {
+            broken.push((
+                format!("/{name}"),
+                "wrong_type",
+                with(&valid, name, json!([{"no": "such"}])),
+            ));
+        }
+        for name in schema["required"].as_array().into_iter().flatten() {
+            let name = name.as_str().unwrap();
+            let mut missing = valid.clone();
+            missing.as_object_mut().unwrap().remove(name);
+            broken.push((format!("/{name}"), "missing", missing));
+        }
+        for (pointer, code, body) in broken {
+            let refused = send(&body).await;
+            assert_eq!(
+                (refused.status.as_u16(), refused.problem()),
+                (400, "request.invalid_body"),
+                "{} {body}",
+                operation.path
+            );
+            assert_eq!(
+                (refused.text("/errors/0/pointer"), refused.text("/errors/0/code")),
+                (pointer.as_str(), code),
+                "{}",
+                operation.path
+            );
+        }
+        for body in [json!([]), json!("text"), json!(1), json!(null)] {
+            let refused = send(&body).await;
+            assert_eq!(refused.status, 400, "{} {body}", operation.path);
+        }
+    }
+}
+
+fn with(body: &Value, name: &str, value: Value) -> Value {
+    let mut changed = body.clone();
+    changed[name] = value;
+    changed
+}
+
+#[tokio::test]
+async fn every_answer_has_a_documented_status_and_shows_one_user_nothing_of_another() {
+    let story = Story::new().await;
+    let (ada, bob) = (
+        story.user("ada@example.com").await,
+        story.user("bob@example.com").await,
+    );
+    let document = document();
+    for operation in operations(&document) {
+        // The last one would end the session that the others need.
+        if operation.path.ends_with("/logout") {
+            continue;
+        }
+        let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let attempts: [(&str, Option<&User>); 3] =
+            [("nobody", None), ("ada", Some(&ada)), ("bob", Some(&bob))];
+        for (who, user) in attempts {
+            let mut attempt = request(&story, &operation, body.as_ref()).header("x-user-id", &ada.id);
+            if let Some(user) = user {
+                attempt = attempt.bearer(&user.access_token);
+            }
+            let reply = attempt.send().await;
+            let status = reply.status.as_u16();
+            assert!(
+                operation.statuses.contains(&status),
+                "{} {} answers {who} with {status}, undocumented",
+                operation.method,
+                operation.path
+            );
+            assert!(
+                status < 500,
+                "{} {} {}",
+                operation.method,
+                operation.path,
+                reply.json
+            );
+            let text = String::from_utf8_lossy(&reply.bytes).into_owned();
+            let shows_ada = text.contains(&ada.id) || text.contains(&ada.email);
+            assert!(
+                who == "ada" || !shows_ada,
+                "{} {} shows ada to {who}",
+                operation.method,
+                operation.path
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_path_refuses_other_methods_and_says_which_it_takes() {
+    let story = Story::new().await;
+    let document = document();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ] {
+            if item.get(method.as_str().to_lowercase()).is_some() {
+                continue;
+            }
+            let refused = story.client.request(method.clone(), path).send().await;
+            assert_eq!(
+                (refused.status.as_u16(), refused.problem()),
+                (405, "request.method_not_allowed"),
+                "{method} {path}"
+            );
+            assert!(!refused.headers["allow"].is_empty());
+        }
+    }
+}

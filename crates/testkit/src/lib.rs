@@ -1,0 +1,17 @@
+//! What tests share: a database per test on a real PostgreSQL, a clock to move, seeded randomness, and a client that
+//! speaks to a router without a socket.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't be set up must fail loudly; this crate is never part of the product"
+)]
+
+mod client;
+mod clock;
+mod database;
+mod rng;
+
+pub use client::{Client, Reply, Request};
+pub use clock::FakeClock;
+pub use database::TestDatabase;
+pub use rng::SeededRng;
