@@ -1,12 +1,19 @@
 //! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
 
+mod list;
 mod store;
 
-use crate::Auth;
+use crate::{Auth, AuthState};
 use mana_kernel::{RequestId, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ClientInfo, current_request_id};
 use sqlx::PgConnection;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new().routes(routes!(list::security_events))
+}
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +24,10 @@ pub enum EventKind {
     SignedIn,
     /// The right account, the wrong password.
     SignInFailed,
-    /// A session was ended by its owner.
+    /// A session was ended by its owner, from within.
     SignedOut,
+    /// A session was ended by its owner, from the list of devices.
+    SessionRevoked,
     /// A refresh token that had been replaced long ago was presented: theft; the session was ended.
     RefreshReplayed,
     /// The account became an administrator's.
@@ -33,6 +42,7 @@ impl EventKind {
             Self::SignedIn => "signed_in",
             Self::SignInFailed => "sign_in_failed",
             Self::SignedOut => "signed_out",
+            Self::SessionRevoked => "session_revoked",
             Self::RefreshReplayed => "refresh_replayed",
             Self::BecameAdmin => "became_admin",
         }

@@ -1,8 +1,11 @@
 //! All SQL of `auth.security_events`.
 
+use mana_kernel::UserId;
 use mana_platform::DbError;
+use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// An event as stored.
@@ -15,6 +18,39 @@ pub(super) struct EventRow<'a> {
     pub(super) user_agent: Option<&'a str>,
     pub(super) request_id: Option<&'a str>,
     pub(super) created_at: OffsetDateTime,
+}
+
+/// An event as its user sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecurityEvent {
+    #[schema(value_type = String, format = "uuid")]
+    pub(crate) id: Uuid,
+    /// What happened, as `signed_in`.
+    pub(crate) r#type: String,
+    pub(crate) session_id: Option<String>,
+    pub(crate) ip_address: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) request_id: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// A user's events, newest first.
+pub(super) async fn list_events(
+    connection: &mut PgConnection,
+    user: &UserId,
+    limit: i64,
+) -> Result<Vec<SecurityEvent>, DbError> {
+    Ok(sqlx::query_as!(
+        SecurityEvent,
+        "SELECT id, type, session_id, host(ip_address) AS ip_address, user_agent, request_id, created_at
+         FROM auth.security_events WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
+        user.as_str(),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Adds an event.

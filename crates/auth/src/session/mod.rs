@@ -2,9 +2,11 @@
 
 pub mod cookie;
 pub mod current;
+pub mod list;
 pub mod login;
 pub mod logout;
 pub mod model;
+pub mod revoke;
 pub(crate) mod store;
 
 pub use store::is_live;
@@ -18,4 +20,6 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
         .routes(routes!(login::login))
         .routes(routes!(logout::logout))
         .routes(routes!(current::session))
+        .routes(routes!(list::sessions, revoke::revoke_others))
+        .routes(routes!(revoke::revoke))
 }

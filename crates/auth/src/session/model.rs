@@ -46,6 +46,8 @@ pub struct Session {
 pub enum RevokeReason {
     /// Its owner signed out.
     SignedOut,
+    /// Its owner ended it from another device.
+    RevokedByOwner,
     /// A replaced refresh token came back.
     RefreshReplayed,
 }
@@ -55,6 +57,7 @@ impl RevokeReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SignedOut => "signed_out",
+            Self::RevokedByOwner => "revoked_by_owner",
             Self::RefreshReplayed => "refresh_replayed",
         }
     }
@@ -69,6 +72,9 @@ pub enum SessionError {
     /// The password is right, the account is shut.
     #[error("the account is disabled")]
     AccountDisabled,
+    /// No live session of the caller's has the id; also if it is somebody else's.
+    #[error("no live session of the caller's has this id")]
+    NotFound,
     /// Nothing in the request names a session.
     #[error("no bearer token, refresh token or cookie")]
     NothingToSignOut,
@@ -99,6 +105,14 @@ pub static ACCOUNT_DISABLED: ErrorCode = ErrorCode {
     word: Some("ACCOUNT_DISABLED"),
     way_out: "Only an administrator can open the account again. Told only after the right password.",
 };
+/// No such session of the caller's.
+pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {
+    code: "auth.session_not_found",
+    kind: Kind::NotFound,
+    title: "There is no such session",
+    word: None,
+    way_out: "It has ended already, or was never this user's. Read the list of sessions again.",
+};
 /// Sign-out of nothing.
 pub static NOTHING_TO_SIGN_OUT: ErrorCode = ErrorCode {
     code: "auth.nothing_to_sign_out",
@@ -109,13 +123,14 @@ pub static NOTHING_TO_SIGN_OUT: ErrorCode = ErrorCode {
 };
 
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &NOTHING_TO_SIGN_OUT];
+pub static CODES: &[&ErrorCode] = &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &SESSION_NOT_FOUND, &NOTHING_TO_SIGN_OUT];
 
 impl Problem for SessionError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::InvalidCredentials => &INVALID_CREDENTIALS,
             Self::AccountDisabled => &ACCOUNT_DISABLED,
+            Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
             Self::Password(error) => error.code(),
             Self::Token(error) => error.code(),

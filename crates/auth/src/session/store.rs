@@ -83,6 +83,38 @@ pub(crate) async fn find_session(
     }))
 }
 
+/// A user's sessions that live at `now`, the last active first.
+pub(crate) async fn list_live(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<Vec<Session>, DbError> {
+    let rows = sqlx::query!(
+        "SELECT id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+         FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC",
+        user.as_str(),
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Session {
+                id: row.id.try_into().ok()?,
+                user_id: user.clone(),
+                device_id: row.device_id,
+                device_name: row.device_name,
+                user_agent: row.user_agent,
+                ip_address: row.ip_address,
+                created_at: row.created_at,
+                last_activity_at: row.last_active_at,
+                expires_at: row.expires_at,
+            })
+        })
+        .collect())
+}
+
 /// Keeps a session alive until `expires_at`.
 pub(crate) async fn update_activity(
     connection: &mut PgConnection,

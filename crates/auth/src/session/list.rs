@@ -1,0 +1,56 @@
+//! `GET /api/v1/auth/sessions`: where the caller is signed in.
+
+use super::store;
+use crate::AuthState;
+use axum::Json;
+use axum::extract::State;
+use mana_kernel::SessionId;
+use mana_platform::http::{ApiError, Caller};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// A device that is signed in.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeviceResponse {
+    #[schema(value_type = String)]
+    id: SessionId,
+    device_id: Option<String>,
+    device_name: Option<String>,
+    user_agent: Option<String>,
+    ip_address: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    last_activity_at: OffsetDateTime,
+    /// Whether it is the session of this request.
+    current: bool,
+}
+
+/// Sessions that live
+///
+/// The last active first.
+#[utoipa::path(
+    get, path = "/api/v1/auth/sessions", tag = "auth",
+    responses((status = 200, description = "The sessions", body = Vec<DeviceResponse>)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn sessions(
+    State(auth): State<AuthState>,
+    caller: Caller,
+) -> Result<Json<Vec<DeviceResponse>>, ApiError> {
+    let mut transaction = auth.database.begin_as(&caller.user_id).await?;
+    let live = store::list_live(&mut transaction, &caller.user_id, auth.clock.now()).await?;
+    let devices = live.into_iter().map(|session| DeviceResponse {
+        current: session.id == caller.session_id,
+        id: session.id,
+        device_id: session.device_id,
+        device_name: session.device_name,
+        user_agent: session.user_agent,
+        ip_address: session.ip_address,
+        created_at: session.created_at,
+        last_activity_at: session.last_activity_at,
+    });
+    Ok(Json(devices.collect()))
+}

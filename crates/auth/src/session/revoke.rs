@@ -1,0 +1,73 @@
+//! `DELETE /api/v1/auth/sessions/{id}` and `DELETE /api/v1/auth/sessions`: signs out elsewhere.
+
+use super::model::{RevokeReason, SessionError};
+use super::store;
+use crate::security_event::{self, EventKind, Origin};
+use crate::{Auth, AuthState};
+use axum::extract::{Path, State};
+use http::StatusCode;
+use mana_kernel::SessionId;
+use mana_platform::DbError;
+use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
+
+/// Ends one session
+///
+/// Its refresh tokens in all apps and its cookie end with it. Ending the current one signs out.
+#[utoipa::path(
+    delete, path = "/api/v1/auth/sessions/{id}", tag = "auth",
+    params(("id" = String, Path, description = "As in the list of sessions")),
+    responses(
+        (status = 204, description = "Ended"),
+        (status = 404, description = "No live session of the caller's", body = ProblemBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn revoke(
+    State(auth): State<AuthState>,
+    caller: Caller,
+    client: ClientInfo,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let id: SessionId = id.parse().map_err(|_| SessionError::NotFound)?;
+    let ended = end(&auth, &caller, &client, |session| *session == id).await?;
+    if ended == 0 { Err(SessionError::NotFound.into()) } else { Ok(StatusCode::NO_CONTENT) }
+}
+
+/// Ends all sessions but the current one
+#[utoipa::path(
+    delete, path = "/api/v1/auth/sessions", tag = "auth",
+    responses((status = 204, description = "Ended, if there were any")),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn revoke_others(
+    State(auth): State<AuthState>,
+    caller: Caller,
+    client: ClientInfo,
+) -> Result<StatusCode, ApiError> {
+    end(&auth, &caller, &client, |session| *session != caller.session_id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends those of the caller's live sessions that are chosen, and says how many.
+async fn end(
+    auth: &Auth,
+    caller: &Caller,
+    client: &ClientInfo,
+    is_chosen: impl Fn(&SessionId) -> bool,
+) -> Result<usize, SessionError> {
+    let now = auth.clock.now();
+    let origin = Origin::of_request(client);
+    let mut ended = 0_usize;
+    let mut transaction = auth.database.begin().await?;
+    for session in store::list_live(&mut transaction, &caller.user_id, now).await? {
+        if is_chosen(&session.id)
+            && store::update_revoked(&mut transaction, &session.id, RevokeReason::RevokedByOwner, now).await?
+        {
+            let kind = EventKind::SessionRevoked;
+            security_event::record(&mut transaction, auth, kind, &caller.user_id, Some(&session.id), &origin).await?;
+            ended = ended.saturating_add(1);
+        }
+    }
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(ended)
+}
