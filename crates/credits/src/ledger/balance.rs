@@ -67,7 +67,7 @@ async fn read(credits: &Credits, user: &UserId) -> Result<Option<BalanceRow>, Db
 async fn touch(credits: &Credits, user: &UserId) -> Result<(), LedgerError> {
     let mut transaction = credits.database.begin().await?;
     let (mut wallet, today) = lock_or_open(&mut transaction, credits, user).await?;
-    if let Some(posting) = daily_credits(&mut wallet, credits, today)? {
+    if let Some(posting) = daily_credits(&mut wallet, credits, today) {
         let now = posting.transaction.stamp.at;
         store::write(&mut transaction, &wallet, &[posting], now).await?;
     }
@@ -91,24 +91,12 @@ pub(super) async fn lock_or_open(
         .ok_or(LedgerError::WalletMissing)
 }
 
-/// Books the daily credits on a locked wallet if they are due.
-pub(super) fn daily_credits(
-    wallet: &mut Wallet,
-    credits: &Credits,
-    today: Date,
-) -> Result<Option<Posting>, LedgerError> {
-    let Some(amount) = credits
-        .policy
-        .daily_free
-        .filter(|_| wallet.daily_granted_on < today)
-    else {
-        return Ok(None);
-    };
+/// Books the daily credits on a locked wallet if they are due. A wallet that is full to the brim goes without.
+pub(super) fn daily_credits(wallet: &mut Wallet, credits: &Credits, today: Date) -> Option<Posting> {
+    let amount = credits.policy.daily_free.filter(|_| wallet.daily_granted_on < today)?;
     let stamp = Stamp {
         id: TransactionId::new(&*credits.clock, &*credits.rng),
         at: credits.clock.now(),
     };
-    Ok(Some(
-        wallet.apply(&Command::DailyCredits { amount, day: today }, stamp)?,
-    ))
+    wallet.apply(&Command::DailyCredits { amount, day: today }, stamp).ok()
 }
