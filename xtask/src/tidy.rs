@@ -16,7 +16,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
         &["mana-kernel", "mana-platform", "mana-auth", "mana-credits"],
     ),
     ("mana-testkit", &["mana-kernel", "mana-platform"]),
-    ("xtask", &["mana-kernel", "mana-platform", "mana-core-auth"]),
+    ("xtask", &["mana-kernel", "mana-platform"]),
 ];
 
 /// What does I/O, and so is nothing for the kernel.
