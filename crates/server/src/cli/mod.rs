@@ -117,7 +117,13 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}.");
+            let text = error.to_string();
+            // What follows the sentence, if anything, are lines of a log.
+            let (sentence, log) = text.split_once('\n').unwrap_or((&text, ""));
+            eprintln!("error: {sentence}.");
+            if !log.is_empty() {
+                eprintln!("{log}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -11,8 +11,8 @@ use mana_platform::embedded_postgres::{
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 const DATABASE: &str = "mana";
@@ -35,12 +35,12 @@ impl DataFolder {
             });
         }
         let path = resolved(&args.data_dir);
-        // Root's PostgreSQL runs as another user, who must be able to enter: see embedded_postgres.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(&path)
-            .map_err(|error| SourceError::File(path.display().to_string(), error))?;
+        if !path.exists() {
+            let failed = |error| SourceError::File(path.display().to_string(), error);
+            std::fs::create_dir_all(&path).map_err(failed)?;
+            // Root's PostgreSQL runs as another user, who must be able to enter, whatever the umask; all within is private.
+            std::fs::set_permissions(&path, Permissions::from_mode(0o711)).map_err(failed)?;
+        }
         Ok(Self {
             path,
             is_ephemeral: false,
