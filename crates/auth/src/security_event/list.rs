@@ -4,7 +4,7 @@ use super::store::{self, SecurityEvent};
 use crate::AuthState;
 use axum::Json;
 use axum::extract::State;
-use mana_platform::http::{ApiError, Caller, Parameters, codes};
+use mana_platform::http::{ApiError, Caller, Parameters, within};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -31,10 +31,7 @@ pub(crate) async fn security_events(
     caller: Caller,
     Parameters(parameters): Parameters<EventParameters>,
 ) -> Result<Json<Vec<SecurityEvent>>, ApiError> {
-    let limit = parameters.limit.unwrap_or(50);
-    if !(1..=500).contains(&limit) {
-        return Err(ApiError::new(&codes::INVALID_QUERY).with_detail("limit must be 1 to 500"));
-    }
+    let limit = within(parameters.limit.unwrap_or(50), 1, 500, "limit")?;
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     Ok(Json(store::list_events(&mut transaction, &caller.user_id, limit).await?))
 }

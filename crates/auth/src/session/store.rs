@@ -57,30 +57,16 @@ pub async fn is_live(
 }
 
 /// A session, as its owner.
-pub(crate) async fn find_session(
-    connection: &mut PgConnection,
-    id: &SessionId,
-) -> Result<Option<Session>, DbError> {
-    let row = sqlx::query!(
-        "SELECT user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+pub(crate) async fn find_session(connection: &mut PgConnection, id: &SessionId) -> Result<Option<Session>, DbError> {
+    let row = sqlx::query_as!(
+        SessionRow,
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
          FROM auth.sessions WHERE id = $1",
         id.as_str(),
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.and_then(|row| {
-        Some(Session {
-            id: id.clone(),
-            user_id: row.user_id.try_into().ok()?,
-            device_id: row.device_id,
-            device_name: row.device_name,
-            user_agent: row.user_agent,
-            ip_address: row.ip_address,
-            created_at: row.created_at,
-            last_activity_at: row.last_active_at,
-            expires_at: row.expires_at,
-        })
-    }))
+    Ok(row.and_then(SessionRow::into_session))
 }
 
 /// A user's sessions that live at `now`, the last active first.
@@ -89,30 +75,44 @@ pub(crate) async fn list_live(
     user: &UserId,
     now: OffsetDateTime,
 ) -> Result<Vec<Session>, DbError> {
-    let rows = sqlx::query!(
-        "SELECT id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+    let rows = sqlx::query_as!(
+        SessionRow,
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
          FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC",
         user.as_str(),
         now,
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            Some(Session {
-                id: row.id.try_into().ok()?,
-                user_id: user.clone(),
-                device_id: row.device_id,
-                device_name: row.device_name,
-                user_agent: row.user_agent,
-                ip_address: row.ip_address,
-                created_at: row.created_at,
-                last_activity_at: row.last_active_at,
-                expires_at: row.expires_at,
-            })
+    Ok(rows.into_iter().filter_map(SessionRow::into_session).collect())
+}
+
+struct SessionRow {
+    id: String,
+    user_id: String,
+    device_id: Option<String>,
+    device_name: Option<String>,
+    user_agent: Option<String>,
+    ip_address: Option<String>,
+    created_at: OffsetDateTime,
+    last_active_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+}
+
+impl SessionRow {
+    fn into_session(self) -> Option<Session> {
+        Some(Session {
+            id: self.id.try_into().ok()?,
+            user_id: self.user_id.try_into().ok()?,
+            device_id: self.device_id,
+            device_name: self.device_name,
+            user_agent: self.user_agent,
+            ip_address: self.ip_address,
+            created_at: self.created_at,
+            last_activity_at: self.last_active_at,
+            expires_at: self.expires_at,
         })
-        .collect())
+    }
 }
 
 /// Keeps a session alive until `expires_at`.

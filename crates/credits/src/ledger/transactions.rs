@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use http::header;
 use mana_kernel::{TransactionId, UserId};
-use mana_platform::http::{ApiError, Caller, Parameters, codes};
+use mana_platform::http::{ApiError, Caller, Parameters, codes, within};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -142,14 +142,6 @@ pub(crate) async fn transactions(
         .map(|row| TransactionResponse::of_row(row, &caller.user_id))
         .collect();
     Ok((next, Json(lines)).into_response())
-}
-
-fn within(value: i64, min: i64, max: i64, name: &str) -> Result<i64, ApiError> {
-    if (min..=max).contains(&value) {
-        Ok(value)
-    } else {
-        Err(ApiError::new(&codes::INVALID_QUERY).with_detail(format!("{name} must be {min} to {max}")))
-    }
 }
 
 /// A cursor names a place in the caller's own history and nothing else, so it needs no secret.

@@ -12,4 +12,4 @@ pub use body::{OptionalBody, Valid};
 pub use caller::{Authenticate, Caller, ClientInfo};
 pub use frame::current_request_id;
 pub use problem::{ApiError, ProblemBody};
-pub use query::Parameters;
+pub use query::{Parameters, within};

@@ -18,3 +18,15 @@ impl<T: for<'de> Deserialize<'de>, S: Send + Sync> FromRequestParts<S> for Param
             .map_err(|_| ApiError::new(&codes::INVALID_QUERY))
     }
 }
+
+/// A parameter within its bounds, which are part of the refusal.
+///
+/// # Errors
+/// When it is out of bounds.
+pub fn within(value: i64, min: i64, max: i64, name: &str) -> Result<i64, ApiError> {
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ApiError::new(&codes::INVALID_QUERY).with_detail(format!("{name} must be {min} to {max}")))
+    }
+}
