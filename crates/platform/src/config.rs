@@ -194,6 +194,15 @@ impl Settings {
             None => format!("http://localhost:{}", self.port),
         }
     }
+
+    /// The origin of that URL.
+    ///
+    /// # Errors
+    /// When `BASE_URL` is neither http nor https.
+    pub fn own_origin(&self) -> Result<Origin, InvalidOrigin> {
+        let url = Url::parse(&self.public_url()).map_err(|_| InvalidOrigin)?;
+        url.origin().ascii_serialization().parse()
+    }
 }
 
 /// How log lines look.
@@ -218,18 +227,24 @@ impl Origin {
     }
 }
 
-impl std::str::FromStr for Origin {
-    type Err = &'static str;
+/// The text is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an origin is http://host:port or https://host:port, without a path")]
+pub struct InvalidOrigin;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refusal = "an origin is scheme://host or scheme://host:port, without a path";
+impl std::str::FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let text = text.trim();
-        let url = Url::parse(text).map_err(|_| refusal)?;
-        let origin = url.origin();
-        if !origin.is_tuple() || origin.ascii_serialization() != text.trim_end_matches('/') {
-            return Err(refusal);
+        let url = Url::parse(text).map_err(|_| InvalidOrigin)?;
+        let origin = url.origin().ascii_serialization();
+        // What the URL's parser had to change is not what a browser would send.
+        if matches!(url.scheme(), "http" | "https") && origin == text.trim_end_matches('/') {
+            Ok(Self(origin))
+        } else {
+            Err(InvalidOrigin)
         }
-        Ok(Self(origin.ascii_serialization()))
     }
 }
 

@@ -12,6 +12,7 @@ use mana_auth::{Auth, AuthState};
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng};
 use mana_platform::http::frame;
+use mana_platform::config::InvalidOrigin;
 use mana_platform::{Database, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -46,6 +47,12 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// `BASE_URL` is not of the web.
+    #[error("BASE_URL must be an http or https URL")]
+    BaseUrl(#[from] InvalidOrigin),
+    /// An origin can't be compared with what browsers send.
+    #[error("CORS_ORIGINS or BASE_URL: {0:?}")]
+    Origin(frame::ConfigError),
     /// The database failed.
     #[error("the database can't be asked: {0}")]
     Database(#[from] sqlx::Error),
@@ -108,11 +115,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildErr
             health::routes().with_state(HealthState { database, metrics }),
         ))
         .merge(docs::routes());
-    Ok(frame::around(
-        routes,
-        &settings.cors_origins,
-        Duration::from_secs(settings.request_timeout_seconds),
-    ))
+    let time_limit = Duration::from_secs(settings.request_timeout_seconds);
+    frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit).map_err(BuildError::Origin)
 }
 
 fn auth_policy(settings: &Settings) -> mana_auth::Policy {

@@ -42,6 +42,14 @@ pub static METHOD_NOT_ALLOWED: ErrorCode = ErrorCode {
     word: None,
     way_out: "Use a method of the answer's Allow header.",
 };
+/// A browser sent it for a page of a site that is not of the family.
+pub static FOREIGN_SITE: ErrorCode = ErrorCode {
+    code: "request.foreign_site",
+    kind: Kind::Forbidden,
+    title: "Pages of this site may not write here",
+    word: None,
+    way_out: "Add the page's origin (scheme://host:port, exactly) to CORS_ORIGINS if it belongs to the family. Programs that are no browsers send no Origin.",
+};
 /// Body over the limit.
 pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
     code: "request.body_too_large",
@@ -114,6 +122,7 @@ pub static CODES: &[&ErrorCode] = &[
     &TIMEOUT,
     &UNKNOWN_PATH,
     &METHOD_NOT_ALLOWED,
+    &FOREIGN_SITE,
     &BODY_TOO_LARGE,
     &NOT_JSON,
     &MALFORMED_JSON,

@@ -14,6 +14,8 @@ use mana_kernel::RequestId;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+pub use tower_http::csrf::ConfigError;
+use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument as _;
 
@@ -28,9 +30,22 @@ pub fn current_request_id() -> Option<RequestId> {
     CURRENT_REQUEST.try_with(Clone::clone).ok()
 }
 
-/// Puts the frame around `routes`.
-pub fn around(routes: Router, origins: &[Origin], time_limit: Duration) -> Router {
-    routes
+/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's.
+///
+/// # Errors
+/// When an origin is none.
+pub fn around(
+    routes: Router,
+    origins: &[Origin],
+    own: &Origin,
+    time_limit: Duration,
+) -> Result<Router, ConfigError> {
+    // A page of another site may not make its visitors' browsers write here, whatever cookies they carry.
+    let mut same_family = CsrfLayer::new().add_trusted_origin(own.as_str())?;
+    for origin in origins {
+        same_family = same_family.add_trusted_origin(origin.as_str())?;
+    }
+    let framed = routes
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(&codes::INTERNAL)
@@ -41,9 +56,11 @@ pub fn around(routes: Router, origins: &[Origin], time_limit: Duration) -> Route
             StatusCode::SERVICE_UNAVAILABLE,
             time_limit,
         ))
+        .layer(same_family)
         .layer(cors(origins))
         .layer(middleware::map_response(security_headers))
-        .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn(observe));
+    Ok(framed)
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {

@@ -52,6 +52,7 @@ impl ApiError {
         use super::codes;
         Self::new(match status {
             StatusCode::NOT_FOUND => &codes::UNKNOWN_PATH,
+            StatusCode::FORBIDDEN => &codes::FOREIGN_SITE,
             StatusCode::METHOD_NOT_ALLOWED => &codes::METHOD_NOT_ALLOWED,
             StatusCode::PAYLOAD_TOO_LARGE => &codes::BODY_TOO_LARGE,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => &codes::NOT_JSON,
