@@ -12,6 +12,8 @@ pub(super) async fn replace_claims(
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<(), DbError> {
+    // Two links made at once would each find none to void.
+    sqlx::query("LOCK TABLE auth.admin_claims IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
     sqlx::query!("DELETE FROM auth.admin_claims")
         .execute(&mut *connection)
         .await?;

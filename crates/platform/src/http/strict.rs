@@ -153,6 +153,20 @@ impl<'de> Deserializer<'de> for Strict {
         visitor.visit_newtype_struct(self)
     }
 
+    /// serde would also take an array for a struct, its fields by position.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, StrictError> {
+        if self.0.is_object() {
+            self.deserialize_any(visitor)
+        } else {
+            Err(de::Error::invalid_type(Unexpected::Unit, &"an object"))
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -167,7 +181,7 @@ impl<'de> Deserializer<'de> for Strict {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 
@@ -325,7 +339,7 @@ mod tests {
             refusal(json!({"amount": 1, "tags": ["a", 2]})),
             ("/tags/1".into(), "wrong_type")
         );
-        assert_eq!(refusal(json!([])).1, "invalid");
+        assert_eq!(refusal(json!([1, "by position", []])), (String::new(), "wrong_type"));
         for amount in [
             json!(0),
             json!(-1),
