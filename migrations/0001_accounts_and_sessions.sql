@@ -106,10 +106,10 @@ CREATE TABLE auth.admin_claims (
 CALL mana.protect('auth.admin_claims', 'false');
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.admin_claims TO mana_service;
 
--- What happened to an account. Written, never changed.
+-- What happened to an account; without a user, what was tried at an address that has none. Written, never changed.
 CREATE TABLE auth.security_events (
     id         uuid        NOT NULL CONSTRAINT security_events_pkey PRIMARY KEY,
-    user_id    text        NOT NULL CONSTRAINT security_events_user_id_fkey REFERENCES auth.users,
+    user_id    text        CONSTRAINT security_events_user_id_fkey REFERENCES auth.users,
     type       text        NOT NULL,
     session_id text,
     ip_address inet,

@@ -14,11 +14,8 @@ pub(crate) fn run(check: bool) -> Result<String, ChoreError> {
     for (name, generated) in documents()? {
         let path = root().join(&name);
         let current = std::fs::read_to_string(&path).unwrap_or_default();
-        let wanted = if name == "docs/OPERATIONS.md" {
-            put_in_place(&current, &generated)?
-        } else {
-            generated
-        };
+        let wanted =
+            if name == "docs/OPERATIONS.md" { put_in_place(&current, &generated)? } else { generated };
         if current == wanted {
             continue;
         }
@@ -38,14 +35,7 @@ pub(crate) fn run(check: bool) -> Result<String, ChoreError> {
 /// What the code says of itself. Run, not linked: this program must build also while the queries are out of date.
 fn documents() -> Result<BTreeMap<String, String>, ChoreError> {
     let printed = Command::new("cargo")
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "mana-core-auth",
-            "--example",
-            "documents",
-        ])
+        .args(["run", "--quiet", "--package", "mana-core-auth", "--example", "documents"])
         .current_dir(root())
         .stderr(std::process::Stdio::inherit())
         .output()?;

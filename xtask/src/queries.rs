@@ -52,11 +52,7 @@ fn files(folder: &Path) -> Result<BTreeMap<OsString, Vec<u8>>, ChoreError> {
 /// Builds the crates against a throw-away database, which makes the query macros describe themselves into `target`.
 fn describe_queries(target: &Path) -> Result<(), ChoreError> {
     let home = tempfile::Builder::new().prefix("mana-xtask-").tempdir()?.keep();
-    let options = Options {
-        folder: home,
-        durability: Durability::None,
-        throw_away: true,
-    };
+    let options = Options { folder: home, durability: Durability::None, throw_away: true };
     let postgres = EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes))?;
     let owner = PgConnectOptions::new_without_pgpass()
         .socket(postgres.socket_folder())
@@ -75,30 +71,16 @@ fn describe_queries(target: &Path) -> Result<(), ChoreError> {
         std::fs::File::open(root().join("crates").join(name).join("src/lib.rs"))?.set_modified(now())?;
     }
     let built = Command::new("cargo")
-        .args([
-            "check",
-            "--quiet",
-            "--package",
-            "mana-auth",
-            "--package",
-            "mana-credits",
-        ])
+        .args(["check", "--quiet", "--package", "mana-auth", "--package", "mana-credits"])
         .current_dir(root())
         .envs([("DATABASE_URL", url.as_str()), ("SQLX_OFFLINE", "false")])
         .env("SQLX_OFFLINE_DIR", target)
         .status()?;
     postgres.stop()?;
-    if built.success() {
-        Ok(())
-    } else {
-        Err(ChoreError::Build)
-    }
+    if built.success() { Ok(()) } else { Err(ChoreError::Build) }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a file's time of change is the machine's"
-)]
+#[expect(clippy::disallowed_methods, reason = "a file's time of change is the machine's")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -11,10 +11,7 @@ const MAY_KNOW: [(&str, &[&str]); 7] = [
     ("mana-platform", &["mana-kernel"]),
     ("mana-auth", &["mana-kernel", "mana-platform"]),
     ("mana-credits", &["mana-kernel", "mana-platform"]),
-    (
-        "mana-core-auth",
-        &["mana-kernel", "mana-platform", "mana-auth", "mana-credits"],
-    ),
+    ("mana-core-auth", &["mana-kernel", "mana-platform", "mana-auth", "mana-credits"]),
     ("mana-testkit", &["mana-kernel", "mana-platform"]),
     ("xtask", &["mana-kernel", "mana-platform"]),
 ];
@@ -27,31 +24,15 @@ type Place = (&'static str, fn(&Path) -> bool, &'static str);
 
 const PLACES: [Place; 6] = [
     ("std::fs", |path| !is_in(path, "kernel"), "the kernel does no I/O"),
-    (
-        "std::net",
-        |path| !is_in(path, "kernel"),
-        "the kernel does no I/O",
-    ),
+    ("std::net", |path| !is_in(path, "kernel"), "the kernel does no I/O"),
     (
         "std::env::var",
         |path| path.ends_with("platform/src/config.rs"),
         "the environment is read in platform/src/config.rs",
     ),
-    (
-        "sqlx::query",
-        may_hold_sql,
-        "SQL of a table stands in the store.rs of its feature",
-    ),
-    (
-        "sqlx::query_as",
-        may_hold_sql,
-        "SQL of a table stands in the store.rs of its feature",
-    ),
-    (
-        "sqlx::query_scalar",
-        may_hold_sql,
-        "SQL of a table stands in the store.rs of its feature",
-    ),
+    ("sqlx::query", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
+    ("sqlx::query_as", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
+    ("sqlx::query_scalar", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
 ];
 
 fn is_in(path: &Path, name: &str) -> bool {
@@ -74,10 +55,7 @@ pub(crate) fn run() -> Result<String, ChoreError> {
         }
     }
     if breaches.is_empty() {
-        Ok(format!(
-            "tidy: {files} files and {} crates keep the laws",
-            MAY_KNOW.len()
-        ))
+        Ok(format!("tidy: {files} files and {} crates keep the laws", MAY_KNOW.len()))
     } else {
         Err(ChoreError::Law(breaches.join("\n")))
     }
@@ -92,20 +70,15 @@ fn check_dependencies() -> Result<Vec<String>, ChoreError> {
             breaches.push(format!("{name} is a crate without a place in xtask/src/tidy.rs"));
             continue;
         };
-        for dependency in package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.kind == DependencyKind::Normal)
+        for dependency in
+            package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal)
         {
             let is_ours = MAY_KNOW.iter().any(|(ours, _)| *ours == dependency.name);
             if is_ours && !may_know.contains(&dependency.name.as_str()) {
                 breaches.push(format!("{name} must not know {}", dependency.name));
             }
             if name == "mana-kernel" && NOT_IN_KERNEL.contains(&dependency.name.as_str()) {
-                breaches.push(format!(
-                    "mana-kernel must not know {}: it does no I/O",
-                    dependency.name
-                ));
+                breaches.push(format!("mana-kernel must not know {}: it does no I/O", dependency.name));
             }
         }
     }
@@ -131,10 +104,8 @@ fn check_file(path: &Path) -> Result<Vec<String>, ChoreError> {
     let mut named = NamedPaths::default();
     named.visit_file(&file);
     let refused = |(prefix, may, why): &Place| {
-        let names_it = named
-            .paths
-            .iter()
-            .any(|named| named == prefix || named.starts_with(&format!("{prefix}::")));
+        let names_it =
+            named.paths.iter().any(|named| named == prefix || named.starts_with(&format!("{prefix}::")));
         (names_it && !may(path)).then(|| format!("{}: {prefix}: {why}", path.display()))
     };
     Ok(PLACES.iter().filter_map(refused).collect())
@@ -149,11 +120,7 @@ struct NamedPaths {
 impl NamedPaths {
     fn add_use(&mut self, prefix: &str, tree: &syn::UseTree) {
         let joined = |name: &syn::Ident| {
-            if prefix.is_empty() {
-                name.to_string()
-            } else {
-                format!("{prefix}::{name}")
-            }
+            if prefix.is_empty() { name.to_string() } else { format!("{prefix}::{name}") }
         };
         match tree {
             syn::UseTree::Path(path) => self.add_use(&joined(&path.ident), &path.tree),
@@ -171,11 +138,7 @@ impl Visit<'_> for NamedPaths {
     }
 
     fn visit_path(&mut self, path: &syn::Path) {
-        let names: Vec<_> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
+        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.paths.push(names.join("::"));
         syn::visit::visit_path(self, path);
     }
@@ -194,11 +157,7 @@ mod tests {
         let mut named = NamedPaths::default();
         named.visit_file(&file);
         for path in ["std::fs::File", "std::env", "sqlx::query", "std::net::lookup"] {
-            assert!(
-                named.paths.iter().any(|named| named == path),
-                "{path} in {:?}",
-                named.paths
-            );
+            assert!(named.paths.iter().any(|named| named == path), "{path} in {:?}", named.paths);
         }
     }
 

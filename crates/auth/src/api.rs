@@ -13,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// The parts that the accounts work with.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Policy {
     pub refresh_token_ttl: Duration,
     /// The same for a sign-in with rememberMe.
     pub remember_me_ttl: Duration,
+    /// Life of a session however much it is used.
+    pub session_max_age: Duration,
     /// How long the token before the newest still gets the newest again.
     pub refresh_grace: Duration,
     /// Code points that a new password needs at least.
@@ -57,13 +60,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How long a session lives without being used.
-    pub fn idle_ttl(&self, remember_me: bool) -> Duration {
-        if remember_me {
-            self.remember_me_ttl
-        } else {
-            self.refresh_token_ttl
-        }
+    /// When a session ends that is used now and not again.
+    pub(crate) fn session_end(
+        &self,
+        created_at: OffsetDateTime,
+        now: OffsetDateTime,
+        remember_me: bool,
+    ) -> OffsetDateTime {
+        let idle = if remember_me { self.remember_me_ttl } else { self.refresh_token_ttl };
+        let after =
+            |start: OffsetDateTime, ttl: Duration| start.saturating_add(ttl.try_into().unwrap_or_default());
+        after(now, idle).min(after(created_at, self.session_max_age))
     }
 }
 

@@ -22,7 +22,8 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(account::routes())
         .merge(session::routes())
         .merge(token::routes())
-        .merge(security_event::routes()).merge(admin::routes())
+        .merge(security_event::routes())
+        .merge(admin::routes())
 }
 
 /// The error catalogue of the accounts.

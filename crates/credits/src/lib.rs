@@ -16,10 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 /// Every route of the credits, with its description.
 pub fn routes() -> OpenApiRouter<CreditsState> {
-    OpenApiRouter::new()
-        .merge(ledger::routes())
-        .merge(package::routes())
-        .merge(purchase::routes())
+    OpenApiRouter::new().merge(ledger::routes()).merge(package::routes()).merge(purchase::routes())
 }
 
 /// The error catalogue of the credits.

@@ -28,11 +28,7 @@ impl Mana {
 
     /// The quantity, if it is in range.
     pub const fn new(value: i64) -> Option<Self> {
-        if value >= 0 && value <= MAX_MANA {
-            Some(Self(value))
-        } else {
-            None
-        }
+        if value >= 0 && value <= MAX_MANA { Some(Self(value)) } else { None }
     }
 
     /// As a plain integer.

@@ -110,10 +110,7 @@ mod tests {
         let apple = Apple::generate(&Constant);
         assert_eq!(Apple::parse(apple.expose()).unwrap().hash(), apple.hash());
         assert_eq!(Pear::parse(apple.expose()).err(), Some(NotThisSecret));
-        assert!(
-            Apple::parse(&format!("{}A", apple.expose())).is_err(),
-            "trailing data"
-        );
+        assert!(Apple::parse(&format!("{}A", apple.expose())).is_err(), "trailing data");
         assert!(Apple::parse(&apple.expose()[..40]).is_err(), "cut short");
     }
 

@@ -20,11 +20,7 @@ fn check(text: &str, min: usize, max: usize, is_refused: fn(char) -> bool) -> Re
     if text.chars().any(is_refused) {
         return Err(InvalidText::Control);
     }
-    if (min..=max).contains(&text.chars().count()) {
-        Ok(())
-    } else {
-        Err(InvalidText::Length(min, max))
-    }
+    if (min..=max).contains(&text.chars().count()) { Ok(()) } else { Err(InvalidText::Length(min, max)) }
 }
 
 macro_rules! bounded_text {
@@ -91,14 +87,8 @@ mod tests {
     fn length_counts_code_points_and_control_characters_are_refused() {
         type Short = Line<1, 3>;
         assert!(Short::try_from("äöü".to_owned()).is_ok());
-        assert_eq!(
-            Short::try_from(String::new()).err(),
-            Some(InvalidText::Length(1, 3))
-        );
-        assert_eq!(
-            Short::try_from("abcd".to_owned()).err(),
-            Some(InvalidText::Length(1, 3))
-        );
+        assert_eq!(Short::try_from(String::new()).err(), Some(InvalidText::Length(1, 3)));
+        assert_eq!(Short::try_from("abcd".to_owned()).err(), Some(InvalidText::Length(1, 3)));
         for bad in ["\0", "a\nb", "\u{85}"] {
             assert_eq!(Short::try_from(bad.to_owned()).err(), Some(InvalidText::Control));
         }

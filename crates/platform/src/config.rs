@@ -16,13 +16,7 @@ use url::Url;
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// TCP port of the HTTP server
-    #[arg(
-        long,
-        env = "PORT",
-        default_value_t = 3001,
-        global = true,
-        help_heading = "Server"
-    )]
+    #[arg(long, env = "PORT", default_value_t = 3001, global = true, help_heading = "Server")]
     pub port: u16,
     /// Address to listen on; 127.0.0.1 in dev and 0.0.0.0 in serve when not given
     #[arg(long, env = "HOST", global = true, help_heading = "Server")]
@@ -72,13 +66,7 @@ pub struct Settings {
     )]
     pub log_format: LogFormat,
     /// Which log lines are written, as `info` or `mana_auth=debug,info`
-    #[arg(
-        long,
-        env = "LOG_LEVEL",
-        default_value = "info",
-        global = true,
-        help_heading = "Server"
-    )]
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true, help_heading = "Server")]
     pub log_level: String,
 
     /// PostgreSQL for the server, as a role that can't bypass row-level security; without it, `dev` runs its own
@@ -110,22 +98,10 @@ pub struct Settings {
     #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
     pub jwt_public_key: Option<String>,
     /// `iss` of access tokens
-    #[arg(
-        long,
-        env = "JWT_ISSUER",
-        default_value = "manacore",
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "JWT_ISSUER", default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_issuer: String,
     /// `aud` of access tokens
-    #[arg(
-        long,
-        env = "JWT_AUDIENCE",
-        default_value = "manacore",
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "JWT_AUDIENCE", default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_audience: String,
     /// Life of an access token
     #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = humantime::parse_duration, default_value = "15m", global = true, help_heading = "Tokens")]
@@ -136,6 +112,9 @@ pub struct Settings {
     /// The same for a sign-in with rememberMe
     #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = humantime::parse_duration, default_value = "30d", global = true, help_heading = "Tokens")]
     pub jwt_remember_me_expiry: Duration,
+    /// Life of a session however much it is used; then a new sign-in is needed
+    #[arg(long, env = "SESSION_MAX_AGE", value_parser = humantime::parse_duration, default_value = "365d", global = true, help_heading = "Tokens")]
+    pub session_max_age: Duration,
     /// How long the token before the newest still gets the newest again (tabs that race, answers that got lost)
     #[arg(long, env = "REFRESH_GRACE", value_parser = humantime::parse_duration, default_value = "10s", global = true, help_heading = "Tokens")]
     pub refresh_grace: Duration,
@@ -166,13 +145,7 @@ pub struct Settings {
     #[arg(long, env = "CREDITS_DAILY_FREE", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_daily_free: i64,
     /// Time zone whose midnight starts a new day of free mana
-    #[arg(
-        long,
-        env = "CREDITS_DAILY_ZONE",
-        default_value = "UTC",
-        global = true,
-        help_heading = "Credits"
-    )]
+    #[arg(long, env = "CREDITS_DAILY_ZONE", default_value = "UTC", global = true, help_heading = "Credits")]
     pub credits_daily_zone: String,
 }
 
@@ -287,22 +260,15 @@ pub fn from_environment(command: Command) -> Result<Command, ConfigFileError> {
 }
 
 fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, ConfigFileError> {
-    let Some(path) = environment("MANA_CONFIG_FILE".as_ref())
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
+    let Some(path) =
+        environment("MANA_CONFIG_FILE".as_ref()).filter(|path| !path.is_empty()).map(PathBuf::from)
     else {
         return Ok(Vec::new());
     };
     let unreadable = |error| ConfigFileError::Unreadable(path.clone(), error);
-    let lines: Vec<(String, String)> = dotenvy::from_path_iter(&path)
-        .map_err(unreadable)?
-        .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
-    let known = |name: &str| {
-        command
-            .get_arguments()
-            .any(|arg| arg.get_env().is_some_and(|env| env == name))
-    };
+    let lines: Vec<(String, String)> =
+        dotenvy::from_path_iter(&path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    let known = |name: &str| command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name));
     if let Some((name, _)) = lines.iter().find(|(name, _)| !known(name)) {
         return Err(ConfigFileError::Unknown(path.clone(), name.clone()));
     }
@@ -324,23 +290,11 @@ mod tests {
 
     #[test]
     fn an_origin_has_no_path_and_no_tricks() {
-        assert_eq!(
-            "https://app.example".parse::<Origin>().unwrap().as_str(),
-            "https://app.example"
-        );
-        assert_eq!(
-            "http://localhost:3000/".parse::<Origin>().unwrap().as_str(),
-            "http://localhost:3000"
-        );
-        for bad in [
-            "*",
-            "null",
-            "app.example",
-            "https://app.example/x",
-            "https://u@app.example",
-            "file:///x",
-            "",
-        ] {
+        assert_eq!("https://app.example".parse::<Origin>().unwrap().as_str(), "https://app.example");
+        assert_eq!("http://localhost:3000/".parse::<Origin>().unwrap().as_str(), "http://localhost:3000");
+        for bad in
+            ["*", "null", "app.example", "https://app.example/x", "https://u@app.example", "file:///x", ""]
+        {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }
     }

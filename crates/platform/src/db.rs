@@ -70,23 +70,14 @@ pub struct DbError(#[from] sqlx::Error);
 impl DbError {
     /// The name of the constraint that refused, if one did.
     pub fn constraint(&self) -> Option<&str> {
-        self.0
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::constraint)
+        self.0.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
     }
 
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
-        if let Some(code) = self
-            .0
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code)
-        {
+        if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
             // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction.
-            return code == "25006"
-                || ["08", "40", "53", "57"]
-                    .iter()
-                    .any(|class| code.starts_with(class));
+            return code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
         }
         matches!(
             self.0,
@@ -97,10 +88,6 @@ impl DbError {
 
 impl Problem for DbError {
     fn code(&self) -> &'static ErrorCode {
-        if self.passes() {
-            &codes::UNAVAILABLE
-        } else {
-            &codes::INTERNAL
-        }
+        if self.passes() { &codes::UNAVAILABLE } else { &codes::INTERNAL }
     }
 }

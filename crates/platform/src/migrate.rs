@@ -82,11 +82,7 @@ pub struct ServiceLogin<'a> {
 
 /// Newest schema version this binary knows.
 pub fn binary_version() -> i64 {
-    MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0)
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Makes what roles are missing and applies what migrations are missing. Does nothing when all is there.
@@ -100,18 +96,10 @@ pub async fn migrate(
 ) -> Result<(), SchemaError> {
     let mut connection = PgConnection::connect_with(owner).await?;
     let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(LOCK)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     ensure_roles(&mut transaction, login, rng).await?;
-    migrator()
-        .run_direct(None, &mut *transaction, false)
-        .await
-        .map_err(in_words)?;
-    sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
-        .execute(&mut *transaction)
-        .await?;
+    migrator().run_direct(None, &mut *transaction, false).await.map_err(in_words)?;
+    sqlx::query("GRANT SELECT ON mana.migrations TO mana_service").execute(&mut *transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
     Ok(())
@@ -119,10 +107,7 @@ pub async fn migrate(
 
 fn in_words(error: MigrateError) -> SchemaError {
     if let MigrateError::VersionMissing(database) = error {
-        return SchemaError::Newer {
-            database,
-            binary: binary_version(),
-        };
+        return SchemaError::Newer { database, binary: binary_version() };
     }
     if let MigrateError::VersionMismatch(version) = error {
         return SchemaError::Foreign(version);
@@ -154,10 +139,7 @@ pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
 }
 
 fn migrator() -> Migrator {
-    let mut migrator = Migrator {
-        migrations: MIGRATIONS.migrations.clone(),
-        ..Migrator::DEFAULT
-    };
+    let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrator.set_locking(false);
     migrator.create_schema("mana");
     migrator.dangerous_set_table_name("mana.migrations");
@@ -185,10 +167,7 @@ fn login_attributes(login: Option<&ServiceLogin<'_>>, rng: &dyn Rng) -> String {
     match login.map(|login| login.password) {
         None => "NOLOGIN".to_owned(),
         Some(None) => "LOGIN".to_owned(),
-        Some(Some(password)) => format!(
-            "LOGIN PASSWORD '{}'",
-            scram_verifier(password.expose_secret(), rng)
-        ),
+        Some(Some(password)) => format!("LOGIN PASSWORD '{}'", scram_verifier(password.expose_secret(), rng)),
     }
 }
 
@@ -201,25 +180,18 @@ async fn ensure_role(connection: &mut PgConnection, role: &str, attributes: &str
     if exists {
         return Ok(());
     }
-    let quoted: String = sqlx::query_scalar("SELECT quote_ident($1)")
-        .bind(role)
-        .fetch_one(&mut *connection)
-        .await?;
+    let quoted: String =
+        sqlx::query_scalar("SELECT quote_ident($1)").bind(role).fetch_one(&mut *connection).await?;
     // Roles belong to the whole cluster, the lock to one database: another database may have made it meanwhile.
     let mut attempt = connection.begin().await?;
-    match sqlx::query(AssertSqlSafe(format!(
-        "CREATE ROLE {quoted} NOSUPERUSER NOBYPASSRLS {attributes}"
-    )))
-    .execute(&mut *attempt)
-    .await
+    match sqlx::query(AssertSqlSafe(format!("CREATE ROLE {quoted} NOSUPERUSER NOBYPASSRLS {attributes}")))
+        .execute(&mut *attempt)
+        .await
     {
         Ok(_) => attempt.commit().await?,
         Err(error) if is_already_there(&error) => attempt.rollback().await?,
         Err(cause) => {
-            return Err(SchemaError::Role {
-                role: role.to_owned(),
-                cause,
-            });
+            return Err(SchemaError::Role { role: role.to_owned(), cause });
         }
     }
     Ok(())
@@ -244,10 +216,7 @@ async fn ensure_member(connection: &mut PgConnection, group: &str, member: &str)
         sqlx::query(AssertSqlSafe(statement))
             .execute(connection)
             .await
-            .map_err(|cause| SchemaError::Role {
-                role: member.to_owned(),
-                cause,
-            })?;
+            .map_err(|cause| SchemaError::Role { role: member.to_owned(), cause })?;
     }
     Ok(())
 }
@@ -258,13 +227,7 @@ fn scram_verifier(password: &str, rng: &dyn Rng) -> String {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
     let mut salted = [0; 32];
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA256,
-        ITERATIONS,
-        &salt,
-        password.as_bytes(),
-        &mut salted,
-    );
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, &salt, password.as_bytes(), &mut salted);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
     let stored = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
     let server = hmac::sign(&key, b"Server Key");

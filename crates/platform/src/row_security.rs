@@ -119,10 +119,7 @@ async fn cross_users(connection: &mut PgConnection) -> Result<(), RowSecurityErr
                 "SELECT count(*) FILTER (WHERE user_id = $1), count(*) FILTER (WHERE user_id <> $1) FROM credits.balances",
             ),
         ] {
-            let seen: (i64, i64) = sqlx::query_as(count)
-                .bind(USERS[0])
-                .fetch_one(&mut *connection)
-                .await?;
+            let seen: (i64, i64) = sqlx::query_as(count).bind(USERS[0]).fetch_one(&mut *connection).await?;
             if seen.0 > own || seen.1 > foreign {
                 return Err(RowSecurityError::RowsLeak(table));
             }
@@ -132,12 +129,7 @@ async fn cross_users(connection: &mut PgConnection) -> Result<(), RowSecurityErr
         }
     }
     refused_write(connection, "auth.users", "UPDATE auth.users SET role = 'admin'").await?;
-    refused_write(
-        connection,
-        "credits.balances",
-        "UPDATE credits.balances SET paid = 1",
-    )
-    .await
+    refused_write(connection, "credits.balances", "UPDATE credits.balances SET paid = 1").await
 }
 
 async fn refused_write(

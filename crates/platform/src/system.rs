@@ -23,11 +23,7 @@ pub struct SystemRng;
 impl Rng for SystemRng {
     /// # Panics
     /// When the operating system has no randomness to give: every secret made after that would be guessable.
-    #[expect(
-        clippy::disallowed_methods,
-        clippy::panic,
-        reason = "the owner of the machine's randomness"
-    )]
+    #[expect(clippy::disallowed_methods, clippy::panic, reason = "the owner of the machine's randomness")]
     fn fill(&self, bytes: &mut [u8]) {
         if let Err(error) = getrandom::fill(bytes) {
             panic!("the operating system gives no randomness: {error}");

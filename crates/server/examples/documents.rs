@@ -41,11 +41,7 @@ fn settings() -> Vec<Setting> {
 }
 
 fn default_of(arg: &Arg) -> Option<String> {
-    let values: Vec<_> = arg
-        .get_default_values()
-        .iter()
-        .map(|value| value.to_string_lossy())
-        .collect();
+    let values: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     (arg.get_action().takes_values() && !values.is_empty()).then(|| values.join(","))
 }
 
@@ -70,14 +66,9 @@ fn env_example() -> String {
 fn settings_table() -> String {
     let mut table = String::from("| variable | flag | default | meaning |\n|---|---|---|---|\n");
     for setting in settings() {
-        let default = setting
-            .default
-            .map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
-        let _ = writeln!(
-            table,
-            "| `{}` | `{}` | {default} | {} |",
-            setting.variable, setting.flag, setting.help
-        );
+        let default = setting.default.map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+        let _ =
+            writeln!(table, "| `{}` | `{}` | {default} | {} |", setting.variable, setting.flag, setting.help);
     }
     table
 }

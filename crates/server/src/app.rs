@@ -11,8 +11,8 @@ use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng};
-use mana_platform::http::frame;
 use mana_platform::config::InvalidOrigin;
+use mana_platform::http::frame;
 use mana_platform::{Database, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -63,18 +63,10 @@ pub enum BuildError {
 /// # Errors
 /// When a setting or a stored key can't be used.
 pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildError> {
-    let Parts {
-        database,
-        clock,
-        rng,
-        root_secrets,
-        metrics,
-    } = parts;
+    let Parts { database, clock, rng, root_secrets, metrics } = parts;
     check_zone(&database, &settings.credits_daily_zone).await?;
-    let given = settings
-        .jwt_private_key
-        .as_ref()
-        .map(|private| (private, settings.jwt_public_key.as_deref()));
+    let given =
+        settings.jwt_private_key.as_ref().map(|private| (private, settings.jwt_public_key.as_deref()));
     let keys = KeyRing::load(&database, given, &root_secrets, &*clock, &*rng).await?;
     let credits_policy = mana_credits::Policy {
         signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
@@ -105,31 +97,24 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildErr
     });
 
     let routes = Router::new()
-        .merge(axum::Router::from(
-            mana_auth::routes().with_state(AuthState(auth)),
-        ))
-        .merge(axum::Router::from(
-            mana_credits::routes().with_state(CreditsState(credits)),
-        ))
-        .merge(axum::Router::from(
-            health::routes().with_state(HealthState { database, metrics }),
-        ))
+        .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
+        .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
+        .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
         .merge(docs::routes());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
-    frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit).map_err(BuildError::Origin)
+    frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
+        .map_err(BuildError::Origin)
 }
 
 fn auth_policy(settings: &Settings) -> mana_auth::Policy {
     mana_auth::Policy {
-        issuer: Issuer {
-            issuer: settings.jwt_issuer.clone(),
-            audience: settings.jwt_audience.clone(),
-        },
+        issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
         cookie_domain: settings.cookie_domain.clone(),
         access_token_ttl: settings.jwt_access_token_expiry,
         refresh_token_ttl: settings.jwt_refresh_token_expiry,
         remember_me_ttl: settings.jwt_remember_me_expiry,
+        session_max_age: settings.session_max_age,
         refresh_grace: settings.refresh_grace,
         password_min_length: usize::from(settings.password_min_length),
     }
@@ -139,12 +124,7 @@ fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = settings.hashing_threads.map_or(cores, usize::from);
     let queue = usize::try_from(settings.hashing_queue).unwrap_or(usize::MAX);
-    Hasher::new(
-        threads,
-        queue,
-        Duration::from_secs(settings.hashing_wait_seconds),
-        rng,
-    )
+    Hasher::new(threads, queue, Duration::from_secs(settings.hashing_wait_seconds), rng)
 }
 
 async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {
@@ -152,9 +132,5 @@ async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {
         .bind(zone)
         .fetch_one(database.pool())
         .await?;
-    if is_known {
-        Ok(())
-    } else {
-        Err(BuildError::Zone(zone.to_owned()))
-    }
+    if is_known { Ok(()) } else { Err(BuildError::Zone(zone.to_owned())) }
 }

@@ -27,9 +27,7 @@ pub(crate) fn routes() -> Router {
 }
 
 async fn allow_page(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
     response
 }
 
@@ -40,14 +38,10 @@ struct ErrorPage {
 }
 
 async fn error_page() -> Result<Response, ApiError> {
-    let page = ErrorPage {
-        codes: errors::catalogue(),
-    };
-    page.render()
-        .map(|html| Html(html).into_response())
-        .map_err(|error| {
-            let cause: &(dyn std::error::Error + 'static) = &error;
-            tracing::error!(cause, "a page could not be rendered");
-            ApiError::new(&codes::INTERNAL)
-        })
+    let page = ErrorPage { codes: errors::catalogue() };
+    page.render().map(|html| Html(html).into_response()).map_err(|error| {
+        let cause: &(dyn std::error::Error + 'static) = &error;
+        tracing::error!(cause, "a page could not be rendered");
+        ApiError::new(&codes::INTERNAL)
+    })
 }

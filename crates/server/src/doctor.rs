@@ -30,20 +30,14 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
         Ok(connection) => connection,
         Err(error) => {
             let detail = format!("{error}. Check DATABASE_URL and whether PostgreSQL runs there");
-            return vec![Finding {
-                check: "database",
-                ok: false,
-                detail,
-            }];
+            return vec![Finding { check: "database", ok: false, detail }];
         }
     };
     let mut findings = vec![
         finding("database", version(&mut connection).await),
         finding(
             "schema",
-            migrate::check(&mut connection)
-                .await
-                .map(|()| format!("at {}", migrate::binary_version())),
+            migrate::check(&mut connection).await.map(|()| format!("at {}", migrate::binary_version())),
         ),
         finding(
             "role",
@@ -60,16 +54,11 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
         finding("clock", clock(&mut connection).await),
     ];
     drop(connection);
-    let given = settings
-        .jwt_private_key
-        .as_ref()
-        .map(|private| (private, settings.jwt_public_key.as_deref()));
+    let given =
+        settings.jwt_private_key.as_ref().map(|private| (private, settings.jwt_public_key.as_deref()));
     let keys = KeyRing::load(&database, given, &source.root_secrets, &SystemClock, &SystemRng).await;
     findings.push(match keys {
-        Ok(keys) => finding(
-            "signing key",
-            keys.prove().map(|()| "opens, signs and verifies".to_owned()),
-        ),
+        Ok(keys) => finding("signing key", keys.prove().map(|()| "opens, signs and verifies".to_owned())),
         Err(error) => finding("signing key", Err(error)),
     });
     findings
@@ -77,16 +66,8 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
 
 fn finding<E: Error>(check: &'static str, outcome: Result<String, E>) -> Finding {
     match outcome {
-        Ok(detail) => Finding {
-            check,
-            ok: true,
-            detail,
-        },
-        Err(error) => Finding {
-            check,
-            ok: false,
-            detail: error.to_string(),
-        },
+        Ok(detail) => Finding { check, ok: true, detail },
+        Err(error) => Finding { check, ok: false, detail: error.to_string() },
     }
 }
 
@@ -106,15 +87,10 @@ enum ClockError {
 
 async fn clock(connection: &mut PgConnection) -> Result<String, ClockError> {
     let before = SystemClock.now();
-    let theirs: OffsetDateTime = sqlx::query_scalar("SELECT clock_timestamp()")
-        .fetch_one(connection)
-        .await?;
+    let theirs: OffsetDateTime = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await?;
     let after = SystemClock.now();
     // Theirs lies between the two if the clocks agree; how far outside is how far apart they are.
-    let skew = theirs
-        .clamp(before, after)
-        .unix_timestamp()
-        .abs_diff(theirs.unix_timestamp());
+    let skew = theirs.clamp(before, after).unix_timestamp().abs_diff(theirs.unix_timestamp());
     match i64::try_from(skew).unwrap_or(i64::MAX) {
         skew if skew > MAX_SKEW_SECONDS => Err(ClockError::Skewed(skew)),
         _ => Ok("agrees with the database's".to_owned()),

@@ -5,12 +5,9 @@ use std::fmt::Write as _;
 
 /// Every error a client may see, by code.
 pub fn catalogue() -> Vec<&'static ErrorCode> {
-    let mut codes = [
-        mana_platform::http::codes::CODES.to_vec(),
-        mana_auth::error_codes(),
-        mana_credits::error_codes(),
-    ]
-    .concat();
+    let mut codes =
+        [mana_platform::http::codes::CODES.to_vec(), mana_auth::error_codes(), mana_credits::error_codes()]
+            .concat();
     codes.sort_by_key(|code| code.code);
     codes
 }
@@ -24,10 +21,7 @@ pub fn markdown() -> String {
          changes its meaning; people read `message`. `instance` is the request's id: the operator finds the request by it.\n",
     );
     for code in catalogue() {
-        let word = code
-            .word
-            .map(|word| format!(", `error`: `{word}`"))
-            .unwrap_or_default();
+        let word = code.word.map(|word| format!(", `error`: `{word}`")).unwrap_or_default();
         // Writing to a String can't fail.
         let _ = write!(
             page,
@@ -56,16 +50,10 @@ mod tests {
     fn no_code_that_was_documented_vanishes() {
         let documented = include_str!("../../../docs/ERRORS.md");
         let codes: Vec<_> = catalogue().iter().map(|code| code.code).collect();
-        let headings: Vec<_> = documented
-            .lines()
-            .filter_map(|line| line.strip_prefix("## "))
-            .collect();
+        let headings: Vec<_> = documented.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         assert!(headings.len() > 20, "docs/ERRORS.md is not read as it is written");
         for heading in headings {
-            assert!(
-                codes.contains(&heading),
-                "{heading} is a promise to clients and is gone from the code"
-            );
+            assert!(codes.contains(&heading), "{heading} is a promise to clients and is gone from the code");
         }
     }
 }

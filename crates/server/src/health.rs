@@ -35,11 +35,7 @@ struct Health {
     version: &'static str,
 }
 
-const OK: Health = Health {
-    status: "ok",
-    service: "mana-core-auth",
-    version: env!("CARGO_PKG_VERSION"),
-};
+const OK: Health = Health { status: "ok", service: "mana-core-auth", version: env!("CARGO_PKG_VERSION") };
 
 /// A readiness probe asks more often than this.
 const PATIENCE: Duration = Duration::from_secs(2);

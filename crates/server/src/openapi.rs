@@ -41,15 +41,9 @@ pub fn document() -> OpenApi {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
-        &mut item.post,
-        &mut item.put,
-        &mut item.patch,
-        &mut item.delete,
-    ]
-    .into_iter()
-    .filter_map(Option::as_mut)
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .filter_map(Option::as_mut)
 }
 
 /// What any operation may answer, so that no handler has to say it.
@@ -58,10 +52,7 @@ fn add_common_answers(operation: &mut Operation) {
         Some(RefOr::T(body)) => body.content.contains_key("application/json"),
         Some(RefOr::Ref(_)) | None => false,
     };
-    let has_parameters = operation
-        .parameters
-        .as_ref()
-        .is_some_and(|parameters| !parameters.is_empty());
+    let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let mut answers = vec![
         ("500", "Our fault; the cause is in the log"),
         ("503", "Our fault and passing: see Retry-After"),
@@ -73,28 +64,16 @@ fn add_common_answers(operation: &mut Operation) {
         answers.push(("400", "The request does not fit"));
     }
     if operation.request_body.is_some() {
-        answers.extend([
-            ("413", "The body is over 64 KiB"),
-            ("415", "The body is not of the media type"),
-        ]);
+        answers.extend([("413", "The body is over 64 KiB"), ("415", "The body is not of the media type")]);
     }
     for (status, description) in answers {
-        operation
-            .responses
-            .responses
-            .entry(status.to_owned())
-            .or_insert_with(|| problem(description));
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
     }
 }
 
 fn problem(description: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     RefOr::T(
-        ResponseBuilder::new()
-            .description(description)
-            .content("application/problem+json", content)
-            .build(),
+        ResponseBuilder::new().description(description).content("application/problem+json", content).build(),
     )
 }

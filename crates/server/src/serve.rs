@@ -86,14 +86,11 @@ async fn tidy_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle) {
 pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
-    let server = axum::serve(
-        listener,
-        service.router.into_make_service_with_connect_info::<SocketAddr>(),
-    )
-    .with_graceful_shutdown(async move {
-        let _ = stopped.wait_for(|stopping| *stopping).await;
-    })
-    .into_future();
+    let server = axum::serve(listener, service.router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stopping| *stopping).await;
+        })
+        .into_future();
     let mut server = tokio::spawn(server);
     tokio::select! {
         ended = &mut server => return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(ServeError::Io),

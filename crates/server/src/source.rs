@@ -50,11 +50,7 @@ impl Source {
         let root_secrets =
             RootSecrets::parse(settings.secret_key.as_ref().ok_or(SourceError::NoRootSecret)?)?;
         let service = options(url, "DATABASE_URL")?;
-        Ok(Some(Self {
-            service,
-            migration: Migration::from_settings(settings)?,
-            root_secrets,
-        }))
+        Ok(Some(Self { service, migration: Migration::from_settings(settings)?, root_secrets }))
     }
 
     /// A pool as the server.
@@ -97,10 +93,10 @@ impl Migration {
 
     /// Makes roles and migrates.
     pub(crate) async fn run(&self, rng: &dyn Rng) -> Result<(), SchemaError> {
-        let login = self.login.as_ref().map(|login| ServiceLogin {
-            name: &login.name,
-            password: login.password.as_ref(),
-        });
+        let login = self
+            .login
+            .as_ref()
+            .map(|login| ServiceLogin { name: &login.name, password: login.password.as_ref() });
         migrate::migrate(&self.owner, login, rng).await
     }
 }
@@ -142,8 +138,6 @@ fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, S
 
 fn password_in(url: &SecretString) -> Option<SecretString> {
     let url = url::Url::parse(url.expose_secret()).ok()?;
-    let password = percent_encoding::percent_decode_str(url.password()?)
-        .decode_utf8()
-        .ok()?;
+    let password = percent_encoding::percent_decode_str(url.password()?).decode_utf8().ok()?;
     Some(SecretString::from(password.into_owned()))
 }

@@ -49,8 +49,7 @@ impl Client {
 
     /// A POST with a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Request {
-        self.request(Method::POST, path)
-            .body("application/json", body.to_string())
+        self.request(Method::POST, path).body("application/json", body.to_string())
     }
 
     /// A request without a body.
@@ -65,10 +64,7 @@ impl Client {
             .extension(ConnectInfo(peer))
             .body(Body::empty())
             .expect("a test names a valid path");
-        Request {
-            router: self.router.clone(),
-            request,
-        }
+        Request { router: self.router.clone(), request }
     }
 }
 
@@ -86,10 +82,9 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a test names a valid header");
-        self.request.headers_mut().append(
-            name,
-            HeaderValue::from_bytes(value.as_bytes()).expect("a valid value"),
-        );
+        self.request
+            .headers_mut()
+            .append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a valid value"));
         self
     }
 
@@ -109,22 +104,14 @@ impl Request {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("the answer arrives whole").to_bytes();
         let json = serde_json::from_slice(&bytes).unwrap_or_default();
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            bytes,
-            json,
-        }
+        Reply { status: parts.status, headers: parts.headers, bytes, json }
     }
 }
 
 impl Reply {
     /// A text at a JSON Pointer; empty if there is none.
     pub fn text(&self, pointer: &str) -> &str {
-        self.json
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.json.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// An integer at a JSON Pointer.
@@ -142,19 +129,9 @@ impl Reply {
     /// When it is not.
     pub fn problem(&self) -> &str {
         let media_type = self.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        assert_eq!(
-            media_type,
-            Some(&b"application/problem+json"[..]),
-            "{} {}",
-            self.status,
-            self.json
-        );
+        assert_eq!(media_type, Some(&b"application/problem+json"[..]), "{} {}", self.status, self.json);
         for member in ["type", "title", "detail", "instance", "code", "message", "error"] {
-            assert!(
-                !self.text(&format!("/{member}")).is_empty(),
-                "no {member} in {}",
-                self.json
-            );
+            assert!(!self.text(&format!("/{member}")).is_empty(), "no {member} in {}", self.json);
         }
         assert_eq!(self.integer("/status"), i64::from(self.status.as_u16()));
         assert_eq!(self.integer("/statusCode"), i64::from(self.status.as_u16()));

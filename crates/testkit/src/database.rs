@@ -33,18 +33,13 @@ impl TestDatabase {
     /// When there is no PostgreSQL to start: a test that can't run has failed.
     pub async fn new() -> Self {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        tokio::task::spawn_blocking(|| SERVER.get_or_init(start))
+        tokio::task::spawn_blocking(|| SERVER.get_or_init(start)).await.expect("the test server starts");
+        let mut owner =
+            PgConnection::connect_with(&owner_options("postgres")).await.expect("the test server answers");
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")))
+            .execute(&mut owner)
             .await
-            .expect("the test server starts");
-        let mut owner = PgConnection::connect_with(&owner_options("postgres"))
-            .await
-            .expect("the test server answers");
-        sqlx::query(AssertSqlSafe(format!(
-            "CREATE DATABASE {name} TEMPLATE {TEMPLATE}"
-        )))
-        .execute(&mut owner)
-        .await
-        .expect("the template can be copied");
+            .expect("the template can be copied");
         owner.close().await.expect("the connection closes");
         Self { name }
     }
@@ -64,9 +59,7 @@ impl TestDatabase {
     /// # Panics
     /// When the server is gone.
     pub async fn owner(&self) -> PgConnection {
-        PgConnection::connect_with(&owner_options(&self.name))
-            .await
-            .expect("the test server answers")
+        PgConnection::connect_with(&owner_options(&self.name)).await.expect("the test server answers")
     }
 }
 
@@ -80,9 +73,7 @@ fn options(database: &str) -> PgConnectOptions {
 
 fn owner_options(database: &str) -> PgConnectOptions {
     let server = SERVER.get().expect("a TestDatabase has started the server");
-    options(database)
-        .username(server.superuser())
-        .password(server.password())
+    options(database).username(server.superuser()).password(server.password())
 }
 
 /// Starts the server and migrates the template, on a thread that may block.
@@ -90,11 +81,7 @@ fn start() -> EmbeddedPostgres {
     let mut name = [0; 8];
     SystemRng.fill(&mut name);
     let folder = std::env::temp_dir().join(format!("mana-test-{:016x}", u64::from_be_bytes(name)));
-    let options = Options {
-        folder,
-        durability: Durability::None,
-        throw_away: true,
-    };
+    let options = Options { folder, durability: Durability::None, throw_away: true };
     let server = EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes))
         .unwrap_or_else(|error| panic!("tests need a PostgreSQL server: {error}"));
     let owner = PgConnectOptions::new_without_pgpass()
@@ -102,10 +89,8 @@ fn start() -> EmbeddedPostgres {
         .port(server.port())
         .username(server.superuser())
         .password(server.password());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(async {
         let mut connection = PgConnection::connect_with(&owner.clone().database("postgres"))
             .await
@@ -116,10 +101,7 @@ fn start() -> EmbeddedPostgres {
             .expect("a database can be made");
         connection.close().await.expect("the connection closes");
         let password = SERVICE_PASSWORD.to_owned().into();
-        let login = ServiceLogin {
-            name: SERVICE,
-            password: Some(&password),
-        };
+        let login = ServiceLogin { name: SERVICE, password: Some(&password) };
         migrate::migrate(&owner.database(TEMPLATE), Some(login), &SystemRng)
             .await
             .expect("the migrations apply");

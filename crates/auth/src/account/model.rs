@@ -109,10 +109,7 @@ impl TryFrom<String> for Email {
         if is_folded || (foreign(&text) > 0 && foreign(&canonical) == 0) {
             return Err(InvalidEmail::LookAlike);
         }
-        let options = Options::default()
-            .without_display_text()
-            .without_domain_literal()
-            .with_required_tld();
+        let options = Options::default().without_display_text().without_domain_literal().with_required_tld();
         let address =
             EmailAddress::parse_with_options(&canonical, options).map_err(|_| InvalidEmail::Syntax)?;
         if address.local_part().starts_with('"') {
@@ -197,14 +194,8 @@ mod tests {
             assert_eq!(email(spelling).as_deref(), Ok("ada@example.com"));
         }
         assert_eq!(email("jose\u{301}@example.com"), email("jos\u{e9}@example.com"));
-        assert_eq!(
-            email("a@BÜCHER.example").as_deref(),
-            Ok("a@xn--bcher-kva.example")
-        );
-        assert_eq!(
-            email("a@xn--bcher-kva.example").as_deref(),
-            Ok("a@xn--bcher-kva.example")
-        );
+        assert_eq!(email("a@BÜCHER.example").as_deref(), Ok("a@xn--bcher-kva.example"));
+        assert_eq!(email("a@xn--bcher-kva.example").as_deref(), Ok("a@xn--bcher-kva.example"));
     }
 
     #[test]

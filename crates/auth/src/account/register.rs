@@ -58,12 +58,7 @@ pub(crate) async fn register(
     client: ClientInfo,
     Valid(request): Valid<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
-    let RegisterRequest {
-        email,
-        password,
-        name,
-        ..
-    } = request;
+    let RegisterRequest { email, password, name, .. } = request;
     let hash = auth
         .hasher
         .hash(password, auth.policy.password_min_length, &*auth.rng)
@@ -72,14 +67,7 @@ pub(crate) async fn register(
     let user = new_user(&auth, &email, name, Role::User);
 
     let mut transaction = auth.database.begin().await?;
-    create(
-        &mut transaction,
-        &auth,
-        &user,
-        &hash,
-        &Origin::of_request(&client),
-    )
-    .await?;
+    create(&mut transaction, &auth, &user, &hash, &Origin::of_request(&client)).await?;
     transaction.commit().await.map_err(mana_platform::DbError::from)?;
 
     let response = RegisterResponse {
@@ -114,18 +102,13 @@ pub(crate) async fn create(
     password_hash: &str,
     origin: &Origin,
 ) -> Result<(), AccountError> {
-    store::insert_user(connection, user)
-        .await
-        .map_err(|error| match error.constraint() {
-            Some("users_email_key") => AccountError::EmailTaken,
-            _ => AccountError::Database(error),
-        })?;
+    store::insert_user(connection, user).await.map_err(|error| match error.constraint() {
+        Some("users_email_key") => AccountError::EmailTaken,
+        _ => AccountError::Database(error),
+    })?;
     password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?;
-    security_event::record(connection, auth, EventKind::Registered, &user.id, None, origin).await?;
-    auth.on_user_registered
-        .on_user_registered(connection, &user.id)
-        .await
-        .map_err(AccountError::Port)
+    security_event::record(connection, auth, EventKind::Registered, Some(&user.id), None, origin).await?;
+    auth.on_user_registered.on_user_registered(connection, &user.id).await.map_err(AccountError::Port)
 }
 
 /// An http or https URL.

@@ -66,14 +66,11 @@ pub(crate) async fn page(
         Ok(token) => {
             let mut transaction = auth.database.begin().await?;
             store::is_good(&mut transaction, token.hash(), auth.clock.now()).await?
+                && !account::store::exists_admin(&mut transaction).await?
         }
         Err(_) => false,
     };
-    if is_good {
-        Ok(form(parameters.token, None))
-    } else {
-        Ok(link_is_void())
-    }
+    if is_good { Ok(form(parameters.token, None)) } else { Ok(link_is_void()) }
 }
 
 /// Makes the first administrator
@@ -101,22 +98,10 @@ pub(crate) async fn submit(
         Ok(email) => email,
         Err(refusal) => return Ok(form(request.token, Some(format!("The address {refusal}.")))),
     };
-    match claim(
-        &auth,
-        &token,
-        &email,
-        request.password,
-        &Origin::of_request(&client),
-    )
-    .await?
-    {
+    match claim(&auth, &token, &email, request.password, &Origin::of_request(&client)).await? {
         Outcome::Made => Ok(respond(
             StatusCode::OK,
-            &Page {
-                token: None,
-                refusal: None,
-                done: Some(email.as_str().to_owned()),
-            },
+            &Page { token: None, refusal: None, done: Some(email.as_str().to_owned()) },
         )),
         Outcome::LinkIsVoid => Ok(link_is_void()),
         Outcome::Refused(refusal) => Ok(form(request.token, Some(refusal))),
@@ -138,6 +123,7 @@ async fn claim(
 ) -> Result<Outcome, ApiError> {
     let mut transaction = auth.database.begin().await?;
     let now = auth.clock.now();
+    store::lock_claims(&mut transaction).await?;
     if account::store::exists_admin(&mut transaction).await?
         || !store::update_used(&mut transaction, token.hash(), now).await?
     {
@@ -145,12 +131,7 @@ async fn claim(
     }
     let user: UserId = match account::store::find_by_email(&mut transaction, email).await? {
         Some(account) => {
-            if !auth
-                .hasher
-                .verify(&password, account.password_hash)
-                .await
-                .map_err(AccountError::from)?
-            {
+            if !auth.hasher.verify(&password, account.password_hash).await.map_err(AccountError::from)? {
                 return Ok(Outcome::Refused(
                     "The address has an account, and this is not its password.".to_owned(),
                 ));
@@ -163,11 +144,7 @@ async fn claim(
                 Ok(password) => password,
                 Err(refusal) => return Ok(Outcome::Refused(format!("The password {refusal}."))),
             };
-            let hash = match auth
-                .hasher
-                .hash(password, auth.policy.password_min_length, &*auth.rng)
-                .await
-            {
+            let hash = match auth.hasher.hash(password, auth.policy.password_min_length, &*auth.rng).await {
                 Ok(hash) => hash,
                 Err(error) => match error.detail() {
                     Some(refusal) => return Ok(Outcome::Refused(refusal)),
@@ -179,54 +156,26 @@ async fn claim(
             user.id
         }
     };
-    security_event::record(
-        &mut transaction,
-        auth,
-        EventKind::BecameAdmin,
-        &user,
-        None,
-        origin,
-    )
-    .await?;
+    security_event::record(&mut transaction, auth, EventKind::BecameAdmin, Some(&user), None, origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Outcome::Made)
 }
 
 fn form(token: String, refusal: Option<String>) -> Response {
-    let status = if refusal.is_some() {
-        StatusCode::BAD_REQUEST
-    } else {
-        StatusCode::OK
-    };
-    respond(
-        status,
-        &Page {
-            token: Some(token),
-            refusal,
-            done: None,
-        },
-    )
+    let status = if refusal.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    respond(status, &Page { token: Some(token), refusal, done: None })
 }
 
 fn link_is_void() -> Response {
     let refusal = format!("{}.", CLAIM_INVALID.title);
-    respond(
-        StatusCode::NOT_FOUND,
-        &Page {
-            token: None,
-            refusal: Some(refusal),
-            done: None,
-        },
-    )
+    respond(StatusCode::NOT_FOUND, &Page { token: None, refusal: Some(refusal), done: None })
 }
 
 fn respond(status: StatusCode, page: &Page) -> Response {
     match page.render() {
         Ok(html) => {
-            let headers = [
-                (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
-                (header::CACHE_CONTROL, "no-store"),
-            ];
+            let headers =
+                [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY), (header::CACHE_CONTROL, "no-store")];
             (status, headers, Html(html)).into_response()
         }
         Err(error) => {

@@ -45,6 +45,7 @@ pub async fn new_claim_link(
     rng: &dyn Rng,
 ) -> Result<Option<String>, DbError> {
     let mut transaction = database.begin().await?;
+    store::lock_claims(&mut transaction).await?;
     if crate::account::store::exists_admin(&mut transaction).await? {
         return Ok(None);
     }

@@ -5,6 +5,12 @@ use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+/// Lets nobody else make or use a claim until the transaction ends.
+pub(super) async fn lock_claims(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("LOCK TABLE auth.admin_claims IN SHARE ROW EXCLUSIVE MODE").execute(connection).await?;
+    Ok(())
+}
+
 /// Voids all claims and adds a new one.
 pub(super) async fn replace_claims(
     connection: &mut PgConnection,
@@ -12,11 +18,7 @@ pub(super) async fn replace_claims(
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<(), DbError> {
-    // Two links made at once would each find none to void.
-    sqlx::query("LOCK TABLE auth.admin_claims IN SHARE ROW EXCLUSIVE MODE").execute(&mut *connection).await?;
-    sqlx::query!("DELETE FROM auth.admin_claims")
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query!("DELETE FROM auth.admin_claims").execute(&mut *connection).await?;
     sqlx::query!(
         "INSERT INTO auth.admin_claims (token_hash, created_at, expires_at) VALUES ($1, $2, $3)",
         hash.as_bytes(),

@@ -52,8 +52,7 @@ impl Hasher {
             return Err(PasswordError::TooShort(min_length));
         }
         let (salt, password) = (rng_salt(rng), password.into_secret());
-        self.run(move || hash(password.expose_secret().as_bytes(), salt))
-            .await?
+        self.run(move || hash(password.expose_secret().as_bytes(), salt)).await?
     }
 
     /// Whether `password` is the one behind `stored`. Without a stored hash it takes as long and is false.
@@ -68,9 +67,7 @@ impl Hasher {
         let matches = self
             .run(move || {
                 PasswordHash::new(&stored).is_ok_and(|stored| {
-                    Argon2::default()
-                        .verify_password(password.expose_secret().as_bytes(), &stored)
-                        .is_ok()
+                    Argon2::default().verify_password(password.expose_secret().as_bytes(), &stored).is_ok()
                 })
             })
             .await?;
@@ -82,11 +79,7 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let arrived = Instant::now();
-        let in_line = self
-            .waiting
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| self.refuse())?;
+        let in_line = self.waiting.clone().try_acquire_owned().map_err(|_| self.refuse())?;
         metrics::gauge!("password_hashing_waiting").increment(1.0);
         let turn = tokio::time::timeout(self.patience, self.running.clone().acquire_owned()).await;
         metrics::gauge!("password_hashing_waiting").decrement(1.0);

@@ -123,21 +123,13 @@ mod tests {
         assert!(new(&"x".repeat(128)).is_ok());
         assert!(new("1234567").is_err());
         assert!(new(&"x".repeat(129)).is_err());
-        assert!(
-            new("e\u{301}e\u{301}e\u{301}e\u{301}").is_err(),
-            "four letters, however they are encoded"
-        );
+        assert!(new("e\u{301}e\u{301}e\u{301}e\u{301}").is_err(), "four letters, however they are encoded");
     }
 
     #[test]
     fn both_encodings_of_a_letter_are_one_password() {
-        let (composed, decomposed) = (
-            new("caf\u{e9}caf\u{e9}").unwrap(),
-            new("cafe\u{301}cafe\u{301}").unwrap(),
-        );
-        assert_eq!(
-            composed.into_secret().expose_secret(),
-            decomposed.into_secret().expose_secret()
-        );
+        let (composed, decomposed) =
+            (new("caf\u{e9}caf\u{e9}").unwrap(), new("cafe\u{301}cafe\u{301}").unwrap());
+        assert_eq!(composed.into_secret().expose_secret(), decomposed.into_secret().expose_secret());
     }
 }

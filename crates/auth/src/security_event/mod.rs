@@ -22,7 +22,7 @@ pub enum EventKind {
     Registered,
     /// Somebody signed in with the right credentials.
     SignedIn,
-    /// The right account, the wrong password.
+    /// A wrong password, or an address without an account: then the event has no user.
     SignInFailed,
     /// A session was ended by its owner, from within.
     SignedOut,
@@ -59,10 +59,7 @@ pub struct Origin {
 impl Origin {
     /// Of the request that this task serves.
     pub fn of_request(client: &ClientInfo) -> Self {
-        Self {
-            client: client.clone(),
-            request_id: current_request_id(),
-        }
+        Self { client: client.clone(), request_id: current_request_id() }
     }
 }
 
@@ -71,13 +68,13 @@ pub(crate) async fn record(
     connection: &mut PgConnection,
     auth: &Auth,
     kind: EventKind,
-    user: &UserId,
+    user: Option<&UserId>,
     session: Option<&SessionId>,
     origin: &Origin,
 ) -> Result<(), DbError> {
     let event = store::EventRow {
         id: mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng),
-        user_id: user.as_str(),
+        user_id: user.map(UserId::as_str),
         kind: kind.as_str(),
         session_id: session.map(SessionId::as_str),
         ip_address: origin.client.ip_address.map(|address| address.to_string()),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// An event as stored.
 pub(super) struct EventRow<'a> {
     pub(super) id: Uuid,
-    pub(super) user_id: &'a str,
+    pub(super) user_id: Option<&'a str>,
     pub(super) kind: &'a str,
     pub(super) session_id: Option<&'a str>,
     pub(super) ip_address: Option<String>,

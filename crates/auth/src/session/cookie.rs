@@ -28,8 +28,8 @@ pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Option<SessionCookie
         .filter_map(|value| value.to_str().ok())
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
-        .find(|cookie| cookie.name() == name(policy))
-        .and_then(|cookie| SessionCookie::parse(cookie.value()).ok())
+        .filter(|cookie| cookie.name() == name(policy))
+        .find_map(|cookie| SessionCookie::parse(cookie.value()).ok())
 }
 
 fn is_https(policy: &Policy) -> bool {
@@ -42,11 +42,8 @@ fn name(policy: &Policy) -> &'static str {
 
 fn header(value: &str, life: Duration, policy: &Policy) -> Option<HeaderValue> {
     let is_https = is_https(policy);
-    let mut cookie = Cookie::build((name(policy), value))
-        .http_only(true)
-        .path("/")
-        .secure(is_https)
-        .max_age(life);
+    let mut cookie =
+        Cookie::build((name(policy), value)).http_only(true).path("/").secure(is_https).max_age(life);
     // A cookie that several subdomains share is sent from their pages across sites; browsers allow that over https only.
     cookie = cookie.same_site(if is_https && policy.cookie_domain.is_some() {
         SameSite::None
@@ -68,15 +65,13 @@ mod tests {
 
     fn policy(public_url: &str, cookie_domain: Option<&str>) -> Policy {
         Policy {
-            issuer: Issuer {
-                issuer: String::new(),
-                audience: String::new(),
-            },
+            issuer: Issuer { issuer: String::new(), audience: String::new() },
             public_url: public_url.to_owned(),
             cookie_domain: cookie_domain.map(str::to_owned),
             access_token_ttl: Std::ZERO,
             refresh_token_ttl: Std::ZERO,
             remember_me_ttl: Std::ZERO,
+            session_max_age: Std::ZERO,
             refresh_grace: Std::ZERO,
             password_min_length: 8,
         }
@@ -85,13 +80,8 @@ mod tests {
     #[test]
     fn the_attributes_follow_the_scheme_and_the_domain() {
         let cookie = SessionCookie::generate(&SystemRng);
-        let text = |policy: &Policy| {
-            set(&cookie, policy)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .replace(cookie.expose(), "X")
-        };
+        let text =
+            |policy: &Policy| set(&cookie, policy).unwrap().to_str().unwrap().replace(cookie.expose(), "X");
         assert_eq!(
             text(&policy("http://localhost:3001", None)),
             "mana.session_token=X; HttpOnly; SameSite=Lax; Path=/; Max-Age=604800"
@@ -111,10 +101,7 @@ mod tests {
             headers.insert(header::COOKIE, value.parse().unwrap());
             read(&headers, &policy).map(|cookie| cookie.hash())
         };
-        assert_eq!(
-            read(format!("a=b; mana.session_token={}; c", cookie.expose())),
-            Some(cookie.hash())
-        );
+        assert_eq!(read(format!("a=b; mana.session_token={}; c", cookie.expose())), Some(cookie.hash()));
         assert_eq!(read(format!("other={}", cookie.expose())), None);
         assert_eq!(read("mana.session_token=mrt_x".to_owned()), None);
     }

@@ -91,7 +91,7 @@ pub(crate) async fn login(
         &mut transaction,
         &auth,
         EventKind::SignedIn,
-        &user.id,
+        Some(&user.id),
         Some(&session.id),
         &origin,
     )
@@ -99,10 +99,11 @@ pub(crate) async fn login(
     transaction.commit().await.map_err(DbError::from)?;
 
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-    Ok((set_cookie, [(header::CACHE_CONTROL, "no-store")], Json(tokens)).into_response())
+    Ok((set_cookie, Json(tokens)).into_response())
 }
 
-/// The account of the address, if the password is its own. Both refusals take the same time and read the same.
+/// The account of the address, if the password is its own. An unknown address costs the same hash and the same write as a
+/// wrong password, and reads the same.
 async fn check_password(
     auth: &Auth,
     email: String,
@@ -121,13 +122,14 @@ async fn check_password(
     match account {
         Some(account) if is_right && account.is_disabled => Err(SessionError::AccountDisabled),
         Some(account) if is_right => Ok(account.user),
-        Some(account) => {
+        refused => {
+            let user = refused.map(|account| account.user.id);
             let mut transaction = auth.database.begin().await?;
             security_event::record(
                 &mut transaction,
                 auth,
                 EventKind::SignInFailed,
-                &account.user.id,
+                user.as_ref(),
                 None,
                 origin,
             )
@@ -135,7 +137,6 @@ async fn check_password(
             transaction.commit().await.map_err(DbError::from)?;
             Err(SessionError::InvalidCredentials)
         }
-        None => Err(SessionError::InvalidCredentials),
     }
 }
 
@@ -164,12 +165,7 @@ async fn open_session(
         ip_address: device.client.ip_address.map(|address| address.to_string()),
         created_at: now,
         last_activity_at: now,
-        expires_at: now.saturating_add(
-            auth.policy
-                .idle_ttl(device.remember_me)
-                .try_into()
-                .unwrap_or_default(),
-        ),
+        expires_at: auth.policy.session_end(now, now, device.remember_me),
     };
     store::insert_session(connection, &session, cookie.hash(), device.remember_me).await?;
     Ok((session, cookie))

@@ -59,19 +59,15 @@ pub(crate) async fn logout(
     let mut transaction = auth.database.begin().await?;
     let named = named_sessions(&mut transaction, &auth, &headers, refresh_token.as_ref()).await?;
     for (session, user) in named {
-        let was_live = store::update_revoked(
-            &mut transaction,
-            &session,
-            RevokeReason::SignedOut,
-            auth.clock.now(),
-        )
-        .await?;
+        let was_live =
+            store::update_revoked(&mut transaction, &session, RevokeReason::SignedOut, auth.clock.now())
+                .await?;
         if was_live {
             security_event::record(
                 &mut transaction,
                 &auth,
                 EventKind::SignedOut,
-                &user,
+                Some(&user),
                 Some(&session),
                 &origin,
             )
@@ -81,10 +77,7 @@ pub(crate) async fn logout(
     transaction.commit().await.map_err(DbError::from)?;
 
     let clear_cookie = cookie::clear(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-    let done = LogoutResponse {
-        success: true,
-        message: "Signed out successfully",
-    };
+    let done = LogoutResponse { success: true, message: "Signed out successfully" };
     Ok((clear_cookie, Json(done)).into_response())
 }
 
@@ -97,10 +90,7 @@ async fn named_sessions(
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
     let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
     let cookie = cookie::read(headers, &auth.policy);
-    let mut named: Vec<_> = bearer
-        .iter()
-        .map(|claims| (claims.sid.clone(), claims.sub.clone()))
-        .collect();
+    let mut named: Vec<_> = bearer.iter().map(|claims| (claims.sid.clone(), claims.sub.clone())).collect();
     if let Some(cookie) = &cookie {
         named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
     }

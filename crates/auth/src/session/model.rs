@@ -123,7 +123,8 @@ pub static NOTHING_TO_SIGN_OUT: ErrorCode = ErrorCode {
 };
 
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &SESSION_NOT_FOUND, &NOTHING_TO_SIGN_OUT];
+pub static CODES: &[&ErrorCode] =
+    &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &SESSION_NOT_FOUND, &NOTHING_TO_SIGN_OUT];
 
 impl Problem for SessionError {
     fn code(&self) -> &'static ErrorCode {

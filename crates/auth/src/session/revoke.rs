@@ -59,12 +59,23 @@ async fn end(
     let origin = Origin::of_request(client);
     let mut ended = 0_usize;
     let mut transaction = auth.database.begin().await?;
-    for session in store::list_live(&mut transaction, &caller.user_id, now).await? {
+    let mut live = store::list_live(&mut transaction, &caller.user_id, now).await?;
+    // Always in the same order, so that two devices that end each other don't wait for each other.
+    live.sort_by(|one, other| one.id.cmp(&other.id));
+    for session in live {
         if is_chosen(&session.id)
             && store::update_revoked(&mut transaction, &session.id, RevokeReason::RevokedByOwner, now).await?
         {
             let kind = EventKind::SessionRevoked;
-            security_event::record(&mut transaction, auth, kind, &caller.user_id, Some(&session.id), &origin).await?;
+            security_event::record(
+                &mut transaction,
+                auth,
+                kind,
+                Some(&caller.user_id),
+                Some(&session.id),
+                &origin,
+            )
+            .await?;
             ended = ended.saturating_add(1);
         }
     }

@@ -57,7 +57,10 @@ pub async fn is_live(
 }
 
 /// A session, as its owner.
-pub(crate) async fn find_session(connection: &mut PgConnection, id: &SessionId) -> Result<Option<Session>, DbError> {
+pub(crate) async fn find_session(
+    connection: &mut PgConnection,
+    id: &SessionId,
+) -> Result<Option<Session>, DbError> {
     let row = sqlx::query_as!(
         SessionRow,
         "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
@@ -156,11 +159,8 @@ pub(crate) async fn find_by_cookie(
     connection: &mut PgConnection,
     cookie: SessionCookieHash,
 ) -> Result<Option<(SessionId, UserId)>, DbError> {
-    let row = sqlx::query!(
-        "SELECT id, user_id FROM auth.sessions WHERE cookie_hash = $1",
-        cookie.as_bytes()
-    )
-    .fetch_optional(connection)
-    .await?;
+    let row = sqlx::query!("SELECT id, user_id FROM auth.sessions WHERE cookie_hash = $1", cookie.as_bytes())
+        .fetch_optional(connection)
+        .await?;
     Ok(row.and_then(|row| Some((row.id.try_into().ok()?, row.user_id.try_into().ok()?))))
 }

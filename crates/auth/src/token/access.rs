@@ -118,10 +118,7 @@ pub(crate) fn sign(
         jti: mana_kernel::id::new_uuid(clock, rng).to_string(),
     };
     let (kid, key) = keys.signing();
-    let header = Header {
-        kid: Some(kid.to_owned()),
-        ..Header::new(Algorithm::RS256)
-    };
+    let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
     Ok(AccessToken(jsonwebtoken::encode(&header, &claims, key)?))
 }
 
@@ -136,24 +133,15 @@ pub(crate) fn verify(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
     if header.typ.as_deref() != Some("JWT") || brings_its_own_key(&header) {
         return Err(InvalidToken::Invalid);
     }
-    let key = header
-        .kid
-        .as_deref()
-        .and_then(|kid| auth.keys.verifying(kid))
-        .ok_or(InvalidToken::Invalid)?;
+    let key = header.kid.as_deref().and_then(|kid| auth.keys.verifying(kid)).ok_or(InvalidToken::Invalid)?;
     let mut validation = Validation::new(Algorithm::RS256);
     validation.set_issuer(&[&auth.policy.issuer.issuer]);
     validation.set_audience(&[&auth.policy.issuer.audience]);
     // Expiry is checked below against the injected clock, without leeway.
     validation.validate_exp = false;
-    let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
-        .map_err(|_| InvalidToken::Invalid)?
-        .claims;
-    if claims.exp <= auth.clock.now().unix_timestamp() {
-        Err(InvalidToken::Expired)
-    } else {
-        Ok(claims)
-    }
+    let claims =
+        jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| InvalidToken::Invalid)?.claims;
+    if claims.exp <= auth.clock.now().unix_timestamp() { Err(InvalidToken::Expired) } else { Ok(claims) }
 }
 
 fn brings_its_own_key(header: &Header) -> bool {
@@ -166,13 +154,8 @@ fn brings_its_own_key(header: &Header) -> bool {
 
 /// The caller behind a bearer token: intact, unexpired, and its session lives.
 pub(crate) async fn authenticate(auth: &Auth, bearer: &str) -> Result<Caller, ApiError> {
-    let claims = verify_live(auth, bearer)
-        .await?
-        .map_err(|_| ApiError::new(&codes::UNAUTHENTICATED))?;
-    Ok(Caller {
-        user_id: claims.sub,
-        session_id: claims.sid,
-    })
+    let claims = verify_live(auth, bearer).await?.map_err(|_| ApiError::new(&codes::UNAUTHENTICATED))?;
+    Ok(Caller { user_id: claims.sub, session_id: claims.sid })
 }
 
 /// As [`verify`], and the session lives.
@@ -183,9 +166,5 @@ pub(crate) async fn verify_live(auth: &Auth, token: &str) -> Result<Result<Claim
     };
     let mut transaction = auth.database.begin().await?;
     let lives = is_live(&mut transaction, &claims.sid, &claims.sub, auth.clock.now()).await?;
-    Ok(if lives {
-        Ok(claims)
-    } else {
-        Err(InvalidToken::SessionEnded)
-    })
+    Ok(if lives { Ok(claims) } else { Err(InvalidToken::SessionEnded) })
 }

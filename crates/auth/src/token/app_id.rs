@@ -26,10 +26,6 @@ impl<S: Send + Sync> FromRequestParts<S> for AppId {
             let text = parts.headers.get(name)?.to_str().ok()?;
             Line::<1, 255>::try_from(text.to_owned()).ok().map(String::from)
         };
-        Ok(Self(
-            header("x-app-id")
-                .or_else(|| header("origin"))
-                .unwrap_or_default(),
-        ))
+        Ok(Self(header("x-app-id").or_else(|| header("origin")).unwrap_or_default()))
     }
 }

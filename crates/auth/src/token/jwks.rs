@@ -22,16 +22,8 @@ pub(crate) struct JwksResponse {
     responses((status = 200, description = "The keys", body = JwksResponse)),
 )]
 pub(crate) async fn jwks(State(auth): State<AuthState>) -> Response {
-    let keys = auth
-        .keys
-        .public()
-        .filter_map(|key| serde_json::to_value(key).ok())
-        .collect();
-    (
-        [(header::CACHE_CONTROL, "public, max-age=300")],
-        Json(JwksResponse { keys }),
-    )
-        .into_response()
+    let keys = auth.keys.public().filter_map(|key| serde_json::to_value(key).ok()).collect();
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(JwksResponse { keys })).into_response()
 }
 
 /// The same where libraries look for it

@@ -42,9 +42,7 @@ struct Version {
 
 impl std::fmt::Debug for RootSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RootSecrets")
-            .field("current", &self.current.id)
-            .finish_non_exhaustive()
+        f.debug_struct("RootSecrets").field("current", &self.current.id).finish_non_exhaustive()
     }
 }
 
@@ -78,25 +76,12 @@ impl RootSecrets {
                 .and_then(|bytes| bytes.try_into().ok())
                 .ok_or(RootSecretError::Malformed)?;
             let is_id = (1..=32).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-            if is_id {
-                Ok(Version {
-                    id: id.to_owned(),
-                    secret,
-                })
-            } else {
-                Err(RootSecretError::Malformed)
-            }
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            if is_id { Ok(Version { id: id.to_owned(), secret }) } else { Err(RootSecretError::Malformed) }
         });
         let current = versions.next().ok_or(RootSecretError::Malformed)??;
         let older = versions.collect::<Result<Vec<_>, _>>()?;
-        let mut ids: Vec<_> = older
-            .iter()
-            .chain([&current])
-            .map(|version| &version.id)
-            .collect();
+        let mut ids: Vec<_> = older.iter().chain([&current]).map(|version| &version.id).collect();
         ids.sort();
         if ids.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(RootSecretError::Malformed);
@@ -149,17 +134,11 @@ impl RootSecrets {
     /// Opens what [`Self::seal`] closed under `version` and `name`.
     pub(crate) fn open(&self, sealed: &[u8], name: &str, version: &str) -> Result<Vec<u8>, RootSecretError> {
         let wrong = || RootSecretError::DoesNotOpen(version.to_owned());
-        let (nonce, body) = sealed
-            .split_first_chunk::<{ aead::NONCE_LEN }>()
-            .ok_or_else(wrong)?;
+        let (nonce, body) = sealed.split_first_chunk::<{ aead::NONCE_LEN }>().ok_or_else(wrong)?;
         let mut body = body.to_vec();
         let plain = self
             .sealing_key(version)?
-            .open_in_place(
-                aead::Nonce::assume_unique_for_key(*nonce),
-                aead::Aad::from(name),
-                &mut body,
-            )
+            .open_in_place(aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(name), &mut body)
             .map_err(|_| wrong())?;
         Ok(plain.to_vec())
     }
@@ -206,15 +185,7 @@ mod tests {
     #[test]
     fn a_secret_that_is_not_32_bytes_under_an_id_is_refused() {
         let one = generated("one");
-        for bad in [
-            "",
-            "one",
-            "one:",
-            "one:AAAA",
-            &one[4..],
-            &format!("{one},{one}"),
-            &format!("{one},"),
-        ] {
+        for bad in ["", "one", "one:", "one:AAAA", &one[4..], &format!("{one},{one}"), &format!("{one},")] {
             assert_eq!(secrets(bad).err(), Some(RootSecretError::Malformed), "{bad}");
         }
     }

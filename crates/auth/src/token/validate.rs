@@ -44,15 +44,7 @@ pub(crate) async fn validate(
 ) -> Result<Json<ValidateResponse>, ApiError> {
     let verdict = access::verify_live(&auth, request.token.expose_secret()).await?;
     Ok(Json(match verdict {
-        Ok(claims) => ValidateResponse {
-            valid: true,
-            payload: Some(claims),
-            error: None,
-        },
-        Err(reason) => ValidateResponse {
-            valid: false,
-            payload: None,
-            error: Some(reason.to_string()),
-        },
+        Ok(claims) => ValidateResponse { valid: true, payload: Some(claims), error: None },
+        Err(reason) => ValidateResponse { valid: false, payload: None, error: Some(reason.to_string()) },
     }))
 }

@@ -59,10 +59,7 @@ pub(crate) fn key_of(
     if values.next().is_some() {
         return refuse("must be given once");
     }
-    let Some(in_header) = value
-        .to_str()
-        .ok()
-        .and_then(|text| IdempotencyKey::try_from(text.to_owned()).ok())
+    let Some(in_header) = value.to_str().ok().and_then(|text| IdempotencyKey::try_from(text.to_owned()).ok())
     else {
         return refuse("must be 1 to 255 printable characters");
     };
@@ -91,11 +88,7 @@ pub struct Answer {
 impl Answer {
     /// A success.
     pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            status,
-            body: serde_json::to_string(body)?,
-            is_replay: false,
-        })
+        Ok(Self { status, body: serde_json::to_string(body)?, is_replay: false })
     }
 
     /// A refusal that is an outcome, with the id of the request that first met it.
@@ -112,19 +105,12 @@ impl Answer {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let media_type = if self.status.is_success() {
-            "application/json"
-        } else {
-            "application/problem+json"
-        };
+        let media_type =
+            if self.status.is_success() { "application/json" } else { "application/problem+json" };
         let mut response = (self.status, Body::from(self.body)).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         if self.is_replay {
-            response
-                .headers_mut()
-                .insert(HIT_HEADER.clone(), HeaderValue::from_static("true"));
+            response.headers_mut().insert(HIT_HEADER.clone(), HeaderValue::from_static("true"));
         }
         response
     }
@@ -141,10 +127,7 @@ impl Stored {
     /// The remembered answer, if the request is the one it was given to.
     pub(crate) fn replay(self, digest: &[u8; 32]) -> Result<Answer, KeyError> {
         if self.digest == *digest {
-            Ok(Answer {
-                is_replay: true,
-                ..self.answer
-            })
+            Ok(Answer { is_replay: true, ..self.answer })
         } else {
             Err(KeyError::Reused)
         }

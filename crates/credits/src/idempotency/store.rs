@@ -28,11 +28,7 @@ pub(crate) async fn find_answer(
         .ok_or_else(unreadable)?;
     Ok(Some(Stored {
         digest: row.request_digest.try_into().map_err(|_| unreadable())?,
-        answer: Answer {
-            status,
-            body: row.body,
-            is_replay: false,
-        },
+        answer: Answer { status, body: row.body, is_replay: false },
     }))
 }
 

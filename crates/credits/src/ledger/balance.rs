@@ -44,9 +44,7 @@ pub(crate) async fn balance(
         Some(row) if !(row.daily_is_due && credits.policy.daily_free.is_some()) => row,
         Some(_) | None => {
             touch(&credits, &caller.user_id).await?;
-            read(&credits, &caller.user_id)
-                .await?
-                .ok_or(LedgerError::WalletMissing)?
+            read(&credits, &caller.user_id).await?.ok_or(LedgerError::WalletMissing)?
         }
     };
     Ok(Json(BalanceResponse {
@@ -86,17 +84,12 @@ pub(super) async fn lock_or_open(
         return Ok(found);
     }
     store::insert_wallet(connection, user, zone, credits.clock.now()).await?;
-    store::lock_wallet(connection, user, zone)
-        .await?
-        .ok_or(LedgerError::WalletMissing)
+    store::lock_wallet(connection, user, zone).await?.ok_or(LedgerError::WalletMissing)
 }
 
 /// Books the daily credits on a locked wallet if they are due. A wallet that is full to the brim goes without.
 pub(super) fn daily_credits(wallet: &mut Wallet, credits: &Credits, today: Date) -> Option<Posting> {
     let amount = credits.policy.daily_free.filter(|_| wallet.daily_granted_on < today)?;
-    let stamp = Stamp {
-        id: TransactionId::new(&*credits.clock, &*credits.rng),
-        at: credits.clock.now(),
-    };
+    let stamp = Stamp { id: TransactionId::new(&*credits.clock, &*credits.rng), at: credits.clock.now() };
     wallet.apply(&Command::DailyCredits { amount, day: today }, stamp).ok()
 }

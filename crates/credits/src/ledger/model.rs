@@ -329,14 +329,8 @@ impl Wallet {
             idempotency_key: None,
         };
         let entries = vec![
-            Entry {
-                account: Account::Wallet { grant },
-                amount: amount.get(),
-            },
-            Entry {
-                account: Account::Bonus,
-                amount: given_by(amount.mana()),
-            },
+            Entry { account: Account::Wallet { grant }, amount: amount.get() },
+            Entry { account: Account::Bonus, amount: given_by(amount.mana()) },
         ];
         Ok(self.post(draft, entries, stamp))
     }
@@ -348,10 +342,7 @@ impl Wallet {
         }
         let total_spent = self.total_spent.plus(amount)?;
         let mut entries = self.take(amount, stamp.at)?;
-        entries.push(Entry {
-            account: Account::Revenue,
-            amount: amount.get(),
-        });
+        entries.push(Entry { account: Account::Revenue, amount: amount.get() });
         self.total_spent = total_spent;
         let draft = Draft {
             kind: TransactionKind::Usage,
@@ -370,10 +361,7 @@ impl Wallet {
         self.grants.sort_by_key(Grant::burn_down_rank);
         let mut missing = amount;
         let mut slices = Vec::new();
-        for grant in self
-            .grants
-            .iter_mut()
-            .filter(|grant| grant.is_live(now) && grant.remaining > Mana::ZERO)
+        for grant in self.grants.iter_mut().filter(|grant| grant.is_live(now) && grant.remaining > Mana::ZERO)
         {
             let slice = missing.min(grant.remaining);
             if slice == Mana::ZERO {
@@ -381,12 +369,8 @@ impl Wallet {
             }
             grant.remaining = grant.remaining.minus(slice)?;
             missing = missing.minus(slice)?;
-            slices.push(Entry {
-                account: Account::Wallet {
-                    grant: grant.sequence,
-                },
-                amount: given_by(slice),
-            });
+            slices
+                .push(Entry { account: Account::Wallet { grant: grant.sequence }, amount: given_by(slice) });
         }
         debug_assert_eq!(missing, Mana::ZERO, "a spend takes no more than is available");
         Ok(slices)

@@ -23,13 +23,9 @@ pub async fn open_wallet(
     let Some(amount) = policy.signup_bonus else {
         return Ok(());
     };
-    let (mut wallet, _) = store::lock_wallet(connection, user, &policy.daily_zone)
-        .await?
-        .ok_or(LedgerError::WalletMissing)?;
-    let stamp = Stamp {
-        id: TransactionId::new(clock, rng),
-        at: now,
-    };
+    let (mut wallet, _) =
+        store::lock_wallet(connection, user, &policy.daily_zone).await?.ok_or(LedgerError::WalletMissing)?;
+    let stamp = Stamp { id: TransactionId::new(clock, rng), at: now };
     let posting = wallet.apply(&Command::SignupBonus { amount }, stamp)?;
     store::write(connection, &wallet, &[posting], now).await?;
     Ok(())

@@ -79,12 +79,7 @@ pub(crate) async fn spend(
 ) -> Result<Answer, ApiError> {
     let key = idempotency::key_of(&headers, request.idempotency_key.clone())?;
     let mut transaction = credits.database.begin().await?;
-    if !credits
-        .session_guard
-        .is_live(&mut transaction, &caller)
-        .await
-        .map_err(LedgerError::Port)?
-    {
+    if !credits.session_guard.is_live(&mut transaction, &caller).await.map_err(LedgerError::Port)? {
         return Err(LedgerError::SessionEnded.into());
     }
     let answer = spend_once(&mut transaction, &credits, &caller, request, key).await?;
@@ -109,10 +104,7 @@ async fn spend_once(
     }
     let mut postings: Vec<Posting> = daily_credits(&mut wallet, credits, today).into_iter().collect();
     let now = credits.clock.now();
-    let stamp = Stamp {
-        id: TransactionId::new(&*credits.clock, &*credits.rng),
-        at: now,
-    };
+    let stamp = Stamp { id: TransactionId::new(&*credits.clock, &*credits.rng), at: now };
     let answer = match wallet.apply(&command(request, key.as_ref())?, stamp) {
         Ok(posting) => {
             let answer = charged(&wallet, &posting, caller)?;
@@ -132,10 +124,7 @@ async fn spend_once(
         store::write(connection, &wallet, &postings, now).await?;
     }
     if let Some(key) = &key {
-        let stored = Stored {
-            digest,
-            answer: answer.clone(),
-        };
+        let stored = Stored { digest, answer: answer.clone() };
         idempotency::store::insert_answer(connection, &caller.user_id, key, &stored, now).await?;
     }
     Ok(answer)

@@ -101,11 +101,7 @@ async fn list_open_grants(connection: &mut PgConnection, wallet: WalletId) -> Re
         .map(|row| {
             Ok(Grant {
                 sequence: row.grant_sequence,
-                source: if row.source == "purchase" {
-                    GrantSource::Purchase
-                } else {
-                    GrantSource::Allowance
-                },
+                source: if row.source == "purchase" { GrantSource::Purchase } else { GrantSource::Allowance },
                 granted: mana(row.granted)?,
                 remaining: mana(row.remaining)?,
                 expires_at: row.expires_at,
@@ -160,13 +156,8 @@ async fn write_grants(
     postings: &[Posting],
 ) -> Result<(), DbError> {
     let touched = |grant: &&Grant| {
-        let account = Account::Wallet {
-            grant: grant.sequence,
-        };
-        postings
-            .iter()
-            .flat_map(|posting| &posting.entries)
-            .any(|entry| entry.account == account)
+        let account = Account::Wallet { grant: grant.sequence };
+        postings.iter().flat_map(|posting| &posting.entries).any(|entry| entry.account == account)
     };
     let grants: Vec<&Grant> = wallet.grants.iter().filter(touched).collect();
     sqlx::query!(
@@ -226,9 +217,7 @@ async fn write_entries(
     let legs: Vec<_> = postings
         .iter()
         .flat_map(|posting| {
-            (0_i16..)
-                .zip(&posting.entries)
-                .map(|(leg, entry)| (posting.transaction.sequence, leg, entry))
+            (0_i16..).zip(&posting.entries).map(|(leg, entry)| (posting.transaction.sequence, leg, entry))
         })
         .collect();
     let grant = |account| match account {
@@ -241,14 +230,8 @@ async fn write_entries(
         wallet.0,
         &legs.iter().map(|(sequence, ..)| *sequence).collect::<Vec<_>>(),
         &legs.iter().map(|(_, leg, _)| *leg).collect::<Vec<_>>(),
-        &legs
-            .iter()
-            .map(|(.., entry)| entry.account.as_str().to_owned())
-            .collect::<Vec<_>>(),
-        &legs
-            .iter()
-            .map(|(.., entry)| grant(entry.account))
-            .collect::<Vec<_>>() as &[Option<i64>],
+        &legs.iter().map(|(.., entry)| entry.account.as_str().to_owned()).collect::<Vec<_>>(),
+        &legs.iter().map(|(.., entry)| grant(entry.account)).collect::<Vec<_>>() as &[Option<i64>],
         &legs.iter().map(|(.., entry)| entry.amount).collect::<Vec<_>>(),
     )
     .execute(connection)
@@ -314,7 +297,5 @@ fn mana(value: i64) -> Result<Mana, DbError> {
 
 /// The database's own checks make this impossible; if it happens all the same, nothing may be built on it.
 fn out_of_range() -> DbError {
-    DbError::from(sqlx::Error::Decode(
-        "a value of the ledger is out of range".into(),
-    ))
+    DbError::from(sqlx::Error::Decode("a value of the ledger is out of range".into()))
 }

@@ -63,11 +63,7 @@ impl TransactionResponse {
             balance_after: transaction.balance_after.get(),
             app_id: transaction.app_id.clone(),
             description: transaction.description.clone(),
-            metadata: transaction
-                .metadata
-                .as_deref()
-                .map(serde_json::from_str)
-                .transpose()?,
+            metadata: transaction.metadata.as_deref().map(serde_json::from_str).transpose()?,
             idempotency_key: transaction.idempotency_key.clone(),
             created_at: transaction.stamp.at,
         };
@@ -137,10 +133,8 @@ pub(crate) async fn transactions(
             format!("</api/v1/credits/transactions?limit={limit}&cursor={cursor}>; rel=\"next\""),
         )]
     });
-    let lines: Vec<_> = rows
-        .into_iter()
-        .map(|row| TransactionResponse::of_row(row, &caller.user_id))
-        .collect();
+    let lines: Vec<_> =
+        rows.into_iter().map(|row| TransactionResponse::of_row(row, &caller.user_id)).collect();
     Ok((next, Json(lines)).into_response())
 }
 
@@ -150,16 +144,10 @@ fn write_cursor(sequence: i64) -> String {
 }
 
 fn read_cursor(text: &str) -> Result<i64, ApiError> {
-    let bytes = BASE64
-        .decode(text)
-        .ok()
-        .and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    bytes
-        .map(i64::from_be_bytes)
-        .filter(|sequence| *sequence > 0)
-        .ok_or_else(|| {
-            ApiError::new(&codes::INVALID_QUERY).with_detail("cursor must be one that a page gave")
-        })
+    let bytes = BASE64.decode(text).ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+    bytes.map(i64::from_be_bytes).filter(|sequence| *sequence > 0).ok_or_else(|| {
+        ApiError::new(&codes::INVALID_QUERY).with_detail("cursor must be one that a page gave")
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,5 @@ pub(crate) async fn purchases(
     caller: Caller,
 ) -> Result<Json<Vec<PurchaseResponse>>, ApiError> {
     let mut transaction = credits.database.begin_as(&caller.user_id).await?;
-    Ok(Json(
-        store::list_purchases(&mut transaction, &caller.user_id).await?,
-    ))
+    Ok(Json(store::list_purchases(&mut transaction, &caller.user_id).await?))
 }

@@ -110,9 +110,7 @@ impl Site {
             signal("INT", &pid.to_string());
             if !poll(PREDECESSOR_LIMIT, || is_server() != Some(true)) {
                 let problem = format!("an earlier PostgreSQL still runs on {}", cluster.display());
-                return Err(Error::Failed(format!(
-                    "{problem}. Stop it with `kill -QUIT {pid}`"
-                )));
+                return Err(Error::Failed(format!("{problem}. Stop it with `kill -QUIT {pid}`")));
             }
         } else if is_server() == Some(false) {
             // The number went to another process, or to one that is dead and never collected, as happens in

@@ -79,12 +79,7 @@ impl EmbeddedPostgres {
         site.end_predecessor()?;
         let socket_folder = folder::make_socket_folder(&site.folder, site.account.as_ref())?;
         let watchdog = Watchdog::launch(&site, &socket_folder)?;
-        Ok(Self {
-            watchdog,
-            site,
-            socket_folder,
-            password,
-        })
+        Ok(Self { watchdog, site, socket_folder, password })
     }
 
     /// The host to connect to. Only the user that runs the server can enter it, and root.

@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Runs a shell script; `$1` and so on are the arguments.
 pub(super) fn shell(script: &str, arguments: &[&str]) -> io::Result<Output> {
-    Command::new("sh")
-        .args(["-c", script, "sh"])
-        .args(arguments)
-        .output()
+    Command::new("sh").args(["-c", script, "sh"]).args(arguments).output()
 }
 
 /// The command line of a process; empty for one that is dead but not collected; None when there is none.

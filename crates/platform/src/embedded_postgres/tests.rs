@@ -28,20 +28,12 @@ fn thrown_away(length: usize) -> PathBuf {
 }
 
 fn start(folder: &Path, durability: Durability) -> Result<EmbeddedPostgres, Error> {
-    let options = Options {
-        folder: folder.to_owned(),
-        durability,
-        throw_away: false,
-    };
+    let options = Options { folder: folder.to_owned(), durability, throw_away: false };
     EmbeddedPostgres::start(&options, &|bytes| bytes.fill(0xa7))
 }
 
 fn start_thrown_away(folder: &Path) -> Result<EmbeddedPostgres, Error> {
-    let options = Options {
-        folder: folder.to_owned(),
-        durability: Durability::None,
-        throw_away: true,
-    };
+    let options = Options { folder: folder.to_owned(), durability: Durability::None, throw_away: true };
     EmbeddedPostgres::start(&options, &|bytes| bytes.fill(0xa7))
 }
 
@@ -50,15 +42,8 @@ fn query(server: &EmbeddedPostgres, sql: &str) -> String {
     psql.env("PGPASSWORD", server.password());
     psql.arg("-p").arg(server.port().to_string());
     psql.arg("-h").arg(server.socket_folder());
-    let output = psql
-        .args(["-U", server.superuser(), "-d", "postgres", "-Atc", sql])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = psql.args(["-U", server.superuser(), "-d", "postgres", "-Atc", sql]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -67,9 +52,7 @@ fn postmaster(folder: &Path) -> u32 {
 }
 
 fn kill(pid: u32) {
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -KILL {pid}")])
-        .status();
+    let status = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
     assert!(status.unwrap().success());
 }
 
@@ -88,9 +71,7 @@ fn kill_watchdog(folder: &Path) {
 }
 
 fn has_gone(pid: u32) -> bool {
-    poll(Duration::from_secs(5), || {
-        command_line(pid).is_none_or(|line| line.is_empty())
-    })
+    poll(Duration::from_secs(5), || command_line(pid).is_none_or(|line| line.is_empty()))
 }
 
 #[test]
@@ -167,17 +148,11 @@ fn what_the_server_says_is_passed_on() {
     start(&folder, Durability::None).unwrap().stop().unwrap();
     fs::write(folder.join("cluster/postgresql.conf"), "not_a_setting = 1\n").unwrap();
     let refusal = start(&folder, Durability::None).unwrap_err().to_string();
-    assert!(
-        refusal.starts_with("PostgreSQL ended early. Mend what "),
-        "{refusal}"
-    );
+    assert!(refusal.starts_with("PostgreSQL ended early. Mend what "), "{refusal}");
     assert!(refusal.contains("\"not_a_setting\""), "{refusal}");
 
     fs::write(folder.join("cluster/PG_VERSION"), "9\n").unwrap();
-    assert!(matches!(
-        start(&folder, Durability::None),
-        Err(Error::OtherVersion(_, 9))
-    ));
+    assert!(matches!(start(&folder, Durability::None), Err(Error::OtherVersion(_, 9))));
 }
 
 #[test]
@@ -197,11 +172,7 @@ fn being_killed_leaves_nothing_behind() {
     let folder = thrown_away(0);
     let mut holder = Command::new(std::env::current_exe().unwrap());
     holder.args(["--ignored", "--nocapture", "holds_a_server_until_killed"]);
-    let mut holder = holder
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     writeln!(holder.stdin.as_mut().unwrap(), "{}", folder.display()).unwrap();
     let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("server is ready")));
@@ -249,16 +220,9 @@ fn root_is_told_of_a_folder_the_account_cannot_reach() {
         return;
     }
     let suggestion = default_folder(&wanted);
-    assert!(
-        suggestion
-            .to_str()
-            .unwrap()
-            .starts_with("/var/lib/mana-core-auth/mana-")
-    );
+    assert!(suggestion.to_str().unwrap().starts_with("/var/lib/mana-core-auth/mana-"));
     let refusal = start(&wanted, Durability::None).unwrap_err();
-    let Error::Unreachable(_, blocked, suggested) = refusal else {
-        panic!("{refusal}")
-    };
+    let Error::Unreachable(_, blocked, suggested) = refusal else { panic!("{refusal}") };
     assert_eq!((blocked, suggested), (closed, suggestion));
     assert!(!wanted.exists());
 }

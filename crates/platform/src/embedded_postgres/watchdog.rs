@@ -86,11 +86,7 @@ impl Watchdog {
         if is_over && !has_ended {
             return Ok(());
         }
-        let problem = if has_ended {
-            "ended early"
-        } else {
-            "was not ready in time"
-        };
+        let problem = if has_ended { "ended early" } else { "was not ready in time" };
         let mut said = Vec::new();
         let _ = self.log.rewind().and_then(|()| self.log.read_to_end(&mut said));
         let folder = site.folder.display();
@@ -126,11 +122,7 @@ fn add_server(script: &mut Command, site: &Site, socket_folder: &Path) {
     let listed = socket_folder.to_string_lossy().replace('"', "\"\"");
     script.args(["-c", &format!("unix_socket_directories=\"{listed}\"")]);
     script.args(["-c", &format!("port={PORT}")]);
-    let more = if site.durability == Durability::None {
-        SETTINGS_WITHOUT_DURABILITY
-    } else {
-        ""
-    };
+    let more = if site.durability == Durability::None { SETTINGS_WITHOUT_DURABILITY } else { "" };
     for setting in [SETTINGS, more].into_iter().flat_map(str::split_whitespace) {
         script.args(["-c", setting]);
     }

@@ -54,9 +54,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| ApiError::from_status(rejection.status()))
+    Bytes::from_request(request, state).await.map_err(|rejection| ApiError::from_status(rejection.status()))
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -83,7 +81,5 @@ fn invalid(field: FieldError) -> ApiError {
     } else {
         format!("{name} {}", field.detail)
     };
-    ApiError::new(&codes::INVALID_BODY)
-        .with_detail(detail)
-        .with_fields(vec![field])
+    ApiError::new(&codes::INVALID_BODY).with_detail(detail).with_fields(vec![field])
 }

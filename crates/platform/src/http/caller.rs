@@ -43,9 +43,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let bearer = bearer(&parts.headers).ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
-        <Arc<dyn Authenticate>>::from_ref(state)
-            .authenticate(bearer)
-            .await
+        <Arc<dyn Authenticate>>::from_ref(state).authenticate(bearer).await
     }
 }
 
@@ -72,15 +70,9 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientInfo {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let user_agent = parts
-            .headers
-            .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok());
+        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         Ok(Self {
-            ip_address: parts
-                .extensions
-                .get::<ConnectInfo<SocketAddr>>()
-                .map(|ConnectInfo(peer)| peer.ip()),
+            ip_address: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
             user_agent: user_agent.map(|text| text.chars().take(512).collect()),
         })
     }

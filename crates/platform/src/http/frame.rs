@@ -48,14 +48,9 @@ pub fn around(
     let framed = routes
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(CatchPanicLayer::custom(|_| {
-            ApiError::new(&codes::INTERNAL)
-                .with_detail("The request hit a defect")
-                .into_response()
+            ApiError::new(&codes::INTERNAL).with_detail("The request hit a defect").into_response()
         }))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            time_limit,
-        ))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
         .layer(same_family)
         .layer(cors(origins))
         .layer(middleware::map_response(security_headers))
@@ -64,9 +59,7 @@ pub fn around(
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {
-    let origins = origins
-        .iter()
-        .filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin.as_str()).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)
@@ -95,9 +88,11 @@ fn cors(origins: &[Origin]) -> CorsLayer {
         .max_age(Duration::from_mins(10))
 }
 
-/// As Helmet sets them, with a policy that lets an answer of this service load nothing unless its page says so.
+/// As Helmet sets them, with a policy that lets an answer of this service load nothing unless its page says so, and
+/// nothing kept by a cache unless its handler says so.
 async fn security_headers(mut response: Response) -> Response {
-    const HEADERS: [(&str, &str); 8] = [
+    const HEADERS: [(&str, &str); 9] = [
+        ("cache-control", "no-store"),
         (
             "content-security-policy",
             "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -127,11 +122,7 @@ async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unmatched", MatchedPath::as_str)
-        .to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = %id, method, route);
     let in_flight = metrics::gauge!("http_requests_in_flight");
     in_flight.increment(1.0);

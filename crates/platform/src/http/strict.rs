@@ -24,11 +24,7 @@ struct StrictError(FieldError);
 
 impl StrictError {
     fn new(pointer: String, code: &'static str, detail: String) -> Self {
-        Self(FieldError {
-            pointer,
-            code,
-            detail,
-        })
+        Self(FieldError { pointer, code, detail })
     }
 
     fn under(mut self, segment: &str) -> Self {
@@ -56,43 +52,23 @@ impl de::Error for StrictError {
     }
 
     fn invalid_type(_: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(
-            String::new(),
-            "wrong_type",
-            format!("must be {}", in_words(&expected.to_string())),
-        )
+        Self::new(String::new(), "wrong_type", format!("must be {}", in_words(&expected.to_string())))
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(
-            String::new(),
-            "invalid",
-            format!("must be {}", in_words(&expected.to_string())),
-        )
+        Self::new(String::new(), "invalid", format!("must be {}", in_words(&expected.to_string())))
     }
 
     fn invalid_length(_: usize, expected: &dyn de::Expected) -> Self {
-        Self::new(
-            String::new(),
-            "invalid",
-            format!("must have {}", in_words(&expected.to_string())),
-        )
+        Self::new(String::new(), "invalid", format!("must have {}", in_words(&expected.to_string())))
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(
-            String::new(),
-            "invalid",
-            format!("must be one of {}", expected.join(", ")),
-        )
+        Self::new(String::new(), "invalid", format!("must be one of {}", expected.join(", ")))
     }
 
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
-        Self::new(
-            pointer_to(field),
-            "unknown",
-            "is not a field of this operation".to_owned(),
-        )
+        Self::new(pointer_to(field), "unknown", "is not a field of this operation".to_owned())
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -126,23 +102,13 @@ impl<'de> Deserializer<'de> for Strict {
             Value::Bool(value) => visitor.visit_bool(value),
             Value::Number(number) => visit_number(&number, visitor),
             Value::String(text) => visitor.visit_string(text),
-            Value::Array(items) => visitor.visit_seq(Items {
-                items: items.into_iter(),
-                index: 0,
-            }),
-            Value::Object(members) => visitor.visit_map(Members {
-                members: members.into_iter(),
-                next: None,
-            }),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), index: 0 }),
+            Value::Object(members) => visitor.visit_map(Members { members: members.into_iter(), next: None }),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, StrictError> {
-        if self.0.is_null() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -212,9 +178,7 @@ impl<'de> SeqAccess<'de> for Items {
         };
         let index = self.index;
         self.index = index.saturating_add(1);
-        seed.deserialize(Strict(item))
-            .map(Some)
-            .map_err(|error| error.under(&index.to_string()))
+        seed.deserialize(Strict(item)).map(Some).map_err(|error| error.under(&index.to_string()))
     }
 }
 
@@ -239,8 +203,7 @@ impl<'de> MapAccess<'de> for Members {
         let Some((name, value)) = self.next.take() else {
             return Err(de::Error::custom("a value was asked for before its name"));
         };
-        seed.deserialize(Strict(value))
-            .map_err(|error| error.under(&name))
+        seed.deserialize(Strict(value)).map_err(|error| error.under(&name))
     }
 }
 
@@ -322,45 +285,21 @@ mod tests {
     #[test]
     fn what_fits_is_read() {
         let order = read::<Order>(json!({"amount": 3, "note": null, "tags": ["a"]})).unwrap();
-        assert_eq!(
-            (order.amount.get(), order.note, order.tags),
-            (3, None, vec!["a".to_owned()])
-        );
+        assert_eq!((order.amount.get(), order.note, order.tags), (3, None, vec!["a".to_owned()]));
     }
 
     #[test]
     fn each_fault_is_named_with_its_place() {
         assert_eq!(refusal(json!({})), ("/amount".into(), "missing"));
-        assert_eq!(
-            refusal(json!({"amount": 1, "a/b": 1})),
-            ("/a~1b".into(), "unknown")
-        );
-        assert_eq!(
-            refusal(json!({"amount": 1, "tags": ["a", 2]})),
-            ("/tags/1".into(), "wrong_type")
-        );
+        assert_eq!(refusal(json!({"amount": 1, "a/b": 1})), ("/a~1b".into(), "unknown"));
+        assert_eq!(refusal(json!({"amount": 1, "tags": ["a", 2]})), ("/tags/1".into(), "wrong_type"));
         assert_eq!(refusal(json!([1, "by position", []])), (String::new(), "wrong_type"));
-        for amount in [
-            json!(0),
-            json!(-1),
-            json!(9_007_199_254_740_992_u64),
-            json!(u64::MAX),
-        ] {
+        for amount in [json!(0), json!(-1), json!(9_007_199_254_740_992_u64), json!(u64::MAX)] {
             assert_eq!(refusal(json!({"amount": amount})), ("/amount".into(), "invalid"));
         }
-        for amount in [
-            json!("1"),
-            json!(1.5),
-            json!(1e3),
-            json!(1e30),
-            json!(true),
-            json!(null),
-            json!([1]),
-        ] {
-            assert_eq!(
-                refusal(json!({"amount": amount})),
-                ("/amount".into(), "wrong_type")
-            );
+        for amount in [json!("1"), json!(1.5), json!(1e3), json!(1e30), json!(true), json!(null), json!([1])]
+        {
+            assert_eq!(refusal(json!({"amount": amount})), ("/amount".into(), "wrong_type"));
         }
     }
 
@@ -374,10 +313,7 @@ mod tests {
     fn a_name_given_twice_is_refused_at_any_depth() {
         assert!(serde_json::from_str::<Unique>(r#"{"a": [{"b": 1, "b": 2}]}"#).is_err());
         assert_eq!(
-            serde_json::from_str::<Unique>(r#"{"b": 1, "a": 2}"#)
-                .unwrap()
-                .0
-                .to_string(),
+            serde_json::from_str::<Unique>(r#"{"b": 1, "a": 2}"#).unwrap().0.to_string(),
             r#"{"b":1,"a":2}"#
         );
     }

@@ -138,10 +138,8 @@ fn run() -> Result<(), CommandError> {
     let matches = config::from_environment(Cli::command())?.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     telemetry::start_logging(&cli.settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(CommandError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(async move {
         match cli.command.as_ref().unwrap_or(&Command::Dev) {
             Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
@@ -173,19 +171,11 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
     }
     let service = serve::prepare(settings, source).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
-    Ok(serve::run(
-        listener,
-        service,
-        Duration::from_secs(settings.shutdown_timeout_seconds),
-    )
-    .await?)
+    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }
 
 async fn migrate(settings: &Settings) -> Result<(), CommandError> {
-    Migration::from_settings(settings)?
-        .ok_or(CommandError::NoOwnerUrl)?
-        .run(&SystemRng)
-        .await?;
+    Migration::from_settings(settings)?.ok_or(CommandError::NoOwnerUrl)?.run(&SystemRng).await?;
     println!("The schema is at {}.", mana_platform::migrate::binary_version());
     Ok(())
 }
@@ -209,9 +199,6 @@ fn generate_keys() -> Result<(), CommandError> {
         .filter(char::is_ascii_alphanumeric)
         .take(8)
         .collect::<String>();
-    println!(
-        "MANA_SECRET_KEY=\"{}\"",
-        RootSecrets::generate(&id, &SystemRng).expose_secret()
-    );
+    println!("MANA_SECRET_KEY=\"{}\"", RootSecrets::generate(&id, &SystemRng).expose_secret());
     Ok(())
 }

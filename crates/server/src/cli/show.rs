@@ -15,12 +15,7 @@ pub(super) fn findings(findings: &[Finding], json: bool) -> Result<(), CommandEr
         println!("{}", serde_json::to_string_pretty(findings)?);
     } else {
         for finding in findings {
-            println!(
-                "{} {:<13} {}",
-                if finding.ok { "ok  " } else { "FAIL" },
-                finding.check,
-                finding.detail
-            );
+            println!("{} {:<13} {}", if finding.ok { "ok  " } else { "FAIL" }, finding.check, finding.detail);
         }
     }
     match findings.iter().filter(|finding| !finding.ok).count() {
@@ -43,33 +38,21 @@ pub(super) fn config(matches: &ArgMatches, settings: &Settings, json: bool) -> R
         .filter_map(|arg| {
             let variable = arg.get_env()?.to_str()?.to_owned();
             let id = arg.get_id().as_str();
-            let given = matches.get_raw(id).map(|values| {
-                values
-                    .map(|value| value.to_string_lossy())
-                    .collect::<Vec<_>>()
-                    .join(",")
-            });
+            let given = matches
+                .get_raw(id)
+                .map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(","));
             let value = match given {
                 None => String::new(),
                 Some(_) if arg.is_hide_env_values_set() => "(set, not shown)".to_owned(),
                 Some(value) => value,
             };
-            Some(Setting {
-                variable,
-                value,
-                source: source_of(matches, id),
-            })
+            Some(Setting { variable, value, source: source_of(matches, id) })
         })
         .collect();
     if json {
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
-        for Setting {
-            variable,
-            value,
-            source,
-        } in &rows
-        {
+        for Setting { variable, value, source } in &rows {
             println!("{variable:<26} {source:<12} {value}");
         }
     }

@@ -29,8 +29,5 @@ pub(super) fn print(url: &str, place: &str, claim: Option<&str>) {
         ),
         None => println!("  Administrator   there is one"),
     }
-    println!(
-        "\n  Try it in another terminal:\n\n{}\n\n  Stop with Ctrl-C.\n",
-        walk(url)
-    );
+    println!("\n  Try it in another terminal:\n\n{}\n\n  Stop with Ctrl-C.\n", walk(url));
 }

@@ -29,10 +29,7 @@ impl DataFolder {
     /// The folder that the arguments name, made if it is not there. What is thrown away gets one of its own.
     pub(crate) fn open(args: &DevArgs) -> Result<Self, SourceError> {
         if args.ephemeral {
-            return Ok(Self {
-                path: ephemeral_path(),
-                is_ephemeral: true,
-            });
+            return Ok(Self { path: ephemeral_path(), is_ephemeral: true });
         }
         let path = resolved(&args.data_dir);
         if !path.exists() {
@@ -41,35 +38,20 @@ impl DataFolder {
             // Root's PostgreSQL runs as another user, who must be able to enter, whatever the umask; all within is private.
             std::fs::set_permissions(&path, Permissions::from_mode(0o711)).map_err(failed)?;
         }
-        Ok(Self {
-            path,
-            is_ephemeral: false,
-        })
+        Ok(Self { path, is_ephemeral: false })
     }
 
     /// For people.
     pub(crate) fn described(&self) -> String {
-        if self.is_ephemeral {
-            "thrown away at the end".to_owned()
-        } else {
-            self.path.display().to_string()
-        }
+        if self.is_ephemeral { "thrown away at the end".to_owned() } else { self.path.display().to_string() }
     }
 
     /// Starts the private PostgreSQL. Blocks.
     pub(crate) fn start_postgres(self) -> Result<(Self, EmbeddedPostgres), EmbeddedPostgresError> {
         let options = if self.is_ephemeral {
-            Options {
-                folder: self.path.clone(),
-                durability: Durability::None,
-                throw_away: true,
-            }
+            Options { folder: self.path.clone(), durability: Durability::None, throw_away: true }
         } else {
-            Options {
-                folder: self.path.join("postgres"),
-                durability: Durability::Full,
-                throw_away: false,
-            }
+            Options { folder: self.path.join("postgres"), durability: Durability::Full, throw_away: false }
         };
         let postgres = EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes))?;
         Ok((self, postgres))
@@ -90,25 +72,14 @@ impl DataFolder {
             .database(DATABASE);
         let migration = owner.map(|owner| Migration {
             owner,
-            login: Some(Login {
-                name: SERVICE.to_owned(),
-                password: Some(password),
-            }),
+            login: Some(Login { name: SERVICE.to_owned(), password: Some(password) }),
         });
-        Ok(Source {
-            service,
-            migration,
-            root_secrets: RootSecrets::parse(&root)?,
-        })
+        Ok(Source { service, migration, root_secrets: RootSecrets::parse(&root)? })
     }
 
     /// Kept with data that is kept; gone with data that is thrown away.
     fn secret(&self, name: &str, make: fn() -> SecretString) -> Result<SecretString, SourceError> {
-        if self.is_ephemeral {
-            Ok(make())
-        } else {
-            kept_secret(&self.path.join(name), make)
-        }
+        if self.is_ephemeral { Ok(make()) } else { kept_secret(&self.path.join(name), make) }
     }
 
     /// The database of a dev mode that runs elsewhere on this machine, for commands that look at it.
@@ -118,11 +89,7 @@ impl DataFolder {
         let Ok(socket) = std::fs::read_to_string(&socket) else {
             return Err(SourceError::Nothing(path.display().to_string()));
         };
-        Self {
-            path,
-            is_ephemeral: false,
-        }
-        .source(None, Path::new(socket.trim()))
+        Self { path, is_ephemeral: false }.source(None, Path::new(socket.trim()))
     }
 
     /// Notes where the socket is, for [`Self::running`].
@@ -154,9 +121,7 @@ pub(crate) async fn ensure_database(owner: &PgConnectOptions) -> Result<(), DevE
         .fetch_one(&mut connection)
         .await?;
     if !exists {
-        sqlx::query("CREATE DATABASE mana")
-            .execute(&mut connection)
-            .await?;
+        sqlx::query("CREATE DATABASE mana").execute(&mut connection).await?;
     }
     connection.close().await?;
     Ok(())

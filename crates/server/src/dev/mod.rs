@@ -19,13 +19,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DevArgs {
     /// Folder of the private PostgreSQL and its secrets, for `dev` and the commands that look at it
-    #[arg(
-        long,
-        env = "DATA_DIR",
-        default_value = ".mana",
-        global = true,
-        help_heading = "Development"
-    )]
+    #[arg(long, env = "DATA_DIR", default_value = ".mana", global = true, help_heading = "Development")]
     pub(crate) data_dir: PathBuf,
     /// Start on an empty database that is thrown away at the end
     #[arg(long, env = "EPHEMERAL", global = true, help_heading = "Development")]
@@ -84,12 +78,7 @@ async fn serve_on(
     let service = serve::prepare(settings, source).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     banner::print(&settings.public_url(), place, claim.as_deref());
-    Ok(serve::run(
-        listener,
-        service,
-        Duration::from_secs(settings.shutdown_timeout_seconds),
-    )
-    .await?)
+    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }
 
 async fn start_postgres(folder: DataFolder) -> Result<(Source, EmbeddedPostgres), DevError> {

@@ -58,9 +58,7 @@ struct VerifyingKey {
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyRing")
-            .field("signing", &self.signing.kid)
-            .finish_non_exhaustive()
+        f.debug_struct("KeyRing").field("signing", &self.signing.kid).finish_non_exhaustive()
     }
 }
 
@@ -124,15 +122,9 @@ impl KeyRing {
         let key = EncodingKey::from_rsa_pem(pem.expose_secret().as_bytes()).map_err(KeyError::Pem)?;
         let jwk = public_jwk(&key)?;
         let kid = jwk.common.key_id.clone().unwrap_or_default();
-        let verifying = VerifyingKey {
-            kid: kid.clone(),
-            key: DecodingKey::from_jwk(&jwk).map_err(KeyError::Pem)?,
-            jwk,
-        };
-        Ok(Self {
-            signing: SigningKey { kid, key },
-            verifying: vec![verifying],
-        })
+        let verifying =
+            VerifyingKey { kid: kid.clone(), key: DecodingKey::from_jwk(&jwk).map_err(KeyError::Pem)?, jwk };
+        Ok(Self { signing: SigningKey { kid, key }, verifying: vec![verifying] })
     }
 
     /// Id and private half of the key that signs.
@@ -142,10 +134,7 @@ impl KeyRing {
 
     /// The public half of a key by its id.
     pub(crate) fn verifying(&self, kid: &str) -> Option<&DecodingKey> {
-        self.verifying
-            .iter()
-            .find(|key| key.kid == kid)
-            .map(|key| &key.key)
+        self.verifying.iter().find(|key| key.kid == kid).map(|key| &key.key)
     }
 
     /// All public halves.
@@ -161,10 +150,7 @@ impl KeyRing {
 pub fn generate_pem() -> Result<SecretString, KeyError> {
     let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
     let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Generate)?;
-    Ok(SecretString::from(pem::encode(&pem::Pem::new(
-        "PRIVATE KEY",
-        der.as_ref(),
-    ))))
+    Ok(SecretString::from(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()))))
 }
 
 /// The public half of a private key in PEM, as PEM (`SubjectPublicKeyInfo`).
@@ -182,11 +168,7 @@ pub fn public_pem(private: &SecretString) -> Result<String, KeyError> {
 fn check_public_half(private: &SecretString, public: Option<&str>) -> Result<(), KeyError> {
     let Some(public) = public else { return Ok(()) };
     let body = |pem: &str| pem.replace("\\n", "\n").split_whitespace().collect::<String>();
-    if body(public) == body(&public_pem(private)?) {
-        Ok(())
-    } else {
-        Err(KeyError::Mismatch)
-    }
+    if body(public) == body(&public_pem(private)?) { Ok(()) } else { Err(KeyError::Mismatch) }
 }
 
 /// As JWK (RFC 7517), with its thumbprint (RFC 7638) as id.
@@ -220,13 +202,9 @@ async fn stored_or_new(
 }
 
 fn open(stored: &StoredKey, secrets: &RootSecrets) -> Result<SecretString, KeyError> {
-    let closed = |cause| KeyError::Sealed {
-        kid: stored.kid.clone(),
-        cause,
-    };
-    let plain = secrets
-        .open(&stored.private_key_sealed, &stored.kid, &stored.secret_version)
-        .map_err(closed)?;
+    let closed = |cause| KeyError::Sealed { kid: stored.kid.clone(), cause };
+    let plain =
+        secrets.open(&stored.private_key_sealed, &stored.kid, &stored.secret_version).map_err(closed)?;
     let pem = String::from_utf8(plain)
         .map_err(|_| closed(RootSecretError::DoesNotOpen(stored.secret_version.clone())))?;
     Ok(SecretString::from(pem))
@@ -235,24 +213,13 @@ fn open(stored: &StoredKey, secrets: &RootSecrets) -> Result<SecretString, KeyEr
 fn seal(pem: &SecretString, secrets: &RootSecrets, rng: &dyn Rng) -> Result<StoredKey, KeyError> {
     let keys = KeyRing::from_pem(pem)?;
     let kid = keys.id().to_owned();
-    let public_jwk = keys
-        .public()
-        .next()
-        .and_then(|jwk| serde_json::to_value(jwk).ok())
-        .ok_or(KeyError::Generate)?;
+    let public_jwk =
+        keys.public().next().and_then(|jwk| serde_json::to_value(jwk).ok()).ok_or(KeyError::Generate)?;
     let private_half = pem.expose_secret().as_bytes();
     let private_key_sealed = secrets
         .seal(private_half, &kid, rng)
-        .map_err(|cause| KeyError::Sealed {
-            kid: kid.clone(),
-            cause,
-        })?;
-    Ok(StoredKey {
-        kid,
-        public_jwk,
-        private_key_sealed,
-        secret_version: secrets.current_id().to_owned(),
-    })
+        .map_err(|cause| KeyError::Sealed { kid: kid.clone(), cause })?;
+    Ok(StoredKey { kid, public_jwk, private_key_sealed, secret_version: secrets.current_id().to_owned() })
 }
 
 #[cfg(test)]
@@ -264,10 +231,7 @@ mod tests {
         let (one, two) = (generate_pem().unwrap(), generate_pem().unwrap());
         assert!(check_public_half(&one, Some(&public_pem(&one).unwrap())).is_ok());
         assert!(check_public_half(&one, Some(&public_pem(&one).unwrap().replace('\n', "\\n"))).is_ok());
-        assert!(matches!(
-            check_public_half(&one, Some(&public_pem(&two).unwrap())),
-            Err(KeyError::Mismatch)
-        ));
+        assert!(matches!(check_public_half(&one, Some(&public_pem(&two).unwrap())), Err(KeyError::Mismatch)));
         assert!(KeyRing::from_pem(&SecretString::from("nonsense")).is_err());
     }
 }

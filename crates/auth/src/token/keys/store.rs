@@ -14,9 +14,7 @@ pub(super) struct StoredKey {
 
 /// Lets nobody else add a key until the transaction ends.
 pub(super) async fn lock_keys(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query("LOCK TABLE auth.jwks IN SHARE ROW EXCLUSIVE MODE")
-        .execute(connection)
-        .await?;
+    sqlx::query("LOCK TABLE auth.jwks IN SHARE ROW EXCLUSIVE MODE").execute(connection).await?;
     Ok(())
 }
 

@@ -14,8 +14,6 @@ use crate::session::model::{RevokeReason, Session, SessionError};
 use crate::{Auth, AuthState, account};
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use http::header;
 use mana_kernel::{RefreshChainId, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
@@ -51,18 +49,13 @@ pub(crate) async fn refresh(
     State(auth): State<AuthState>,
     client: ClientInfo,
     Valid(request): Valid<RefreshRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<TokenResponse>, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    let outcome = continue_chain(
-        &mut transaction,
-        &auth,
-        &request.refresh_token,
-        &Origin::of_request(&client),
-    )
-    .await?;
+    let outcome =
+        continue_chain(&mut transaction, &auth, &request.refresh_token, &Origin::of_request(&client)).await?;
     // A replay has an outcome that must persist: the session has ended.
     transaction.commit().await.map_err(DbError::from)?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(outcome?)).into_response())
+    Ok(Json(outcome?))
 }
 
 /// The outer error rolls back; the inner one is an outcome to keep.
@@ -73,9 +66,7 @@ async fn continue_chain(
     origin: &Origin,
 ) -> Result<Result<TokenResponse, RefreshError>, RefreshError> {
     let presented = PresentedToken::parse(token).ok_or(RefreshError::Invalid)?;
-    let chain = store::lock_chain(connection, &presented.chain)
-        .await?
-        .ok_or(RefreshError::Invalid)?;
+    let chain = store::lock_chain(connection, &presented.chain).await?.ok_or(RefreshError::Invalid)?;
     let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
     let generation = presented.verify(&secret).ok_or(RefreshError::Invalid)?;
     let now = auth.clock.now();
@@ -84,12 +75,7 @@ async fn continue_chain(
     let newest = match model::decide(&chain.state, generation, now, grace) {
         Verdict::Rotate => {
             let next = generation.max(chain.state.generation).saturating_add(1);
-            let expires_at = now.saturating_add(
-                auth.policy
-                    .idle_ttl(chain.remember_me)
-                    .try_into()
-                    .unwrap_or_default(),
-            );
+            let expires_at = auth.policy.session_end(chain.session_created_at, now, chain.remember_me);
             store::update_rotated(connection, &chain.id, next, now, expires_at).await?;
             session::store::update_activity(connection, &chain.session_id, now, expires_at).await?;
             next
@@ -102,7 +88,7 @@ async fn continue_chain(
                 connection,
                 auth,
                 EventKind::RefreshReplayed,
-                &chain.user_id,
+                Some(&chain.user_id),
                 Some(&chain.session_id),
                 origin,
             )
@@ -112,9 +98,7 @@ async fn continue_chain(
         Verdict::Expired => return Err(RefreshError::Expired),
         Verdict::Revoked => return Err(RefreshError::Invalid),
     };
-    let user = account::store::find_user(connection, &chain.user_id)
-        .await?
-        .ok_or(RefreshError::Invalid)?;
+    let user = account::store::find_user(connection, &chain.user_id).await?.ok_or(RefreshError::Invalid)?;
     Ok(Ok(answer(auth, user, &chain.session_id, &secret, newest)?))
 }
 
@@ -135,6 +119,7 @@ pub(crate) async fn open_chain(
         secret_version: auth.root_secrets.current_id().to_owned(),
         seed,
         remember_me: false,
+        session_created_at: session.created_at,
         state: ChainState {
             generation: 1,
             rotated_at: session.created_at,
@@ -154,7 +139,7 @@ pub(crate) async fn find_session(
     auth: &Auth,
     token: &PresentedToken,
 ) -> Result<Option<(SessionId, UserId)>, SessionError> {
-    let Some(chain) = store::lock_chain(connection, &token.chain).await? else {
+    let Some(chain) = store::find_chain(connection, &token.chain).await? else {
         return Ok(None);
     };
     let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
@@ -162,14 +147,8 @@ pub(crate) async fn find_session(
 }
 
 fn chain_secret<'a>(auth: &Auth, chain: &'a Chain) -> Result<ChainSecret<'a>, RootSecretError> {
-    let key = auth
-        .root_secrets
-        .derive(&chain.secret_version, Purpose::RefreshTokens)?;
-    Ok(ChainSecret {
-        chain: &chain.id,
-        seed: &chain.seed,
-        key,
-    })
+    let key = auth.root_secrets.derive(&chain.secret_version, Purpose::RefreshTokens)?;
+    Ok(ChainSecret { chain: &chain.id, seed: &chain.seed, key })
 }
 
 fn answer(

@@ -52,9 +52,7 @@ impl PresentedToken {
     /// The generation, if the token is of this chain and this service made it.
     pub(crate) fn verify(&self, chain: &ChainSecret<'_>) -> Option<i64> {
         let signed = chain.message(self.generation);
-        hmac::verify(&chain.key(), &signed, &self.mac)
-            .ok()
-            .map(|()| self.generation)
+        hmac::verify(&chain.key(), &signed, &self.mac).ok().map(|()| self.generation)
     }
 }
 
@@ -69,11 +67,7 @@ impl ChainSecret<'_> {
     /// The token of a generation.
     pub(crate) fn token(&self, generation: i64) -> RefreshToken {
         let mac = hmac::sign(&self.key(), &self.message(generation));
-        RefreshToken(format!(
-            "{PREFIX}{}.{generation}.{}",
-            self.chain,
-            BASE64.encode(mac)
-        ))
+        RefreshToken(format!("{PREFIX}{}.{generation}.{}", self.chain, BASE64.encode(mac)))
     }
 
     fn key(&self) -> hmac::Key {
@@ -214,40 +208,24 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_repeated_until_its_token_was_seen() {
-        let lost = ChainState {
-            confirmed_at: None,
-            ..chain()
-        };
-        assert_eq!(
-            decide(&lost, 4, ROTATED + Duration::days(1), GRACE),
-            Verdict::Repeat
-        );
+        let lost = ChainState { confirmed_at: None, ..chain() };
+        assert_eq!(decide(&lost, 4, ROTATED + Duration::days(1), GRACE), Verdict::Repeat);
         assert_eq!(decide(&lost, 3, ROTATED, GRACE), Verdict::Replayed);
     }
 
     #[test]
     fn an_ended_or_expired_chain_answers_nothing_else() {
         for presented in 1..=6 {
-            let revoked = ChainState {
-                is_revoked: true,
-                ..chain()
-            };
+            let revoked = ChainState { is_revoked: true, ..chain() };
             assert_eq!(decide(&revoked, presented, ROTATED, GRACE), Verdict::Revoked);
-            assert_eq!(
-                decide(&chain(), presented, ROTATED + Duration::days(7), GRACE),
-                Verdict::Expired
-            );
+            assert_eq!(decide(&chain(), presented, ROTATED + Duration::days(7), GRACE), Verdict::Expired);
         }
     }
 
     #[test]
     fn a_token_has_one_spelling_and_one_chain() {
         let chain: RefreshChainId = "chain-1".parse().unwrap();
-        let secret = ChainSecret {
-            chain: &chain,
-            seed: &[1; 32],
-            key: [2; 32],
-        };
+        let secret = ChainSecret { chain: &chain, seed: &[1; 32], key: [2; 32] };
         let RefreshToken(text) = secret.token(7);
         let read = |text: &str| {
             PresentedToken::parse(&SecretString::from(text)).and_then(|token| token.verify(&secret))
@@ -264,11 +242,7 @@ mod tests {
         ] {
             assert_eq!(read(&bad), None, "{bad}");
         }
-        let other_seed = ChainSecret {
-            chain: &chain,
-            seed: &[3; 32],
-            key: [2; 32],
-        };
+        let other_seed = ChainSecret { chain: &chain, seed: &[3; 32], key: [2; 32] };
         assert_eq!(
             PresentedToken::parse(&SecretString::from(text)).and_then(|token| token.verify(&other_seed)),
             None

@@ -17,10 +17,7 @@ const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 const OPENED: Date = date!(2026 - 01 - 01);
 
 fn stamp(number: usize) -> Stamp {
-    Stamp {
-        id: TransactionId(Uuid::from_u128(number as u128)),
-        at: START + Duration::seconds(number as i64),
-    }
+    Stamp { id: TransactionId(Uuid::from_u128(number as u128)), at: START + Duration::seconds(number as i64) }
 }
 
 fn amount(value: i64) -> Amount {
@@ -139,11 +136,8 @@ proptest! {
 
 /// No live grant that ranks before one that was taken from has anything left.
 fn took_in_order(before: &Wallet, entries: &[Entry], now: OffsetDateTime) -> bool {
-    let mut live: Vec<_> = before
-        .grants
-        .iter()
-        .filter(|grant| grant.is_live(now) && grant.remaining > Mana::ZERO)
-        .collect();
+    let mut live: Vec<_> =
+        before.grants.iter().filter(|grant| grant.is_live(now) && grant.remaining > Mana::ZERO).collect();
     live.sort_by_key(|grant| grant.burn_down_rank());
     let taken: Vec<_> = entries
         .iter()
@@ -168,15 +162,9 @@ fn free_goes_before_paid_and_what_expires_soonest_goes_first() {
         paid(3, 10, Some(START + Duration::days(1))),
     ];
     wallet.sequence = 3;
-    wallet
-        .apply(&Command::SignupBonus { amount: amount(5) }, stamp(1))
-        .unwrap();
+    wallet.apply(&Command::SignupBonus { amount: amount(5) }, stamp(1)).unwrap();
     let posting = wallet.apply(&spend(27), stamp(2)).unwrap();
-    let slices: Vec<_> = posting
-        .entries
-        .iter()
-        .map(|entry| (entry.account, entry.amount))
-        .collect();
+    let slices: Vec<_> = posting.entries.iter().map(|entry| (entry.account, entry.amount)).collect();
     assert_eq!(
         slices,
         [
@@ -187,10 +175,7 @@ fn free_goes_before_paid_and_what_expires_soonest_goes_first() {
             (Account::Revenue, 27),
         ]
     );
-    assert_eq!(
-        (wallet.free().get(), wallet.paid().get(), wallet.total_spent.get()),
-        (0, 8, 27)
-    );
+    assert_eq!((wallet.free().get(), wallet.paid().get(), wallet.total_spent.get()), (0, 8, 27));
 }
 
 #[test]
@@ -198,30 +183,21 @@ fn what_expires_can_be_spent_until_that_instant_and_not_at_it() {
     let expiry = START + Duration::seconds(10);
     let mut wallet = Wallet::new(WalletId(1), OPENED);
     wallet.grants = vec![paid(1, 10, Some(expiry))];
-    assert_eq!(
-        wallet.apply(&spend(1), stamp(10)),
-        Err(Refusal::InsufficientFunds)
-    );
+    assert_eq!(wallet.apply(&spend(1), stamp(10)), Err(Refusal::InsufficientFunds));
     assert!(wallet.apply(&spend(1), stamp(9)).is_ok());
 }
 
 #[test]
 fn a_day_is_given_once_and_never_a_day_that_has_passed() {
     let mut wallet = Wallet::new(WalletId(1), OPENED);
-    let day = |day| Command::DailyCredits {
-        amount: amount(5),
-        day,
-    };
+    let day = |day| Command::DailyCredits { amount: amount(5), day };
     assert_eq!(
         wallet.apply(&day(OPENED), stamp(1)),
         Err(Refusal::AlreadyGranted),
         "not on the day of sign-up"
     );
     assert!(wallet.apply(&day(date!(2026 - 01 - 03)), stamp(2)).is_ok());
-    assert_eq!(
-        wallet.apply(&day(date!(2026 - 01 - 03)), stamp(3)),
-        Err(Refusal::AlreadyGranted)
-    );
+    assert_eq!(wallet.apply(&day(date!(2026 - 01 - 03)), stamp(3)), Err(Refusal::AlreadyGranted));
     assert_eq!(
         wallet.apply(&day(date!(2026 - 01 - 02)), stamp(4)),
         Err(Refusal::AlreadyGranted),
