@@ -19,9 +19,7 @@ async fn a_new_account_has_the_bonus_and_its_line_in_the_history() {
         json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5})
     );
     let history = story.get(TRANSACTIONS, &ada).await;
-    let [line] = history.json.as_array().unwrap().as_slice() else {
-        panic!("{}", history.json)
-    };
+    let [line] = history.json.as_array().unwrap().as_slice() else { panic!("{}", history.json) };
     assert_eq!(
         (
             line["type"].as_str(),
@@ -31,10 +29,7 @@ async fn a_new_account_has_the_bonus_and_its_line_in_the_history() {
         ),
         (Some("bonus"), Some("system"), Some("Signup bonus"), Some(150))
     );
-    assert_eq!(
-        (line["balanceBefore"].as_i64(), line["balanceAfter"].as_i64()),
-        (Some(0), Some(150))
-    );
+    assert_eq!((line["balanceBefore"].as_i64(), line["balanceAfter"].as_i64()), (Some(0), Some(150)));
     assert_eq!(line["userId"], json!(ada.id));
     assert_eq!(line["status"], "completed");
 }
@@ -53,10 +48,7 @@ async fn a_spend_answers_with_its_transaction_and_the_new_balance() {
         json!({"balance": 0, "freeCreditsRemaining": 120, "totalSpent": 30})
     );
     let line = &story.get(TRANSACTIONS, &ada).await.json[0];
-    assert_eq!(
-        line, &spent.json["transaction"],
-        "the list shows what the spend answered"
-    );
+    assert_eq!(line, &spent.json["transaction"], "the list shows what the spend answered");
     assert_eq!(line["amount"], -30);
     assert_eq!(
         line["metadata"].to_string(),
@@ -69,47 +61,20 @@ async fn a_spend_answers_with_its_transaction_and_the_new_balance() {
 async fn daily_credits_come_once_a_day_on_first_touch_and_not_on_the_day_of_sign_up() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
-    assert_eq!(
-        story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"),
-        150
-    );
+    assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 150);
 
     let yesterday = "UPDATE credits.balances SET daily_granted_on = daily_granted_on - 1";
-    sqlx::query(yesterday)
-        .execute(&mut story.database.owner().await)
-        .await
-        .unwrap();
+    sqlx::query(yesterday).execute(&mut story.database.owner().await).await.unwrap();
     let reads = join_all((0..20).map(|_| story.get(BALANCE, &ada))).await;
-    assert!(
-        reads
-            .iter()
-            .all(|reply| reply.integer("/freeCreditsRemaining") == 155),
-        "twenty reads at once"
-    );
+    assert!(reads.iter().all(|reply| reply.integer("/freeCreditsRemaining") == 155), "twenty reads at once");
 
-    sqlx::query(yesterday)
-        .execute(&mut story.database.owner().await)
-        .await
-        .unwrap();
+    sqlx::query(yesterday).execute(&mut story.database.owner().await).await.unwrap();
     let spent = story.spend(&ada, &spend_of(160)).await;
     assert_eq!(spent.status, 201, "a spend touches too: {}", spent.json);
     let history = story.get(TRANSACTIONS, &ada).await;
-    let lines: Vec<_> = history
-        .json
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|line| line["description"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        lines,
-        [
-            "An answer",
-            "Daily free credits",
-            "Daily free credits",
-            "Signup bonus"
-        ]
-    );
+    let lines: Vec<_> =
+        history.json.as_array().unwrap().iter().map(|line| line["description"].as_str().unwrap()).collect();
+    assert_eq!(lines, ["An answer", "Daily free credits", "Daily free credits", "Signup bonus"]);
 }
 
 #[tokio::test]
@@ -125,13 +90,7 @@ async fn bonus_and_daily_credits_can_be_switched_off() {
         .await
         .unwrap();
     let balance = story.get(BALANCE, &ada).await;
-    assert_eq!(
-        (
-            balance.integer("/freeCreditsRemaining"),
-            balance.integer("/dailyFreeCredits")
-        ),
-        (0, 0)
-    );
+    assert_eq!((balance.integer("/freeCreditsRemaining"), balance.integer("/dailyFreeCredits")), (0, 0));
     assert_eq!(story.get(TRANSACTIONS, &ada).await.json, json!([]));
 }
 
@@ -140,19 +99,10 @@ async fn a_spend_beyond_the_balance_is_refused_and_changes_nothing() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
     let refused = story.spend(&ada, &spend_of(151)).await;
-    assert_eq!(
-        (refused.status.as_u16(), refused.problem()),
-        (400, "credits.insufficient_funds")
-    );
+    assert_eq!((refused.status.as_u16(), refused.problem()), (400, "credits.insufficient_funds"));
     assert_eq!(refused.text("/message"), "Insufficient credits");
-    assert_eq!(
-        story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"),
-        150
-    );
-    assert_eq!(
-        story.get(TRANSACTIONS, &ada).await.json.as_array().unwrap().len(),
-        1
-    );
+    assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 150);
+    assert_eq!(story.get(TRANSACTIONS, &ada).await.json.as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -164,11 +114,7 @@ async fn of_a_hundred_parallel_spends_of_one_against_fifty_exactly_fifty_succeed
         let client = if number % 2 == 0 { &story.client } else { &replica };
         client.post(USE, &spend_of(1)).bearer(&ada.access_token).send()
     });
-    let statuses: Vec<_> = join_all(spends)
-        .await
-        .iter()
-        .map(|reply| reply.status.as_u16())
-        .collect();
+    let statuses: Vec<_> = join_all(spends).await.iter().map(|reply| reply.status.as_u16()).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 50);
     assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 50);
     assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 0);
@@ -187,19 +133,11 @@ async fn a_thousand_identical_requests_with_one_key_have_one_effect_and_one_answ
         client.post(USE, &body).bearer(&ada.access_token).send()
     });
     let replies = join_all(requests).await;
-    let answers: BTreeSet<_> = replies
-        .iter()
-        .map(|reply| (reply.status.as_u16(), reply.bytes.clone()))
-        .collect();
+    let answers: BTreeSet<_> =
+        replies.iter().map(|reply| (reply.status.as_u16(), reply.bytes.clone())).collect();
     assert_eq!(answers.len(), 1, "byte for byte the same");
     assert_eq!(answers.first().unwrap().0, 201);
-    assert_eq!(
-        replies
-            .iter()
-            .filter(|reply| !reply.headers.contains_key("idempotency-hit"))
-            .count(),
-        1
-    );
+    assert_eq!(replies.iter().filter(|reply| !reply.headers.contains_key("idempotency-hit")).count(), 1);
     assert_eq!(story.get(BALANCE, &ada).await.integer("/totalSpent"), 7);
     books_are_true(&story).await;
 }
@@ -207,10 +145,7 @@ async fn a_thousand_identical_requests_with_one_key_have_one_effect_and_one_answ
 #[tokio::test]
 async fn a_key_names_one_request_of_one_user() {
     let story = Story::new().await;
-    let (ada, bob) = (
-        story.user("ada@example.com").await,
-        story.user("bob@example.com").await,
-    );
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
     let spend = |user: &crate::story::User, amount: i64, key: &str| {
         story
             .client
@@ -233,22 +168,10 @@ async fn a_key_names_one_request_of_one_user() {
 
     let mut both = spend_of(10);
     both["idempotencyKey"] = json!("k");
-    assert_eq!(
-        story.spend(&ada, &both).await.bytes,
-        first.bytes,
-        "header and field are one name"
-    );
-    let differing = story
-        .client
-        .post(USE, &both)
-        .bearer(&ada.access_token)
-        .header("idempotency-key", "j")
-        .send()
-        .await;
-    assert_eq!(
-        (differing.status.as_u16(), differing.problem()),
-        (400, "request.invalid_header")
-    );
+    assert_eq!(story.spend(&ada, &both).await.bytes, first.bytes, "header and field are one name");
+    let differing =
+        story.client.post(USE, &both).bearer(&ada.access_token).header("idempotency-key", "j").send().await;
+    assert_eq!((differing.status.as_u16(), differing.problem()), (400, "request.invalid_header"));
 }
 
 #[tokio::test]
@@ -256,12 +179,7 @@ async fn a_remembered_refusal_stays_refused_also_after_a_top_up() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
     let spend = || {
-        story
-            .client
-            .post(USE, &spend_of(151))
-            .bearer(&ada.access_token)
-            .header("idempotency-key", "k")
-            .send()
+        story.client.post(USE, &spend_of(151)).bearer(&ada.access_token).header("idempotency-key", "k").send()
     };
     let refused = spend().await;
     assert_eq!(refused.problem(), "credits.insufficient_funds");
@@ -269,38 +187,20 @@ async fn a_remembered_refusal_stays_refused_also_after_a_top_up() {
         .execute(&mut story.database.owner().await)
         .await
         .unwrap();
-    assert_eq!(
-        story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"),
-        155
-    );
+    assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 155);
     let again = spend().await;
-    assert_eq!(
-        (again.status, again.bytes),
-        (refused.status, refused.bytes.clone())
-    );
+    assert_eq!((again.status, again.bytes), (refused.status, refused.bytes.clone()));
     assert_eq!(again.headers["idempotency-hit"], "true");
-    assert_eq!(
-        story.spend(&ada, &spend_of(151)).await.status,
-        201,
-        "without the key it is another request"
-    );
+    assert_eq!(story.spend(&ada, &spend_of(151)).await.status, 201, "without the key it is another request");
 }
 
 #[tokio::test]
 async fn a_session_that_ended_spends_nothing() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
-    story
-        .client
-        .request(http::Method::POST, "/api/v1/auth/logout")
-        .bearer(&ada.access_token)
-        .send()
-        .await;
+    story.client.request(http::Method::POST, "/api/v1/auth/logout").bearer(&ada.access_token).send().await;
     let refused = story.spend(&ada, &spend_of(1)).await;
-    assert_eq!(
-        (refused.status.as_u16(), refused.problem()),
-        (401, "auth.unauthenticated")
-    );
+    assert_eq!((refused.status.as_u16(), refused.problem()), (401, "auth.unauthenticated"));
     let ada = story.sign_in("ada@example.com").await;
     assert_eq!(story.get(BALANCE, &ada).await.integer("/totalSpent"), 0);
 }
@@ -332,16 +232,9 @@ async fn amounts_that_are_no_positive_integers_are_refused_and_change_nothing() 
             .send()
             .await;
         assert_eq!(refused.status, 400, "{amount}");
-        assert!(
-            refused.problem().starts_with("request."),
-            "{amount}: {}",
-            refused.json
-        );
+        assert!(refused.problem().starts_with("request."), "{amount}: {}", refused.json);
     }
-    assert_eq!(
-        story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"),
-        150
-    );
+    assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 150);
     books_are_true(&story).await;
 }
 
@@ -353,11 +246,7 @@ async fn the_history_pages_by_cursor_and_by_offset() {
         assert_eq!(story.spend(&ada, &spend_of(amount)).await.status, 201);
     }
     let amounts = |page: &Value| {
-        page.as_array()
-            .unwrap()
-            .iter()
-            .map(|line| line["amount"].as_i64().unwrap())
-            .collect::<Vec<_>>()
+        page.as_array().unwrap().iter().map(|line| line["amount"].as_i64().unwrap()).collect::<Vec<_>>()
     };
 
     let mut walked = Vec::new();
@@ -371,15 +260,7 @@ async fn the_history_pages_by_cursor_and_by_offset() {
         });
     }
     assert_eq!(walked, [-6, -5, -4, -3, -2, -1, 150]);
-    assert_eq!(
-        amounts(
-            &story
-                .get(&format!("{TRANSACTIONS}?limit=2&offset=2"), &ada)
-                .await
-                .json
-        ),
-        [-4, -3]
-    );
+    assert_eq!(amounts(&story.get(&format!("{TRANSACTIONS}?limit=2&offset=2"), &ada).await.json), [-4, -3]);
 
     for bad in [
         "limit=0",
@@ -393,21 +274,14 @@ async fn the_history_pages_by_cursor_and_by_offset() {
         "cursor=%27",
     ] {
         let refused = story.get(&format!("{TRANSACTIONS}?{bad}"), &ada).await;
-        assert_eq!(
-            (refused.status.as_u16(), refused.problem()),
-            (400, "request.invalid_query"),
-            "{bad}"
-        );
+        assert_eq!((refused.status.as_u16(), refused.problem()), (400, "request.invalid_query"), "{bad}");
     }
 }
 
 #[tokio::test]
 async fn packages_are_for_anybody_and_purchases_for_their_owner() {
     let story = Story::new().await;
-    let (ada, bob) = (
-        story.user("ada@example.com").await,
-        story.user("bob@example.com").await,
-    );
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
     let mut owner = story.database.owner().await;
     sqlx::query(
         "INSERT INTO credits.packages (id, name, credits, price_euro_cents, active, sort_order, created_at)
@@ -425,13 +299,8 @@ async fn packages_are_for_anybody_and_purchases_for_their_owner() {
     .await
     .unwrap();
     let packages = story.client.get("/api/v1/credits/packages").send().await;
-    let ids: Vec<_> = packages
-        .json
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|package| package["id"].as_str().unwrap())
-        .collect();
+    let ids: Vec<_> =
+        packages.json.as_array().unwrap().iter().map(|package| package["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["small", "big"]);
     assert_eq!(packages.json[0]["priceEuroCents"], 100);
     let mine = story.get("/api/v1/credits/purchases", &ada).await;

@@ -44,21 +44,14 @@ async fn tables(connection: &mut PgConnection) -> Vec<Table> {
                     None
                 }
             };
-            Table {
-                name,
-                owner,
-                may_be_read: row.get("may_be_read"),
-            }
+            Table { name, owner, may_be_read: row.get("may_be_read") }
         })
         .collect()
 }
 
 /// Leaves a row of each user in every table that has users.
 async fn two_users(story: &Story) -> (User, User) {
-    let (ada, bob) = (
-        story.user("ada@example.com").await,
-        story.user("bob@example.com").await,
-    );
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
     let mut owner = story.database.owner().await;
     sqlx::query(
         "INSERT INTO credits.packages (id, name, credits, price_euro_cents, active, sort_order, created_at)
@@ -86,11 +79,7 @@ async fn two_users(story: &Story) -> (User, User) {
 async fn count(connection: &mut PgConnection, sql: String) -> Result<i64, String> {
     let counted: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await;
     counted.map_err(|error| {
-        error
-            .as_database_error()
-            .and_then(|error| error.code())
-            .unwrap_or_default()
-            .into_owned()
+        error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
     })
 }
 
@@ -103,20 +92,12 @@ async fn as_a_user_every_table_shows_that_users_rows_and_without_a_user_none() {
     let mut owner = story.database.owner().await;
     let service = story.database.service();
     for table in tables(&mut owner).await {
-        let Table {
-            name,
-            owner: column,
-            may_be_read,
-        } = table;
+        let Table { name, owner: column, may_be_read } = table;
         let Some(column) = column else { continue };
         let rows_of = |user: &User| format!("SELECT count(*) FROM {name} t WHERE {column} = '{}'", user.id);
         for user in [&ada, &bob] {
             let there = count(&mut owner, rows_of(user)).await.unwrap();
-            assert!(
-                there > 0,
-                "{name} has no row of {}, so nothing would be proven",
-                user.email
-            );
+            assert!(there > 0, "{name} has no row of {}, so nothing would be proven", user.email);
         }
         let user_id: UserId = ada.id.parse().unwrap();
         let mut as_ada = service.begin_as(&user_id).await.unwrap();
@@ -138,10 +119,7 @@ async fn as_a_user_every_table_shows_that_users_rows_and_without_a_user_none() {
         drop(as_ada);
 
         let mut as_nobody = service.begin().await.unwrap();
-        sqlx::query("SELECT set_config('role', 'mana_user', true)")
-            .execute(&mut *as_nobody)
-            .await
-            .unwrap();
+        sqlx::query("SELECT set_config('role', 'mana_user', true)").execute(&mut *as_nobody).await.unwrap();
         assert_eq!(
             count(&mut as_nobody, format!("SELECT count(*) FROM {name}")).await,
             Ok(0),
@@ -178,15 +156,9 @@ async fn as_a_user_nothing_can_be_written() {
     let (ada, _) = two_users(&story).await;
     let user_id: UserId = ada.id.parse().unwrap();
     for Table { name, .. } in tables(&mut story.database.owner().await).await {
-        for write in [
-            format!("DELETE FROM {name}"),
-            format!("INSERT INTO {name} DEFAULT VALUES"),
-        ] {
+        for write in [format!("DELETE FROM {name}"), format!("INSERT INTO {name} DEFAULT VALUES")] {
             let mut as_ada = story.database.service().begin_as(&user_id).await.unwrap();
-            let refused = sqlx::query(AssertSqlSafe(write.clone()))
-                .execute(&mut *as_ada)
-                .await
-                .unwrap_err();
+            let refused = sqlx::query(AssertSqlSafe(write.clone())).execute(&mut *as_ada).await.unwrap_err();
             assert_eq!(
                 refused.as_database_error().unwrap().code().unwrap(),
                 INSUFFICIENT_PRIVILEGE,
@@ -208,10 +180,8 @@ async fn a_settled_line_can_be_changed_by_nobody() {
             (format!("TRUNCATE {table} CASCADE"), "23001"),
         ] {
             let mut as_service = service.begin().await.unwrap();
-            let refused = sqlx::query(AssertSqlSafe(change.clone()))
-                .execute(&mut *as_service)
-                .await
-                .unwrap_err();
+            let refused =
+                sqlx::query(AssertSqlSafe(change.clone())).execute(&mut *as_service).await.unwrap_err();
             assert_eq!(
                 refused.as_database_error().unwrap().code().unwrap(),
                 INSUFFICIENT_PRIVILEGE,
@@ -267,25 +237,15 @@ async fn the_database_refuses_what_the_state_machine_would_never_post() {
             ],
             "entries_grant_fkey",
         ),
-        (
-            vec!["UPDATE credits.balances SET free = -1".to_owned()],
-            "balances_free_range",
-        ),
-        (
-            vec!["UPDATE credits.grants SET remaining = granted + 1".to_owned()],
-            "grants_remaining_range",
-        ),
+        (vec!["UPDATE credits.balances SET free = -1".to_owned()], "balances_free_range"),
+        (vec!["UPDATE credits.grants SET remaining = granted + 1".to_owned()], "grants_remaining_range"),
     ] {
         let mut transaction = service.begin().await.unwrap();
         let mut refused = None;
         for statement in &statements {
-            if let Err(error) = sqlx::query(AssertSqlSafe(statement.clone()))
-                .execute(&mut *transaction)
-                .await
+            if let Err(error) = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await
             {
-                refused = error
-                    .as_database_error()
-                    .and_then(|error| error.constraint().map(str::to_owned));
+                refused = error.as_database_error().and_then(|error| error.constraint().map(str::to_owned));
             }
         }
         assert_eq!(refused.as_deref(), Some(constraint), "{statements:?}");

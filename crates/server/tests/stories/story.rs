@@ -1,10 +1,12 @@
 //! The stage of every story: a service on a database of its own, with a clock to move.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mana_auth::token::keys;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_core_auth::app::{self, Parts};
 use mana_platform::{Settings, SystemRng, telemetry};
-use mana_testkit::{Client, FakeClock, Reply, SeededRng, TestDatabase};
+use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -50,13 +52,7 @@ impl Story {
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
         let client = start(&settings, &database, &root_secret, &clock).await;
-        Self {
-            client,
-            clock,
-            database,
-            root_secret,
-            settings,
-        }
+        Self { client, clock, database, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
@@ -65,23 +61,11 @@ impl Story {
     }
 
     pub(crate) async fn register(&self, email: &str) -> Reply {
-        self.client
-            .post(
-                "/api/v1/auth/register",
-                &json!({"email": email, "password": PASSWORD}),
-            )
-            .send()
-            .await
+        self.client.post("/api/v1/auth/register", &json!({"email": email, "password": PASSWORD})).send().await
     }
 
     pub(crate) async fn login(&self, email: &str) -> Reply {
-        self.client
-            .post(
-                "/api/v1/auth/login",
-                &json!({"email": email, "password": PASSWORD}),
-            )
-            .send()
-            .await
+        self.client.post("/api/v1/auth/login", &json!({"email": email, "password": PASSWORD})).send().await
     }
 
     /// Registers and signs in.
@@ -92,16 +76,11 @@ impl Story {
     }
 
     pub(crate) async fn sign_in(&self, email: &str) -> User {
-        let reply = self.login(email).await;
-        assert_eq!(reply.status, 200, "{}", reply.json);
-        let cookie = reply.headers["set-cookie"].to_str().unwrap();
-        User {
-            id: reply.text("/user/id").to_owned(),
-            email: email.to_owned(),
-            access_token: reply.text("/accessToken").to_owned(),
-            refresh_token: reply.text("/refreshToken").to_owned(),
-            cookie: cookie.split(';').next().unwrap().to_owned(),
-        }
+        User::of(&self.login(email).await)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.client.post(path, body).send().await
     }
 
     pub(crate) async fn get(&self, path: &str, user: &User) -> Reply {
@@ -109,19 +88,76 @@ impl Story {
     }
 
     pub(crate) async fn refresh(&self, token: &str) -> Reply {
-        self.client
-            .post("/api/v1/auth/refresh", &json!({"refreshToken": token}))
-            .send()
-            .await
+        self.client.post("/api/v1/auth/refresh", &json!({"refreshToken": token})).send().await
+    }
+
+    /// Whether the user's access token opens anything.
+    pub(crate) async fn is_signed_in(&self, user: &User) -> bool {
+        self.get("/api/v1/auth/me", user).await.status == 200
+    }
+
+    /// The one number that a query gives.
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.database.owner().await).await.unwrap()
+    }
+
+    /// Meddles with the database, as its owner.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut self.database.owner().await).await.unwrap();
     }
 
     pub(crate) async fn spend(&self, user: &User, body: &Value) -> Reply {
-        self.client
-            .post("/api/v1/credits/use", body)
-            .bearer(&user.access_token)
-            .send()
-            .await
+        self.client.post("/api/v1/credits/use", body).bearer(&user.access_token).send().await
     }
+}
+
+impl User {
+    /// Whoever this answer to a sign-in is for.
+    pub(crate) fn of(reply: &Reply) -> Self {
+        assert_eq!(reply.status, 200, "{}", reply.json);
+        let cookie = reply.headers["set-cookie"].to_str().unwrap();
+        Self {
+            id: reply.text("/user/id").to_owned(),
+            email: reply.text("/user/email").to_owned(),
+            access_token: reply.text("/accessToken").to_owned(),
+            refresh_token: reply.text("/refreshToken").to_owned(),
+            cookie: cookie.split(';').next().unwrap().to_owned(),
+        }
+    }
+}
+
+/// The private key behind every story's access tokens.
+pub(crate) fn signing_key() -> &'static SecretString {
+    &KEY
+}
+
+/// Header and claims of a JWT, believed by nobody.
+pub(crate) fn read_jwt(token: &str) -> [Value; 2] {
+    let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
+    [(); 2].map(|()| serde_json::from_slice(&parts.next().unwrap()).unwrap())
+}
+
+/// The other texts that a careless reader of base64url takes for the same bytes as `token`'s, whose last letter has
+/// `idle_bits` that carry nothing.
+pub(crate) fn respelled(token: &str, idle_bits: u32) -> Vec<String> {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (last_at, last) = token.char_indices().next_back().unwrap();
+    let canonical = ALPHABET.find(last).unwrap();
+    (1..1 << idle_bits)
+        .map(|bits| format!("{}{}", &token[..last_at], &ALPHABET[canonical ^ bits..][..1]))
+        .collect()
+}
+
+/// As PostgreSQL shows bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Names of an object's members, sorted.
+pub(crate) fn members(object: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
 }
 
 async fn start(

@@ -1,0 +1,309 @@
+//! The first administrator: a link that works once, for whoever holds it.
+
+use crate::story::{PASSWORD, Story, hex, read_jwt};
+use futures_util::future::join_all;
+use mana_auth::admin::new_claim_link;
+use mana_platform::SystemRng;
+use mana_testkit::{Client, Reply};
+use serde_json::json;
+use std::collections::BTreeMap;
+use time::Duration;
+use url::form_urlencoded;
+
+const ADMINS: &str = "SELECT count(*) FROM auth.users WHERE role = 'admin'";
+
+async fn new_link(story: &Story) -> Option<String> {
+    new_claim_link(&story.database.service(), &*story.clock, &SystemRng).await.unwrap()
+}
+
+/// A link's path and query, and its token.
+async fn link(story: &Story) -> (String, String) {
+    let link = new_link(story).await.unwrap();
+    let token = link.strip_prefix("/claim-admin?token=").unwrap().to_owned();
+    (link, token)
+}
+
+async fn submit_to(client: &Client, token: &str, email: &str, password: &str) -> Reply {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("token", token)
+        .append_pair("email", email)
+        .append_pair("password", password)
+        .finish();
+    client
+        .request(http::Method::POST, "/claim-admin")
+        .body("application/x-www-form-urlencoded", form)
+        .send()
+        .await
+}
+
+async fn submit(story: &Story, token: &str, email: &str, password: &str) -> Reply {
+    submit_to(&story.client, token, email, password).await
+}
+
+fn page(reply: &Reply, status: u16) -> String {
+    assert_eq!(reply.status, status);
+    assert!(reply.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{:?}", reply.headers);
+    assert_eq!(reply.headers["cache-control"], "no-store");
+    assert_eq!(reply.headers["referrer-policy"], "no-referrer", "the address holds a secret");
+    let policy = reply.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    String::from_utf8(reply.bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn looking_at_the_link_uses_nothing_up() {
+    let story = Story::new().await;
+    let (link, token) = link(&story).await;
+    for _ in 0..2 {
+        let html = page(&story.client.get(&link).send().await, 200);
+        assert!(html.contains("<form method=\"post\"") && html.contains(&token), "{html}");
+    }
+    assert_eq!(
+        story.client.request(http::Method::HEAD, &link).send().await.status,
+        200,
+        "a scanner's way to look"
+    );
+    assert_eq!(story.number(ADMINS).await, 0);
+    page(&submit(&story, &token, "root@example.com", PASSWORD).await, 200);
+}
+
+#[tokio::test]
+async fn the_link_makes_a_new_account_an_administrator_s_once() {
+    let story = Story::new().await;
+    let (link, token) = link(&story).await;
+    let html = page(&submit(&story, &token, "Root@Example.com", PASSWORD).await, 200);
+    assert!(
+        html.contains("root@example.com") && !html.contains(&token) && !html.contains(PASSWORD),
+        "{html}"
+    );
+
+    let root = story.sign_in("root@example.com").await;
+    assert_eq!(read_jwt(&root.access_token)[1]["role"], "admin");
+    assert_eq!(story.get("/api/v1/auth/me", &root).await.text("/role"), "admin");
+    assert_eq!(
+        story.get("/api/v1/credits/balance", &root).await.integer("/freeCreditsRemaining"),
+        150,
+        "a whole account"
+    );
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events WHERE type = 'became_admin'").await,
+        1
+    );
+
+    page(&story.client.get(&link).send().await, 404);
+    page(&submit(&story, &token, "eve@example.com", PASSWORD).await, 404);
+    page(&submit(&story, &token, "root@example.com", PASSWORD).await, 404);
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 1);
+}
+
+#[tokio::test]
+async fn there_is_no_link_once_there_is_an_administrator() {
+    let story = Story::new().await;
+    let (_, token) = link(&story).await;
+    submit(&story, &token, "root@example.com", PASSWORD).await;
+    assert_eq!(new_link(&story).await, None);
+}
+
+#[tokio::test]
+async fn a_link_makes_no_second_administrator() {
+    let story = Story::new().await;
+    let (_, token) = link(&story).await;
+    story.register("ada@example.com").await;
+    story.execute("UPDATE auth.users SET role = 'admin'").await;
+    page(&submit(&story, &token, "eve@example.com", PASSWORD).await, 404);
+    assert_eq!(story.number(ADMINS).await, 1);
+    assert_eq!(story.login("eve@example.com").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_newer_link_voids_the_older() {
+    let story = Story::new().await;
+    let ((old_link, old), (new_link, new)) = (link(&story).await, link(&story).await);
+    assert_ne!(old, new);
+    page(&story.client.get(&old_link).send().await, 404);
+    page(&submit(&story, &old, "eve@example.com", PASSWORD).await, 404);
+    page(&story.client.get(&new_link).send().await, 200);
+    page(&submit(&story, &new, "root@example.com", PASSWORD).await, 200);
+}
+
+async fn links_made_at_once(story: &Story) -> Vec<String> {
+    let database = story.database.service();
+    let links = join_all((0..10).map(|_| new_claim_link(&database, &*story.clock, &SystemRng))).await;
+    links.into_iter().map(|link| link.unwrap().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn of_links_made_at_once_one_is_good() {
+    let story = Story::new().await;
+    let links = links_made_at_once(&story).await;
+    let pages = join_all(links.iter().map(|link| story.client.get(link).send())).await;
+    assert_eq!(pages.iter().filter(|page| page.status == 200).count(), 1);
+}
+
+#[tokio::test]
+async fn of_links_made_and_used_at_once_one_makes_an_administrator() {
+    let story = Story::new().await;
+    let links = links_made_at_once(&story).await;
+    let forms = links.iter().enumerate().map(|(number, link)| {
+        let (story, token) = (&story, link.strip_prefix("/claim-admin?token=").unwrap());
+        async move { submit(story, token, &format!("root{number}@example.com"), PASSWORD).await }
+    });
+    let replies = join_all(forms).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 1);
+    assert_eq!(story.number(ADMINS).await, 1);
+}
+
+#[tokio::test]
+async fn an_account_that_exists_is_promoted_by_its_password_only() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let (link, token) = link(&story).await;
+    for wrong in ["not the password", "", "short"] {
+        let html = page(&submit(&story, &token, "ada@example.com", wrong).await, 400);
+        assert!(html.contains("role=\"alert\"") && html.contains(&token), "the form again: {html}");
+        assert_eq!(story.number(ADMINS).await, 0);
+    }
+    page(&story.client.get(&link).send().await, 200);
+    page(&submit(&story, &token, "ADA@example.com", PASSWORD).await, 200);
+    page(&story.client.get(&link).send().await, 404);
+
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 1);
+    assert_eq!(story.get("/api/v1/auth/me", &ada).await.text("/role"), "admin");
+    let refreshed = story.refresh(&ada.refresh_token).await;
+    assert_eq!(read_jwt(refreshed.text("/accessToken"))[1]["role"], "admin");
+    assert_eq!(story.number("SELECT count(*) FROM credits.transactions").await, 1, "no second bonus");
+}
+
+#[tokio::test]
+async fn a_refused_form_leaves_the_link_good_and_makes_nothing() {
+    let story = Story::with(|settings| settings.password_min_length = 12).await;
+    let (_, token) = link(&story).await;
+    for (email, password) in [
+        ("root@example.com", "1234567"),
+        ("root@example.com", "12345678901"),
+        ("no address", PASSWORD),
+        ("root@example.com\r\nBcc: eve@example.com", PASSWORD),
+        ("\u{ff52}oot@example.com", PASSWORD),
+        ("", PASSWORD),
+    ] {
+        let html = page(&submit(&story, &token, email, password).await, 400);
+        assert!(!html.contains(password), "{html}");
+    }
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 0);
+    page(&submit(&story, &token, "root@example.com", PASSWORD).await, 200);
+}
+
+#[tokio::test]
+async fn a_form_that_is_none_is_refused() {
+    let story = Story::new().await;
+    let (_, token) = link(&story).await;
+    let post = |media_type: &str, body: String| {
+        story.client.request(http::Method::POST, "/claim-admin").body(media_type, body)
+    };
+    let whole = format!("token={token}&email=root%40example.com&password=correct+horse+battery");
+    for (what, request, status) in [
+        ("as text", post("text/plain", whole.clone()), 415),
+        (
+            "as JSON",
+            post(
+                "application/json",
+                json!({"token": token, "email": "root@example.com", "password": PASSWORD}).to_string(),
+            ),
+            415,
+        ),
+        (
+            "no password",
+            post("application/x-www-form-urlencoded", format!("token={token}&email=root%40example.com")),
+            400,
+        ),
+        ("role besides", post("application/x-www-form-urlencoded", format!("{whole}&role=admin")), 400),
+        (
+            "address twice",
+            post("application/x-www-form-urlencoded", format!("{whole}&email=eve%40example.com")),
+            400,
+        ),
+        ("empty", post("application/x-www-form-urlencoded", String::new()), 400),
+        (
+            "too long",
+            post("application/x-www-form-urlencoded", format!("{whole}{}", "x".repeat(64 * 1024))),
+            413,
+        ),
+    ] {
+        let refused = request.send().await;
+        assert_eq!(refused.status, status, "{what}: {}", refused.json);
+        refused.problem();
+    }
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 0);
+}
+
+#[tokio::test]
+async fn of_twenty_forms_at_once_one_makes_an_administrator() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let (_, token) = link(&story).await;
+    let token = &token;
+    let replies = join_all((0..20).map(|number| {
+        let client = if number % 2 == 0 { &story.client } else { &replica };
+        async move { submit_to(client, token, &format!("root{number}@example.com"), PASSWORD).await }
+    }))
+    .await;
+    let mut statuses = BTreeMap::new();
+    for reply in &replies {
+        *statuses.entry(reply.status.as_u16()).or_insert(0) += 1;
+    }
+    assert_eq!(statuses, BTreeMap::from([(200, 1), (404, 19)]));
+    assert_eq!(story.number(ADMINS).await, 1);
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 1);
+}
+
+#[tokio::test]
+async fn a_link_is_good_for_a_day() {
+    let story = Story::new().await;
+    let (link, token) = link(&story).await;
+    story.clock.advance(Duration::hours(24) - Duration::seconds(1));
+    page(&story.client.get(&link).send().await, 200);
+    story.clock.advance(Duration::seconds(1));
+    page(&story.client.get(&link).send().await, 404);
+    page(&submit(&story, &token, "root@example.com", PASSWORD).await, 404);
+    assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 0);
+}
+
+#[tokio::test]
+async fn what_a_request_says_is_never_markup() {
+    let story = Story::new().await;
+    let (_, token) = link(&story).await;
+    let script = "\"><script>alert(1)</script>";
+    for hostile in [script.to_owned(), format!("{token}{script}"), format!("mac_{script}")] {
+        let query: String = form_urlencoded::byte_serialize(hostile.as_bytes()).collect();
+        let shown = page(&story.client.get(&format!("/claim-admin?token={query}")).send().await, 404);
+        let sent = page(&submit(&story, &hostile, script, script).await, 404);
+        assert!(!shown.contains("<script") && !sent.contains("<script"));
+    }
+    let refused = page(&submit(&story, &token, script, script).await, 400);
+    assert!(!refused.contains("<script"), "{refused}");
+    let done = page(&submit(&story, &token, "o'hara&amp@example.com", PASSWORD).await, 200);
+    assert!(!done.contains("o'hara&amp@example.com"), "an address has characters of markup: {done}");
+}
+
+#[tokio::test]
+async fn a_query_without_a_token_is_refused() {
+    let story = Story::new().await;
+    link(&story).await;
+    for path in ["/claim-admin", "/claim-admin?", "/claim-admin?other=1"] {
+        let refused = story.client.get(path).send().await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (400, "request.invalid_query"), "{path}");
+    }
+    page(&story.client.get("/claim-admin?token=").send().await, 404);
+}
+
+#[tokio::test]
+async fn the_link_s_secret_is_stored_as_a_hash_only() {
+    let story = Story::new().await;
+    let (_, token) = link(&story).await;
+    let stored: String =
+        sqlx::query_scalar("SELECT string_agg(to_jsonb(claim)::text, ' ') FROM auth.admin_claims claim")
+            .fetch_one(&mut story.database.owner().await)
+            .await
+            .unwrap();
+    assert!(!stored.contains(&token) && !stored.contains(&hex(token.as_bytes())), "{stored}");
+}
