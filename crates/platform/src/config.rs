@@ -229,21 +229,34 @@ fn secret(text: &str) -> Result<SecretString, Infallible> {
 /// The file named by `MANA_CONFIG_FILE` can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFileError {
-    /// It is not there, or is no list of `NAME=value` lines.
-    #[error("MANA_CONFIG_FILE names {0}, which can't be read as lines of NAME=value: {1}")]
-    Unreadable(PathBuf, dotenvy::Error),
+    /// It is not there, or may not be read.
+    #[error("MANA_CONFIG_FILE names {0}, which can't be read: {1}")]
+    Unreadable(PathBuf, std::io::Error),
+    /// A line is none. The line itself is not told: it may hold a secret.
+    #[error("MANA_CONFIG_FILE names {0}, which has a line that is not NAME=value{after}. Put values with spaces in quotes",
+        after = .1.as_ref().map(|name| format!(", the one after {name}")).unwrap_or_default())]
+    NotALine(PathBuf, Option<String>),
     /// It sets something that is no setting, most likely a spelling mistake.
     #[error("{0} sets {1}, which is no setting of this program: see .env.example")]
     Unknown(PathBuf, String),
 }
 
-/// Lets `command` take its settings from the environment and from the file that `MANA_CONFIG_FILE` names.
+/// A command that takes its settings from the environment and from the file that `MANA_CONFIG_FILE` names.
+#[derive(Debug)]
+pub struct Configured {
+    /// The command.
+    pub command: Command,
+    /// Variables that the file gives. The command takes their values for defaults.
+    pub from_file: Vec<OsString>,
+}
+
+/// Lets `command` take its settings from the environment and the file.
 ///
 /// # Errors
 /// When the file can't be read or sets what does not exist.
-pub fn from_environment(command: Command) -> Result<Command, ConfigFileError> {
+pub fn from_environment(command: Command) -> Result<Configured, ConfigFileError> {
     let file = read_config_file(&command)?;
-    Ok(command.mut_args(|arg| {
+    let command = command.mut_args(|arg| {
         let Some(name) = arg.get_env().map(OsString::from) else {
             return arg;
         };
@@ -253,10 +266,12 @@ pub fn from_environment(command: Command) -> Result<Command, ConfigFileError> {
         // Neither an empty variable nor an absent one may hide the default.
         let arg = arg.env(clap::builder::Resettable::Reset);
         match file.iter().find(|(key, _)| *key == name) {
-            Some((_, value)) => arg.default_value(value.clone()),
+            // The help prints defaults, and this one may be a secret.
+            Some((_, value)) => arg.default_value(value.clone()).hide_default_value(true),
             None => arg,
         }
-    }))
+    });
+    Ok(Configured { command, from_file: file.into_iter().map(|(name, _)| name).collect() })
 }
 
 fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, ConfigFileError> {
@@ -265,9 +280,13 @@ fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, Conf
     else {
         return Ok(Vec::new());
     };
-    let unreadable = |error| ConfigFileError::Unreadable(path.clone(), error);
-    let lines: Vec<(String, String)> =
-        dotenvy::from_path_iter(&path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| ConfigFileError::Unreadable(path.clone(), error))?;
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for line in dotenvy::from_read_iter(text.as_bytes()) {
+        let last = lines.last().map(|(name, _)| name.clone());
+        lines.push(line.map_err(|_| ConfigFileError::NotALine(path.clone(), last))?);
+    }
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name));
     if let Some((name, _)) = lines.iter().find(|(name, _)| !known(name)) {
         return Err(ConfigFileError::Unknown(path.clone(), name.clone()));

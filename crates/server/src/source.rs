@@ -24,8 +24,8 @@ pub(crate) struct Source {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error(
-        "no DATABASE_URL is set and no `mana-core-auth dev` keeps its data in {0}. Start `mana-core-auth dev` first, name its \
-         folder with --data-dir, or set DATABASE_URL"
+        "no DATABASE_URL is set and no `mana-core-auth dev` runs with its data in {0}. Start `mana-core-auth dev` first, \
+         name its folder with --data-dir, or set DATABASE_URL"
     )]
     Nothing(String),
     #[error("{0} is not a PostgreSQL address (postgres://user:password@host:5432/database): {1}")]

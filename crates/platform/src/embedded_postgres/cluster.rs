@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+/// What the name of a cluster begins with until it is whole; the process that makes it follows.
+const UNFINISHED: &str = "cluster.new.";
 const PREDECESSOR_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is decided before the server starts.
@@ -54,8 +56,8 @@ impl Site {
     pub(super) fn set_up(&self, secret: &dyn Fn(&mut [u8])) -> Result<(), Error> {
         let refused = io_error("set up the data in", &self.folder);
         self.write_password(secret).map_err(refused)?;
-        let unfinished = self.folder.join("cluster.new");
-        let _ = fs::remove_dir_all(&unfinished);
+        self.remove_unfinished();
+        let unfinished = self.folder.join(format!("{UNFINISHED}{}", std::process::id()));
         let output = self.run_initdb(&unfinished).map_err(refused)?;
         if !output.status.success() {
             let folder = self.folder.display();
@@ -63,6 +65,16 @@ impl Site {
             return Err(failed(&sentence, &output.stderr));
         }
         fs::rename(&unfinished, self.cluster()).map_err(refused)
+    }
+
+    /// What a set-up that was killed left behind. Its `initdb` may still be writing there, so every set-up has a place
+    /// of its own, and what can't be removed now is removed by the next.
+    fn remove_unfinished(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     fn run_initdb(&self, unfinished: &Path) -> io::Result<Output> {

@@ -1,6 +1,7 @@
 //! The command line. Commands print for people, and JSON with `--json`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+#![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+pub(crate) mod print;
 mod show;
 
 use crate::dev::folder::DataFolder;
@@ -12,7 +13,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mana_auth::admin;
 use mana_auth::token::keys::{self, KeyError, KeyRing};
 use mana_auth::token::root_secret::RootSecrets;
-use mana_platform::config::{self, ConfigFileError};
+use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
 use secrecy::ExposeSecret as _;
@@ -108,7 +109,9 @@ enum CommandError {
     #[error("{0} of the checks failed")]
     Unsound(usize),
     #[error("the output can't be written: {0}")]
-    Output(#[from] serde_json::Error),
+    Output(#[from] std::io::Error),
+    #[error("the output can't be written: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 /// Reads the command line and does what it says.
@@ -135,7 +138,8 @@ pub fn command() -> clap::Command {
 }
 
 fn run() -> Result<(), CommandError> {
-    let matches = config::from_environment(Cli::command())?.get_matches();
+    let Configured { command, from_file } = config::from_environment(Cli::command())?;
+    let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     telemetry::start_logging(&cli.settings)?;
     let runtime =
@@ -145,12 +149,11 @@ fn run() -> Result<(), CommandError> {
             Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
             Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate).await,
             Command::Migrate => migrate(&cli.settings).await,
-            Command::Config(ConfigCommand::Check) => show::config(&matches, &cli.settings, cli.json),
-            Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
-            Command::Openapi => {
-                println!("{}", serde_json::to_string_pretty(&crate::openapi::document())?);
-                Ok(())
+            Command::Config(ConfigCommand::Check) => {
+                show::config(&matches, &from_file, &cli.settings, cli.json)
             }
+            Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
+            Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
             Command::Keys(KeysCommand::Generate) => generate_keys(),
         }
@@ -176,14 +179,13 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
 
 async fn migrate(settings: &Settings) -> Result<(), CommandError> {
     Migration::from_settings(settings)?.ok_or(CommandError::NoOwnerUrl)?.run(&SystemRng).await?;
-    println!("The schema is at {}.", mana_platform::migrate::binary_version());
-    Ok(())
+    Ok(print::line(&format!("The schema is at {}.", mana_platform::migrate::binary_version()))?)
 }
 
 async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {
     match admin::new_claim_link(&source.database(settings), &SystemClock, &SystemRng).await? {
-        Some(link) => println!("{}{link}", settings.public_url()),
-        None => println!("There is an administrator already."),
+        Some(link) => print::line(&format!("{}{link}", settings.public_url()))?,
+        None => print::line("There is an administrator already.")?,
     }
     Ok(())
 }
@@ -191,14 +193,16 @@ async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandEr
 fn generate_keys() -> Result<(), CommandError> {
     let private = keys::generate_pem()?;
     let in_one_line = |pem: &str| pem.trim().replace("\r\n", "\n").replace('\n', "\\n");
-    println!("JWT_PRIVATE_KEY=\"{}\"", in_one_line(private.expose_secret()));
-    println!("JWT_PUBLIC_KEY=\"{}\"", in_one_line(&keys::public_pem(&private)?));
+    print::line(&format!("JWT_PRIVATE_KEY=\"{}\"", in_one_line(private.expose_secret())))?;
+    print::line(&format!("JWT_PUBLIC_KEY=\"{}\"", in_one_line(&keys::public_pem(&private)?)))?;
     let id = KeyRing::from_pem(&private)?
         .id()
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .take(8)
         .collect::<String>();
-    println!("MANA_SECRET_KEY=\"{}\"", RootSecrets::generate(&id, &SystemRng).expose_secret());
-    Ok(())
+    Ok(print::line(&format!(
+        "MANA_SECRET_KEY=\"{}\"",
+        RootSecrets::generate(&id, &SystemRng).expose_secret()
+    ))?)
 }

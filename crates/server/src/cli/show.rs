@@ -1,6 +1,6 @@
 //! What `doctor` and `config check` print.
 
-use super::CommandError;
+use super::{CommandError, print};
 use crate::doctor::Finding;
 use crate::source::Source;
 use clap::ArgMatches;
@@ -8,14 +8,16 @@ use clap::parser::ValueSource;
 use mana_auth::token::keys::KeyRing;
 use mana_platform::Settings;
 use serde::Serialize;
+use std::ffi::OsString;
 
 /// Prints what the doctor found; fails if anything does not hold.
 pub(super) fn findings(findings: &[Finding], json: bool) -> Result<(), CommandError> {
     if json {
-        println!("{}", serde_json::to_string_pretty(findings)?);
+        print::line(&serde_json::to_string_pretty(findings)?)?;
     } else {
         for finding in findings {
-            println!("{} {:<13} {}", if finding.ok { "ok  " } else { "FAIL" }, finding.check, finding.detail);
+            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            print::line(&format!("{mark} {:<13} {}", finding.check, finding.detail))?;
         }
     }
     match findings.iter().filter(|finding| !finding.ok).count() {
@@ -32,7 +34,12 @@ struct Setting {
 }
 
 /// Prints every setting with its source, secrets masked; fails if one can't be used.
-pub(super) fn config(matches: &ArgMatches, settings: &Settings, json: bool) -> Result<(), CommandError> {
+pub(super) fn config(
+    matches: &ArgMatches,
+    from_file: &[OsString],
+    settings: &Settings,
+    json: bool,
+) -> Result<(), CommandError> {
     let rows: Vec<Setting> = super::command()
         .get_arguments()
         .filter_map(|arg| {
@@ -46,14 +53,15 @@ pub(super) fn config(matches: &ArgMatches, settings: &Settings, json: bool) -> R
                 Some(_) if arg.is_hide_env_values_set() => "(set, not shown)".to_owned(),
                 Some(value) => value,
             };
-            Some(Setting { variable, value, source: source_of(matches, id) })
+            let is_from_file = from_file.iter().any(|name| *name == *variable);
+            Some(Setting { variable, value, source: source_of(matches.value_source(id), is_from_file) })
         })
         .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        print::line(&serde_json::to_string_pretty(&rows)?)?;
     } else {
         for Setting { variable, value, source } in &rows {
-            println!("{variable:<26} {source:<12} {value}");
+            print::line(&format!("{variable:<26} {source:<12} {value}"))?;
         }
     }
     Source::from_settings(settings)?;
@@ -63,10 +71,11 @@ pub(super) fn config(matches: &ArgMatches, settings: &Settings, json: bool) -> R
     Ok(())
 }
 
-fn source_of(matches: &ArgMatches, id: &str) -> &'static str {
-    match matches.value_source(id) {
+fn source_of(source: Option<ValueSource>, is_from_file: bool) -> &'static str {
+    match source {
         Some(ValueSource::CommandLine) => "flag",
         Some(ValueSource::EnvVariable) => "environment",
+        Some(ValueSource::DefaultValue) if is_from_file => "file",
         Some(ValueSource::DefaultValue) => "default",
         _ => "not set",
     }

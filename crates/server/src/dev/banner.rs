@@ -1,11 +1,7 @@
 //! What dev mode prints once it runs: for people, before any log line.
-#![expect(
-    clippy::print_stdout,
-    reason = "what a person reads goes to standard output, log lines to standard error"
-)]
 
 /// Commands that work when pasted into a shell: a new account, a sign-in, a spend, and the list with it.
-pub(super) fn walk(url: &str) -> String {
+fn walk(url: &str) -> String {
     format!(
         r#"curl -sw "\n" {url}/api/v1/auth/register -H 'Content-Type: application/json' \
   -d '{{"email": "ada@example.com", "password": "correct horse battery"}}'
@@ -18,16 +14,21 @@ curl -sw "\n" {url}/api/v1/credits/transactions -H "Authorization: Bearer $TOKEN
     )
 }
 
-/// Prints how to use what has started.
-pub(super) fn print(url: &str, place: &str, claim: Option<&str>) {
-    println!("\n  Mana Core Auth runs at {url}\n");
-    println!("  Documentation   {url}/docs");
-    println!("  Data            {place}");
-    match claim {
-        Some(link) => println!(
-            "  Administrator   {url}{link}\n                  (opens once, for a day: become the first administrator)"
-        ),
-        None => println!("  Administrator   there is one"),
-    }
-    println!("\n  Try it in another terminal:\n\n{}\n\n  Stop with Ctrl-C.\n", walk(url));
+/// How to use what has started.
+pub(super) fn text(url: &str, place: &str, claim: Option<&str>) -> String {
+    let administrator = match claim {
+        Some(link) => {
+            format!("{url}{link}\n                  (good once, for a day: become the first administrator)")
+        }
+        None => "there is one".to_owned(),
+    };
+    format!(
+        "\n  Mana Core Auth runs at {url}\n\n  \
+         Documentation   {url}/docs\n  \
+         Data            {place}\n  \
+         Administrator   {administrator}\n\n  \
+         Try it in another terminal:\n\n{}\n\n  \
+         Stop with Ctrl-C.\n",
+        walk(url)
+    )
 }

@@ -86,10 +86,14 @@ impl DataFolder {
     pub(crate) fn running(args: &DevArgs) -> Result<Source, SourceError> {
         let path = resolved(&args.data_dir);
         let socket = path.join("socket");
-        let Ok(socket) = std::fs::read_to_string(&socket) else {
-            return Err(SourceError::Nothing(path.display().to_string()));
-        };
-        Self { path, is_ephemeral: false }.source(None, Path::new(socket.trim()))
+        let socket = std::fs::read_to_string(&socket).map(|text| PathBuf::from(text.trim()));
+        match socket {
+            // PostgreSQL removes its socket when it stops.
+            Ok(socket) if socket.join(".s.PGSQL.5432").exists() => {
+                Self { path, is_ephemeral: false }.source(None, &socket)
+            }
+            Ok(_) | Err(_) => Err(SourceError::Nothing(path.display().to_string())),
+        }
     }
 
     /// Notes where the socket is, for [`Self::running`].

@@ -3,6 +3,7 @@
 mod banner;
 pub(crate) mod folder;
 
+use crate::cli::print;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
 use clap::Args;
@@ -41,6 +42,8 @@ pub(crate) enum DevError {
     Database(#[from] DbError),
     #[error("the private PostgreSQL can't be asked: {0}")]
     Ask(#[from] sqlx::Error),
+    #[error("the output can't be written: {0}")]
+    Output(#[from] std::io::Error),
     #[error("a background task died: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -77,7 +80,7 @@ async fn serve_on(
     }
     let service = serve::prepare(settings, source).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
-    banner::print(&settings.public_url(), place, claim.as_deref());
+    print::line(&banner::text(&settings.public_url(), place, claim.as_deref()))?;
     Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }
 
