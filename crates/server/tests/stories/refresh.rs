@@ -339,7 +339,7 @@ async fn nothing_stored_is_or_holds_a_token() {
 #[tokio::test]
 async fn refreshing_never_passes_the_absolute_time_out() {
     let story =
-        Story::with(|settings| settings.session_max_age = std::time::Duration::from_secs(20 * 86_400)).await;
+        Story::with(|settings| settings.session_max_age = std::time::Duration::from_hours(20 * 24)).await;
     let mut newest = story.user("ada@example.com").await.refresh_token;
     for _ in 0..3 {
         story.clock.advance(Duration::days(6));

@@ -79,7 +79,7 @@ async fn two_users(story: &Story) -> (User, User) {
 async fn count(connection: &mut PgConnection, sql: String) -> Result<i64, String> {
     let counted: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await;
     counted.map_err(|error| {
-        error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned()
     })
 }
 

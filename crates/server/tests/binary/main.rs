@@ -1,0 +1,14 @@
+//! The binary itself: started as a person or a service manager starts it, and asked over TCP.
+#![cfg(test)]
+
+mod cluster;
+mod http;
+mod process;
+
+mod commands;
+mod dev;
+mod logs;
+mod readme;
+mod refusals;
+mod serve;
+mod stopping;

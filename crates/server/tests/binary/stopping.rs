@@ -1,0 +1,73 @@
+//! A stop lets what was begun finish, and leaves nothing running.
+
+use crate::cluster::Sql;
+use crate::http::{self, PASSWORD};
+use crate::process::{Home, STOP_LIMIT, poll};
+use serde_json::json;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const LOGINS: usize = 8;
+
+#[test]
+fn a_stop_lets_requests_in_flight_finish() {
+    let home = Home::new();
+    for signal in ["TERM", "INT"] {
+        let server = home.dev().start();
+        let email = format!("ada-{}@example.com", signal.to_lowercase());
+        server.register(&email);
+        // As browsers open them in advance: no request on one, one that is done on the other.
+        let silent = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        // Nobody gets a session until this is over.
+        let mut owner = Sql::of_dev(&home.data());
+        owner.run("BEGIN; LOCK TABLE auth.sessions IN ACCESS EXCLUSIVE MODE");
+        let body = json!({"email": email, "password": PASSWORD}).to_string();
+        let logins: Vec<_> = (0..LOGINS)
+            .map(|_| http::send(server.port, "POST", "/api/v1/auth/login", "", &body).unwrap())
+            .collect();
+        // The one more is that which asks.
+        let all = format!("http_requests_in_flight {}\n", LOGINS.saturating_add(1));
+        poll(Duration::from_secs(20), "all logins in flight", || {
+            server.get("/metrics").body.contains(&all).then_some(())
+        });
+
+        server.signal(signal);
+        let stopped = Instant::now();
+        poll(STOP_LIMIT, "a closed door for new requests", || {
+            TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
+        });
+        owner.run("COMMIT");
+        for login in logins {
+            let reply = http::receive(login).unwrap();
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            assert!(!reply.text("/accessToken").is_empty());
+        }
+        drop(owner);
+        assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+        assert!(stopped.elapsed() < STOP_LIMIT, "{:?}", stopped.elapsed());
+        assert!(home.is_quiet(), "PostgreSQL outlived the server");
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_requests() {
+    let home = Home::new();
+    let server = home.dev().start();
+    server.register("ada@example.com");
+    let mut owner = Sql::of_dev(&home.data());
+    owner.run("BEGIN; LOCK TABLE auth.sessions IN ACCESS EXCLUSIVE MODE");
+    let body = json!({"email": "ada@example.com", "password": PASSWORD}).to_string();
+    let login = http::send(server.port, "POST", "/api/v1/auth/login", "", &body).unwrap();
+    poll(Duration::from_secs(20), "the login in flight", || {
+        server.get("/metrics").body.contains("http_requests_in_flight 2\n").then_some(())
+    });
+    server.signal("INT");
+    poll(STOP_LIMIT, "a closed door for new requests", || {
+        TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
+    });
+    server.signal("INT");
+    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    assert!(home.is_quiet());
+    drop((login, owner));
+}
