@@ -10,6 +10,8 @@ BEGIN
     EXECUTE format('CREATE POLICY own_rows ON %s FOR SELECT TO mana_user USING (%s)', relation, user_sees);
 END $$;
 
+REVOKE EXECUTE ON PROCEDURE mana.protect FROM PUBLIC;
+
 CREATE SCHEMA auth;
 GRANT USAGE ON SCHEMA mana, auth TO mana_service, mana_user;
 
@@ -28,7 +30,7 @@ CREATE TABLE auth.users (
     disabled_at    timestamptz
 );
 CALL mana.protect('auth.users', $$id = current_setting('mana.user_id', true)$$);
-GRANT SELECT, INSERT, UPDATE ON auth.users TO mana_service;
+GRANT SELECT, INSERT, UPDATE (role, updated_at) ON auth.users TO mana_service;
 GRANT SELECT ON auth.users TO mana_user;
 
 -- PHC strings. The user role has no grant at all: no request that acts for a user has business with a hash.

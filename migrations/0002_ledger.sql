@@ -20,7 +20,8 @@ CREATE TABLE credits.balances (
     CONSTRAINT balances_sum_range CHECK (free + paid <= 9007199254740991)
 ) WITH (fillfactor = 70);
 CALL mana.protect('credits.balances', $$user_id = current_setting('mana.user_id', true)$$);
-GRANT SELECT, INSERT, UPDATE ON credits.balances TO mana_service;
+GRANT SELECT, INSERT, UPDATE (sequence, free, paid, total_earned, total_spent, head, daily_granted_on, updated_at)
+    ON credits.balances TO mana_service;
 GRANT SELECT ON credits.balances TO mana_user;
 
 -- Mana given, and what is left of it. Named by the sequence of the transaction that first gave it.
@@ -39,7 +40,7 @@ CREATE TABLE credits.grants (
 ) WITH (fillfactor = 70);
 CALL mana.protect('credits.grants',
     $$wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = current_setting('mana.user_id', true))$$);
-GRANT SELECT, INSERT, UPDATE ON credits.grants TO mana_service;
+GRANT SELECT, INSERT, UPDATE (granted, remaining) ON credits.grants TO mana_service;
 GRANT SELECT ON credits.grants TO mana_user;
 
 CREATE TABLE credits.transactions (
@@ -94,14 +95,32 @@ CREATE TRIGGER transactions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON c
 CREATE TRIGGER entries_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credits.entries
     FOR EACH STATEMENT EXECUTE FUNCTION credits.refuse_change();
 
+-- A line continues the one before it: no gap, and its balance is that one's and its own amount.
+CREATE FUNCTION credits.check_sequence() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM inserted LEFT JOIN credits.transactions before
+            ON before.wallet_id = inserted.wallet_id AND before.sequence = inserted.sequence - 1
+        WHERE inserted.balance_after IS DISTINCT FROM
+            CASE WHEN inserted.sequence = 1 THEN 0 ELSE before.balance_after END + inserted.amount
+    ) THEN
+        RAISE EXCEPTION 'a transaction must continue the one before it' USING ERRCODE = 'check_violation', CONSTRAINT = 'transactions_continue';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER transactions_continue AFTER INSERT ON credits.transactions REFERENCING NEW TABLE AS inserted
+    FOR EACH STATEMENT EXECUTE FUNCTION credits.check_sequence();
+
 -- All legs of a transaction arrive in one statement; they sum to zero, and the wallet's to the transaction's amount.
 CREATE FUNCTION credits.check_entries() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (
-        SELECT FROM inserted JOIN credits.transactions USING (wallet_id, sequence)
+        SELECT FROM (SELECT DISTINCT wallet_id, sequence FROM inserted) touched
+            JOIN credits.entries USING (wallet_id, sequence)
+            JOIN credits.transactions USING (wallet_id, sequence)
         GROUP BY wallet_id, sequence
-        HAVING sum(inserted.amount) <> 0
-            OR sum(inserted.amount) FILTER (WHERE account = 'wallet') IS DISTINCT FROM min(transactions.amount)
+        HAVING sum(entries.amount) <> 0
+            OR sum(entries.amount) FILTER (WHERE account = 'wallet') IS DISTINCT FROM min(transactions.amount)
     ) THEN
         RAISE EXCEPTION 'the entries of a transaction must sum to zero' USING ERRCODE = 'check_violation', CONSTRAINT = 'entries_sum_to_zero';
     END IF;

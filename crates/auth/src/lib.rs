@@ -28,12 +28,5 @@ pub fn routes() -> OpenApiRouter<AuthState> {
 
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
-    [
-        account::model::CODES,
-        password::CODES,
-        session::model::CODES,
-        token::refresh::model::CODES,
-        admin::CODES,
-    ]
-    .concat()
+    [account::model::CODES, password::CODES, session::model::CODES, token::refresh::model::CODES].concat()
 }

@@ -40,11 +40,11 @@ pub struct Policy {
 /// What a port's implementation met; already in the shape that a client may see.
 pub type PortError = Box<dyn Problem>;
 
-/// Port: whether a caller's session lives, asked inside the transaction that spends, so that a session that was ended
-/// before the commit spends nothing.
+/// Port: whether a caller's session lives. Asked inside the transaction that spends, and held until its commit: a session
+/// that was ended before spends nothing, and ending one waits for the spend that holds it.
 pub trait SessionGuard: Send + Sync + std::fmt::Debug {
-    /// True if the session lives.
-    fn is_live<'a>(
+    /// True if the session lives; it can't be ended until `connection`'s transaction ends.
+    fn hold_live<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         caller: &'a Caller,

@@ -106,7 +106,10 @@ impl TryFrom<String> for Email {
         let input_foreign = text.nfd().filter(|letter| !letter.is_ascii()).count();
         let is_folded = canonical.nfkc().ne(canonical.chars())
             || canonical.nfd().filter(|c| !c.is_ascii()).count() < input_foreign;
-        if is_folded || (foreign(&text) > 0 && foreign(&canonical) == 0) {
+        if is_folded
+            || canonical.chars().any(is_invisible)
+            || (foreign(&text) > 0 && foreign(&canonical) == 0)
+        {
             return Err(InvalidEmail::LookAlike);
         }
         let options = Options::default().without_display_text().without_domain_literal().with_required_tld();
@@ -116,12 +119,28 @@ impl TryFrom<String> for Email {
             return Err(InvalidEmail::Syntax);
         }
         let domain = idna::domain_to_ascii_strict(address.domain()).map_err(|_| InvalidEmail::Syntax)?;
+        // IDNA drops and folds letters of its own; what it changed is another address.
+        if !address.domain().is_ascii() && idna::domain_to_unicode(&domain).0 != address.domain() {
+            return Err(InvalidEmail::LookAlike);
+        }
+        if domain.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(InvalidEmail::Syntax);
+        }
         let email = format!("{}@{domain}", address.local_part());
         if email.len() > 254 {
             return Err(InvalidEmail::Length);
         }
         Ok(Self(email))
     }
+}
+
+/// Default-ignorable code points (Unicode, `DerivedCoreProperties.txt`): two addresses that differ in one look the same.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// What may go wrong with an account.
@@ -208,6 +227,9 @@ mod tests {
             ("AD\u{130}@example.com", "adi@example.com"),
             ("ada@\u{ff45}xample.com", "ada@example.com"),
             ("\u{430}da@example.com", "ada@example.com"),
+            ("a@ex\u{115f}ample.com", "a@example.com"),
+            ("ada\u{115f}@example.com", "ada@example.com"),
+            ("a@\u{1c80}.com", "a@\u{432}.com"),
         ] {
             assert_ne!(email(look_alike), email(plain), "{look_alike}");
         }
@@ -228,6 +250,8 @@ mod tests {
             "Ada <a@b.de>",
             "\"a b\"@c.de",
             "a@[127.0.0.1]",
+            "a@1.2.3.4",
+            "a@com.123",
             "a@b..c",
             "a@-b.de",
             "a..b@c.de",

@@ -75,11 +75,13 @@ pub(crate) async fn find_by_email(
     }))
 }
 
-/// Whether any account may administer.
+/// Whether any account may administer now.
 pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, DbError> {
-    Ok(sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM auth.users WHERE role = 'admin') AS "exists!""#)
-        .fetch_one(connection)
-        .await?)
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.users WHERE role = 'admin' AND disabled_at IS NULL) AS "exists!""#
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Makes an account an administrator's.

@@ -1,6 +1,6 @@
 //! `GET` and `POST /claim-admin`: a page for people. Opening the link uses nothing up, sending the form does.
 
-use super::{CLAIM_INVALID, ClaimToken, store};
+use super::{ClaimToken, store};
 use crate::account::model::{AccountError, Email, Role};
 use crate::account::{self, register};
 use crate::password::NewPassword;
@@ -33,6 +33,7 @@ struct Page {
 
 /// The link's token.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ClaimParameters {
     /// As printed by the start in dev mode or by `admin claim-link`.
     token: String,
@@ -136,6 +137,9 @@ async fn claim(
                     "The address has an account, and this is not its password.".to_owned(),
                 ));
             }
+            if account.is_disabled {
+                return Ok(Outcome::Refused("This account is disabled.".to_owned()));
+            }
             account::store::update_role(&mut transaction, &account.user.id, Role::Admin, now).await?;
             account.user.id
         }
@@ -167,7 +171,7 @@ fn form(token: String, refusal: Option<String>) -> Response {
 }
 
 fn link_is_void() -> Response {
-    let refusal = format!("{}.", CLAIM_INVALID.title);
+    let refusal = "This link is used up, expired or was replaced by a newer one.".to_owned();
     respond(StatusCode::NOT_FOUND, &Page { token: None, refusal: Some(refusal), done: None })
 }
 

@@ -4,7 +4,7 @@ mod claim;
 mod store;
 
 use crate::AuthState;
-use mana_kernel::{Clock, ErrorCode, Kind, Rng, opaque_secret};
+use mana_kernel::{Clock, Rng, opaque_secret};
 use mana_platform::{Database, DbError};
 use time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,18 +17,6 @@ opaque_secret! {
 
 /// How long a claim link is good.
 const CLAIM_TTL: Duration = Duration::hours(24);
-
-/// The link can't be used.
-pub static CLAIM_INVALID: ErrorCode = ErrorCode {
-    code: "admin.claim_invalid",
-    kind: Kind::NotFound,
-    title: "This link is used up, expired or was replaced by a newer one",
-    word: None,
-    way_out: "Make a new link with `mana-core-auth admin claim-link`. Once there is an administrator, links make no further one.",
-};
-
-/// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&CLAIM_INVALID];
 
 pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new().routes(routes!(claim::page, claim::submit))

@@ -5,6 +5,7 @@ use super::model::{NewPassword, PasswordError, normalised};
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use mana_kernel::Rng;
+use mana_platform::telemetry::Counted;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,13 +80,13 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let arrived = Instant::now();
-        let in_line = self.waiting.clone().try_acquire_owned().map_err(|_| self.refuse())?;
-        metrics::gauge!("password_hashing_waiting").increment(1.0);
+        let in_line = self.waiting.clone().try_acquire_owned().map_err(|_| refuse())?;
+        let waiting = Counted::on(metrics::gauge!("password_hashing_waiting"));
         let turn = tokio::time::timeout(self.patience, self.running.clone().acquire_owned()).await;
-        metrics::gauge!("password_hashing_waiting").decrement(1.0);
+        drop(waiting);
         let turn: OwnedSemaphorePermit = match turn {
             Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(self.refuse()),
+            Ok(Err(_)) | Err(_) => return Err(refuse()),
         };
         metrics::histogram!("password_hashing_wait_seconds").record(arrived.elapsed());
         Ok(tokio::task::spawn_blocking(move || {
@@ -95,12 +96,11 @@ impl Hasher {
         })
         .await?)
     }
+}
 
-    #[expect(clippy::unused_self, reason = "reads as what the pool does")]
-    fn refuse(&self) -> PasswordError {
-        metrics::counter!("password_hashing_refused_total").increment(1);
-        PasswordError::Busy
-    }
+fn refuse() -> PasswordError {
+    metrics::counter!("password_hashing_refused_total").increment(1);
+    PasswordError::Busy
 }
 
 fn rng_salt(rng: &dyn Rng) -> [u8; 16] {

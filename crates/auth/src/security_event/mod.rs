@@ -72,17 +72,43 @@ pub(crate) async fn record(
     session: Option<&SessionId>,
     origin: &Origin,
 ) -> Result<(), DbError> {
-    let event = store::EventRow {
-        id: mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng),
+    write(connection, auth, kind, user, &[session.map(|session| session.as_str().to_owned())], origin).await
+}
+
+/// Writes an event for each of a user's sessions.
+pub(crate) async fn record_each(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    kind: EventKind,
+    user: &UserId,
+    sessions: &[String],
+    origin: &Origin,
+) -> Result<(), DbError> {
+    let sessions: Vec<_> = sessions.iter().cloned().map(Some).collect();
+    write(connection, auth, kind, Some(user), &sessions, origin).await
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    kind: EventKind,
+    user: Option<&UserId>,
+    sessions: &[Option<String>],
+    origin: &Origin,
+) -> Result<(), DbError> {
+    let ids: Vec<_> = sessions.iter().map(|_| mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng)).collect();
+    let events = store::EventRows {
+        ids: &ids,
+        sessions,
         user_id: user.map(UserId::as_str),
         kind: kind.as_str(),
-        session_id: session.map(SessionId::as_str),
         ip_address: origin.client.ip_address.map(|address| address.to_string()),
         user_agent: origin.client.user_agent.as_deref(),
         request_id: origin.request_id.as_ref().map(RequestId::as_str),
         created_at: auth.clock.now(),
     };
-    store::insert_event(connection, &event).await?;
-    metrics::counter!("security_events_total", "type" => kind.as_str()).increment(1);
+    store::insert_events(connection, &events).await?;
+    let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
+    metrics::counter!("security_events_total", "type" => kind.as_str()).increment(count);
     Ok(())
 }

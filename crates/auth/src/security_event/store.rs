@@ -8,12 +8,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An event as stored.
-pub(super) struct EventRow<'a> {
-    pub(super) id: Uuid,
+/// Events of one kind and request as stored, one for each session (or for none).
+pub(super) struct EventRows<'a> {
+    pub(super) ids: &'a [Uuid],
+    pub(super) sessions: &'a [Option<String>],
     pub(super) user_id: Option<&'a str>,
     pub(super) kind: &'a str,
-    pub(super) session_id: Option<&'a str>,
     pub(super) ip_address: Option<String>,
     pub(super) user_agent: Option<&'a str>,
     pub(super) request_id: Option<&'a str>,
@@ -53,19 +53,27 @@ pub(super) async fn list_events(
     .await?)
 }
 
-/// Adds an event.
-pub(super) async fn insert_event(connection: &mut PgConnection, event: &EventRow<'_>) -> Result<(), DbError> {
+/// Adds events.
+#[expect(
+    clippy::as_conversions,
+    reason = "how a checked query is told that elements of an array may be null"
+)]
+pub(super) async fn insert_events(
+    connection: &mut PgConnection,
+    events: &EventRows<'_>,
+) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.security_events (id, user_id, type, session_id, ip_address, user_agent, request_id, created_at)
-         VALUES ($1, $2, $3, $4, $5::text::inet, $6, $7, $8)",
-        event.id,
-        event.user_id,
-        event.kind,
-        event.session_id,
-        event.ip_address,
-        event.user_agent,
-        event.request_id,
-        event.created_at,
+        "INSERT INTO auth.security_events (id, session_id, user_id, type, ip_address, user_agent, request_id, created_at)
+         SELECT event.id, event.session_id, $3, $4, $5::text::inet, $6, $7, $8
+         FROM unnest($1::uuid[], $2::text[]) AS event (id, session_id)",
+        events.ids,
+        events.sessions as &[Option<String>],
+        events.user_id,
+        events.kind,
+        events.ip_address,
+        events.user_agent,
+        events.request_id,
+        events.created_at,
     )
     .execute(connection)
     .await?;

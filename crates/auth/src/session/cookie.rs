@@ -20,8 +20,9 @@ pub(crate) fn clear(policy: &Policy) -> Option<HeaderValue> {
     header("", Duration::ZERO, policy)
 }
 
-/// The cookie of a request, if it has one that reads as such.
-pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Option<SessionCookie> {
+/// All cookies of the name that read as such: a sibling domain can plant one beside the visitor's own, and nothing on the
+/// wire tells which is which.
+pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Vec<SessionCookie> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -29,7 +30,8 @@ pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Option<SessionCookie
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
         .filter(|cookie| cookie.name() == name(policy))
-        .find_map(|cookie| SessionCookie::parse(cookie.value()).ok())
+        .filter_map(|cookie| SessionCookie::parse(cookie.value()).ok())
+        .collect()
 }
 
 fn is_https(policy: &Policy) -> bool {
@@ -99,7 +101,7 @@ mod tests {
         let read = |value: String| {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, value.parse().unwrap());
-            read(&headers, &policy).map(|cookie| cookie.hash())
+            read(&headers, &policy).first().map(SessionCookie::hash)
         };
         assert_eq!(read(format!("a=b; mana.session_token={}; c", cookie.expose())), Some(cookie.hash()));
         assert_eq!(read(format!("other={}", cookie.expose())), None);

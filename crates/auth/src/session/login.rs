@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LoginRequest {
     /// The address in any spelling.
-    #[schema(value_type = String, format = "email", max_length = 1024)]
+    #[schema(value_type = String, format = "email")]
     email: String,
     /// The password.
     #[schema(value_type = String, format = "password")]
@@ -62,6 +62,7 @@ pub(crate) struct TokenResponse {
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth",
     request_body = LoginRequest,
+    params(("X-App-Id" = Option<String>, Header, description = "The app whose chain of refresh tokens begins; the page's origin without it", max_length = 255)),
     responses(
         (status = 200, description = "Signed in", body = TokenResponse),
         (status = 401, description = "Unknown address or wrong password", body = ProblemBody),

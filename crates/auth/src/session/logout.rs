@@ -45,7 +45,7 @@ pub(crate) struct LogoutResponse {
         (status = 200, description = "Signed out", body = LogoutResponse),
         (status = 401, description = "Nothing names a session", body = ProblemBody),
     ),
-    security((), ("bearer" = [])),
+    security((), ("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn logout(
     State(auth): State<AuthState>,
@@ -89,9 +89,9 @@ async fn named_sessions(
     refresh_token: Option<&SecretString>,
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
     let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
-    let cookie = cookie::read(headers, &auth.policy);
+    let cookies = cookie::read(headers, &auth.policy);
     let mut named: Vec<_> = bearer.iter().map(|claims| (claims.sid.clone(), claims.sub.clone())).collect();
-    if let Some(cookie) = &cookie {
+    for cookie in &cookies {
         named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
     }
     let mut has_refresh_token = false;
@@ -99,7 +99,7 @@ async fn named_sessions(
         has_refresh_token = true;
         named.extend(refresh::find_session(connection, auth, &token).await?);
     }
-    if bearer.is_none() && cookie.is_none() && !has_refresh_token {
+    if bearer.is_none() && cookies.is_empty() && !has_refresh_token {
         return Err(SessionError::NothingToSignOut);
     }
     named.sort();

@@ -9,7 +9,7 @@ pub mod model;
 pub mod revoke;
 pub(crate) mod store;
 
-pub use store::is_live;
+pub use store::hold_live;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;

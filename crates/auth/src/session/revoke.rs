@@ -1,7 +1,7 @@
 //! `DELETE /api/v1/auth/sessions/{id}` and `DELETE /api/v1/auth/sessions`: signs out elsewhere.
 
 use super::model::{RevokeReason, SessionError};
-use super::store;
+use super::store::{self, Choice};
 use crate::security_event::{self, EventKind, Origin};
 use crate::{Auth, AuthState};
 use axum::extract::{Path, State};
@@ -29,7 +29,7 @@ pub(crate) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let id: SessionId = id.parse().map_err(|_| SessionError::NotFound)?;
-    let ended = end(&auth, &caller, &client, |session| *session == id).await?;
+    let ended = end(&auth, &caller, &client, Choice::This(&id)).await?;
     if ended == 0 { Err(SessionError::NotFound.into()) } else { Ok(StatusCode::NO_CONTENT) }
 }
 
@@ -44,41 +44,31 @@ pub(crate) async fn revoke_others(
     caller: Caller,
     client: ClientInfo,
 ) -> Result<StatusCode, ApiError> {
-    end(&auth, &caller, &client, |session| *session != caller.session_id).await?;
+    end(&auth, &caller, &client, Choice::AllBut(&caller.session_id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends those of the caller's live sessions that are chosen, and says how many.
+/// Ends those of the caller's live sessions that are chosen, however many, and says how many.
 async fn end(
     auth: &Auth,
     caller: &Caller,
     client: &ClientInfo,
-    is_chosen: impl Fn(&SessionId) -> bool,
+    choice: Choice<'_>,
 ) -> Result<usize, SessionError> {
-    let now = auth.clock.now();
-    let origin = Origin::of_request(client);
-    let mut ended = 0_usize;
     let mut transaction = auth.database.begin().await?;
-    let mut live = store::list_live(&mut transaction, &caller.user_id, now).await?;
-    // Always in the same order, so that two devices that end each other don't wait for each other.
-    live.sort_by(|one, other| one.id.cmp(&other.id));
-    for session in live {
-        if is_chosen(&session.id)
-            && store::update_revoked(&mut transaction, &session.id, RevokeReason::RevokedByOwner, now).await?
-        {
-            let kind = EventKind::SessionRevoked;
-            security_event::record(
-                &mut transaction,
-                auth,
-                kind,
-                Some(&caller.user_id),
-                Some(&session.id),
-                &origin,
-            )
-            .await?;
-            ended = ended.saturating_add(1);
-        }
-    }
+    let reason = RevokeReason::RevokedByOwner;
+    let ended =
+        store::update_revoked_of(&mut transaction, &caller.user_id, choice, reason, auth.clock.now()).await?;
+    let origin = Origin::of_request(client);
+    security_event::record_each(
+        &mut transaction,
+        auth,
+        EventKind::SessionRevoked,
+        &caller.user_id,
+        &ended,
+        &origin,
+    )
+    .await?;
     transaction.commit().await.map_err(DbError::from)?;
-    Ok(ended)
+    Ok(ended.len())
 }

@@ -34,10 +34,7 @@ pub(crate) async fn insert_session(
 }
 
 /// Whether the session lives at `now` and its user may act.
-///
-/// # Errors
-/// When the database fails; the session counts as neither then.
-pub async fn is_live(
+pub(crate) async fn is_live(
     connection: &mut PgConnection,
     session: &SessionId,
     user: &UserId,
@@ -56,6 +53,29 @@ pub async fn is_live(
     .await?)
 }
 
+/// The same, and if it lives, neither can be ended until the transaction ends.
+///
+/// # Errors
+/// When the database fails; the session counts as neither then.
+pub async fn hold_live(
+    connection: &mut PgConnection,
+    session: &SessionId,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let held = sqlx::query!(
+        "SELECT sessions.id FROM auth.sessions JOIN auth.users ON users.id = user_id
+         WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
+         FOR SHARE",
+        session.as_str(),
+        user.as_str(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(held.is_some())
+}
+
 /// A session, as its owner.
 pub(crate) async fn find_session(
     connection: &mut PgConnection,
@@ -72,7 +92,7 @@ pub(crate) async fn find_session(
     Ok(row.and_then(SessionRow::into_session))
 }
 
-/// A user's sessions that live at `now`, the last active first.
+/// A user's sessions that live at `now`, the last active first; the first 500.
 pub(crate) async fn list_live(
     connection: &mut PgConnection,
     user: &UserId,
@@ -81,7 +101,7 @@ pub(crate) async fn list_live(
     let rows = sqlx::query_as!(
         SessionRow,
         "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
-         FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC",
+         FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC LIMIT 500",
         user.as_str(),
         now,
     )
@@ -152,6 +172,45 @@ pub(crate) async fn update_revoked(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Which of a user's sessions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Choice<'a> {
+    /// One.
+    This(&'a SessionId),
+    /// The others.
+    AllBut(&'a SessionId),
+}
+
+/// Ends the chosen of a user's sessions that live at `now`, in one statement whatever their number, and names them.
+///
+/// Locks them in the order of their ids, so that two devices that end each other don't wait for each other.
+pub(crate) async fn update_revoked_of(
+    connection: &mut PgConnection,
+    user: &UserId,
+    choice: Choice<'_>,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, DbError> {
+    let (id, is_chosen) = match choice {
+        Choice::This(id) => (id, true),
+        Choice::AllBut(id) => (id, false),
+    };
+    Ok(sqlx::query_scalar!(
+        "WITH chosen AS MATERIALIZED (
+             SELECT id FROM auth.sessions
+             WHERE user_id = $1 AND (id = $2) = $3 AND revoked_at IS NULL AND expires_at > $4 ORDER BY id FOR UPDATE
+         )
+         UPDATE auth.sessions SET revoked_at = $4, revoked_reason = $5 FROM chosen WHERE sessions.id = chosen.id RETURNING sessions.id",
+        user.as_str(),
+        id.as_str(),
+        is_chosen,
+        now,
+        reason.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// The session and user that a cookie names, live or not.

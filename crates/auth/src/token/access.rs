@@ -76,7 +76,9 @@ impl Problem for SigningError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::Database(error) => error.code(),
-            Self::Signer(_) | Self::RootSecret(_) => &codes::INTERNAL,
+            // An operator left a version out: nobody may lose a session over it.
+            Self::RootSecret(_) => &codes::UNAVAILABLE,
+            Self::Signer(_) => &codes::INTERNAL,
         }
     }
 }

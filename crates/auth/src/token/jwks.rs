@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 /// A JSON Web Key Set (RFC 7517).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JwksResponse {
-    /// One JWK for each key that may have signed a token that still lives.
+    /// The keys that verify, as JWK. Fetch the set again for a `kid` that is not in it.
     #[schema(value_type = Vec<Object>)]
     keys: Vec<serde_json::Value>,
 }

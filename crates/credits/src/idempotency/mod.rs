@@ -91,6 +91,15 @@ impl Answer {
         Ok(Self { status, body: serde_json::to_string(body)?, is_replay: false })
     }
 
+    /// In one word, for counting.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match (self.is_replay, self.status.is_success()) {
+            (true, _) => "replayed",
+            (false, true) => "done",
+            (false, false) => "refused",
+        }
+    }
+
     /// A refusal that is an outcome, with the id of the request that first met it.
     pub(crate) fn problem(error: &ApiError) -> Result<Self, serde_json::Error> {
         let request =

@@ -26,6 +26,10 @@ pub struct Wallet {
     pub total_spent: Mana,
     /// Last day for which the daily credits were given.
     pub daily_granted_on: Date,
+    /// What is left of free grants.
+    pub free: Mana,
+    /// What is left of paid grants.
+    pub paid: Mana,
     /// Grants with something left, and the standing allowance.
     pub grants: Vec<Grant>,
 }
@@ -63,6 +67,11 @@ impl GrantSource {
             Self::Allowance => "allowance",
             Self::Purchase => "purchase",
         }
+    }
+
+    /// From the database; none for a word that this version does not know.
+    pub fn from_database(text: &str) -> Option<Self> {
+        [Self::Allowance, Self::Purchase].into_iter().find(|source| source.as_str() == text)
     }
 
     /// Lower is spent first.
@@ -246,29 +255,37 @@ impl Wallet {
             total_earned: Mana::ZERO,
             total_spent: Mana::ZERO,
             daily_granted_on: opened_on,
+            free: Mana::ZERO,
+            paid: Mana::ZERO,
             grants: Vec::new(),
         }
     }
 
-    /// What is left of free grants.
-    pub fn free(&self) -> Mana {
-        self.sum(|grant| !grant.source.is_paid())
-    }
-
-    /// What is left of paid grants.
-    pub fn paid(&self) -> Mana {
-        self.sum(|grant| grant.source.is_paid())
+    /// The wallet with these grants, its totals counted from them.
+    ///
+    /// # Errors
+    /// When they add up to more than a wallet can hold.
+    pub fn with_grants(mut self, grants: Vec<Grant>) -> Result<Self, OutOfRange> {
+        self.grants = grants;
+        self.free = self.sum(|grant| !grant.source.is_paid())?;
+        self.paid = self.sum(|grant| grant.source.is_paid())?;
+        self.free.plus(self.paid)?;
+        Ok(self)
     }
 
     /// What can be spent at `now`.
-    pub fn available(&self, now: OffsetDateTime) -> Mana {
+    ///
+    /// # Errors
+    /// When the grants add up to more than a wallet can hold.
+    pub fn available(&self, now: OffsetDateTime) -> Result<Mana, OutOfRange> {
         self.sum(|grant| grant.is_live(now))
     }
 
-    fn sum(&self, counts: impl Fn(&Grant) -> bool) -> Mana {
-        let counted = self.grants.iter().filter(|grant| counts(grant));
-        // The sum can't leave the range: every path into a grant checks the total.
-        counted.fold(Mana::ZERO, |sum, grant| sum.plus(grant.remaining).unwrap_or(sum))
+    fn sum(&self, counts: impl Fn(&Grant) -> bool) -> Result<Mana, OutOfRange> {
+        self.grants
+            .iter()
+            .filter(|grant| counts(grant))
+            .try_fold(Mana::ZERO, |sum, grant| sum.plus(grant.remaining))
     }
 
     /// Applies one command.
@@ -276,6 +293,14 @@ impl Wallet {
     /// # Errors
     /// When it is refused; the wallet is unchanged then.
     pub fn apply(&mut self, command: &Command, stamp: Stamp) -> Result<Posting, Refusal> {
+        let mut changed = self.clone();
+        let posting = changed.post_command(command, stamp)?;
+        *self = changed;
+        Ok(posting)
+    }
+
+    /// May leave half a change behind when it fails; [`Self::apply`] calls it on a copy.
+    fn post_command(&mut self, command: &Command, stamp: Stamp) -> Result<Posting, Refusal> {
         match command {
             Command::SignupBonus { amount } => self.give_allowance(*amount, "Signup bonus", stamp),
             Command::DailyCredits { amount, day } => {
@@ -296,7 +321,6 @@ impl Wallet {
         description: &str,
         stamp: Stamp,
     ) -> Result<Posting, Refusal> {
-        self.free().plus(self.paid())?.plus(amount.mana())?;
         let next = self.sequence.saturating_add(1);
         let standing = self
             .grants
@@ -332,12 +356,12 @@ impl Wallet {
             Entry { account: Account::Wallet { grant }, amount: amount.get() },
             Entry { account: Account::Bonus, amount: given_by(amount.mana()) },
         ];
-        Ok(self.post(draft, entries, stamp))
+        Ok(self.post(draft, entries, stamp)?)
     }
 
     fn spend(&mut self, spend: &Spend, stamp: Stamp) -> Result<Posting, Refusal> {
         let amount = spend.amount.mana();
-        if amount > self.available(stamp.at) {
+        if amount > self.available(stamp.at)? {
             return Err(Refusal::InsufficientFunds);
         }
         let total_spent = self.total_spent.plus(amount)?;
@@ -352,7 +376,7 @@ impl Wallet {
             metadata: spend.metadata.clone(),
             idempotency_key: spend.idempotency_key.clone(),
         };
-        Ok(self.post(draft, entries, stamp))
+        Ok(self.post(draft, entries, stamp)?)
     }
 
     /// Takes slices of live grants in burn-down order: by priority, then what expires soonest, then free before paid,
@@ -372,18 +396,20 @@ impl Wallet {
             slices
                 .push(Entry { account: Account::Wallet { grant: grant.sequence }, amount: given_by(slice) });
         }
-        debug_assert_eq!(missing, Mana::ZERO, "a spend takes no more than is available");
-        Ok(slices)
+        if missing == Mana::ZERO { Ok(slices) } else { Err(OutOfRange) }
     }
 
-    fn post(&mut self, draft: Draft, entries: Vec<Entry>, stamp: Stamp) -> Posting {
+    /// Gives a change its place in the history. The totals are counted anew from the grants.
+    fn post(&mut self, draft: Draft, entries: Vec<Entry>, stamp: Stamp) -> Result<Posting, OutOfRange> {
         self.sequence = self.sequence.saturating_add(1);
+        self.free = self.sum(|grant| !grant.source.is_paid())?;
+        self.paid = self.sum(|grant| grant.source.is_paid())?;
         let mut transaction = Transaction {
             stamp,
             sequence: self.sequence,
             kind: draft.kind,
             amount: draft.amount,
-            balance_after: self.free().plus(self.paid()).unwrap_or_default(),
+            balance_after: self.free.plus(self.paid)?,
             app_id: draft.app_id,
             description: draft.description,
             metadata: draft.metadata,
@@ -392,7 +418,7 @@ impl Wallet {
         };
         transaction.hash = chain::link(&self.head, self.id, &transaction, &entries);
         self.head = transaction.hash;
-        Posting { transaction, entries }
+        Ok(Posting { transaction, entries })
     }
 }
 

@@ -29,10 +29,24 @@ pub(crate) struct SpendRequest {
     description: Paragraph<1, 1000>,
     /// Name of this request: sent again under the same name, it is answered again and charged once. The
     /// `Idempotency-Key` header does the same.
-    #[serde(skip_serializing)]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
-    metadata: Option<Map<String, Value>>,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+}
+
+/// A JSON object of at most 8 KiB, kept in the order given.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(try_from = "Map<String, Value>")]
+pub(crate) struct Metadata(Map<String, Value>);
+
+impl TryFrom<Map<String, Value>> for Metadata {
+    type Error = &'static str;
+
+    fn try_from(members: Map<String, Value>) -> Result<Self, &'static str> {
+        let is_small = serde_json::to_string(&members).is_ok_and(|text| text.len() <= 8192);
+        if is_small { Ok(Self(members)) } else { Err("must be at most 8192 bytes of JSON") }
+    }
 }
 
 /// What was charged, and what is left.
@@ -63,7 +77,7 @@ pub(crate) struct NewBalance {
 #[utoipa::path(
     post, path = "/api/v1/credits/use", tag = "credits",
     request_body = SpendRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "Charged", body = SpendResponse),
         (status = 400, description = "Not enough mana, or a body that does not fit", body = ProblemBody),
@@ -75,19 +89,19 @@ pub(crate) async fn spend(
     State(credits): State<CreditsState>,
     caller: Caller,
     headers: HeaderMap,
-    Valid(request): Valid<SpendRequest>,
+    Valid(mut request): Valid<SpendRequest>,
 ) -> Result<Answer, ApiError> {
-    let key = idempotency::key_of(&headers, request.idempotency_key.clone())?;
+    let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let mut transaction = credits.database.begin().await?;
-    if !credits.session_guard.is_live(&mut transaction, &caller).await.map_err(LedgerError::Port)? {
-        return Err(LedgerError::SessionEnded.into());
-    }
     let answer = spend_once(&mut transaction, &credits, &caller, request, key).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    let outcome = answer.outcome();
+    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => outcome).increment(1);
     Ok(answer)
 }
 
-/// The wallet's lock comes first: whoever sends the same key at the same time waits here and finds the answer.
+/// The wallet's lock comes first: whoever sends the same key at the same time waits here and finds the answer. Then
+/// the session is held, so that it can't end between this look and the commit.
 async fn spend_once(
     connection: &mut PgConnection,
     credits: &Credits,
@@ -96,6 +110,9 @@ async fn spend_once(
     key: Option<IdempotencyKey>,
 ) -> Result<Answer, LedgerError> {
     let (mut wallet, today) = lock_or_open(connection, credits, &caller.user_id).await?;
+    if !credits.session_guard.hold_live(connection, caller).await.map_err(LedgerError::Port)? {
+        return Err(LedgerError::SessionEnded);
+    }
     let digest = idempotency::digest("credits.use", &request)?;
     if let Some(key) = &key
         && let Some(stored) = idempotency::store::find_answer(connection, &caller.user_id, key).await?
@@ -109,13 +126,9 @@ async fn spend_once(
         Ok(posting) => {
             let answer = charged(&wallet, &posting, caller)?;
             postings.push(posting);
-            metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => "done")
-                .increment(1);
             answer
         }
         Err(refusal @ (Refusal::InsufficientFunds | Refusal::OutOfRange(_))) => {
-            metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => "refused")
-                .increment(1);
             Answer::problem(&ApiError::from(LedgerError::from(refusal)))?
         }
         Err(refusal @ Refusal::AlreadyGranted) => return Err(refusal.into()),
@@ -145,8 +158,8 @@ fn charged(wallet: &Wallet, posting: &Posting, caller: &Caller) -> Result<Answer
         success: true,
         transaction: TransactionResponse::of_posting(&posting.transaction, &caller.user_id)?,
         new_balance: NewBalance {
-            balance: wallet.paid().get(),
-            free_credits_remaining: wallet.free().get(),
+            balance: wallet.paid.get(),
+            free_credits_remaining: wallet.free.get(),
             total_spent: wallet.total_spent.get(),
         },
     };

@@ -76,15 +76,15 @@ pub(crate) async fn lock_wallet(
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
+    let grants = list_open_grants(connection, WalletId(row.wallet_id)).await?;
     let wallet = Wallet {
-        id: WalletId(row.wallet_id),
         sequence: row.sequence,
         head: row.head.try_into().map_err(|_| out_of_range())?,
         total_earned: mana(row.total_earned)?,
         total_spent: mana(row.total_spent)?,
-        daily_granted_on: row.daily_granted_on,
-        grants: list_open_grants(connection, WalletId(row.wallet_id)).await?,
+        ..Wallet::new(WalletId(row.wallet_id), row.daily_granted_on)
     };
+    let wallet = wallet.with_grants(grants).map_err(|_| out_of_range())?;
     Ok(Some((wallet, row.today)))
 }
 
@@ -101,7 +101,7 @@ async fn list_open_grants(connection: &mut PgConnection, wallet: WalletId) -> Re
         .map(|row| {
             Ok(Grant {
                 sequence: row.grant_sequence,
-                source: if row.source == "purchase" { GrantSource::Purchase } else { GrantSource::Allowance },
+                source: GrantSource::from_database(&row.source).ok_or_else(out_of_range)?,
                 granted: mana(row.granted)?,
                 remaining: mana(row.remaining)?,
                 expires_at: row.expires_at,
@@ -137,8 +137,8 @@ async fn write_totals(
          WHERE wallet_id = $1",
         wallet.id.0,
         wallet.sequence,
-        wallet.free().get(),
-        wallet.paid().get(),
+        wallet.free.get(),
+        wallet.paid.get(),
         wallet.total_earned.get(),
         wallet.total_spent.get(),
         wallet.head.as_slice(),

@@ -28,6 +28,8 @@ pub(crate) struct PurchaseResponse {
 }
 
 /// Purchases
+///
+/// The latest 500.
 #[utoipa::path(
     get, path = "/api/v1/credits/purchases", tag = "credits",
     responses((status = 200, description = "The purchases", body = Vec<PurchaseResponse>)),

@@ -13,7 +13,7 @@ pub(super) async fn list_purchases(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         "SELECT id, package_id, status, credits, price_euro_cents, created_at, completed_at
-         FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC LIMIT 500",
+         FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT 500",
         user.as_str(),
     )
     .fetch_all(connection)

@@ -23,6 +23,9 @@ pub enum KeyError {
         "JWT_PUBLIC_KEY is not the public half of JWT_PRIVATE_KEY: give both from one pair, or leave the public one out"
     )]
     Mismatch,
+    /// The key does not do its work.
+    #[error("the signing key does not sign what its public half verifies: {0}")]
+    Useless(jsonwebtoken::errors::Error),
     /// A key could not be made.
     #[error("a signing key could not be made")]
     Generate,
@@ -80,6 +83,16 @@ impl KeyRing {
         }
     }
 
+    /// The key kept in the database, if one has been made.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub async fn stored(database: &Database, secrets: &RootSecrets) -> Result<Option<Self>, KeyError> {
+        let mut transaction = database.begin().await?;
+        let stored = store::find_active_key(&mut transaction).await?;
+        stored.map(|stored| Self::from_pem(&open(&stored, secrets)?)).transpose()
+    }
+
     /// A ring of the key that the environment gives, with `\n` as text for line breaks.
     ///
     /// # Errors
@@ -105,12 +118,12 @@ impl KeyRing {
             ..jsonwebtoken::Header::new(Algorithm::RS256)
         };
         let token = jsonwebtoken::encode(&header, &serde_json::json!({"proof": true}), &self.signing.key)
-            .map_err(KeyError::Pem)?;
+            .map_err(KeyError::Useless)?;
         let mut validation = jsonwebtoken::Validation::new(Algorithm::RS256);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
-        let key = self.verifying(&self.signing.kid).ok_or(KeyError::Mismatch)?;
-        jsonwebtoken::decode::<serde_json::Value>(token, key, &validation).map_err(KeyError::Pem)?;
+        let key = self.verifying(&self.signing.kid).ok_or(KeyError::Generate)?;
+        jsonwebtoken::decode::<serde_json::Value>(token, key, &validation).map_err(KeyError::Useless)?;
         Ok(())
     }
 

@@ -58,13 +58,11 @@ fn command() -> impl Strategy<Value = Command> {
 
 fn wallet() -> impl Strategy<Value = Wallet> {
     prop::collection::vec((1..100_i64, prop::option::of(-5..60_i64)), 0..4).prop_map(|grants| {
-        let mut wallet = Wallet::new(WalletId(1), OPENED);
-        for (index, (remaining, expires_in)) in grants.into_iter().enumerate() {
-            let expires_at = expires_in.map(|seconds| START + Duration::seconds(seconds));
-            wallet.grants.push(paid(index as i64 + 1, remaining, expires_at));
-        }
-        wallet.sequence = wallet.grants.len() as i64;
-        wallet
+        let grants = grants.into_iter().zip(1..).map(|((remaining, expires_in), sequence)| {
+            paid(sequence, remaining, expires_in.map(|seconds| START + Duration::seconds(seconds)))
+        });
+        let wallet = Wallet::new(WalletId(1), OPENED).with_grants(grants.collect()).unwrap();
+        Wallet { sequence: wallet.grants.len() as i64, ..wallet }
     })
 }
 
@@ -76,14 +74,19 @@ proptest! {
         for (number, command) in commands.iter().enumerate() {
             let before = wallet.clone();
             let stamp = stamp(number);
-            let total = |wallet: &Wallet| wallet.free().get() + wallet.paid().get();
+            let total = |wallet: &Wallet| wallet.free.get() + wallet.paid.get();
             match wallet.apply(command, stamp) {
                 Err(refusal) => {
                     prop_assert_eq!(&wallet, &before, "a refusal changes nothing");
-                    match command {
-                        Command::Spend(spend) => prop_assert!(spend.amount.mana() > before.available(stamp.at)),
-                        Command::DailyCredits { day, .. } => prop_assert!(*day <= before.daily_granted_on, "{:?}", refusal),
-                        Command::SignupBonus { amount } => prop_assert!(total(&before) + amount.get() > MAX_MANA),
+                    match (command, refusal) {
+                        (_, Refusal::OutOfRange(_)) => prop_assert!(reaches_the_limit(&before, command)),
+                        (Command::Spend(spend), Refusal::InsufficientFunds) => {
+                            prop_assert!(spend.amount.mana() > before.available(stamp.at).unwrap());
+                        }
+                        (Command::DailyCredits { day, .. }, Refusal::AlreadyGranted) => {
+                            prop_assert!(*day <= before.daily_granted_on);
+                        }
+                        (command, refusal) => prop_assert!(false, "{command:?} refused as {refusal:?}"),
                     }
                 }
                 Ok(posting) => {
@@ -134,6 +137,19 @@ proptest! {
     }
 }
 
+/// A total, or what the standing allowance has given in all, would exceed what mana can count.
+fn reaches_the_limit(wallet: &Wallet, command: &Command) -> bool {
+    let beyond = |sum: i64, amount: Amount| sum + amount.get() > MAX_MANA;
+    let given = wallet.grants.iter().filter(|grant| grant.source == GrantSource::Allowance);
+    match command {
+        Command::SignupBonus { amount } | Command::DailyCredits { amount, .. } => {
+            beyond(wallet.free.get() + wallet.paid.get(), *amount)
+                || beyond(given.map(|grant| grant.granted.get()).sum(), *amount)
+        }
+        Command::Spend(spend) => beyond(wallet.total_spent.get(), spend.amount),
+    }
+}
+
 /// No live grant that ranks before one that was taken from has anything left.
 fn took_in_order(before: &Wallet, entries: &[Entry], now: OffsetDateTime) -> bool {
     let mut live: Vec<_> =
@@ -155,12 +171,13 @@ fn took_in_order(before: &Wallet, entries: &[Entry], now: OffsetDateTime) -> boo
 
 #[test]
 fn free_goes_before_paid_and_what_expires_soonest_goes_first() {
-    let mut wallet = Wallet::new(WalletId(1), OPENED);
-    wallet.grants = vec![
-        paid(1, 10, None),
-        paid(2, 10, Some(START + Duration::days(9))),
-        paid(3, 10, Some(START + Duration::days(1))),
-    ];
+    let mut wallet = Wallet::new(WalletId(1), OPENED)
+        .with_grants(vec![
+            paid(1, 10, None),
+            paid(2, 10, Some(START + Duration::days(9))),
+            paid(3, 10, Some(START + Duration::days(1))),
+        ])
+        .unwrap();
     wallet.sequence = 3;
     wallet.apply(&Command::SignupBonus { amount: amount(5) }, stamp(1)).unwrap();
     let posting = wallet.apply(&spend(27), stamp(2)).unwrap();
@@ -175,14 +192,13 @@ fn free_goes_before_paid_and_what_expires_soonest_goes_first() {
             (Account::Revenue, 27),
         ]
     );
-    assert_eq!((wallet.free().get(), wallet.paid().get(), wallet.total_spent.get()), (0, 8, 27));
+    assert_eq!((wallet.free.get(), wallet.paid.get(), wallet.total_spent.get()), (0, 8, 27));
 }
 
 #[test]
 fn what_expires_can_be_spent_until_that_instant_and_not_at_it() {
     let expiry = START + Duration::seconds(10);
-    let mut wallet = Wallet::new(WalletId(1), OPENED);
-    wallet.grants = vec![paid(1, 10, Some(expiry))];
+    let mut wallet = Wallet::new(WalletId(1), OPENED).with_grants(vec![paid(1, 10, Some(expiry))]).unwrap();
     assert_eq!(wallet.apply(&spend(1), stamp(10)), Err(Refusal::InsufficientFunds));
     assert!(wallet.apply(&spend(1), stamp(9)).is_ok());
 }
@@ -203,5 +219,5 @@ fn a_day_is_given_once_and_never_a_day_that_has_passed() {
         Err(Refusal::AlreadyGranted),
         "the clock stepped back"
     );
-    assert_eq!(wallet.free().get(), 5);
+    assert_eq!(wallet.free.get(), 5);
 }
