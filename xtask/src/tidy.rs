@@ -103,10 +103,12 @@ fn check_file(path: &Path) -> Result<Vec<String>, ChoreError> {
     let file = syn::parse_file(&text).map_err(|error| ChoreError::Parse(path.to_owned(), error))?;
     let mut named = NamedPaths::default();
     named.visit_file(&file);
+    // Folders above the checkout may have any name.
+    let place = path.strip_prefix(root()).unwrap_or(path);
     let refused = |(prefix, may, why): &Place| {
         let names_it =
             named.paths.iter().any(|named| named == prefix || named.starts_with(&format!("{prefix}::")));
-        (names_it && !may(path)).then(|| format!("{}: {prefix}: {why}", path.display()))
+        (names_it && !may(place)).then(|| format!("{}: {prefix}: {why}", place.display()))
     };
     Ok(PLACES.iter().filter_map(refused).collect())
 }

@@ -37,6 +37,12 @@ pub struct Settings {
     /// Domain whose subdomains share the session cookie; the cookie stays with this host when not given
     #[arg(long, env = "COOKIE_DOMAIN", global = true, help_heading = "Server")]
     pub cookie_domain: Option<String>,
+    /// Connections to the server at most; more wait for one to close. Keep it, with the connections to PostgreSQL, below the limit of open files
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Server")]
+    pub max_connections: u32,
+    /// Seconds a connection stays open without a whole request head, before the first request and between two
+    #[arg(long, env = "HEADER_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300), global = true, help_heading = "Server")]
+    pub header_timeout_seconds: u64,
     /// Seconds a request may take before it is answered with 503
     #[arg(
         long,
@@ -104,18 +110,18 @@ pub struct Settings {
     #[arg(long, env = "JWT_AUDIENCE", default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_audience: String,
     /// Life of an access token
-    #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = humantime::parse_duration, default_value = "15m", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = lifetime, default_value = "15m", global = true, help_heading = "Tokens")]
     pub jwt_access_token_expiry: Duration,
     /// Life of an unused refresh token; every refresh starts it anew
-    #[arg(long, env = "JWT_REFRESH_TOKEN_EXPIRY", value_parser = humantime::parse_duration, default_value = "7d", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_REFRESH_TOKEN_EXPIRY", value_parser = lifetime, default_value = "7d", global = true, help_heading = "Tokens")]
     pub jwt_refresh_token_expiry: Duration,
     /// The same for a sign-in with rememberMe
-    #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = humantime::parse_duration, default_value = "30d", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub jwt_remember_me_expiry: Duration,
     /// Life of a session however much it is used; then a new sign-in is needed
-    #[arg(long, env = "SESSION_MAX_AGE", value_parser = humantime::parse_duration, default_value = "365d", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "SESSION_MAX_AGE", value_parser = lifetime, default_value = "365d", global = true, help_heading = "Tokens")]
     pub session_max_age: Duration,
-    /// How long the token before the newest still gets the newest again (tabs that race, answers that got lost)
+    /// How long at least the token before the newest gets the newest again (tabs that race); until the newest is seen in use, it does so without limit (answers that got lost)
     #[arg(long, env = "REFRESH_GRACE", value_parser = humantime::parse_duration, default_value = "10s", global = true, help_heading = "Tokens")]
     pub refresh_grace: Duration,
 
@@ -221,6 +227,12 @@ impl std::str::FromStr for Origin {
     }
 }
 
+/// A duration of at least a second: what lives shorter does not live.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the shape clap asks of a value parser")]
 fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(SecretString::from(text.to_owned()))
@@ -236,6 +248,9 @@ pub enum ConfigFileError {
     #[error("MANA_CONFIG_FILE names {0}, which has a line that is not NAME=value{after}. Put values with spaces in quotes",
         after = .1.as_ref().map(|name| format!(", the one after {name}")).unwrap_or_default())]
     NotALine(PathBuf, Option<String>),
+    /// A value has a `$`, which readers of such files take for another variable.
+    #[error("{0} has a $ in the value of {1}: put the value in single quotes, so that it is taken as it is")]
+    Dollar(PathBuf, String),
     /// It sets something that is no setting, most likely a spelling mistake.
     #[error("{0} sets {1}, which is no setting of this program: see .env.example")]
     Unknown(PathBuf, String),
@@ -282,6 +297,9 @@ fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, Conf
     };
     let text =
         std::fs::read_to_string(&path).map_err(|error| ConfigFileError::Unreadable(path.clone(), error))?;
+    if let Some(name) = find_dollar(&text) {
+        return Err(ConfigFileError::Dollar(path, name.to_owned()));
+    }
     let mut lines: Vec<(String, String)> = Vec::new();
     for line in dotenvy::from_read_iter(text.as_bytes()) {
         let last = lines.last().map(|(name, _)| name.clone());
@@ -298,6 +316,16 @@ fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, Conf
         .collect())
 }
 
+/// The first variable of a file whose value would be changed by substitution.
+fn find_dollar(text: &str) -> Option<&str> {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.trim();
+        let is_quoted = value.len() >= 2 && value.starts_with('\'') && value.ends_with('\'');
+        (value.contains('$') && !is_quoted).then(|| name.trim())
+    })
+}
+
 #[expect(clippy::disallowed_methods, reason = "the owner of the environment")]
 fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
     std::env::var_os(name)
@@ -305,7 +333,14 @@ fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::Origin;
+    use super::{Origin, find_dollar};
+
+    #[test]
+    fn a_dollar_is_taken_as_it_is_only_in_single_quotes() {
+        assert_eq!(find_dollar("A=1\n# B=$x\nC='pa$word'\n"), None);
+        assert_eq!(find_dollar("A=1\nB=pa$word\n"), Some("B"));
+        assert_eq!(find_dollar("B=\"pa$word\""), Some("B"));
+    }
 
     #[test]
     fn an_origin_has_no_path_and_no_tricks() {

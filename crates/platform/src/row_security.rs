@@ -51,19 +51,21 @@ pub enum RowSecurityError {
 /// # Errors
 /// When the role is a superuser, has BYPASSRLS, owns a table of the product, or lacks the service's rights.
 pub async fn check_role(connection: &mut PgConnection) -> Result<(), RowSecurityError> {
+    // Asked of the role that signed in, with all roles it could switch to: what it is at this moment proves nothing.
     let row: (String, bool, bool, bool, bool) = sqlx::query_as(
-        "SELECT current_user::text, rolsuper, rolbypassrls,
-                EXISTS (SELECT FROM pg_tables WHERE schemaname IN ('auth', 'credits', 'mana') AND pg_has_role(current_user, tableowner, 'MEMBER')),
-                EXISTS (SELECT FROM pg_roles service WHERE service.rolname = 'mana_service' AND pg_has_role(current_user, service.oid, 'USAGE'))
-         FROM pg_roles WHERE rolname = current_user",
+        "SELECT session_user::text, coalesce(bool_or(rolsuper), false), coalesce(bool_or(rolbypassrls), false), coalesce(bool_or(rolcreaterole), false)
+                OR EXISTS (SELECT FROM pg_namespace WHERE nspname IN ('auth', 'credits', 'mana') AND pg_has_role(session_user, nspowner, 'MEMBER'))
+                OR EXISTS (SELECT FROM pg_tables WHERE schemaname IN ('auth', 'credits', 'mana') AND pg_has_role(session_user, tableowner, 'MEMBER')),
+                EXISTS (SELECT FROM pg_roles service WHERE service.rolname = 'mana_service' AND pg_has_role(session_user, service.oid, 'USAGE'))
+         FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER')",
     )
     .fetch_one(connection)
     .await?;
     let (role, is_superuser, bypasses, owns, serves) = row;
     let why = match (is_superuser, bypasses, owns) {
-        (true, _, _) => "is a superuser",
-        (_, true, _) => "has BYPASSRLS",
-        (_, _, true) => "owns the tables",
+        (true, _, _) => "is a superuser or can become one",
+        (_, true, _) => "has BYPASSRLS or can get it",
+        (_, _, true) => "owns the tables, can become their owner or make roles",
         (false, false, false) if serves => return Ok(()),
         (false, false, false) => return Err(RowSecurityError::RoleLacksRights(role)),
     };

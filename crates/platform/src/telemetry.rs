@@ -31,6 +31,24 @@ pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filt
     Ok(())
 }
 
+/// A gauge that counts this for as long as it lives, however that ends: a client that hangs up drops the work.
+#[derive(Debug)]
+pub struct Counted(metrics::Gauge);
+
+impl Counted {
+    /// Counts one more from now on.
+    pub fn on(gauge: metrics::Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// Starts counting, once in a process, and gives what /metrics prints.
 ///
 /// # Errors

@@ -1,9 +1,10 @@
 //! Whether an installation is sound: every check is tried on the live system, none is assumed.
 
 use crate::source::Source;
-use mana_auth::token::keys::KeyRing;
+use mana_auth::token::keys::{KeyError, KeyRing};
+use mana_auth::token::root_secret::RootSecrets;
 use mana_kernel::Clock as _;
-use mana_platform::{Settings, SystemClock, SystemRng, migrate, row_security};
+use mana_platform::{Database, Settings, SystemClock, migrate, row_security};
 use serde::Serialize;
 use sqlx::PgConnection;
 use std::error::Error;
@@ -54,13 +55,7 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
         finding("clock", clock(&mut connection).await),
     ];
     drop(connection);
-    let given =
-        settings.jwt_private_key.as_ref().map(|private| (private, settings.jwt_public_key.as_deref()));
-    let keys = KeyRing::load(&database, given, &source.root_secrets, &SystemClock, &SystemRng).await;
-    findings.push(match keys {
-        Ok(keys) => finding("signing key", keys.prove().map(|()| "opens, signs and verifies".to_owned())),
-        Err(error) => finding("signing key", Err(error)),
-    });
+    findings.push(finding("signing key", signing_key(settings, &database, &source.root_secrets).await));
     findings
 }
 
@@ -69,6 +64,21 @@ fn finding<E: Error>(check: &'static str, outcome: Result<String, E>) -> Finding
         Ok(detail) => Finding { check, ok: true, detail },
         Err(error) => Finding { check, ok: false, detail: error.to_string() },
     }
+}
+
+/// Looks only: a doctor that made the missing key would be the first to use a wrong root secret.
+async fn signing_key(
+    settings: &Settings,
+    database: &Database,
+    secrets: &RootSecrets,
+) -> Result<String, KeyError> {
+    let keys = match &settings.jwt_private_key {
+        Some(private) => Some(KeyRing::given(private, settings.jwt_public_key.as_deref())?),
+        None => KeyRing::stored(database, secrets).await?,
+    };
+    let Some(keys) = keys else { return Ok("none yet: the first start makes it".to_owned()) };
+    keys.prove()?;
+    Ok("opens, signs and verifies".to_owned())
 }
 
 async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {

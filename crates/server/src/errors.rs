@@ -17,7 +17,7 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# Errors\n\n\
          Generated from the code by `cargo xtask gen`; do not edit.\n\n\
-         Every answer that is not a success is `application/problem+json` (RFC 9457). Programs switch on `code`, which never \
+         Every answer that is not a success is `application/problem+json` (RFC 9457), but for the pages that people see. Programs switch on `code`, which never \
          changes its meaning; people read `message`. `instance` is the request's id: the operator finds the request by it.\n",
     );
     for code in catalogue() {

@@ -1,5 +1,6 @@
 //! The binary `mana-core-auth`: joins accounts and credits into one service, and gives it a command line.
 
+mod accept;
 pub mod app;
 pub mod cli;
 mod dev;

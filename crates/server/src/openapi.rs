@@ -1,8 +1,8 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr};
 
 /// The document, without a server or a database.
@@ -29,25 +29,29 @@ pub fn document() -> OpenApi {
         .bearer_format("JWT")
         .description(Some("The accessToken of a sign-in"))
         .build();
+    let cookie = ApiKeyValue::with_description(
+        "mana.session_token",
+        "The session cookie; __Secure- before it over https",
+    );
     if let Some(components) = &mut document.components {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
     for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
-            add_common_answers(operation);
+        if let Some(operation) = &mut item.get {
+            add_common_answers(operation, true);
+        }
+        for operation in
+            [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+        {
+            add_common_answers(operation, false);
         }
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
-        .into_iter()
-        .filter_map(Option::as_mut)
-}
-
 /// What any operation may answer, so that no handler has to say it.
-fn add_common_answers(operation: &mut Operation) {
+fn add_common_answers(operation: &mut Operation, is_read: bool) {
     let takes_json = match &operation.request_body {
         Some(RefOr::T(body)) => body.content.contains_key("application/json"),
         Some(RefOr::Ref(_)) | None => false,
@@ -57,6 +61,9 @@ fn add_common_answers(operation: &mut Operation) {
         ("500", "Our fault; the cause is in the log"),
         ("503", "Our fault and passing: see Retry-After"),
     ];
+    if !is_read {
+        answers.push(("403", "Sent by a browser for a page of a foreign site"));
+    }
     if operation.security.is_some() {
         answers.push(("401", "No accepted credential"));
     }
@@ -68,6 +75,15 @@ fn add_common_answers(operation: &mut Operation) {
     }
     for (status, description) in answers {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        // A handler names the schema of its problems; the media type is the same for all.
+        if !status.starts_with('2')
+            && let Some(content) = response.content.shift_remove("application/json")
+        {
+            response.content.insert("application/problem+json".to_owned(), content);
+        }
     }
 }
 

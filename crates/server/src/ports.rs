@@ -1,7 +1,7 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
 use mana_auth::OnUserRegistered;
-use mana_auth::session::is_live;
+use mana_auth::session::hold_live;
 use mana_credits::ledger::registration;
 use mana_credits::{Policy, SessionGuard};
 use mana_kernel::{Clock, Problem, Rng, UserId};
@@ -38,9 +38,9 @@ pub(crate) struct LiveSessions {
 }
 
 impl SessionGuard for LiveSessions {
-    fn is_live<'a>(&'a self, connection: &'a mut PgConnection, caller: &'a Caller) -> Port<'a, bool> {
+    fn hold_live<'a>(&'a self, connection: &'a mut PgConnection, caller: &'a Caller) -> Port<'a, bool> {
         Box::pin(async move {
-            is_live(connection, &caller.session_id, &caller.user_id, self.clock.now())
+            hold_live(connection, &caller.session_id, &caller.user_id, self.clock.now())
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })

@@ -1,11 +1,11 @@
 //! Runs the service until it is told to stop.
 
+use crate::accept::{self, Limits};
 use crate::app::{self, BuildError, Parts};
 use crate::source::Source;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::row_security::{self, RowSecurityError};
 use mana_platform::{Settings, SystemClock, SystemRng, telemetry};
-use std::future::IntoFuture as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,7 @@ pub(crate) async fn listen(host: IpAddr, port: u16) -> Result<TcpListener, Serve
 /// A service that is ready to run.
 pub(crate) struct Service {
     router: axum::Router,
+    limits: Limits,
     pub(crate) database: mana_platform::Database,
 }
 
@@ -70,7 +71,11 @@ pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Servi
     };
     tokio::spawn(tidy_metrics(parts.metrics.clone()));
     let router = app::build(settings, parts).await?;
-    Ok(Service { router, database })
+    let limits = Limits {
+        connections: usize::try_from(settings.max_connections).unwrap_or(usize::MAX),
+        header: Duration::from_secs(settings.header_timeout_seconds),
+    };
+    Ok(Service { router, limits, database })
 }
 
 /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
@@ -86,14 +91,11 @@ async fn tidy_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle) {
 pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
-    let server = axum::serve(listener, service.router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stopping| *stopping).await;
-        })
-        .into_future();
-    let mut server = tokio::spawn(server);
+    let mut server = tokio::spawn(accept::serve(listener, service.router, service.limits, async move {
+        let _ = stopped.wait_for(|stopping| *stopping).await;
+    }));
     tokio::select! {
-        ended = &mut server => return ended.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(ServeError::Io),
+        ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
         signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),
     }
     // The receiver lives as long as the server.

@@ -37,6 +37,15 @@ pub(crate) enum SourceError {
     NoRootSecret,
     #[error(transparent)]
     RootSecret(#[from] RootSecretError),
+    #[error(
+        "{0} is not a folder that only this user can write to, so it can't be trusted with secrets. Choose another with \
+         --data-dir, or make it yours: `chown` and `chmod go-w`"
+    )]
+    NotOurs(String),
+    #[error(
+        "{0} holds something else than the data of this program. Choose an empty or a new folder with --data-dir"
+    )]
+    Occupied(String),
     #[error("{0} can't be read or written: {1}")]
     File(String, std::io::Error),
 }

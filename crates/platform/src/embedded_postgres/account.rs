@@ -51,10 +51,14 @@ fn id(which: &str, user: &str) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
+/// Where the shell and its tools are on every system that PostgreSQL is packaged for.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/opt/homebrew/bin";
+
 /// A command that runs as the account, from a folder every account can enter, and speaks English.
 pub(super) fn command_as(program: impl AsRef<OsStr>, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
-    command.current_dir("/").env("LC_ALL", "C");
+    // Our environment may hold secrets, and the account may read that of its own processes.
+    command.current_dir("/").env_clear().env("PATH", PATH).env("LC_ALL", "C");
     if let Some(account) = account {
         command.uid(account.uid).gid(account.gid);
     }

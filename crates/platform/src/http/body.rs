@@ -64,13 +64,17 @@ fn parse<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, ApiError> {
             invalid(FieldError {
                 pointer: String::new(),
                 code: "duplicate",
-                detail: format!("an object has two members of one name, at {place}"),
+                detail: format!("has an object with two members of one name, or with a name that is not allowed, at {place}"),
             })
         } else {
             ApiError::new(&codes::MALFORMED_JSON)
                 .with_detail(format!("The body is not valid JSON at {place}"))
         }
     })?;
+    if let Some(pointer) = strict::find_huge_number(&value) {
+        let detail = "must not be a number beyond 9007199254740991 on either side".to_owned();
+        return Err(invalid(FieldError { pointer, code: "invalid", detail }));
+    }
     strict::read(value).map_err(invalid)
 }
 

@@ -62,9 +62,9 @@ pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
 pub static NOT_JSON: ErrorCode = ErrorCode {
     code: "request.unsupported_media_type",
     kind: Kind::UnsupportedMediaType,
-    title: "The body must be JSON",
+    title: "The body is of the wrong media type",
     word: None,
-    way_out: "Send the header `Content-Type: application/json` with a JSON body.",
+    way_out: "Send the body as /docs says, for nearly all operations as JSON with the header `Content-Type: application/json`.",
 };
 /// Not parseable.
 pub static MALFORMED_JSON: ErrorCode = ErrorCode {

@@ -4,6 +4,7 @@
 use super::body::BODY_LIMIT_BYTES;
 use super::{ApiError, codes};
 use crate::config::Origin;
+use crate::telemetry::Counted;
 use crate::{SystemClock, SystemRng};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
@@ -124,8 +125,7 @@ async fn observe(request: Request, next: Next) -> Response {
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = %id, method, route);
-    let in_flight = metrics::gauge!("http_requests_in_flight");
-    in_flight.increment(1.0);
+    let in_flight = Counted::on(metrics::gauge!("http_requests_in_flight"));
 
     let mut response = CURRENT_REQUEST
         .scope(id.clone(), async {
@@ -140,7 +140,7 @@ async fn observe(request: Request, next: Next) -> Response {
         .instrument(span)
         .await;
 
-    in_flight.decrement(1.0);
+    drop(in_flight);
     let status = response.status().as_u16().to_string();
     metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status).increment(1);
     metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route)

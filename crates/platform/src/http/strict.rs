@@ -16,6 +16,23 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Fiel
     T::deserialize(Strict(value)).map_err(|StrictError(error)| error)
 }
 
+/// The place of a number beyond 2^53 - 1 on either side, which not every reader of JSON holds exactly.
+pub(super) fn find_huge_number(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) => {
+            let is_huge = number.as_f64().is_none_or(|number| number.abs() > 9_007_199_254_740_991.0);
+            is_huge.then(String::new)
+        }
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            find_huge_number(item).map(|rest| format!("{}{rest}", pointer_to(&index.to_string())))
+        }),
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            find_huge_number(value).map(|rest| format!("{}{rest}", pointer_to(name)))
+        }),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
+    }
+}
+
 /// A [`Value`] in which no object has two members of one name.
 pub(super) struct Unique(pub(super) Value);
 
@@ -252,6 +269,10 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
+            // Under such a name serde_json would parse the text of a member as JSON of its own, past every limit.
+            if name.starts_with("$serde_json::private::") {
+                return Err(de::Error::custom("a name is not allowed"));
+            }
             let Unique(value) = access.next_value()?;
             if members.insert(name, value).is_some() {
                 return Err(de::Error::custom("an object has two members of one name"));
@@ -307,6 +328,21 @@ mod tests {
     fn a_refusal_does_not_repeat_the_value() {
         let error = read::<Order>(json!({"amount": "hunter2"})).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_number_that_not_every_reader_holds_is_found() {
+        let value = json!({"a": [1, {"b/c": 18_446_744_073_709_551_615_u64}]});
+        assert_eq!(find_huge_number(&value).as_deref(), Some("/a/1/b~1c"));
+        assert_eq!(find_huge_number(&json!([-9_007_199_254_740_991_i64, 0.5, "1e99"])), None);
+        assert_eq!(find_huge_number(&json!(-1e30)).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_name_that_means_something_to_the_parser_is_refused() {
+        assert!(
+            serde_json::from_str::<Unique>(r#"{"x": {"$serde_json::private::RawValue": "[1]"}}"#).is_err()
+        );
     }
 
     #[test]

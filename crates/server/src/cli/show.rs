@@ -1,11 +1,14 @@
 //! What `doctor` and `config check` print.
 
 use super::{CommandError, print};
+use crate::app::BuildError;
 use crate::doctor::Finding;
-use crate::source::Source;
+use crate::serve::ServeError;
+use crate::source::{Migration, Source, SourceError};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use mana_auth::token::keys::KeyRing;
+use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -64,6 +67,11 @@ pub(super) fn config(
             print::line(&format!("{variable:<26} {source:<12} {value}"))?;
         }
     }
+    settings.own_origin().map_err(BuildError::from).map_err(ServeError::from)?;
+    if let Some(secret) = &settings.secret_key {
+        RootSecrets::parse(secret).map_err(SourceError::from)?;
+    }
+    Migration::from_settings(settings)?;
     Source::from_settings(settings)?;
     if let Some(private) = &settings.jwt_private_key {
         KeyRing::given(private, settings.jwt_public_key.as_deref())?;

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const DATABASE: &str = "mana";
@@ -32,7 +32,9 @@ impl DataFolder {
             return Ok(Self { path: ephemeral_path(), is_ephemeral: true });
         }
         let path = resolved(&args.data_dir);
-        if !path.exists() {
+        if path.exists() {
+            check_ours(&path)?;
+        } else {
             let failed = |error| SourceError::File(path.display().to_string(), error);
             std::fs::create_dir_all(&path).map_err(failed)?;
             // Root's PostgreSQL runs as another user, who must be able to enter, whatever the umask; all within is private.
@@ -105,6 +107,24 @@ impl DataFolder {
         std::fs::write(&note, socket.as_os_str().as_encoded_bytes())
             .map_err(|error| SourceError::File(note.display().to_string(), error))
     }
+}
+
+/// Refuses a folder that somebody else could have prepared: what lies in it is trusted with the secrets.
+fn check_ours(path: &Path) -> Result<(), SourceError> {
+    let failed = |error| SourceError::File(path.display().to_string(), error);
+    let me = rustix::process::geteuid().as_raw();
+    let (link, folder) =
+        (std::fs::symlink_metadata(path).map_err(failed)?, std::fs::metadata(path).map_err(failed)?);
+    let is_private = folder.is_dir() && link.uid() == me && folder.uid() == me && folder.mode() & 0o022 == 0;
+    if !is_private {
+        return Err(SourceError::NotOurs(path.display().to_string()));
+    }
+    let mut entries = std::fs::read_dir(path).map_err(failed)?.peekable();
+    let is_data = path.join("postgres").exists() || path.join("secret.key").exists();
+    if entries.peek().is_some() && !is_data {
+        return Err(SourceError::Occupied(path.display().to_string()));
+    }
+    Ok(())
 }
 
 /// As the superuser of the private PostgreSQL.

@@ -40,6 +40,10 @@ pub(crate) enum DevError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Database(#[from] DbError),
+    #[error(
+        "--ephemeral throws its own database away, and DATABASE_URL names one to keep: use one of the two"
+    )]
+    EphemeralUrl,
     #[error("the private PostgreSQL can't be asked: {0}")]
     Ask(#[from] sqlx::Error),
     #[error("the output can't be written: {0}")]
@@ -50,6 +54,9 @@ pub(crate) enum DevError {
 
 /// Starts everything, prints how to use it, and runs until it is told to stop.
 pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevError> {
+    if args.ephemeral && settings.database_url.is_some() {
+        return Err(DevError::EphemeralUrl);
+    }
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let listener = serve::listen(host, settings.port).await?;
     let (source, postgres, place) = match Source::from_settings(settings)? {

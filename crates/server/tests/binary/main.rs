@@ -6,6 +6,7 @@ mod http;
 mod process;
 
 mod commands;
+mod connections;
 mod dev;
 mod logs;
 mod readme;

@@ -6,6 +6,7 @@ mod story;
 mod surface;
 
 mod admin;
+mod attacks;
 mod bad_input;
 mod credits;
 mod devices;

@@ -1,0 +1,104 @@
+//! Nobody keeps others out by opening connections and saying nothing, or only half of it.
+
+use crate::process::{Home, Server, poll};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// As `--header-timeout-seconds` below.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_secs(4);
+const HALF_A_HEAD: &str = "GET /health/live HTTP/1.1\r\nhost: localhost\r\nx-more: ";
+const WHOLE_HEAD: &str = "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+fn connect(server: &Server, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.set_read_timeout(Some(HEADER_TIMEOUT.saturating_add(SLACK))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+/// What the server still sends before it closes.
+fn read_to_close(mut stream: &TcpStream) -> String {
+    let mut text = Vec::new();
+    match stream.read_to_end(&mut text) {
+        // A reset closes as well.
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("not closed: {error}"),
+        _ => String::from_utf8(text).unwrap(),
+    }
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    read.is_err_and(|error: io::Error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn half_a_head_is_not_waited_for() {
+    let home = Home::new();
+    let server = home.dev().arg("--header-timeout-seconds").arg("1").start();
+    let begun = Instant::now();
+    let mut halves: Vec<_> = (0..200).map(|_| connect(&server, HALF_A_HEAD)).collect();
+    assert_eq!(server.get("/health/live").status, 200);
+    let metrics = server.get("/metrics").body;
+    let open: u32 =
+        metrics.lines().find_map(|line| line.strip_prefix("http_connections_open ")?.parse().ok()).unwrap();
+    // One more byte now and then buys no time.
+    while begun.elapsed() < HEADER_TIMEOUT.saturating_add(SLACK) && halves.iter().any(is_open) {
+        for half in &mut halves {
+            // Fails once it is closed.
+            let _ = half.write_all(b"x");
+        }
+        assert_eq!(server.get("/health/live").status, 200);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(halves.iter().all(|half| !is_open(half)), "{:?}", begun.elapsed());
+    // Only a machine that takes a second for what stands before can have closed some by then.
+    assert!(open > 200 || begun.elapsed() > HEADER_TIMEOUT, "{open}");
+    for half in &halves {
+        assert_eq!(read_to_close(half), "");
+    }
+    poll(SLACK, "no connection but the one that asks", || {
+        server.get("/metrics").body.contains("http_connections_open 1\n").then_some(())
+    });
+    server.stop("TERM");
+}
+
+#[test]
+fn a_connection_serves_many_requests_and_is_closed_when_it_rests() {
+    let home = Home::new();
+    let server = home.dev().arg("--header-timeout-seconds").arg("1").start();
+    let mut stream = connect(&server, "");
+    let begun = Instant::now();
+    // Longer than the limit in all: each answer starts it anew.
+    while begun.elapsed() < HEADER_TIMEOUT.saturating_mul(2) {
+        stream.write_all(WHOLE_HEAD.as_bytes()).unwrap();
+        let mut answer = [0; 4096];
+        let length = stream.read(&mut answer).unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "after {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(read_to_close(&stream), "");
+    server.stop("TERM");
+}
+
+#[test]
+fn idle_connections_keep_others_out_no_longer_than_the_header_timeout() {
+    let home = Home::new();
+    let server = home.dev().env("MAX_CONNECTIONS", "4").env("HEADER_TIMEOUT_SECONDS", "1").start();
+    let begun = Instant::now();
+    let idle: Vec<_> = (0..4).map(|_| connect(&server, "")).collect();
+    assert_eq!(server.get("/health/live").status, 200);
+    let waited = begun.elapsed();
+    assert!(waited > HEADER_TIMEOUT.div_f32(2.0), "the limit was not reached: {waited:?}");
+    assert!(waited < HEADER_TIMEOUT.saturating_add(SLACK), "{waited:?}");
+    for idle in &idle {
+        assert_eq!(read_to_close(idle), "");
+    }
+    // A stop does not wait for a place.
+    let _idle: Vec<_> = (0..8).map(|_| connect(&server, "")).collect();
+    server.stop("TERM");
+}
