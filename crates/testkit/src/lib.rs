@@ -1,4 +1,4 @@
-//! What tests share: a database per test on a real PostgreSQL, a clock to move, seeded randomness, and a client that
+//! What tests share: a database per test on a real PostgreSQL, a clock to move, and a client that
 //! speaks to a router without a socket.
 #![expect(
     clippy::expect_used,
@@ -9,9 +9,7 @@
 mod client;
 mod clock;
 mod database;
-mod rng;
 
 pub use client::{Client, Reply, Request};
 pub use clock::FakeClock;
 pub use database::TestDatabase;
-pub use rng::SeededRng;
