@@ -58,7 +58,11 @@ fn the_doctor_finds_nothing_wrong_until_something_is() {
         "REVOKE UPDATE ON credits.balances FROM mana_user; DROP POLICY hole ON credits.balances; ALTER ROLE mana_service BYPASSRLS",
         "BYPASSRLS",
     );
-    owner.run("ALTER ROLE mana_service NOBYPASSRLS");
+    sick(
+        "ALTER ROLE mana_service NOBYPASSRLS; CREATE ROLE boss NOLOGIN BYPASSRLS; GRANT boss TO mana_service",
+        "BYPASSRLS",
+    );
+    owner.run("REVOKE boss FROM mana_service");
     examine(&["doctor"]).succeeded();
 }
 
