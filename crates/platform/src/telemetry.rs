@@ -28,6 +28,11 @@ pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filt
     } else {
         lines.with_ansi(is_terminal).with_target(false).try_init()
     };
+    // A defect is a log line like any other: machines that read the lines must not meet a paragraph.
+    std::panic::set_hook(Box::new(|defect| {
+        let place = defect.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect ended a task: {}", defect.payload_as_str().unwrap_or("no message"));
+    }));
     Ok(())
 }
 

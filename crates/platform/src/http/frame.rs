@@ -209,3 +209,42 @@ fn has_own_body(response: &Response) -> bool {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    async fn defect() {
+        panic!("an index out of bounds");
+    }
+
+    async fn answer(time_limit: Duration, path: &str) -> (StatusCode, Value) {
+        let routes =
+            Router::new().route("/defect", get(defect)).route("/slow", get(std::future::pending::<()>));
+        let own = "http://localhost:3001".parse().unwrap();
+        let framed = around(routes, &[], &own, time_limit).unwrap();
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = framed.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_defect_is_a_problem_and_tells_nothing_of_itself() {
+        let (status, problem) = answer(Duration::from_secs(5), "/defect").await;
+        assert_eq!((status.as_u16(), problem["code"].as_str()), (500, Some("service.internal")));
+        assert!(!problem.to_string().contains("index"), "{problem}");
+        assert!(!problem["instance"].as_str().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
+        let (status, problem) = answer(Duration::from_millis(10), "/slow").await;
+        assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("service.timeout")));
+    }
+}
