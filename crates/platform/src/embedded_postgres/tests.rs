@@ -6,11 +6,9 @@ use super::{
     Durability, EmbeddedPostgres, EmbeddedPostgresError as Error, Options, default_folder, programs,
 };
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -165,34 +163,6 @@ fn dropping_ends_the_server_and_throws_the_folder_away() {
     assert_eq!(query(&server, "select 1"), "1");
     drop(server);
     assert!(has_gone(pid) && !folder.exists() && !socket_folder.exists());
-}
-
-#[test]
-fn being_killed_leaves_nothing_behind() {
-    let folder = thrown_away(0);
-    let mut holder = Command::new(std::env::current_exe().unwrap());
-    holder.args(["--ignored", "--nocapture", "holds_a_server_until_killed"]);
-    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    writeln!(holder.stdin.as_mut().unwrap(), "{}", folder.display()).unwrap();
-    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("server is ready")));
-
-    let server = postmaster(&folder);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
-    assert!(has_gone(server));
-    assert!(poll(Duration::from_secs(5), || !folder.exists()));
-}
-
-#[test]
-#[ignore = "the process that being_killed_leaves_nothing_behind kills"]
-fn holds_a_server_until_killed() {
-    let mut folder = String::new();
-    if io::stdin().read_line(&mut folder).unwrap() > 0 {
-        let _server = start_thrown_away(Path::new(folder.trim())).unwrap();
-        println!("server is ready");
-        thread::sleep(Duration::from_mins(1));
-    }
 }
 
 #[test]
