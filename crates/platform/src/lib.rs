@@ -1,4 +1,5 @@
-//! The one place that wires PostgreSQL, HTTP, configuration and telemetry. Knows nothing of accounts or credits.
+//! The one place that wires PostgreSQL, HTTP, configuration and telemetry. Knows nothing of accounts or
+//! credits, but for the two tables on which `row_security` proves its policies.
 
 pub mod config;
 pub mod db;
