@@ -35,8 +35,8 @@ pub(crate) struct RefreshRequest {
 
 /// Exchanges a refresh token for the next pair
 ///
-/// Each token is good once. The one before the newest gets the same successor again for a short while, so tabs may
-/// race and answers may get lost; an older one ends the session.
+/// Each token is good once. The one before the newest gets the same successor again until that is used for a refresh, so
+/// tabs may race and answers may get lost; an older one ends the session.
 #[utoipa::path(
     post, path = "/api/v1/auth/refresh", tag = "auth",
     request_body = RefreshRequest,
