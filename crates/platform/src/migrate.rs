@@ -7,10 +7,11 @@
 //! Everything happens in one transaction under a transaction-level advisory lock: several servers may start at once,
 //! and a pooler in transaction mode can't leave the lock behind.
 
-use aws_lc_rs::{digest, hmac, pbkdf2};
+use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mana_kernel::Rng;
+use mana_kernel::secret::sha256;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -229,12 +230,12 @@ fn scram_verifier(password: &str, rng: &dyn Rng) -> String {
     let mut salted = [0; 32];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, &salt, password.as_bytes(), &mut salted);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
-    let stored = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
+    let stored = sha256(hmac::sign(&key, b"Client Key").as_ref());
     let server = hmac::sign(&key, b"Server Key");
     format!(
         "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
         BASE64.encode(salt),
-        BASE64.encode(stored.as_ref()),
+        BASE64.encode(stored),
         BASE64.encode(server.as_ref())
     )
 }

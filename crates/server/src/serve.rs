@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 /// Why the service did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -89,17 +89,16 @@ async fn tidy_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle) {
 
 /// Serves until SIGINT or SIGTERM, then lets requests in flight finish, within the limit.
 pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
-    let (stop, stopping) = watch::channel(false);
-    let mut stopped = stopping.clone();
+    let (stop, stopped) = oneshot::channel();
     let mut server = tokio::spawn(accept::serve(listener, service.router, service.limits, async move {
-        let _ = stopped.wait_for(|stopping| *stopping).await;
+        let _ = stopped.await;
     }));
     tokio::select! {
         ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
         signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),
     }
     // The receiver lives as long as the server.
-    let _ = stop.send(true);
+    let _ = stop.send(());
     tokio::select! {
         ended = tokio::time::timeout(limit, &mut server) => {
             if ended.is_err() {

@@ -90,16 +90,15 @@ async fn named_sessions(
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
     let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
     let cookies = cookie::read(headers, &auth.policy);
+    let refresh_token = refresh_token.and_then(refresh::model::PresentedToken::parse);
     let mut named: Vec<_> = bearer.iter().map(|claims| (claims.sid.clone(), claims.sub.clone())).collect();
     for cookie in &cookies {
         named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
     }
-    let mut has_refresh_token = false;
-    if let Some(token) = refresh_token.and_then(refresh::model::PresentedToken::parse) {
-        has_refresh_token = true;
-        named.extend(refresh::find_session(connection, auth, &token).await?);
+    if let Some(token) = &refresh_token {
+        named.extend(refresh::find_session(connection, auth, token).await?);
     }
-    if bearer.is_none() && cookies.is_empty() && !has_refresh_token {
+    if bearer.is_none() && cookies.is_empty() && refresh_token.is_none() {
         return Err(SessionError::NothingToSignOut);
     }
     named.sort();

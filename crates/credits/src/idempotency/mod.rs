@@ -2,10 +2,10 @@
 
 pub(crate) mod store;
 
-use aws_lc_rs::digest::{self, SHA256};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use mana_kernel::secret::sha256;
 use mana_kernel::{ErrorCode, Kind, Line, Problem};
 use mana_platform::http::{ApiError, codes, current_request_id};
 use serde::Serialize;
@@ -71,10 +71,7 @@ pub(crate) fn key_of(
 
 /// What tells one request from another under the same key.
 pub(crate) fn digest(operation: &str, request: &impl Serialize) -> Result<[u8; 32], serde_json::Error> {
-    let bytes = serde_json::to_vec(&(operation, request))?;
-    let mut sum = [0; 32];
-    sum.copy_from_slice(digest::digest(&SHA256, &bytes).as_ref());
-    Ok(sum)
+    Ok(sha256(&serde_json::to_vec(&(operation, request))?))
 }
 
 /// An answer to the byte, so that it can be given again.

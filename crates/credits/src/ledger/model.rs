@@ -267,10 +267,15 @@ impl Wallet {
     /// When they add up to more than a wallet can hold.
     pub fn with_grants(mut self, grants: Vec<Grant>) -> Result<Self, OutOfRange> {
         self.grants = grants;
+        self.count_totals()?;
+        Ok(self)
+    }
+
+    /// Counts the totals anew from the grants, and gives what they make together.
+    fn count_totals(&mut self) -> Result<Mana, OutOfRange> {
         self.free = self.sum(|grant| !grant.source.is_paid())?;
         self.paid = self.sum(|grant| grant.source.is_paid())?;
-        self.free.plus(self.paid)?;
-        Ok(self)
+        self.free.plus(self.paid)
     }
 
     /// What can be spent at `now`.
@@ -399,17 +404,16 @@ impl Wallet {
         if missing == Mana::ZERO { Ok(slices) } else { Err(OutOfRange) }
     }
 
-    /// Gives a change its place in the history. The totals are counted anew from the grants.
+    /// Gives a change its place in the history.
     fn post(&mut self, draft: Draft, entries: Vec<Entry>, stamp: Stamp) -> Result<Posting, OutOfRange> {
         self.sequence = self.sequence.saturating_add(1);
-        self.free = self.sum(|grant| !grant.source.is_paid())?;
-        self.paid = self.sum(|grant| grant.source.is_paid())?;
+        let balance_after = self.count_totals()?;
         let mut transaction = Transaction {
             stamp,
             sequence: self.sequence,
             kind: draft.kind,
             amount: draft.amount,
-            balance_after: self.free.plus(self.paid)?,
+            balance_after,
             app_id: draft.app_id,
             description: draft.description,
             metadata: draft.metadata,

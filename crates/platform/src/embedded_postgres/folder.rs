@@ -3,7 +3,7 @@
 use super::account::{Account, give_to};
 use super::error::io_error;
 use super::{EmbeddedPostgresError as Error, PORT};
-use aws_lc_rs::digest;
+use mana_kernel::secret::sha256;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,8 +32,8 @@ fn system_folder(wanted: &Path) -> PathBuf {
 }
 
 fn short_hash(path: &Path) -> String {
-    let hash = digest::digest(&digest::SHA256, path.as_os_str().as_bytes());
-    let start = hash.as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
+    let hash = sha256(path.as_os_str().as_bytes());
+    let start = hash.first_chunk().copied().map_or(0, u64::from_be_bytes);
     format!("{start:016x}")
 }
 
