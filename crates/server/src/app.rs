@@ -3,6 +3,7 @@
 use crate::docs;
 use crate::health::{self, HealthState};
 use crate::ports::{LiveSessions, OpenWallet};
+use crate::workers::Workers;
 use axum::Router;
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::token::access::Issuer;
@@ -58,11 +59,20 @@ pub enum BuildError {
     Database(#[from] sqlx::Error),
 }
 
+/// The service, put together.
+#[derive(Debug)]
+pub struct App {
+    /// What answers requests.
+    pub router: Router,
+    /// What works beside them.
+    pub workers: Workers,
+}
+
 /// Puts the service together.
 ///
 /// # Errors
 /// When a setting or a stored key can't be used.
-pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildError> {
+pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError> {
     let Parts { database, clock, rng, root_secrets, metrics } = parts;
     check_zone(&database, &settings.credits_daily_zone).await?;
     let given =
@@ -96,14 +106,16 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<Router, BuildErr
         policy: credits_policy,
     });
 
+    let workers = Workers { metrics: metrics.clone() };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
         .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
         .merge(docs::routes());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
-    frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
-        .map_err(BuildError::Origin)
+    let framed = frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
+        .map_err(BuildError::Origin)?;
+    Ok(App { router: framed, workers })
 }
 
 fn auth_policy(settings: &Settings) -> mana_auth::Policy {

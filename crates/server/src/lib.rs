@@ -12,3 +12,4 @@ pub mod openapi;
 mod ports;
 mod serve;
 mod source;
+pub mod workers;

@@ -1,7 +1,7 @@
 //! Runs the service until it is told to stop.
 
 use crate::accept::{self, Limits};
-use crate::app::{self, BuildError, Parts};
+use crate::app::{self, App, BuildError, Parts};
 use crate::source::Source;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::row_security::{self, RowSecurityError};
@@ -50,7 +50,7 @@ pub(crate) async fn listen(host: IpAddr, port: u16) -> Result<TcpListener, Serve
 
 /// A service that is ready to run.
 pub(crate) struct Service {
-    router: axum::Router,
+    app: App,
     limits: Limits,
     pub(crate) database: mana_platform::Database,
 }
@@ -69,28 +69,20 @@ pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Servi
         root_secrets: source.root_secrets,
         metrics: telemetry::start_metrics()?,
     };
-    tokio::spawn(tidy_metrics(parts.metrics.clone()));
-    let router = app::build(settings, parts).await?;
+    let app = app::build(settings, parts).await?;
     let limits = Limits {
         connections: usize::try_from(settings.max_connections).unwrap_or(usize::MAX),
         header: Duration::from_secs(settings.header_timeout_seconds),
     };
-    Ok(Service { router, limits, database })
-}
-
-/// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
-async fn tidy_metrics(metrics: metrics_exporter_prometheus::PrometheusHandle) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        every.tick().await;
-        metrics.run_upkeep();
-    }
+    Ok(Service { app, limits, database })
 }
 
 /// Serves until SIGINT or SIGTERM, then lets requests in flight finish, within the limit.
 pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel();
-    let mut server = tokio::spawn(accept::serve(listener, service.router, service.limits, async move {
+    let App { router, workers } = service.app;
+    let workers = tokio::spawn(workers.run());
+    let mut server = tokio::spawn(accept::serve(listener, router, service.limits, async move {
         let _ = stopped.await;
     }));
     tokio::select! {
@@ -108,6 +100,7 @@ pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration
         again = stop_signal() => tracing::warn!(signal = again?, "stopping at once"),
     }
     server.abort();
+    workers.abort();
     service.database.pool().close().await;
     Ok(())
 }

@@ -173,7 +173,7 @@ async fn start(
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         metrics: METRICS.clone(),
     };
-    Client::new(app::build(settings, parts).await.unwrap())
+    Client::new(app::build(settings, parts).await.unwrap().router)
 }
 
 /// What a spend needs besides its amount.
