@@ -1,6 +1,7 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
 use crate::password::Hasher;
+use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
 use crate::token::keys::KeyRing;
 use crate::token::root_secret::RootSecrets;
@@ -28,6 +29,8 @@ pub struct Auth {
     pub hasher: Hasher,
     /// Keys of access tokens.
     pub keys: KeyRing,
+    /// Which sessions live, as far as is known without asking.
+    pub liveness: Liveness,
     /// What refresh tokens are derived from.
     pub root_secrets: RootSecrets,
     /// Who else acts when a user is registered.
@@ -53,8 +56,14 @@ pub struct Policy {
     pub remember_me_ttl: Duration,
     /// Life of a session however much it is used.
     pub session_max_age: Duration,
-    /// How long the token before the newest still gets the newest again.
+    /// How long the token before the newest still gets the newest again after that was seen in use.
     pub refresh_grace: Duration,
+    /// Sessions of one user that may live at once.
+    pub sessions_per_user: u32,
+    /// After this, a session that has ended is refused on every replica.
+    pub revocation_reach: Duration,
+    /// How long security events are kept.
+    pub security_event_retention: Duration,
     /// Code points that a new password needs at least.
     pub password_min_length: usize,
 }

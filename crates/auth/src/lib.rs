@@ -7,6 +7,7 @@ pub mod account;
 pub mod admin;
 mod api;
 pub mod password;
+pub mod retention;
 pub mod security_event;
 pub mod session;
 pub mod token;

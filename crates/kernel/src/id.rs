@@ -2,6 +2,7 @@
 
 use crate::{Clock, Rng};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Why a text is not an id.
@@ -11,9 +12,18 @@ pub struct InvalidId;
 
 /// A new UUIDv7 from the injected clock and randomness.
 pub fn new_uuid(clock: &dyn Clock, rng: &dyn Rng) -> Uuid {
-    let millis = u64::try_from(clock.now().unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0);
     let mut random = [0; 10];
     rng.fill(&mut random);
+    uuid_at(clock.now(), random)
+}
+
+/// The first of the UUIDv7 that were made at `time`: those before it are older.
+pub fn first_uuid_at(time: OffsetDateTime) -> Uuid {
+    uuid_at(time, [0; 10])
+}
+
+fn uuid_at(time: OffsetDateTime, random: [u8; 10]) -> Uuid {
+    let millis = u64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 

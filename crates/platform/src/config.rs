@@ -121,9 +121,15 @@ pub struct Settings {
     /// Life of a session however much it is used; then a new sign-in is needed
     #[arg(long, env = "SESSION_MAX_AGE", value_parser = lifetime, default_value = "365d", global = true, help_heading = "Tokens")]
     pub session_max_age: Duration,
-    /// How long at least the token before the newest gets the newest again (tabs that race); until the newest is seen in use, it does so without limit (answers that got lost)
+    /// How long the token before the newest gets the newest again after the newest was seen in use (tabs that race); before that, it does so without limit (answers that got lost)
     #[arg(long, env = "REFRESH_GRACE", value_parser = humantime::parse_duration, default_value = "10s", global = true, help_heading = "Tokens")]
     pub refresh_grace: Duration,
+    /// Sessions of one user that may live at once; a sign-in beyond it ends the one that rested longest
+    #[arg(long, env = "SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Tokens")]
+    pub sessions_per_user: u32,
+    /// How long security events are kept; 30d at least
+    #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
+    pub security_event_retention: Duration,
 
     /// Characters a new password needs at least (8 to 128)
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]
@@ -231,6 +237,16 @@ impl std::str::FromStr for Origin {
 fn lifetime(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
+/// What the database lets the service delete, and no less.
+fn retention(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < Duration::from_hours(30 * 24) {
+        Err("must be at least 30d".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape clap asks of a value parser")]

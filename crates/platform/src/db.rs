@@ -9,6 +9,9 @@ use std::time::Duration;
 /// An open transaction. Dropped without a commit, it rolls back.
 pub type Transaction = sqlx::Transaction<'static, Postgres>;
 
+/// A connection of the pool, given back when dropped.
+pub type Connection = sqlx::pool::PoolConnection<Postgres>;
+
 /// The server's door to PostgreSQL, as the role `mana_service`.
 ///
 /// Safe behind a pooler in transaction mode: no session state, no session locks, every setting local to a transaction.
@@ -40,6 +43,14 @@ impl Database {
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
         Ok(self.pool.begin().await?)
+    }
+
+    /// A connection as the service on which each statement commits by itself.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn acquire(&self) -> Result<Connection, DbError> {
+        Ok(self.pool.acquire().await?)
     }
 
     /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may

@@ -6,6 +6,7 @@ use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::password::{Hasher, PasswordError};
+use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
 use mana_auth::token::keys::{KeyError, KeyRing};
 use mana_auth::token::root_secret::RootSecrets;
@@ -89,6 +90,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         rng: Arc::clone(&rng),
         hasher: hasher(settings, &*rng)?,
         keys,
+        liveness: Liveness::default(),
         root_secrets,
         on_user_registered: Arc::new(OpenWallet {
             policy: credits_policy.clone(),
@@ -106,7 +108,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         policy: credits_policy,
     });
 
-    let workers = Workers { metrics: metrics.clone() };
+    let workers = Workers { auth: AuthState(auth.clone()), metrics: metrics.clone() };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
@@ -128,6 +130,9 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         remember_me_ttl: settings.jwt_remember_me_expiry,
         session_max_age: settings.session_max_age,
         refresh_grace: settings.refresh_grace,
+        sessions_per_user: settings.sessions_per_user,
+        revocation_reach: Duration::from_secs(1),
+        security_event_retention: settings.security_event_retention,
         password_min_length: usize::from(settings.password_min_length),
     }
 }

@@ -81,7 +81,7 @@ pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Servi
 pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel();
     let App { router, workers } = service.app;
-    let workers = tokio::spawn(workers.run());
+    let working = tokio::spawn(workers.clone().run());
     let mut server = tokio::spawn(accept::serve(listener, router, service.limits, async move {
         let _ = stopped.await;
     }));
@@ -100,7 +100,8 @@ pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration
         again = stop_signal() => tracing::warn!(signal = again?, "stopping at once"),
     }
     server.abort();
-    workers.abort();
+    working.abort();
+    workers.write_notes().await;
     service.database.pool().close().await;
     Ok(())
 }

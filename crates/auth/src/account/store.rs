@@ -102,18 +102,20 @@ pub(crate) async fn update_role(
     Ok(())
 }
 
-struct UserRow {
-    id: String,
-    email: String,
-    name: Option<String>,
-    role: String,
-    email_verified: bool,
-    image: Option<String>,
-    created_at: OffsetDateTime,
+/// The columns of a user.
+pub(crate) struct UserRow {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) name: Option<String>,
+    pub(crate) role: String,
+    pub(crate) email_verified: bool,
+    pub(crate) image: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
 }
 
 impl UserRow {
-    fn into_user(self) -> Option<User> {
+    /// The user, if what is stored is one.
+    pub(crate) fn into_user(self) -> Option<User> {
         Some(User {
             id: self.id.try_into().ok()?,
             email: self.email,

@@ -1,7 +1,7 @@
 //! The first administrator, made by a one-time link. Owns `auth.admin_claims`.
 
 mod claim;
-mod store;
+pub(crate) mod store;
 
 use crate::AuthState;
 use mana_kernel::{Clock, Rng, opaque_secret};

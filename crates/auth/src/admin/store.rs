@@ -60,3 +60,12 @@ pub(super) async fn update_used(
     .await?;
     Ok(done.rows_affected() == 1)
 }
+
+/// Deletes claims that are no longer good.
+pub(crate) async fn delete_expired(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.admin_claims WHERE expires_at < $1", now).execute(connection).await?;
+    Ok(())
+}

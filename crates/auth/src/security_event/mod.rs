@@ -1,7 +1,7 @@
 //! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
 
 mod list;
-mod store;
+pub(crate) mod store;
 
 use crate::{Auth, AuthState};
 use mana_kernel::{RequestId, SessionId, UserId};
@@ -26,7 +26,7 @@ pub enum EventKind {
     SignInFailed,
     /// A session was ended by its owner, from within.
     SignedOut,
-    /// A session was ended by its owner, from the list of devices.
+    /// A session was ended: by its owner from the list of devices, or to make room for a newer one.
     SessionRevoked,
     /// A refresh token that had been replaced long ago was presented: theft; the session was ended.
     RefreshReplayed,

@@ -79,3 +79,21 @@ pub(super) async fn insert_events(
     .await?;
     Ok(())
 }
+
+/// Deletes events from before `before`, the oldest first, at most `limit`; says how many there were. The database refuses
+/// those of the last 30 days, whatever is asked.
+pub(crate) async fn delete_before(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.security_events WHERE id IN (
+             SELECT id FROM auth.security_events WHERE id < $1 ORDER BY id LIMIT $2)",
+        mana_kernel::id::first_uuid_at(before),
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,14 +1,70 @@
-//! The single sign-on cookie on the wire.
+//! The single sign-on cookie on the wire, and the session behind it.
 
-use super::model::SessionCookie;
-use crate::Policy;
+use super::model::{SessionCookie, SessionError};
+use super::store::{self, CookieSession};
+use crate::{Auth, Policy};
+use axum::response::AppendHeaders;
 use cookie::{Cookie, SameSite, time::Duration};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use mana_kernel::{SessionId, UserId};
+use mana_platform::DbError;
+use sqlx::PgConnection;
 
 const NAME: &str = "mana.session_token";
 /// Browsers accept the prefix over https only, and refuse to let a page in clear overwrite the cookie.
 const SECURE_NAME: &str = "__Secure-mana.session_token";
 const LIFE: Duration = Duration::days(7);
+/// The cookie is sent again when it is used and older than this.
+const RENEWAL: Duration = Duration::DAY;
+
+/// What the cookies of a request lead to.
+pub(crate) enum Presented {
+    /// A live session, and the header that renews its cookie if that is due.
+    Live { found: Box<CookieSession>, renewed: Option<Renewal> },
+    /// Cookies of the name, none of a live session.
+    Dead,
+    /// No cookie of the name.
+    None,
+}
+
+type Renewal = AppendHeaders<[(HeaderName, HeaderValue); 1]>;
+
+/// The live session behind a request's cookies. Its use is noted, and its cookie renewed, once a day.
+pub(crate) async fn present(auth: &Auth, headers: &HeaderMap) -> Result<Presented, SessionError> {
+    let cookies = read(headers, &auth.policy);
+    if cookies.is_empty() {
+        return Ok(Presented::None);
+    }
+    let now = auth.clock.now();
+    let mut connection = auth.database.acquire().await?;
+    for cookie in &cookies {
+        let Some(found) = store::find_live_by_cookie(&mut connection, cookie.hash(), now).await? else {
+            continue;
+        };
+        let mut renewed = None;
+        if found.cookie_renewed_at.saturating_add(RENEWAL) <= now {
+            let session = &found.session;
+            let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
+            store::update_used_by_cookie(&mut connection, &session.id, now, expires_at).await?;
+            renewed = set(cookie, &auth.policy).map(|value| AppendHeaders([(header::SET_COOKIE, value)]));
+        }
+        return Ok(Presented::Live { found: Box::new(found), renewed });
+    }
+    Ok(Presented::Dead)
+}
+
+/// The sessions that a request's cookies name, live or not, with their users.
+pub(crate) async fn named_sessions(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    headers: &HeaderMap,
+) -> Result<Vec<(SessionId, UserId)>, DbError> {
+    let mut named = Vec::new();
+    for cookie in read(headers, &auth.policy) {
+        named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
+    }
+    Ok(named)
+}
 
 /// The header that sets the cookie.
 pub(crate) fn set(cookie: &SessionCookie, policy: &Policy) -> Option<HeaderValue> {
@@ -75,6 +131,9 @@ mod tests {
             remember_me_ttl: Std::ZERO,
             session_max_age: Std::ZERO,
             refresh_grace: Std::ZERO,
+            sessions_per_user: 1,
+            revocation_reach: Std::ZERO,
+            security_event_retention: Std::ZERO,
             password_min_length: 8,
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct DeviceResponse {
     device_name: Option<String>,
     user_agent: Option<String>,
     ip_address: Option<String>,
+    /// Whether the person asked to stay signed in for longer.
+    remember_me: bool,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -49,6 +51,7 @@ pub(crate) async fn sessions(
         device_name: session.device_name,
         user_agent: session.user_agent,
         ip_address: session.ip_address,
+        remember_me: session.remember_me,
         created_at: session.created_at,
         last_activity_at: session.last_activity_at,
     });

@@ -1,8 +1,8 @@
 //! `POST /api/v1/auth/login`: a password for a session, its cookie and a first pair of tokens.
 
-use super::cookie;
-use super::model::{Session, SessionCookie, SessionError};
-use super::store;
+use super::model::SessionError;
+use super::open::{Device, open_session};
+use super::{cookie, liveness};
 use crate::account::model::{Email, User};
 use crate::security_event::{self, EventKind, Origin};
 use crate::token::access::AccessToken;
@@ -13,12 +13,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use mana_kernel::{Line, SessionId};
+use mana_kernel::Line;
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 /// Who wants in.
@@ -84,20 +83,10 @@ pub(crate) async fn login(
     };
 
     let mut transaction = auth.database.begin().await?;
-    let (session, session_cookie) = open_session(&mut transaction, &auth, &user, device).await?;
-    let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app)
-        .await
-        .map_err(SessionError::from)?;
-    security_event::record(
-        &mut transaction,
-        &auth,
-        EventKind::SignedIn,
-        Some(&user.id),
-        Some(&session.id),
-        &origin,
-    )
-    .await?;
+    let (session, session_cookie) = open_session(&mut transaction, &auth, &user, device, &origin).await?;
+    let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    liveness::catch_up(&auth).await;
 
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
     Ok((set_cookie, Json(tokens)).into_response())
@@ -105,7 +94,7 @@ pub(crate) async fn login(
 
 /// The account of the address, if the password is its own. An unknown address costs the same hash and the same write as a
 /// wrong password, and reads the same.
-async fn check_password(
+pub(super) async fn check_password(
     auth: &Auth,
     email: String,
     password: &SecretString,
@@ -139,35 +128,4 @@ async fn check_password(
             Err(SessionError::InvalidCredentials)
         }
     }
-}
-
-/// Where a session is opened.
-struct Device {
-    id: Option<Line<1, 128>>,
-    name: Option<Line<1, 128>>,
-    client: ClientInfo,
-    remember_me: bool,
-}
-
-async fn open_session(
-    connection: &mut PgConnection,
-    auth: &Auth,
-    user: &User,
-    device: Device,
-) -> Result<(Session, SessionCookie), SessionError> {
-    let now = auth.clock.now();
-    let cookie = SessionCookie::generate(&*auth.rng);
-    let session = Session {
-        id: SessionId::new(&*auth.clock, &*auth.rng),
-        user_id: user.id.clone(),
-        device_id: device.id.map(String::from),
-        device_name: device.name.map(String::from),
-        user_agent: device.client.user_agent,
-        ip_address: device.client.ip_address.map(|address| address.to_string()),
-        created_at: now,
-        last_activity_at: now,
-        expires_at: auth.policy.session_end(now, now, device.remember_me),
-    };
-    store::insert_session(connection, &session, cookie.hash(), device.remember_me).await?;
-    Ok((session, cookie))
 }

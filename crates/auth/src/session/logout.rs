@@ -1,8 +1,7 @@
 //! `POST /api/v1/auth/logout`: ends the session that the request names in any of three ways.
 
-use super::cookie;
 use super::model::{RevokeReason, SessionError};
-use super::store;
+use super::{cookie, liveness, store};
 use crate::security_event::{self, EventKind, Origin};
 use crate::token::{access, refresh};
 use crate::{Auth, AuthState};
@@ -12,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, OptionalBody, ProblemBody, caller};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -54,31 +54,40 @@ pub(crate) async fn logout(
     OptionalBody(body): OptionalBody<LogoutRequest>,
 ) -> Result<Response, ApiError> {
     let refresh_token = body.and_then(|body| body.refresh_token);
-    let origin = Origin::of_request(&client);
-
     let mut transaction = auth.database.begin().await?;
     let named = named_sessions(&mut transaction, &auth, &headers, refresh_token.as_ref()).await?;
+    end(transaction, &auth, named, &Origin::of_request(&client)).await?;
+    Ok(signed_out(&auth))
+}
+
+/// Ends sessions for their owner and commits; those that have ended stay as they are.
+pub(super) async fn end(
+    mut transaction: Transaction,
+    auth: &Auth,
+    mut named: Vec<(SessionId, UserId)>,
+    origin: &Origin,
+) -> Result<(), SessionError> {
+    // In one order, so that two sign-outs don't wait for each other.
+    named.sort();
+    named.dedup();
     for (session, user) in named {
-        let was_live =
-            store::update_revoked(&mut transaction, &session, RevokeReason::SignedOut, auth.clock.now())
+        let reason = RevokeReason::SignedOut;
+        if store::update_revoked(&mut transaction, &session, reason, auth.clock.now()).await? {
+            let (user, session) = (Some(&user), Some(&session));
+            security_event::record(&mut transaction, auth, EventKind::SignedOut, user, session, origin)
                 .await?;
-        if was_live {
-            security_event::record(
-                &mut transaction,
-                &auth,
-                EventKind::SignedOut,
-                Some(&user),
-                Some(&session),
-                &origin,
-            )
-            .await?;
         }
     }
     transaction.commit().await.map_err(DbError::from)?;
+    liveness::catch_up(auth).await;
+    Ok(())
+}
 
+/// The answer to any sign-out: the browser's cookie goes, whatever it was.
+pub(super) fn signed_out(auth: &Auth) -> Response {
     let clear_cookie = cookie::clear(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
     let done = LogoutResponse { success: true, message: "Signed out successfully" };
-    Ok((clear_cookie, Json(done)).into_response())
+    (clear_cookie, Json(done)).into_response()
 }
 
 /// Every session that a credential of the request names.
@@ -89,19 +98,15 @@ async fn named_sessions(
     refresh_token: Option<&SecretString>,
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
     let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
-    let cookies = cookie::read(headers, &auth.policy);
+    let has_cookie = !cookie::read(headers, &auth.policy).is_empty();
     let refresh_token = refresh_token.and_then(refresh::model::PresentedToken::parse);
-    let mut named: Vec<_> = bearer.iter().map(|claims| (claims.sid.clone(), claims.sub.clone())).collect();
-    for cookie in &cookies {
-        named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
+    if bearer.is_none() && !has_cookie && refresh_token.is_none() {
+        return Err(SessionError::NothingToSignOut);
     }
+    let mut named = cookie::named_sessions(connection, auth, headers).await?;
+    named.extend(bearer.map(|claims| (claims.sid, claims.sub)));
     if let Some(token) = &refresh_token {
         named.extend(refresh::find_session(connection, auth, token).await?);
     }
-    if bearer.is_none() && cookies.is_empty() && refresh_token.is_none() {
-        return Err(SessionError::NothingToSignOut);
-    }
-    named.sort();
-    named.dedup();
     Ok(named)
 }

@@ -1,12 +1,18 @@
-//! Sessions: sign-ins on devices. Owns `auth.sessions`.
+//! Sessions: sign-ins on devices, and the cookie that shares one among apps. Owns `auth.sessions` and `auth.revocations`.
 
 pub mod cookie;
 pub mod current;
+mod get_session;
 pub mod list;
+pub mod liveness;
 pub mod login;
 pub mod logout;
 pub mod model;
+pub(crate) mod open;
 pub mod revoke;
+mod session_to_token;
+mod sign_in_email;
+mod sign_out;
 pub(crate) mod store;
 
 pub use store::hold_live;
@@ -22,4 +28,8 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
         .routes(routes!(current::session))
         .routes(routes!(list::sessions, revoke::revoke_others))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(sign_in_email::sign_in_email))
+        .routes(routes!(get_session::get_session))
+        .routes(routes!(sign_out::sign_out))
+        .routes(routes!(session_to_token::session_to_token))
 }

@@ -30,10 +30,12 @@ pub struct Session {
     pub user_agent: Option<String>,
     /// Address at sign-in.
     pub ip_address: Option<String>,
+    /// Whether the person asked to stay signed in for longer.
+    pub remember_me: bool,
     /// When the sign-in was.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When the session was last refreshed.
+    /// When the session was last used, to the minute.
     #[serde(with = "time::serde::rfc3339")]
     pub last_activity_at: OffsetDateTime,
     /// When it ends if it is not used.
@@ -50,6 +52,8 @@ pub enum RevokeReason {
     RevokedByOwner,
     /// A replaced refresh token came back.
     RefreshReplayed,
+    /// The user signed in on more devices than may be signed in at once; this one rested longest.
+    TooMany,
 }
 
 impl RevokeReason {
@@ -59,6 +63,7 @@ impl RevokeReason {
             Self::SignedOut => "signed_out",
             Self::RevokedByOwner => "revoked_by_owner",
             Self::RefreshReplayed => "refresh_replayed",
+            Self::TooMany => "too_many",
         }
     }
 }
@@ -78,12 +83,21 @@ pub enum SessionError {
     /// Nothing in the request names a session.
     #[error("no bearer token, refresh token or cookie")]
     NothingToSignOut,
+    /// No cookie of the name came with the request.
+    #[error("no session cookie")]
+    NoCookie,
+    /// No cookie of the request names a live session.
+    #[error("no cookie of a live session")]
+    DeadCookie,
     /// The password could not be checked.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// The tokens could not be signed.
+    /// The access token could not be signed.
     #[error(transparent)]
     Token(#[from] crate::token::access::SigningError),
+    /// The chain of refresh tokens could not be opened.
+    #[error(transparent)]
+    Chain(#[from] crate::token::refresh::model::RefreshError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -122,9 +136,32 @@ pub static NOTHING_TO_SIGN_OUT: ErrorCode = ErrorCode {
     way_out: "Send any one of the three. On the client, forget its tokens either way.",
 };
 
+/// No cookie at all.
+pub static NO_SESSION_COOKIE: ErrorCode = ErrorCode {
+    code: "auth.no_session_cookie",
+    kind: Kind::Unauthenticated,
+    title: "No session cookie found",
+    word: None,
+    way_out: "Nobody is signed in in this browser, or the request went without credentials (`credentials: 'include'`): show the sign-in.",
+};
+/// A cookie of nothing that lives.
+pub static DEAD_SESSION_COOKIE: ErrorCode = ErrorCode {
+    code: "auth.dead_session_cookie",
+    kind: Kind::Unauthenticated,
+    title: "Invalid or expired session",
+    word: None,
+    way_out: "The session of this browser has ended: show the sign-in.",
+};
+
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] =
-    &[&INVALID_CREDENTIALS, &ACCOUNT_DISABLED, &SESSION_NOT_FOUND, &NOTHING_TO_SIGN_OUT];
+pub static CODES: &[&ErrorCode] = &[
+    &INVALID_CREDENTIALS,
+    &ACCOUNT_DISABLED,
+    &SESSION_NOT_FOUND,
+    &NOTHING_TO_SIGN_OUT,
+    &NO_SESSION_COOKIE,
+    &DEAD_SESSION_COOKIE,
+];
 
 impl Problem for SessionError {
     fn code(&self) -> &'static ErrorCode {
@@ -133,8 +170,11 @@ impl Problem for SessionError {
             Self::AccountDisabled => &ACCOUNT_DISABLED,
             Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
+            Self::NoCookie => &NO_SESSION_COOKIE,
+            Self::DeadCookie => &DEAD_SESSION_COOKIE,
             Self::Password(error) => error.code(),
             Self::Token(error) => error.code(),
+            Self::Chain(error) => error.code(),
             Self::Database(error) => error.code(),
         }
     }

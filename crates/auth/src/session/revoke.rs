@@ -1,5 +1,6 @@
 //! `DELETE /api/v1/auth/sessions/{id}` and `DELETE /api/v1/auth/sessions`: signs out elsewhere.
 
+use super::liveness;
 use super::model::{RevokeReason, SessionError};
 use super::store::{self, Choice};
 use crate::security_event::{self, EventKind, Origin};
@@ -70,5 +71,6 @@ async fn end(
     )
     .await?;
     transaction.commit().await.map_err(DbError::from)?;
+    liveness::catch_up(auth).await;
     Ok(ended.len())
 }

@@ -1,22 +1,24 @@
 //! All SQL of `auth.sessions`.
 
 use super::model::{RevokeReason, Session, SessionCookieHash};
+use crate::account::model::User;
+use crate::account::store::UserRow;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 /// Adds a session.
 pub(crate) async fn insert_session(
     connection: &mut PgConnection,
     session: &Session,
     cookie: SessionCookieHash,
-    remember_me: bool,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "INSERT INTO auth.sessions
-            (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $10)",
+            (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at,
+             cookie_renewed_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $10)",
         session.id.as_str(),
         session.user_id.as_str(),
         cookie.as_bytes(),
@@ -24,7 +26,7 @@ pub(crate) async fn insert_session(
         session.device_name,
         session.user_agent,
         session.ip_address,
-        remember_me,
+        session.remember_me,
         session.created_at,
         session.expires_at,
     )
@@ -33,27 +35,26 @@ pub(crate) async fn insert_session(
     Ok(())
 }
 
-/// Whether the session lives at `now` and its user may act.
-pub(crate) async fn is_live(
+/// When a session that lives at `now`, and whose user may act, ends by itself, and when it was last active.
+pub(crate) async fn find_live(
     connection: &mut PgConnection,
     session: &SessionId,
     user: &UserId,
     now: OffsetDateTime,
-) -> Result<bool, DbError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (
-               SELECT FROM auth.sessions JOIN auth.users ON users.id = user_id
-               WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
-           ) AS "live!""#,
+) -> Result<Option<(OffsetDateTime, OffsetDateTime)>, DbError> {
+    let row = sqlx::query!(
+        "SELECT expires_at, last_active_at FROM auth.sessions JOIN auth.users ON users.id = user_id
+         WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL",
         session.as_str(),
         user.as_str(),
         now,
     )
-    .fetch_one(connection)
-    .await?)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.expires_at, row.last_active_at)))
 }
 
-/// The same, and if it lives, neither can be ended until the transaction ends.
+/// Whether the session lives at `now` and its user may act, and if so, neither can be ended until the transaction ends.
 ///
 /// # Errors
 /// When the database fails; the session counts as neither then.
@@ -83,7 +84,7 @@ pub(crate) async fn find_session(
 ) -> Result<Option<Session>, DbError> {
     let row = sqlx::query_as!(
         SessionRow,
-        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
          FROM auth.sessions WHERE id = $1",
         id.as_str(),
     )
@@ -100,7 +101,7 @@ pub(crate) async fn list_live(
 ) -> Result<Vec<Session>, DbError> {
     let rows = sqlx::query_as!(
         SessionRow,
-        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, created_at, last_active_at, expires_at
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
          FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC LIMIT 500",
         user.as_str(),
         now,
@@ -117,6 +118,7 @@ struct SessionRow {
     device_name: Option<String>,
     user_agent: Option<String>,
     ip_address: Option<String>,
+    remember_me: bool,
     created_at: OffsetDateTime,
     last_active_at: OffsetDateTime,
     expires_at: OffsetDateTime,
@@ -131,6 +133,7 @@ impl SessionRow {
             device_name: self.device_name,
             user_agent: self.user_agent,
             ip_address: self.ip_address,
+            remember_me: self.remember_me,
             created_at: self.created_at,
             last_activity_at: self.last_active_at,
             expires_at: self.expires_at,
@@ -138,15 +141,37 @@ impl SessionRow {
     }
 }
 
-/// Keeps a session alive until `expires_at`.
-pub(crate) async fn update_activity(
+/// Notes when sessions were active. Rows that are being written right now are left out: they are being used or ended.
+pub(crate) async fn update_active(
+    connection: &mut PgConnection,
+    sessions: &[String],
+    at: &[OffsetDateTime],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "WITH active AS (
+             SELECT session.id, active.at FROM auth.sessions session
+             JOIN unnest($1::text[], $2::timestamptz[]) AS active (id, at) ON active.id = session.id
+             WHERE session.last_active_at < active.at FOR NO KEY UPDATE OF session SKIP LOCKED
+         )
+         UPDATE auth.sessions session SET last_active_at = active.at FROM active WHERE session.id = active.id",
+        sessions,
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps a session that its cookie has just used alive until `expires_at`.
+pub(crate) async fn update_used_by_cookie(
     connection: &mut PgConnection,
     id: &SessionId,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE auth.sessions SET last_active_at = $2, expires_at = $3 WHERE id = $1",
+        "UPDATE auth.sessions SET last_active_at = greatest(last_active_at, $2), expires_at = greatest(expires_at, $3), cookie_renewed_at = $2
+         WHERE id = $1 AND revoked_at IS NULL",
         id.as_str(),
         now,
         expires_at,
@@ -154,6 +179,28 @@ pub(crate) async fn update_activity(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Gives a session another cookie; the one before opens nothing from then on.
+pub(crate) async fn update_cookie(
+    connection: &mut PgConnection,
+    id: &SessionId,
+    cookie: SessionCookieHash,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "UPDATE auth.sessions SET cookie_hash = $2, last_active_at = greatest(last_active_at, $3), cookie_renewed_at = $3,
+             expires_at = greatest(expires_at, $4)
+         WHERE id = $1 AND revoked_at IS NULL",
+        id.as_str(),
+        cookie.as_bytes(),
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Ends a session, with all its chains and its cookie. True if it was live until now.
@@ -222,4 +269,162 @@ pub(crate) async fn find_by_cookie(
         .fetch_optional(connection)
         .await?;
     Ok(row.and_then(|row| Some((row.id.try_into().ok()?, row.user_id.try_into().ok()?))))
+}
+
+/// A live session, its user, and when its cookie was last sent.
+#[derive(Debug)]
+pub(crate) struct CookieSession {
+    pub(crate) session: Session,
+    pub(crate) user: User,
+    pub(crate) cookie_renewed_at: OffsetDateTime,
+}
+
+/// The session that a cookie names, if it lives at `now` and its user may act.
+pub(crate) async fn find_live_by_cookie(
+    connection: &mut PgConnection,
+    cookie: SessionCookieHash,
+    now: OffsetDateTime,
+) -> Result<Option<CookieSession>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT session.id, session.user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me,
+                  session.created_at, last_active_at, expires_at, coalesce(cookie_renewed_at, session.created_at) AS "cookie_renewed_at!",
+                  email, name, role, email_verified, image, users.created_at AS user_created_at
+           FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
+           WHERE cookie_hash = $1 AND revoked_at IS NULL AND expires_at > $2 AND disabled_at IS NULL"#,
+        cookie.as_bytes(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|row| {
+        let user = UserRow {
+            id: row.user_id.clone(),
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            email_verified: row.email_verified,
+            image: row.image,
+            created_at: row.user_created_at,
+        };
+        let session = SessionRow {
+            id: row.id,
+            user_id: row.user_id,
+            device_id: row.device_id,
+            device_name: row.device_name,
+            user_agent: row.user_agent,
+            ip_address: row.ip_address,
+            remember_me: row.remember_me,
+            created_at: row.created_at,
+            last_active_at: row.last_active_at,
+            expires_at: row.expires_at,
+        };
+        Some(CookieSession {
+            session: session.into_session()?,
+            user: user.into_user()?,
+            cookie_renewed_at: row.cookie_renewed_at,
+        })
+    }))
+}
+
+/// Ends those of a user's sessions that are beyond `limit`, the longest inactive first and never `newest`, and names them.
+///
+/// Sign-ins of one user take turns here, so that two at once don't both find room.
+pub(crate) async fn update_revoked_beyond(
+    connection: &mut PgConnection,
+    user: &UserId,
+    newest: &SessionId,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<Vec<String>, DbError> {
+    sqlx::query!("SELECT id FROM auth.users WHERE id = $1 FOR NO KEY UPDATE", user.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    Ok(sqlx::query_scalar!(
+        "WITH chosen AS MATERIALIZED (
+             SELECT id FROM auth.sessions WHERE id IN (
+                 SELECT id FROM auth.sessions WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3
+                 ORDER BY last_active_at DESC, id DESC OFFSET $4)
+             ORDER BY id FOR UPDATE
+         )
+         UPDATE auth.sessions SET revoked_at = $3, revoked_reason = $5 FROM chosen
+         WHERE sessions.id = chosen.id AND revoked_at IS NULL RETURNING sessions.id",
+        user.as_str(),
+        newest.as_str(),
+        now,
+        limit.saturating_sub(1),
+        RevokeReason::TooMany.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Deletes sessions that ended before `before` and have no chains any more, at most `limit`; says how many there were.
+pub(crate) async fn delete_ended_before(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.sessions WHERE id IN (
+             SELECT id FROM auth.sessions session WHERE (revoked_at < $1 OR expires_at < $1)
+                 AND NOT EXISTS (SELECT FROM auth.refresh_chains chain WHERE chain.session_id = session.id)
+             LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// What ended sessions, from a point on.
+#[derive(Debug)]
+pub(crate) struct Revocations {
+    /// Where to look from next: every transaction below it has ended and was seen.
+    pub(crate) next: i64,
+    pub(crate) lines: Vec<RevocationLine>,
+}
+
+/// The end of a session, or of all of a user's.
+#[derive(Debug)]
+pub(crate) struct RevocationLine {
+    pub(crate) id: i64,
+    pub(crate) session_id: Option<String>,
+    pub(crate) user_id: Option<String>,
+}
+
+/// What ended sessions in transactions from `from` on. One statement, so that lines and the next point are of one moment.
+pub(crate) async fn list_revocations(
+    connection: &mut PgConnection,
+    from: i64,
+) -> Result<Revocations, DbError> {
+    let rows = sqlx::query!(
+        r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "next!", line.id AS "id?", line.session_id, line.user_id
+           FROM (SELECT) AS once LEFT JOIN auth.revocations line ON line.transaction_id >= $1::text::xid8"#,
+        from.to_string(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let next = rows.first().map_or(from, |row| row.next);
+    let lines = rows.into_iter().filter_map(|row| {
+        Some(RevocationLine { id: row.id?, session_id: row.session_id, user_id: row.user_id })
+    });
+    Ok(Revocations { next, lines: lines.collect() })
+}
+
+/// Deletes lines that no replica looks for any more; by the database's clock, which wrote them.
+pub(crate) async fn delete_old_revocations(
+    connection: &mut PgConnection,
+    older_than: Duration,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.revocations WHERE id IN (
+             SELECT id FROM auth.revocations WHERE created_at < now() - make_interval(secs => $1) ORDER BY id LIMIT $2)",
+        older_than.as_seconds_f64(),
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

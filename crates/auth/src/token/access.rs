@@ -1,11 +1,10 @@
 //! Access tokens: JWTs (RFC 7519, RFC 8725) that say who the user is and which session vouches for it.
 
-use super::keys::KeyRing;
+use crate::Auth;
 use crate::account::model::{Role, User};
-use crate::session::store::is_live;
-use crate::{Auth, Policy};
+use crate::session::liveness;
 use jsonwebtoken::{Algorithm, Header, Validation};
-use mana_kernel::{Clock, ErrorCode, Problem, Rng, SessionId, UserId};
+use mana_kernel::{ErrorCode, Problem, SessionId, UserId};
 use mana_platform::http::{ApiError, Caller, codes};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -45,7 +44,7 @@ pub struct Claims {
     pub iat: i64,
     /// Until when, in seconds since 1970.
     pub exp: i64,
-    /// Id of the token.
+    /// Id of the token: which answer it came with, or a UUID.
     pub jti: String,
 }
 
@@ -99,14 +98,13 @@ pub enum InvalidToken {
 
 /// Signs a token for a user's session.
 pub(crate) fn sign(
-    keys: &KeyRing,
-    policy: &Policy,
-    clock: &dyn Clock,
-    rng: &dyn Rng,
+    auth: &Auth,
     user: &User,
     session: &SessionId,
+    token_id: String,
 ) -> Result<AccessToken, SigningError> {
-    let issued_at = clock.now().unix_timestamp();
+    let policy = &auth.policy;
+    let issued_at = auth.clock.now().unix_timestamp();
     let lifetime = i64::try_from(policy.access_token_ttl.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims {
         sub: user.id.clone(),
@@ -117,11 +115,16 @@ pub(crate) fn sign(
         aud: policy.issuer.audience.clone(),
         iat: issued_at,
         exp: issued_at.saturating_add(lifetime),
-        jti: mana_kernel::id::new_uuid(clock, rng).to_string(),
+        jti: token_id,
     };
-    let (kid, key) = keys.signing();
+    let (kid, key) = auth.keys.signing();
     let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
     Ok(AccessToken(jsonwebtoken::encode(&header, &claims, key)?))
+}
+
+/// A `jti` for a token that comes without a refresh token.
+pub(crate) fn new_token_id(auth: &Auth) -> String {
+    mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng).to_string()
 }
 
 /// What an intact, unexpired token of this service claims. Says nothing of its session.
@@ -166,7 +169,5 @@ pub(crate) async fn verify_live(auth: &Auth, token: &str) -> Result<Result<Claim
         Ok(claims) => claims,
         Err(reason) => return Ok(Err(reason)),
     };
-    let mut transaction = auth.database.begin().await?;
-    let lives = is_live(&mut transaction, &claims.sid, &claims.sub, auth.clock.now()).await?;
-    Ok(if lives { Ok(claims) } else { Err(InvalidToken::SessionEnded) })
+    Ok(if liveness::is_live(auth, &claims).await? { Ok(claims) } else { Err(InvalidToken::SessionEnded) })
 }

@@ -1,27 +1,27 @@
 //! `POST /api/v1/auth/refresh`: one refresh token for the next, by the rules of `model.rs`.
 
 pub mod model;
-mod store;
+pub(crate) mod store;
 
 use super::AppId;
 use super::access::{self, SigningError};
 use super::root_secret::{Purpose, RootSecretError};
 use crate::account::model::User;
 use crate::security_event::{self, EventKind, Origin};
-use crate::session;
 use crate::session::login::TokenResponse;
 use crate::session::model::{RevokeReason, Session, SessionError};
-use crate::{Auth, AuthState, account};
+use crate::session::{self, liveness};
+use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
 use mana_kernel::{RefreshChainId, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
-use model::{ChainSecret, ChainState, PresentedToken, RefreshError, Verdict};
+use model::{ChainSecret, ChainState, Issue, PresentedToken, RefreshError, Verdict};
 use secrecy::SecretString;
 use serde::Deserialize;
 use sqlx::PgConnection;
-use store::Chain;
+use store::{Chain, SecretVersions};
 use utoipa::ToSchema;
 
 /// Which chain to continue.
@@ -33,10 +33,14 @@ pub(crate) struct RefreshRequest {
     refresh_token: SecretString,
 }
 
+/// How often a refresh looks again after somebody else's was faster. That one's answer is then its own; more than two
+/// looks in a row would take a chain that is rotated by every other request.
+const LOOKS: usize = 8;
+
 /// Exchanges a refresh token for the next pair
 ///
-/// Each token is good once. The one before the newest gets the same successor again until that is used for a refresh, so
-/// tabs may race and answers may get lost; an older one ends the session.
+/// Each token is good once. The one before the newest gets the same successor again until that is seen in use, and for a
+/// short while after, so tabs may race and answers may get lost; an older one ends the session.
 #[utoipa::path(
     post, path = "/api/v1/auth/refresh", tag = "auth",
     request_body = RefreshRequest,
@@ -50,87 +54,104 @@ pub(crate) async fn refresh(
     client: ClientInfo,
     Valid(request): Valid<RefreshRequest>,
 ) -> Result<Json<TokenResponse>, ApiError> {
-    let mut transaction = auth.database.begin().await?;
-    let outcome =
-        continue_chain(&mut transaction, &auth, &request.refresh_token, &Origin::of_request(&client)).await?;
-    // A replay has an outcome that must persist: the session has ended.
-    transaction.commit().await.map_err(DbError::from)?;
-    Ok(Json(outcome?))
+    let presented = PresentedToken::parse(&request.refresh_token).ok_or(RefreshError::Invalid)?;
+    for _ in 0..LOOKS {
+        if let Some(tokens) = continue_chain(&auth, &presented, &client).await? {
+            return Ok(Json(tokens));
+        }
+    }
+    Err(RefreshError::Contended.into())
 }
 
-/// The outer error rolls back; the inner one is an outcome to keep.
+/// One look at the chain, and what follows from it; nothing if the chain moved before that could be written.
+///
+/// Two round trips: a read, and one statement that rotates only what is as it was read. Racing refreshes need no lock.
 async fn continue_chain(
-    connection: &mut PgConnection,
     auth: &Auth,
-    token: &SecretString,
-    origin: &Origin,
-) -> Result<Result<TokenResponse, RefreshError>, RefreshError> {
-    let presented = PresentedToken::parse(token).ok_or(RefreshError::Invalid)?;
-    let chain = store::lock_chain(connection, &presented.chain).await?.ok_or(RefreshError::Invalid)?;
-    let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
+    presented: &PresentedToken,
+    client: &ClientInfo,
+) -> Result<Option<TokenResponse>, RefreshError> {
+    let mut connection = auth.database.acquire().await?;
+    let chain = store::find_chain(&mut connection, &presented.chain).await?.ok_or(RefreshError::Invalid)?;
+    let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(presented.generation()))?;
     let generation = presented.verify(&secret).ok_or(RefreshError::Invalid)?;
+    if chain.is_user_disabled {
+        return Err(RefreshError::Invalid);
+    }
     let now = auth.clock.now();
     let grace = auth.policy.refresh_grace.try_into().unwrap_or_default();
-
-    let newest = match model::decide(&chain.state, generation, now, grace) {
+    match chain.state.present(generation, now, grace) {
         Verdict::Rotate => {
-            let next = generation.max(chain.state.generation).saturating_add(1);
             let expires_at = auth.policy.session_end(chain.session_created_at, now, chain.remember_me);
-            store::update_rotated(connection, &chain.id, next, now, expires_at).await?;
-            session::store::update_activity(connection, &chain.session_id, now, expires_at).await?;
-            next
+            let next = chain.state.rotated(generation, expires_at);
+            let versions = chain.secret.moved_to(auth.root_secrets.current_id(), next.generation);
+            if !store::update_rotated(&mut connection, &chain, &next, &versions, now).await? {
+                return Ok(None);
+            }
+            drop(connection);
+            answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &versions, next.generation)
+                .map(Some)
         }
-        Verdict::Repeat => chain.state.generation,
+        Verdict::Repeat => {
+            drop(connection);
+            let newest = chain.state.generation;
+            answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &chain.secret, newest)
+                .map(Some)
+        }
         Verdict::Replayed => {
-            session::store::update_revoked(connection, &chain.session_id, RevokeReason::RefreshReplayed, now)
-                .await?;
-            security_event::record(
-                connection,
-                auth,
-                EventKind::RefreshReplayed,
-                Some(&chain.user_id),
-                Some(&chain.session_id),
-                origin,
-            )
-            .await?;
-            return Ok(Err(RefreshError::Invalid));
+            drop(connection);
+            end_stolen(auth, &chain, &Origin::of_request(client)).await?;
+            Err(RefreshError::Invalid)
         }
-        Verdict::Expired => return Err(RefreshError::Expired),
-        Verdict::Revoked => return Err(RefreshError::Invalid),
-    };
-    let user = account::store::find_user(connection, &chain.user_id).await?.ok_or(RefreshError::Invalid)?;
-    Ok(Ok(answer(auth, user, &chain.session_id, &secret, newest)?))
+        Verdict::Expired => Err(RefreshError::Expired),
+        Verdict::Revoked => Err(RefreshError::Invalid),
+    }
 }
 
-/// Opens an app's chain under a new session, at its first token.
+/// Ends the session of a chain whose tokens are in two hands.
+async fn end_stolen(auth: &Auth, chain: &Chain, origin: &Origin) -> Result<(), DbError> {
+    let mut transaction = auth.database.begin().await?;
+    let reason = RevokeReason::RefreshReplayed;
+    if session::store::update_revoked(&mut transaction, &chain.session_id, reason, auth.clock.now()).await? {
+        let kind = EventKind::RefreshReplayed;
+        let (user, session) = (Some(&chain.user.id), Some(&chain.session_id));
+        security_event::record(&mut transaction, auth, kind, user, session, origin).await?;
+    }
+    transaction.commit().await?;
+    liveness::catch_up(auth).await;
+    Ok(())
+}
+
+/// Opens an app's chain under a session, at its first token.
 pub(crate) async fn open_chain(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
     session: &Session,
     app: &AppId,
-) -> Result<TokenResponse, SigningError> {
+) -> Result<TokenResponse, RefreshError> {
     let mut seed = vec![0; 32];
     auth.rng.fill(&mut seed);
+    let version = auth.root_secrets.current_id().to_owned();
+    let now = auth.clock.now();
     let chain = Chain {
         id: RefreshChainId::new(&*auth.clock, &*auth.rng),
-        user_id: user.id.clone(),
         session_id: session.id.clone(),
-        secret_version: auth.root_secrets.current_id().to_owned(),
+        user: user.clone(),
+        secret: SecretVersions { version, since: 1, older: None },
         seed,
-        remember_me: false,
+        remember_me: session.remember_me,
         session_created_at: session.created_at,
+        is_user_disabled: false,
         state: ChainState {
             generation: 1,
-            rotated_at: session.created_at,
             confirmed_at: None,
-            expires_at: session.expires_at,
+            expires_at: auth.policy.session_end(session.created_at, now, session.remember_me),
             is_revoked: false,
         },
     };
-    store::insert_chain(connection, &chain, app).await?;
-    let secret = chain_secret(auth, &chain)?;
-    answer(auth, user.clone(), &session.id, &secret, chain.state.generation)
+    store::insert_chain(connection, &chain, app, now).await?;
+    answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &chain.secret, 1)
 }
 
 /// The session that any authentic token of a chain belongs to, also a replaced one.
@@ -142,23 +163,32 @@ pub(crate) async fn find_session(
     let Some(chain) = store::find_chain(connection, &token.chain).await? else {
         return Ok(None);
     };
-    let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
-    Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user_id)))
+    let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(token.generation()))
+        .map_err(SigningError::from)?;
+    Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user.id)))
 }
 
-fn chain_secret<'a>(auth: &Auth, chain: &'a Chain) -> Result<ChainSecret<'a>, RootSecretError> {
-    let key = auth.root_secrets.derive(&chain.secret_version, Purpose::RefreshTokens)?;
-    Ok(ChainSecret { chain: &chain.id, seed: &chain.seed, key })
+fn chain_secret<'a>(
+    auth: &Auth,
+    chain: &'a RefreshChainId,
+    seed: &'a [u8],
+    version: &str,
+) -> Result<ChainSecret<'a>, RootSecretError> {
+    Ok(ChainSecret { chain, seed, key: auth.root_secrets.derive(version, Purpose::RefreshTokens)? })
 }
 
 fn answer(
     auth: &Auth,
     user: User,
     session: &SessionId,
-    secret: &ChainSecret<'_>,
+    chain: &RefreshChainId,
+    seed: &[u8],
+    versions: &SecretVersions,
     generation: i64,
-) -> Result<TokenResponse, SigningError> {
-    let access_token = access::sign(&auth.keys, &auth.policy, &*auth.clock, &*auth.rng, &user, session)?;
+) -> Result<TokenResponse, RefreshError> {
+    let secret = chain_secret(auth, chain, seed, versions.of(generation)).map_err(SigningError::from)?;
+    let issue = Issue { chain: chain.clone(), generation };
+    let access_token = access::sign(auth, &user, session, issue.token_id(&*auth.rng))?;
     Ok(TokenResponse {
         user,
         access_token,

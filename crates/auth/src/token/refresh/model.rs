@@ -7,7 +7,7 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use mana_kernel::{ErrorCode, Kind, Problem, RefreshChainId};
+use mana_kernel::{ErrorCode, Kind, Problem, RefreshChainId, Rng};
 use mana_platform::DbError;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -49,6 +49,11 @@ impl PresentedToken {
         })
     }
 
+    /// The generation that it claims.
+    pub(crate) fn generation(&self) -> i64 {
+        self.generation
+    }
+
     /// The generation, if the token is of this chain and this service made it.
     pub(crate) fn verify(&self, chain: &ChainSecret<'_>) -> Option<i64> {
         let signed = chain.message(self.generation);
@@ -81,13 +86,11 @@ impl ChainSecret<'_> {
 }
 
 /// Where a chain stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ChainState {
     /// Generation of the newest token.
     pub(crate) generation: i64,
-    /// When it became the newest.
-    pub(crate) rotated_at: OffsetDateTime,
-    /// When the newest token was first seen to have arrived at its client.
+    /// When the newest generation was first seen in use: an access token that was handed out with it came back.
     pub(crate) confirmed_at: Option<OffsetDateTime>,
     /// When the chain ends unless it is refreshed.
     pub(crate) expires_at: OffsetDateTime,
@@ -96,13 +99,14 @@ pub(crate) struct ChainState {
 }
 
 /// What a presented token of a chain leads to. Every case has exactly one answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     /// The newest token: a new one takes its place.
     Rotate,
     /// The one before: tabs that race or an answer that was lost. The same successor again.
     Repeat,
-    /// An older one: somebody else has used this chain. The session ends.
+    /// An older one, or the one before when its successor has been in use for longer than the grace window: somebody else has this chain's tokens. The
+    /// session ends.
     Replayed,
     /// Nobody used it for too long.
     Expired,
@@ -110,21 +114,68 @@ pub(crate) enum Verdict {
     Revoked,
 }
 
-/// Decides on an authentic token of generation `presented`.
-pub(crate) fn decide(chain: &ChainState, presented: i64, now: OffsetDateTime, grace: Duration) -> Verdict {
-    if chain.is_revoked {
-        return Verdict::Revoked;
+/// The protocol (docs/SECURITY.md). Explored exhaustively in `model/explored.rs`.
+impl ChainState {
+    /// Decides on an authentic token of generation `presented`.
+    pub(crate) fn present(&self, presented: i64, now: OffsetDateTime, grace: Duration) -> Verdict {
+        if self.is_revoked {
+            return Verdict::Revoked;
+        }
+        if self.expires_at <= now {
+            return Verdict::Expired;
+        }
+        // The window begins with the use, not with the rotation: when an answer was lost, tabs that wake up together race
+        // much later, and the first of them to get on must not make thieves of the others.
+        let is_tolerated = self.confirmed_at.is_none_or(|at| now < at.saturating_add(grace));
+        match self.generation.saturating_sub(presented) {
+            // A newer one than we know can only mean that the database was restored from an older copy: its owner holds
+            // the newest token there is.
+            ..=0 => Verdict::Rotate,
+            1 if is_tolerated => Verdict::Repeat,
+            1.. => Verdict::Replayed,
+        }
     }
-    if chain.expires_at <= now {
-        return Verdict::Expired;
+
+    /// The chain after [`Verdict::Rotate`] on `presented`.
+    pub(crate) fn rotated(&self, presented: i64, expires_at: OffsetDateTime) -> Self {
+        Self {
+            generation: self.generation.max(presented).saturating_add(1),
+            confirmed_at: None,
+            expires_at,
+            is_revoked: self.is_revoked,
+        }
     }
-    let is_in_grace = now < chain.rotated_at.saturating_add(grace);
-    match chain.generation.saturating_sub(presented) {
-        // A newer one than we know can only mean that the database was restored from an older copy: its owner holds the
-        // newest token there is.
-        ..=0 => Verdict::Rotate,
-        1 if is_in_grace || chain.confirmed_at.is_none() => Verdict::Repeat,
-        1.. => Verdict::Replayed,
+
+    /// The chain after an access token that was handed out with `generation` was seen in use. Use of an older one says
+    /// nothing of the newest.
+    #[cfg(test)]
+    pub(crate) fn confirmed(&self, generation: i64, now: OffsetDateTime) -> Self {
+        let confirmed_at =
+            if generation == self.generation { self.confirmed_at.or(Some(now)) } else { self.confirmed_at };
+        Self { confirmed_at, ..self.clone() }
+    }
+}
+
+/// Which answer of a chain an access token came with: the first two parts of its `jti`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Issue {
+    pub(crate) chain: RefreshChainId,
+    pub(crate) generation: i64,
+}
+
+impl Issue {
+    /// A `jti` that tells it, unlike any other.
+    pub(crate) fn token_id(&self, rng: &dyn Rng) -> String {
+        let mut unique = [0; 9];
+        rng.fill(&mut unique);
+        format!("{}.{}.{}", self.chain, self.generation, BASE64.encode(unique))
+    }
+
+    /// What a `jti` tells; nothing if the token came without a refresh token.
+    pub(crate) fn of_token_id(token_id: &str) -> Option<Self> {
+        let mut parts = token_id.split('.');
+        let (chain, generation) = (parts.next()?, parts.next()?);
+        Some(Self { chain: chain.parse().ok()?, generation: generation.parse().ok()? })
     }
 }
 
@@ -137,9 +188,15 @@ pub enum RefreshError {
     /// Unused for too long.
     #[error("the chain has expired")]
     Expired,
+    /// Others rotated the chain again and again while this refresh looked at it.
+    #[error("the chain moved at each of several looks")]
+    Contended,
     /// The tokens could not be made.
     #[error(transparent)]
     Token(#[from] crate::token::access::SigningError),
+    /// The root secret is not usable.
+    #[error(transparent)]
+    RootSecret(#[from] crate::token::root_secret::RootSecretError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -170,6 +227,8 @@ impl Problem for RefreshError {
         match self {
             Self::Invalid => &INVALID_REFRESH_TOKEN,
             Self::Expired => &REFRESH_TOKEN_EXPIRED,
+            // An operator left a version out, or others were faster: nobody may lose a session over it.
+            Self::Contended | Self::RootSecret(_) => &mana_platform::http::codes::UNAVAILABLE,
             Self::Token(error) => error.code(),
             Self::Database(error) => error.code(),
         }
@@ -177,27 +236,29 @@ impl Problem for RefreshError {
 }
 
 #[cfg(test)]
+mod explored;
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use mana_platform::SystemRng;
     use time::macros::datetime;
 
-    const ROTATED: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+    const USED: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
     const GRACE: Duration = Duration::seconds(10);
 
     fn chain() -> ChainState {
         ChainState {
             generation: 5,
-            rotated_at: ROTATED,
-            confirmed_at: Some(ROTATED),
-            expires_at: ROTATED.saturating_add(Duration::days(7)),
+            confirmed_at: Some(USED),
+            expires_at: USED.saturating_add(Duration::days(7)),
             is_revoked: false,
         }
     }
 
     #[test]
     fn the_newest_rotates_the_one_before_repeats_in_grace_and_older_ones_are_theft() {
-        let at =
-            |presented, seconds| decide(&chain(), presented, ROTATED + Duration::seconds(seconds), GRACE);
+        let at = |presented, seconds| chain().present(presented, USED + Duration::seconds(seconds), GRACE);
         assert_eq!(at(5, 0), Verdict::Rotate);
         assert_eq!(at(5, 86_400), Verdict::Rotate);
         assert_eq!(at(4, 9), Verdict::Repeat);
@@ -209,17 +270,33 @@ mod tests {
     #[test]
     fn a_lost_answer_is_repeated_until_its_token_was_seen() {
         let lost = ChainState { confirmed_at: None, ..chain() };
-        assert_eq!(decide(&lost, 4, ROTATED + Duration::days(1), GRACE), Verdict::Repeat);
-        assert_eq!(decide(&lost, 3, ROTATED, GRACE), Verdict::Replayed);
+        assert_eq!(lost.present(4, USED + Duration::days(1), GRACE), Verdict::Repeat);
+        assert_eq!(lost.present(3, USED, GRACE), Verdict::Replayed);
     }
 
     #[test]
     fn an_ended_or_expired_chain_answers_nothing_else() {
         for presented in 1..=6 {
             let revoked = ChainState { is_revoked: true, ..chain() };
-            assert_eq!(decide(&revoked, presented, ROTATED, GRACE), Verdict::Revoked);
-            assert_eq!(decide(&chain(), presented, ROTATED + Duration::days(7), GRACE), Verdict::Expired);
+            assert_eq!(revoked.present(presented, USED, GRACE), Verdict::Revoked);
+            assert_eq!(chain().present(presented, USED + Duration::days(7), GRACE), Verdict::Expired);
         }
+    }
+
+    #[test]
+    fn use_of_an_older_answer_confirms_nothing() {
+        let fresh = ChainState { confirmed_at: None, ..chain() };
+        assert_eq!(fresh.confirmed(4, USED).confirmed_at, None);
+        assert_eq!(fresh.confirmed(5, USED).confirmed_at, Some(USED));
+    }
+
+    #[test]
+    fn an_access_token_tells_the_answer_it_came_with() {
+        let issue = Issue { chain: "chain-1".parse().unwrap(), generation: 12 };
+        let (one, two) = (issue.token_id(&SystemRng), issue.token_id(&SystemRng));
+        assert_ne!(one, two, "each token has an id of its own");
+        assert_eq!(Issue::of_token_id(&one), Some(issue));
+        assert_eq!(Issue::of_token_id("0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11"), None);
     }
 
     #[test]

@@ -1,42 +1,83 @@
 //! All SQL of `auth.refresh_chains`.
 
 use super::model::ChainState;
+use crate::account::model::User;
+use crate::account::store::UserRow;
 use crate::token::AppId;
-use mana_kernel::{RefreshChainId, SessionId, UserId};
+use mana_kernel::{RefreshChainId, SessionId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
-/// A chain as stored, with what its session says of it.
+/// A chain as stored, with what its session and its user say of it.
 pub(crate) struct Chain {
     pub(crate) id: RefreshChainId,
-    pub(crate) user_id: UserId,
     pub(crate) session_id: SessionId,
-    pub(crate) secret_version: String,
+    pub(crate) user: User,
+    pub(crate) secret: SecretVersions,
     pub(crate) seed: Vec<u8>,
     pub(crate) remember_me: bool,
     pub(crate) session_created_at: OffsetDateTime,
+    pub(crate) is_user_disabled: bool,
     pub(crate) state: ChainState,
 }
 
-/// Adds a chain at generation 1.
+/// Under which versions of the root secret a chain's tokens are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretVersions {
+    /// Of the tokens from `since` on.
+    pub(crate) version: String,
+    /// The first generation under it.
+    pub(crate) since: i64,
+    /// Of the tokens before.
+    pub(crate) older: Option<String>,
+}
+
+impl SecretVersions {
+    /// The version of a generation's token.
+    pub(crate) fn of(&self, generation: i64) -> &str {
+        match &self.older {
+            Some(older) if generation < self.since => older,
+            _ => &self.version,
+        }
+    }
+
+    /// The versions when tokens from `generation` on are made under `current`.
+    pub(crate) fn moved_to(&self, current: &str, generation: i64) -> Self {
+        if self.version == current {
+            return self.clone();
+        }
+        Self { version: current.to_owned(), since: generation, older: Some(self.version.clone()) }
+    }
+}
+
+/// A session keeps this many chains for one app: those refreshed last.
+pub(super) const CHAINS_PER_APP: i64 = 64;
+
+/// Adds a chain at generation 1, and deletes the app's chains of this session that are beyond [`CHAINS_PER_APP`].
 pub(crate) async fn insert_chain(
     connection: &mut PgConnection,
     chain: &Chain,
     app: &AppId,
+    now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.refresh_chains
-            (id, user_id, session_id, app_id, secret_version, seed, generation, rotated_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "WITH surplus AS (
+             DELETE FROM auth.refresh_chains WHERE id IN (
+                 SELECT id FROM auth.refresh_chains WHERE session_id = $3 AND app_id = $4 ORDER BY rotated_at DESC, id DESC OFFSET $5)
+         )
+         INSERT INTO auth.refresh_chains
+             (id, user_id, session_id, app_id, secret_version, seed, generation, rotated_at, expires_at)
+         VALUES ($1, $2, $3, $4, $6, $7, $8, $9, $10)",
         chain.id.as_str(),
-        chain.user_id.as_str(),
+        chain.user.id.as_str(),
         chain.session_id.as_str(),
         app.as_str(),
-        chain.secret_version,
+        CHAINS_PER_APP.saturating_sub(1),
+        chain.secret.version,
         chain.seed,
         chain.state.generation,
-        chain.state.rotated_at,
+        now,
         chain.state.expires_at,
     )
     .execute(connection)
@@ -49,97 +90,135 @@ pub(crate) async fn find_chain(
     connection: &mut PgConnection,
     id: &RefreshChainId,
 ) -> Result<Option<Chain>, DbError> {
-    let row = sqlx::query_as!(
-        ChainRow,
-        "SELECT chain.id, chain.user_id, chain.session_id, chain.secret_version, chain.seed, chain.generation,
-                chain.rotated_at, chain.confirmed_at, chain.expires_at, session.remember_me, session.revoked_at,
-                session.created_at AS session_created_at
-         FROM auth.refresh_chains chain JOIN auth.sessions session ON session.id = chain.session_id
+    let row = sqlx::query!(
+        "SELECT chain.id, chain.session_id, chain.secret_version, chain.secret_since, chain.older_secret_version, chain.seed,
+                chain.generation, chain.confirmed_at, chain.expires_at, session.remember_me, session.revoked_at,
+                session.created_at AS session_created_at, users.id AS user_id, users.email, users.name, users.role,
+                users.email_verified, users.image, users.created_at AS user_created_at, users.disabled_at
+         FROM auth.refresh_chains chain
+         JOIN auth.sessions session ON session.id = chain.session_id
+         JOIN auth.users ON users.id = chain.user_id
          WHERE chain.id = $1",
         id.as_str(),
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.and_then(ChainRow::into_chain))
-}
-
-/// A chain, locked until the transaction ends: racing refreshes take their turns.
-///
-/// The session is locked first, as everything that ends a session locks it, so that the two can't wait for each other.
-pub(crate) async fn lock_chain(
-    connection: &mut PgConnection,
-    id: &RefreshChainId,
-) -> Result<Option<Chain>, DbError> {
-    let row = sqlx::query_as!(
-        ChainRow,
-        "WITH session AS MATERIALIZED (
-             SELECT id, remember_me, revoked_at, created_at FROM auth.sessions
-             WHERE id = (SELECT session_id FROM auth.refresh_chains WHERE id = $1) FOR UPDATE
-         )
-         SELECT chain.id, chain.user_id, chain.session_id, chain.secret_version, chain.seed, chain.generation,
-                chain.rotated_at, chain.confirmed_at, chain.expires_at, session.remember_me, session.revoked_at,
-                session.created_at AS session_created_at
-         FROM session JOIN auth.refresh_chains chain ON chain.session_id = session.id
-         WHERE chain.id = $1 FOR UPDATE OF chain",
-        id.as_str(),
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.and_then(ChainRow::into_chain))
-}
-
-struct ChainRow {
-    id: String,
-    user_id: String,
-    session_id: String,
-    secret_version: String,
-    seed: Vec<u8>,
-    generation: i64,
-    rotated_at: OffsetDateTime,
-    confirmed_at: Option<OffsetDateTime>,
-    expires_at: OffsetDateTime,
-    remember_me: bool,
-    revoked_at: Option<OffsetDateTime>,
-    session_created_at: OffsetDateTime,
-}
-
-impl ChainRow {
-    fn into_chain(self) -> Option<Chain> {
+    Ok(row.and_then(|row| {
+        let user = UserRow {
+            id: row.user_id,
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            email_verified: row.email_verified,
+            image: row.image,
+            created_at: row.user_created_at,
+        };
         Some(Chain {
-            id: self.id.try_into().ok()?,
-            user_id: self.user_id.try_into().ok()?,
-            session_id: self.session_id.try_into().ok()?,
-            secret_version: self.secret_version,
-            seed: self.seed,
-            remember_me: self.remember_me,
-            session_created_at: self.session_created_at,
+            id: row.id.try_into().ok()?,
+            session_id: row.session_id.try_into().ok()?,
+            user: user.into_user()?,
+            secret: SecretVersions {
+                version: row.secret_version,
+                since: row.secret_since,
+                older: row.older_secret_version,
+            },
+            seed: row.seed,
+            remember_me: row.remember_me,
+            session_created_at: row.session_created_at,
+            is_user_disabled: row.disabled_at.is_some(),
             state: ChainState {
-                generation: self.generation,
-                rotated_at: self.rotated_at,
-                confirmed_at: self.confirmed_at,
-                expires_at: self.expires_at,
-                is_revoked: self.revoked_at.is_some(),
+                generation: row.generation,
+                confirmed_at: row.confirmed_at,
+                expires_at: row.expires_at,
+                is_revoked: row.revoked_at.is_some(),
             },
         })
-    }
+    }))
 }
 
-/// Moves a chain to its next generation.
+/// A session's activity is written when it is this much newer than what is written: constant work for any traffic.
+const ACTIVITY_STEP: Duration = Duration::MINUTE;
+
+/// Moves a chain from the state it was read in to the next, with its session's activity, in one statement that commits by
+/// itself. False if the chain has moved meanwhile or its session has ended: then nothing is changed.
 pub(crate) async fn update_rotated(
     connection: &mut PgConnection,
-    id: &RefreshChainId,
-    generation: i64,
+    chain: &Chain,
+    next: &ChainState,
+    secret: &SecretVersions,
     now: OffsetDateTime,
-    expires_at: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let rotated = sqlx::query_scalar!(
+        r#"WITH rotated AS (
+               UPDATE auth.refresh_chains chain
+               SET generation = $2, rotated_at = $3, confirmed_at = $4, expires_at = $5,
+                   secret_version = $6, secret_since = $7, older_secret_version = $8
+               FROM auth.sessions session
+               WHERE chain.id = $1 AND chain.generation = $9 AND session.id = chain.session_id AND session.revoked_at IS NULL
+               RETURNING session.id
+           ), active AS (
+               UPDATE auth.sessions session SET last_active_at = greatest(last_active_at, $3), expires_at = greatest(expires_at, $5)
+               FROM rotated WHERE session.id = rotated.id AND (last_active_at <= $10 OR expires_at <= $11)
+           )
+           SELECT count(*) AS "count!" FROM rotated"#,
+        chain.id.as_str(),
+        next.generation,
+        now,
+        next.confirmed_at,
+        next.expires_at,
+        secret.version,
+        secret.since,
+        secret.older,
+        chain.state.generation,
+        now.saturating_sub(ACTIVITY_STEP),
+        next.expires_at.saturating_sub(ACTIVITY_STEP),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(rotated == 1)
+}
+
+/// Notes that answers were seen in use: each names a chain and the generation it came with. Rows that are being written
+/// right now are left out: they are being rotated.
+pub(crate) async fn update_confirmed(
+    connection: &mut PgConnection,
+    chains: &[String],
+    generations: &[i64],
+    seen_at: &[OffsetDateTime],
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE auth.refresh_chains SET generation = $2, rotated_at = $3, confirmed_at = NULL, expires_at = $4 WHERE id = $1",
-        id.as_str(),
-        generation,
-        now,
-        expires_at,
+        "WITH seen AS (
+             SELECT chain.id, seen.at FROM auth.refresh_chains chain
+             JOIN unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS seen (id, generation, at)
+               ON seen.id = chain.id AND seen.generation = chain.generation
+             WHERE chain.confirmed_at IS NULL
+             FOR NO KEY UPDATE OF chain SKIP LOCKED
+         )
+         UPDATE auth.refresh_chains chain SET confirmed_at = seen.at FROM seen WHERE chain.id = seen.id",
+        chains,
+        generations,
+        seen_at,
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Deletes chains of sessions that ended before `before`, at most `limit`, and says how many there were.
+pub(crate) async fn delete_chains_ended_before(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.refresh_chains WHERE id IN (
+             SELECT chain.id FROM auth.refresh_chains chain JOIN auth.sessions session ON session.id = chain.session_id
+             WHERE session.revoked_at < $1 OR session.expires_at < $1
+             LIMIT $2 FOR UPDATE OF chain SKIP LOCKED)",
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

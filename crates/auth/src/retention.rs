@@ -1,0 +1,37 @@
+//! What is deleted once nobody needs it, in bounded batches. Several replicas may do it at once: each leaves out the rows
+//! that another is at.
+
+use crate::session::liveness::KEEP_REVOCATIONS;
+use crate::token::refresh;
+use crate::{Auth, admin, security_event, session};
+use mana_platform::DbError;
+use time::Duration;
+
+/// Sessions that have ended are kept for this long: their events name them.
+const KEEP_ENDED_SESSIONS: Duration = Duration::days(30);
+/// Rows of one statement at most, so that no lock is held for long.
+const BATCH: i64 = 1_000;
+
+/// Deletes what is past its time.
+///
+/// # Errors
+/// When the database fails; what was deleted until then stays deleted.
+pub async fn prune(auth: &Auth) -> Result<(), DbError> {
+    let now = auth.clock.now();
+    let ended = now.saturating_sub(KEEP_ENDED_SESSIONS);
+    let retention = Duration::try_from(auth.policy.security_event_retention).unwrap_or(Duration::MAX);
+    let old = now.checked_sub(retention);
+    let mut connection = auth.database.acquire().await?;
+    while is_full(session::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?) {}
+    while is_full(refresh::store::delete_chains_ended_before(&mut connection, ended, BATCH).await?) {}
+    while is_full(session::store::delete_ended_before(&mut connection, ended, BATCH).await?) {}
+    if let Some(old) = old {
+        while is_full(security_event::store::delete_before(&mut connection, old, BATCH).await?) {}
+    }
+    admin::store::delete_expired(&mut connection, now).await
+}
+
+/// Whether there may be more.
+fn is_full(deleted: u64) -> bool {
+    i64::try_from(deleted).is_ok_and(|deleted| deleted >= BATCH)
+}

@@ -1,0 +1,54 @@
+//! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it.
+
+use super::model::{Session, SessionCookie, SessionError};
+use super::store;
+use crate::Auth;
+use crate::account::model::User;
+use crate::security_event::{self, EventKind, Origin};
+use mana_kernel::{Line, SessionId};
+use mana_platform::http::ClientInfo;
+use sqlx::PgConnection;
+
+/// Where a session is opened.
+pub(crate) struct Device {
+    /// The device's own id, to recognise it next time.
+    pub(crate) id: Option<Line<1, 128>>,
+    /// Its name, to show in the list of devices.
+    pub(crate) name: Option<Line<1, 128>>,
+    pub(crate) client: ClientInfo,
+    /// Keeps the session for longer.
+    pub(crate) remember_me: bool,
+}
+
+/// Opens a session for a user whose credentials were right, with a cookie of its own: whatever cookie the browser brought
+/// is not taken over. Ends the sessions beyond the limit; the caller commits, then catches up with what ended.
+pub(crate) async fn open_session(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    device: Device,
+    origin: &Origin,
+) -> Result<(Session, SessionCookie), SessionError> {
+    let now = auth.clock.now();
+    let cookie = SessionCookie::generate(&*auth.rng);
+    let session = Session {
+        id: SessionId::new(&*auth.clock, &*auth.rng),
+        user_id: user.id.clone(),
+        device_id: device.id.map(String::from),
+        device_name: device.name.map(String::from),
+        user_agent: device.client.user_agent,
+        ip_address: device.client.ip_address.map(|address| address.to_string()),
+        remember_me: device.remember_me,
+        created_at: now,
+        last_activity_at: now,
+        expires_at: auth.policy.session_end(now, now, device.remember_me),
+    };
+    store::insert_session(connection, &session, cookie.hash()).await?;
+    let limit = i64::from(auth.policy.sessions_per_user);
+    let ended = store::update_revoked_beyond(connection, &user.id, &session.id, limit, now).await?;
+    security_event::record_each(connection, auth, EventKind::SessionRevoked, &user.id, &ended, origin)
+        .await?;
+    let (user, id) = (Some(&user.id), Some(&session.id));
+    security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
+    Ok((session, cookie))
+}

@@ -1,0 +1,112 @@
+//! `POST /api/auth/sign-in/email`: a password for the single sign-on cookie, as older clients ask for it right after
+//! `/login`.
+
+use super::cookie;
+use super::login::check_password;
+use super::model::{Session, SessionCookie, SessionError};
+use super::open::{Device, open_session};
+use super::{liveness, store};
+use crate::account::model::User;
+use crate::security_event::{self, EventKind, Origin};
+use crate::token::access::{self, AccessToken};
+use crate::{Auth, AuthState};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, header};
+use mana_platform::DbError;
+use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+/// Who wants in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SignInRequest {
+    /// The address in any spelling.
+    #[schema(value_type = String, format = "email")]
+    email: String,
+    /// The password.
+    #[schema(value_type = String, format = "password")]
+    password: SecretString,
+    /// Keeps the session for longer.
+    remember_me: Option<bool>,
+}
+
+/// Signed in; the cookie is in the header.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignInResponse {
+    /// Always false: the page decides where to go.
+    redirect: bool,
+    /// An access token. The cookie's value is never in a body.
+    #[schema(value_type = String)]
+    token: AccessToken,
+    user: User,
+}
+
+/// Signs in with a password and sets the single sign-on cookie
+///
+/// If the request brings the live cookie of the same user, that session goes on under a new cookie, so that `/login` and
+/// this are one sign-in; else a session is opened.
+#[utoipa::path(
+    post, path = "/api/auth/sign-in/email", tag = "single sign-on",
+    request_body = SignInRequest,
+    responses(
+        (status = 200, description = "Signed in", body = SignInResponse),
+        (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn sign_in_email(
+    State(auth): State<AuthState>,
+    client: ClientInfo,
+    headers: HeaderMap,
+    Valid(request): Valid<SignInRequest>,
+) -> Result<Response, ApiError> {
+    let origin = Origin::of_request(&client);
+    let user = check_password(&auth, request.email, &request.password, &origin).await?;
+
+    let mut transaction = auth.database.begin().await?;
+    let going_on = go_on(&mut transaction, &auth, &headers, &user, &origin).await?;
+    let (session, session_cookie) = match going_on {
+        Some(opened) => opened,
+        None => {
+            let remember_me = request.remember_me.unwrap_or(false);
+            let device = Device { id: None, name: None, client, remember_me };
+            open_session(&mut transaction, &auth, &user, device, &origin).await?
+        }
+    };
+    transaction.commit().await.map_err(DbError::from)?;
+    liveness::catch_up(&auth).await;
+
+    let token =
+        access::sign(&auth, &user, &session.id, access::new_token_id(&auth)).map_err(SessionError::from)?;
+    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    Ok((set_cookie, Json(SignInResponse { redirect: false, token, user })).into_response())
+}
+
+/// The session of the request's cookie under a new cookie, if it is the same user's. A cookie that somebody planted is
+/// another user's, and one that was stolen opens nothing any more.
+async fn go_on(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    headers: &HeaderMap,
+    user: &User,
+    origin: &Origin,
+) -> Result<Option<(Session, SessionCookie)>, SessionError> {
+    let now = auth.clock.now();
+    for presented in cookie::read(headers, &auth.policy) {
+        let found = store::find_live_by_cookie(connection, presented.hash(), now).await?;
+        let Some(found) = found.filter(|found| found.user.id == user.id) else { continue };
+        let next = SessionCookie::generate(&*auth.rng);
+        let session = found.session;
+        let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
+        if store::update_cookie(connection, &session.id, next.hash(), now, expires_at).await? {
+            let (user, id) = (Some(&user.id), Some(&session.id));
+            security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
+            return Ok(Some((session, next)));
+        }
+    }
+    Ok(None)
+}
