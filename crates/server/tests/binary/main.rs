@@ -10,6 +10,7 @@ mod connections;
 mod dev;
 mod logs;
 mod readme;
+mod refresh;
 mod refusals;
 mod serve;
 mod stopping;

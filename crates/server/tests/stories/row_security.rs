@@ -74,6 +74,11 @@ async fn two_users(story: &Story) -> (User, User) {
         .execute(&mut owner)
         .await
         .unwrap();
+        sqlx::query("INSERT INTO auth.revocations (user_id) VALUES ($1)")
+            .bind(&user.id)
+            .execute(&mut owner)
+            .await
+            .unwrap();
     }
     (ada, bob)
 }

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mana_auth::token::keys;
 use mana_auth::token::root_secret::RootSecrets;
-use mana_core_auth::app::{self, Parts};
+use mana_core_auth::app::{self, App, Parts};
+use mana_core_auth::workers::Workers;
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -23,6 +24,7 @@ pub(crate) struct Story {
     pub(crate) client: Client,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) database: TestDatabase,
+    pub(crate) workers: Workers,
     root_secret: SecretString,
     settings: Settings,
 }
@@ -51,12 +53,17 @@ impl Story {
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
-        let client = start(&settings, &database, &root_secret, &clock).await;
-        Self { client, clock, database, root_secret, settings }
+        let (client, workers) = start(&settings, &database, &root_secret, &clock).await;
+        Self { client, clock, database, workers, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
     pub(crate) async fn replica(&self) -> Client {
+        self.replica_and_workers().await.0
+    }
+
+    /// The same with what works beside it.
+    pub(crate) async fn replica_and_workers(&self) -> (Client, Workers) {
         start(&self.settings, &self.database, &self.root_secret, &self.clock).await
     }
 
@@ -165,7 +172,7 @@ async fn start(
     database: &TestDatabase,
     root_secret: &SecretString,
     clock: &Arc<FakeClock>,
-) -> Client {
+) -> (Client, Workers) {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
@@ -173,7 +180,8 @@ async fn start(
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         metrics: METRICS.clone(),
     };
-    Client::new(app::build(settings, parts).await.unwrap().router)
+    let App { router, workers } = app::build(settings, parts).await.unwrap();
+    (Client::new(router), workers)
 }
 
 /// What a spend needs besides its amount.

@@ -144,7 +144,7 @@ async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_nam
         };
 
         let mut broken = vec![("/surprise".to_owned(), "unknown", with(&valid, "surprise", json!(1)))];
-        for name in schema["properties"].as_object().unwrap().keys() {
+        for name in schema["properties"].as_object().into_iter().flat_map(serde_json::Map::keys) {
             broken.push((format!("/{name}"), "wrong_type", with(&valid, name, json!([{"no": "such"}]))));
         }
         for name in schema["required"].as_array().into_iter().flatten() {

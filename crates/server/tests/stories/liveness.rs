@@ -1,0 +1,211 @@
+//! Sessions that are remembered in memory: checked without a read, refused once they end, here and on other replicas.
+
+use crate::story::{Story, User};
+use mana_testkit::Client;
+use serde_json::json;
+use time::Duration;
+
+/// Whether a replica takes the user's access token.
+async fn takes(client: &Client, user: &User) -> bool {
+    let reply = client.post("/api/v1/auth/validate", &json!({"token": user.access_token})).send().await;
+    assert_eq!(reply.status, 200, "{}", reply.json);
+    reply.json["valid"] == true
+}
+
+/// From now on no session can be read.
+async fn hide_sessions(story: &Story) {
+    story.execute("ALTER TABLE auth.sessions RENAME COLUMN last_active_at TO hidden").await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_found_alive_is_not_read_again() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    assert!(takes(&story.client, &ada).await);
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await, "read once more, as nothing counted before the first look");
+    hide_sessions(&story).await;
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await);
+    let unknown =
+        story.client.post("/api/v1/auth/validate", &json!({"token": bob.access_token})).send().await;
+    assert_eq!(unknown.status, 500, "what is not remembered is read");
+}
+
+#[tokio::test]
+async fn memory_counts_for_no_longer_than_the_last_look() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    assert!(takes(&story.client, &ada).await);
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await);
+    story.execute("REVOKE SELECT ON auth.revocations FROM mana_service").await;
+    story.workers.follow_ended_sessions().await;
+    hide_sessions(&story).await;
+    let cut_off =
+        story.client.post("/api/v1/auth/validate", &json!({"token": ada.access_token})).send().await;
+    assert_eq!(cut_off.status, 500, "a look that failed: nobody is let in by memory");
+}
+
+#[tokio::test]
+async fn whatever_ends_a_session_ends_it_at_once_here_and_at_the_next_look_elsewhere() {
+    let ways = ["sign-out", "revoke", "revoke others", "replay", "by hand", "disable", "shorten", "delete"];
+    for way in ways {
+        let story = Story::new().await;
+        let (other, other_workers) = story.replica_and_workers().await;
+        let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+        let elsewhere = story.sign_in("ada@example.com").await;
+        for workers in [&story.workers, &other_workers] {
+            workers.follow_ended_sessions().await;
+        }
+        for client in [&story.client, &other] {
+            assert!(
+                takes(client, &ada).await && takes(client, &bob).await && takes(client, &elsewhere).await
+            );
+        }
+        let is_through_this_replica = match way {
+            "sign-out" => {
+                let body = json!({"refreshToken": ada.refresh_token});
+                assert_eq!(story.post("/api/v1/auth/logout", &body).await.status, 200);
+                true
+            }
+            "revoke" => {
+                let list = story.get("/api/v1/auth/sessions", &ada).await;
+                let list = list.json.as_array().unwrap();
+                let id =
+                    list.iter().find(|device| device["current"] == true).unwrap()["id"].as_str().unwrap();
+                let path = format!("/api/v1/auth/sessions/{id}");
+                let request =
+                    story.client.request(http::Method::DELETE, &path).bearer(&elsewhere.access_token);
+                assert_eq!(request.send().await.status, 204);
+                true
+            }
+            "revoke others" => {
+                let request = story.client.request(http::Method::DELETE, "/api/v1/auth/sessions");
+                assert_eq!(request.bearer(&elsewhere.access_token).send().await.status, 204);
+                true
+            }
+            "replay" => {
+                let second = story.refresh(&ada.refresh_token).await;
+                story.refresh(second.text("/refreshToken")).await;
+                assert_eq!(story.refresh(&ada.refresh_token).await.status, 401);
+                true
+            }
+            "by hand" => {
+                story
+                    .execute(
+                        "UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'by hand'
+                               WHERE user_id = (SELECT id FROM auth.users WHERE email = 'ada@example.com')",
+                    )
+                    .await;
+                false
+            }
+            "disable" => {
+                story
+                    .execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'ada@example.com'")
+                    .await;
+                false
+            }
+            "shorten" => {
+                story
+                    .execute(
+                        "UPDATE auth.sessions SET expires_at = created_at
+                               WHERE user_id = (SELECT id FROM auth.users WHERE email = 'ada@example.com')",
+                    )
+                    .await;
+                false
+            }
+            _ => {
+                story.execute("DELETE FROM auth.refresh_chains").await;
+                story
+                    .execute(
+                        "DELETE FROM auth.sessions
+                               WHERE user_id = (SELECT id FROM auth.users WHERE email = 'ada@example.com')",
+                    )
+                    .await;
+                false
+            }
+        };
+        if !is_through_this_replica {
+            story.workers.follow_ended_sessions().await;
+        }
+        assert!(!takes(&story.client, &ada).await, "{way}: here");
+        other_workers.follow_ended_sessions().await;
+        assert!(!takes(&other, &ada).await, "{way}: on the other replica");
+        assert!(takes(&story.client, &bob).await && takes(&other, &bob).await, "{way}: nobody else");
+    }
+}
+
+#[tokio::test]
+async fn a_line_whose_transaction_was_slower_than_a_later_one_is_not_missed() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await && takes(&story.client, &bob).await);
+
+    let (mut slow, mut fast) = (story.database.owner().await, story.database.owner().await);
+    let end = |email: &str| {
+        format!(
+            "UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'by hand'
+             WHERE user_id = (SELECT id FROM auth.users WHERE email = '{email}')"
+        )
+    };
+    let run = async |connection: &mut sqlx::PgConnection, statement: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await.unwrap();
+    };
+    run(&mut slow, "BEGIN".to_owned()).await;
+    run(&mut slow, end("ada@example.com")).await;
+    run(&mut fast, end("bob@example.com")).await;
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await && !takes(&story.client, &bob).await);
+    run(&mut slow, "COMMIT".to_owned()).await;
+    story.workers.follow_ended_sessions().await;
+    assert!(!takes(&story.client, &ada).await);
+}
+
+#[tokio::test]
+async fn an_expired_session_is_refused_from_memory_too_and_a_refresh_elsewhere_keeps_it() {
+    let story = Story::with(|settings| {
+        settings.jwt_refresh_token_expiry = std::time::Duration::from_mins(5);
+        settings.jwt_access_token_expiry = std::time::Duration::from_hours(1);
+    })
+    .await;
+    let (other, other_workers) = story.replica_and_workers().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    other_workers.follow_ended_sessions().await;
+    assert!(takes(&other, &ada).await && takes(&other, &bob).await);
+    story.clock.advance(Duration::minutes(4));
+    assert_eq!(story.refresh(&bob.refresh_token).await.status, 200);
+    story.clock.advance(Duration::minutes(2));
+    other_workers.follow_ended_sessions().await;
+    assert!(!takes(&other, &ada).await, "unused for too long");
+    assert!(takes(&other, &bob).await, "kept by a refresh on the other replica");
+}
+
+#[tokio::test]
+async fn activity_is_written_at_most_once_a_minute() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story.workers.follow_ended_sessions().await;
+    let written = "SELECT count(*) FROM auth.sessions WHERE last_active_at > created_at";
+    for _ in 0..5 {
+        story.clock.advance(Duration::seconds(10));
+        assert!(takes(&story.client, &ada).await);
+        story.workers.write_notes().await;
+    }
+    assert_eq!(story.number(written).await, 0, "not yet a minute");
+    story.clock.advance(Duration::seconds(10));
+    assert!(takes(&story.client, &ada).await);
+    story.workers.write_notes().await;
+    assert_eq!(story.number(written).await, 1);
+    let updates =
+        "SELECT count(*) FROM auth.sessions WHERE last_active_at = created_at + interval '1 minute'";
+    for _ in 0..5 {
+        story.clock.advance(Duration::seconds(10));
+        assert!(takes(&story.client, &ada).await);
+        story.workers.write_notes().await;
+    }
+    assert_eq!(story.number(updates).await, 1, "no second write within the minute");
+    let list = story.get("/api/v1/auth/sessions", &ada).await;
+    assert_ne!(list.text("/0/lastActivityAt"), list.text("/0/createdAt"));
+}

@@ -1,0 +1,59 @@
+//! What is deleted once nobody needs it, and what is not.
+
+use crate::story::Story;
+use time::Duration;
+
+#[tokio::test]
+async fn sessions_are_kept_for_a_month_after_their_end_and_live_ones_for_ever() {
+    let story = Story::new().await;
+    let ended = story.user("ada@example.com").await;
+    let mut live = story.sign_in("ada@example.com").await.refresh_token;
+    story.post("/api/v1/auth/logout", &serde_json::json!({"refreshToken": ended.refresh_token})).await;
+    for day in 0..40 {
+        if day == 29 {
+            story.workers.prune().await;
+            assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 2, "not yet");
+        }
+        story.clock.advance(Duration::DAY);
+        live = story.refresh(&live).await.text("/refreshToken").to_owned();
+    }
+    story.workers.prune().await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 1);
+    assert_eq!(story.number("SELECT count(*) FROM auth.refresh_chains").await, 1);
+    assert_eq!(story.refresh(&live).await.status, 200);
+    assert_eq!(story.refresh(&ended.refresh_token).await.status, 401);
+}
+
+#[tokio::test]
+async fn events_are_kept_as_long_as_the_setting_says() {
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    let old = "INSERT INTO auth.security_events (id, type, created_at)
+               SELECT ('01' || lpad(to_hex(n), 30, '0'))::uuid, 'sign_in_failed', now() - interval '500 days' FROM generate_series(1, 2500) n";
+    story.execute(old).await;
+    story.workers.prune().await;
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events WHERE type = 'sign_in_failed'").await,
+        0
+    );
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events").await,
+        2,
+        "registered and signed in"
+    );
+}
+
+#[tokio::test]
+async fn the_database_lets_nobody_delete_what_has_just_happened() {
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    let mut service = story.database.service().begin().await.unwrap();
+    let done = sqlx::query("DELETE FROM auth.security_events").execute(&mut *service).await.unwrap();
+    service.commit().await.unwrap();
+    assert_eq!(done.rows_affected(), 0);
+    assert_eq!(story.number("SELECT count(*) FROM auth.security_events").await, 2);
+    let changed = sqlx::query("UPDATE auth.security_events SET type = 'nothing'")
+        .execute(story.database.service().pool())
+        .await;
+    assert!(changed.is_err(), "events are never changed");
+}
