@@ -2,26 +2,65 @@
 //!
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
+use mana_auth::{Auth, mail};
+use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
+const MAIL_PAUSE: Duration = Duration::from_secs(5);
 
 /// All of them, not started yet: a test makes the one pass it is about.
 #[derive(Debug, Clone)]
 pub struct Workers {
     /// What /metrics prints.
     pub(crate) metrics: PrometheusHandle,
+    /// The accounts.
+    pub(crate) auth: Arc<Auth>,
 }
 
 impl Workers {
     /// Works until it is dropped.
     pub async fn run(self) {
-        every(Duration::from_secs(5), || self.tidy_metrics()).await;
+        tokio::join!(
+            every(Duration::from_secs(5), || self.tidy_metrics()),
+            self.deliver_mails_for_ever(),
+            every(Duration::from_mins(1), || self.forget_mail_budgets()),
+        );
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
     #[expect(clippy::unused_async, reason = "a pass like the others")]
     pub async fn tidy_metrics(&self) {
         self.metrics.run_upkeep();
+    }
+
+    /// Sends the mails that are due.
+    pub async fn deliver_mails(&self) {
+        log_failure("sending mails", mail::deliver_due(&self.auth).await);
+    }
+
+    /// Forgets what the cap of mails to an address no longer needs.
+    pub async fn forget_mail_budgets(&self) {
+        log_failure("forgetting old counts of mails", mail::forget_budgets(&self.auth).await);
+    }
+
+    /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.
+    async fn deliver_mails_for_ever(&self) {
+        loop {
+            self.deliver_mails().await;
+            // Too late is as well: the next look comes all the same.
+            let _ = tokio::time::timeout(MAIL_PAUSE, self.auth.mails.written()).await;
+        }
+    }
+}
+
+/// What failed is tried again by the next pass.
+fn log_failure(pass: &'static str, outcome: Result<(), DbError>) {
+    if let Err(error) = outcome {
+        let cause: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(cause, pass, "background work failed and is tried again");
     }
 }
 

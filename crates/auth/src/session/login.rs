@@ -8,14 +8,14 @@ use crate::security_event::{self, EventKind, Origin};
 use crate::token::access::AccessToken;
 use crate::token::refresh::model::RefreshToken;
 use crate::token::{AppId, refresh};
-use crate::{Auth, AuthState, account};
+use crate::{Auth, AuthState, account, new_device};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 use mana_kernel::{Line, SessionId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -72,6 +72,7 @@ pub(crate) async fn login(
     State(auth): State<AuthState>,
     client: ClientInfo,
     app: AppId,
+    language: Language,
     Valid(request): Valid<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let origin = Origin::of_request(&client);
@@ -97,6 +98,8 @@ pub(crate) async fn login(
         &origin,
     )
     .await?;
+    let _mail =
+        new_device::announce_if_new(&mut transaction, &auth, &user, &session, language, &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
 
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);

@@ -2,6 +2,7 @@
 
 pub mod cookie;
 pub mod current;
+pub mod device;
 pub mod list;
 pub mod login;
 pub mod logout;

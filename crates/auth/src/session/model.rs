@@ -50,6 +50,8 @@ pub enum RevokeReason {
     RevokedByOwner,
     /// A replaced refresh token came back.
     RefreshReplayed,
+    /// Its owner said that it was somebody else's.
+    Disowned,
 }
 
 impl RevokeReason {
@@ -59,6 +61,7 @@ impl RevokeReason {
             Self::SignedOut => "signed_out",
             Self::RevokedByOwner => "revoked_by_owner",
             Self::RefreshReplayed => "refresh_replayed",
+            Self::Disowned => "disowned",
         }
     }
 }
