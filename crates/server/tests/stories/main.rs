@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod row_security;
+mod smtp;
 mod story;
 mod surface;
 
@@ -14,6 +15,8 @@ mod foreign_sites;
 mod headers;
 mod login;
 mod logout;
+mod mails;
+mod new_devices;
 mod refresh;
 mod register;
 mod validate;
