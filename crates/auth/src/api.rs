@@ -1,5 +1,6 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::mail::Mails;
 use crate::password::Hasher;
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
@@ -33,6 +34,8 @@ pub struct Auth {
     pub liveness: Liveness,
     /// What refresh tokens are derived from.
     pub root_secrets: RootSecrets,
+    /// The way out for mails.
+    pub mails: Mails,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
     /// Lifetimes and names.

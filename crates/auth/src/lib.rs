@@ -6,6 +6,8 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod mail;
+pub mod new_device;
 pub mod password;
 pub mod retention;
 pub mod security_event;
@@ -22,6 +24,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .merge(account::routes())
         .merge(session::routes())
+        .merge(new_device::routes())
         .merge(token::routes())
         .merge(security_event::routes())
         .merge(admin::routes())

@@ -150,6 +150,28 @@ pub struct Settings {
     )]
     pub hashing_wait_seconds: u64,
 
+    /// Server that takes mails to send; without one, mails are only logged (`serve`) or shown at /dev/outbox (`dev`)
+    #[arg(long, env = "SMTP_HOST", global = true, help_heading = "Mail")]
+    pub smtp_host: Option<String>,
+    /// Its port; 587 when not given, 465 with `SMTP_TLS=tls`, 25 with `SMTP_TLS=none`
+    #[arg(long, env = "SMTP_PORT", value_parser = clap::value_parser!(u16).range(1..), global = true, help_heading = "Mail")]
+    pub smtp_port: Option<u16>,
+    /// How the way to it is secured; tls when the port is 465, else starttls, which is required then, never optional. none is for a relay on this machine only
+    #[arg(long, env = "SMTP_TLS", value_enum, global = true, help_heading = "Mail")]
+    pub smtp_tls: Option<SmtpTls>,
+    /// File of PEM certificates of the authorities that may vouch for it, for a private one; Mozilla's when not given
+    #[arg(long, env = "SMTP_CA_FILE", global = true, help_heading = "Mail")]
+    pub smtp_ca_file: Option<PathBuf>,
+    /// Name to sign in there with; needs `SMTP_PASSWORD`
+    #[arg(long, env = "SMTP_USER", global = true, help_heading = "Mail")]
+    pub smtp_user: Option<String>,
+    /// Password to sign in there with
+    #[arg(long, env = "SMTP_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Mail")]
+    pub smtp_password: Option<SecretString>,
+    /// Sender of all mails, as mana@example.com or Mana <mana@example.com>; needed with `SMTP_HOST`
+    #[arg(long, env = "SMTP_FROM", global = true, help_heading = "Mail")]
+    pub smtp_from: Option<String>,
+
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_signup_bonus: i64,
@@ -188,6 +210,17 @@ impl Settings {
         let url = Url::parse(&self.public_url()).map_err(|_| InvalidOrigin)?;
         url.origin().ascii_serialization().parse()
     }
+}
+
+/// How the way to the SMTP server is secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SmtpTls {
+    /// TLS begins after a hello in clear; a server that does not offer it gets no mail.
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// In clear.
+    None,
 }
 
 /// How log lines look.

@@ -5,6 +5,7 @@ pub mod config;
 pub mod db;
 pub mod embedded_postgres;
 pub mod http;
+pub mod mail;
 pub mod migrate;
 pub mod row_security;
 pub mod system;

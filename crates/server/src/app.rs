@@ -1,10 +1,12 @@
 //! The service as one router, from its settings and a database.
 
+use crate::dev;
 use crate::docs;
 use crate::health::{self, HealthState};
 use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
+use mana_auth::mail::Mails;
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
@@ -15,6 +17,7 @@ use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng};
 use mana_platform::config::InvalidOrigin;
 use mana_platform::http::frame;
+use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::{Database, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -31,6 +34,10 @@ pub struct Parts {
     pub rng: Arc<dyn Rng>,
     /// Root secrets.
     pub root_secrets: RootSecrets,
+    /// Where mails go.
+    pub mailer: Arc<dyn Mailer>,
+    /// Whose mails are shown at /dev/outbox; without one there is no such page.
+    pub dev_outbox: Option<Arc<Outbox>>,
     /// What /metrics prints.
     pub metrics: PrometheusHandle,
 }
@@ -74,7 +81,7 @@ pub struct App {
 /// # Errors
 /// When a setting or a stored key can't be used.
 pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError> {
-    let Parts { database, clock, rng, root_secrets, metrics } = parts;
+    let Parts { database, clock, rng, root_secrets, mailer, dev_outbox, metrics } = parts;
     check_zone(&database, &settings.credits_daily_zone).await?;
     let given =
         settings.jwt_private_key.as_ref().map(|private| (private, settings.jwt_public_key.as_deref()));
@@ -92,6 +99,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         keys,
         liveness: Liveness::default(),
         root_secrets,
+        mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
             policy: credits_policy.clone(),
             clock: Arc::clone(&clock),
@@ -108,12 +116,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         policy: credits_policy,
     });
 
-    let workers = Workers { auth: AuthState(auth.clone()), metrics: metrics.clone() };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth) };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
         .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
-        .merge(docs::routes());
+        .merge(docs::routes())
+        .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
     let framed = frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
         .map_err(BuildError::Origin)?;

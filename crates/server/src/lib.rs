@@ -12,4 +12,5 @@ pub mod openapi;
 mod ports;
 mod serve;
 mod source;
+mod way_out;
 pub mod workers;

@@ -3,6 +3,8 @@
 use crate::accept::{self, Limits};
 use crate::app::{self, App, BuildError, Parts};
 use crate::source::Source;
+use crate::way_out::WayOut;
+use mana_platform::mail::MailSettingsError;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::row_security::{self, RowSecurityError};
 use mana_platform::{Settings, SystemClock, SystemRng, telemetry};
@@ -26,6 +28,8 @@ pub(crate) enum ServeError {
     RowSecurity(#[from] RowSecurityError),
     #[error(transparent)]
     Build(#[from] BuildError),
+    #[error(transparent)]
+    Mail(#[from] MailSettingsError),
     #[error("the metrics can't be counted: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("the database can't be reached: {0}. Check DATABASE_URL and whether PostgreSQL runs there")]
@@ -56,7 +60,11 @@ pub(crate) struct Service {
 }
 
 /// Checks the database and builds the service on it.
-pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Service, ServeError> {
+pub(crate) async fn prepare(
+    settings: &Settings,
+    source: Source,
+    way_out: WayOut,
+) -> Result<Service, ServeError> {
     let database = source.database(settings);
     let mut connection = database.pool().acquire().await.map_err(ServeError::Database)?;
     row_security::check_role(&mut connection).await?;
@@ -67,6 +75,8 @@ pub(crate) async fn prepare(settings: &Settings, source: Source) -> Result<Servi
         clock: Arc::new(SystemClock),
         rng: Arc::new(SystemRng),
         root_secrets: source.root_secrets,
+        mailer: way_out.mailer,
+        dev_outbox: way_out.outbox,
         metrics: telemetry::start_metrics()?,
     };
     let app = app::build(settings, parts).await?;

@@ -3,21 +3,24 @@
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
 use mana_auth::session::liveness;
-use mana_auth::{AuthState, retention};
+use mana_auth::{Auth, mail, retention};
 use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
+const MAIL_PAUSE: Duration = Duration::from_secs(5);
 
 /// All of them, not started yet: a test makes the one pass it is about.
 #[derive(Debug, Clone)]
 pub struct Workers {
-    /// The accounts.
-    pub(crate) auth: AuthState,
     /// What /metrics prints.
     pub(crate) metrics: PrometheusHandle,
+    /// The accounts.
+    pub(crate) auth: Arc<Auth>,
 }
 
 impl Workers {
@@ -28,6 +31,8 @@ impl Workers {
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
+            self.deliver_mails_for_ever(),
+            every(Duration::from_mins(1), || self.forget_mail_budgets()),
         );
     }
 
@@ -38,12 +43,12 @@ impl Workers {
 
     /// Writes down which sessions were active and which refresh answers were seen in use.
     pub async fn write_notes(&self) {
-        tell("the activity of sessions could not be written", liveness::write_notes(&self.auth).await);
+        log_failure("writing the activity of sessions", liveness::write_notes(&self.auth).await);
     }
 
     /// Deletes what is past its time.
     pub async fn prune(&self) {
-        tell("what is past its time could not be deleted", retention::prune(&self.auth).await);
+        log_failure("deleting what is past its time", retention::prune(&self.auth).await);
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
@@ -51,13 +56,32 @@ impl Workers {
     pub async fn tidy_metrics(&self) {
         self.metrics.run_upkeep();
     }
+
+    /// Sends the mails that are due.
+    pub async fn deliver_mails(&self) {
+        log_failure("sending mails", mail::deliver_due(&self.auth).await);
+    }
+
+    /// Forgets what the cap of mails to an address no longer needs.
+    pub async fn forget_mail_budgets(&self) {
+        log_failure("forgetting old counts of mails", mail::forget_budgets(&self.auth).await);
+    }
+
+    /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.
+    async fn deliver_mails_for_ever(&self) {
+        loop {
+            self.deliver_mails().await;
+            // Too late is as well: the next look comes all the same.
+            let _ = tokio::time::timeout(MAIL_PAUSE, self.auth.mails.written()).await;
+        }
+    }
 }
 
-/// A pass that failed is made again anyway.
-fn tell(what: &'static str, outcome: Result<(), DbError>) {
+/// What failed is tried again by the next pass.
+fn log_failure(pass: &'static str, outcome: Result<(), DbError>) {
     if let Err(error) = outcome {
         let cause: &(dyn std::error::Error + 'static) = &error;
-        tracing::warn!(cause, what);
+        tracing::warn!(cause, pass, "background work failed and is tried again");
     }
 }
 

@@ -9,17 +9,14 @@ use crate::{Auth, AuthState};
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse as _, Response};
-use http::{StatusCode, header};
+use axum::response::Response;
+use http::StatusCode;
 use mana_kernel::{Problem as _, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Parameters, ProblemBody};
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
-
-/// Styles in the page itself, nothing else: no script, no picture, no other origin.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 #[derive(Template)]
 #[template(path = "claim_admin.html")]
@@ -176,16 +173,5 @@ fn link_is_void() -> Response {
 }
 
 fn respond(status: StatusCode, page: &Page) -> Response {
-    match page.render() {
-        Ok(html) => {
-            let headers =
-                [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY), (header::CACHE_CONTROL, "no-store")];
-            (status, headers, Html(html)).into_response()
-        }
-        Err(error) => {
-            let cause: &(dyn std::error::Error + 'static) = &error;
-            tracing::error!(cause, "a page could not be rendered");
-            ApiError::new(&mana_platform::http::codes::INTERNAL).into_response()
-        }
-    }
+    mana_platform::http::page(status, page.render())
 }

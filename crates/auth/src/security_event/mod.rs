@@ -3,6 +3,7 @@
 mod list;
 pub(crate) mod store;
 
+use crate::session::model::RevokeReason;
 use crate::{Auth, AuthState};
 use mana_kernel::{RequestId, SessionId, UserId};
 use mana_platform::DbError;
@@ -26,10 +27,12 @@ pub enum EventKind {
     SignInFailed,
     /// A session was ended by its owner, from within.
     SignedOut,
-    /// A session was ended: by its owner from the list of devices, or to make room for a newer one.
-    SessionRevoked,
+    /// A session was ended by other means than by itself, and why.
+    SessionRevoked(RevokeReason),
     /// A refresh token that had been replaced long ago was presented: theft; the session was ended.
     RefreshReplayed,
+    /// Somebody signed in from a device that was not seen before.
+    NewDevice,
     /// The account became an administrator's.
     BecameAdmin,
 }
@@ -42,9 +45,24 @@ impl EventKind {
             Self::SignedIn => "signed_in",
             Self::SignInFailed => "sign_in_failed",
             Self::SignedOut => "signed_out",
-            Self::SessionRevoked => "session_revoked",
+            Self::SessionRevoked(_) => "session_revoked",
             Self::RefreshReplayed => "refresh_replayed",
+            Self::NewDevice => "new_device",
             Self::BecameAdmin => "became_admin",
+        }
+    }
+
+    /// What the type alone does not say.
+    fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::SessionRevoked(reason) => Some(reason.as_str()),
+            Self::Registered
+            | Self::SignedIn
+            | Self::SignInFailed
+            | Self::SignedOut
+            | Self::RefreshReplayed
+            | Self::NewDevice
+            | Self::BecameAdmin => None,
         }
     }
 }
@@ -102,6 +120,7 @@ async fn write(
         sessions,
         user_id: user.map(UserId::as_str),
         kind: kind.as_str(),
+        detail: kind.detail(),
         ip_address: origin.client.ip_address.map(|address| address.to_string()),
         user_agent: origin.client.user_agent.as_deref(),
         request_id: origin.request_id.as_ref().map(RequestId::as_str),

@@ -14,6 +14,7 @@ pub(super) struct EventRows<'a> {
     pub(super) sessions: &'a [Option<String>],
     pub(super) user_id: Option<&'a str>,
     pub(super) kind: &'a str,
+    pub(super) detail: Option<&'a str>,
     pub(super) ip_address: Option<String>,
     pub(super) user_agent: Option<&'a str>,
     pub(super) request_id: Option<&'a str>,
@@ -28,6 +29,8 @@ pub(crate) struct SecurityEvent {
     pub(crate) id: Uuid,
     /// What happened, as `signed_in`.
     pub(crate) r#type: String,
+    /// More about it, as `disowned` for the reason why a session was ended; null where the type says all.
+    pub(crate) detail: Option<String>,
     pub(crate) session_id: Option<String>,
     pub(crate) ip_address: Option<String>,
     pub(crate) user_agent: Option<String>,
@@ -44,7 +47,7 @@ pub(super) async fn list_events(
 ) -> Result<Vec<SecurityEvent>, DbError> {
     Ok(sqlx::query_as!(
         SecurityEvent,
-        "SELECT id, type, session_id, host(ip_address) AS ip_address, user_agent, request_id, created_at
+        "SELECT id, type, detail, session_id, host(ip_address) AS ip_address, user_agent, request_id, created_at
          FROM auth.security_events WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
         user.as_str(),
         limit,
@@ -63,8 +66,8 @@ pub(super) async fn insert_events(
     events: &EventRows<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.security_events (id, session_id, user_id, type, ip_address, user_agent, request_id, created_at)
-         SELECT event.id, event.session_id, $3, $4, $5::text::inet, $6, $7, $8
+        "INSERT INTO auth.security_events (id, session_id, user_id, type, ip_address, user_agent, request_id, created_at, detail)
+         SELECT event.id, event.session_id, $3, $4, $5::text::inet, $6, $7, $8, $9
          FROM unnest($1::uuid[], $2::text[]) AS event (id, session_id)",
         events.ids,
         events.sessions as &[Option<String>],
@@ -74,6 +77,7 @@ pub(super) async fn insert_events(
         events.user_agent,
         events.request_id,
         events.created_at,
+        events.detail,
     )
     .execute(connection)
     .await?;

@@ -1,5 +1,6 @@
 //! `GET /api/v1/auth/sessions`: where the caller is signed in.
 
+use super::device::{Device, DeviceKind};
 use super::store;
 use crate::AuthState;
 use axum::Json;
@@ -19,6 +20,12 @@ pub(crate) struct DeviceResponse {
     device_id: Option<String>,
     device_name: Option<String>,
     user_agent: Option<String>,
+    /// Family of the browser or program, read from the user agent; null when unknown.
+    browser: Option<&'static str>,
+    /// Operating system; null when unknown.
+    os: Option<&'static str>,
+    /// What sort of device it is; null when unknown.
+    device: Option<DeviceKind>,
     ip_address: Option<String>,
     /// Whether the person asked to stay signed in for longer.
     remember_me: bool,
@@ -44,7 +51,11 @@ pub(crate) async fn sessions(
 ) -> Result<Json<Vec<DeviceResponse>>, ApiError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     let live = store::list_live(&mut transaction, &caller.user_id, auth.clock.now()).await?;
+    let client = |user_agent: &Option<String>| user_agent.as_deref().map(Device::of).unwrap_or_default();
     let devices = live.into_iter().map(|session| DeviceResponse {
+        browser: client(&session.user_agent).browser,
+        os: client(&session.user_agent).os,
+        device: client(&session.user_agent).kind,
         current: session.id == caller.session_id,
         id: session.id,
         device_id: session.device_id,

@@ -1,7 +1,7 @@
 //! `POST /api/v1/auth/login`: a password for a session, its cookie and a first pair of tokens.
 
 use super::model::SessionError;
-use super::open::{Device, open_session};
+use super::open::{Device, Opened, open_session};
 use super::{cookie, liveness};
 use crate::account::model::{Email, User};
 use crate::security_event::{self, EventKind, Origin};
@@ -15,7 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header;
 use mana_kernel::Line;
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -71,6 +71,7 @@ pub(crate) async fn login(
     State(auth): State<AuthState>,
     client: ClientInfo,
     app: AppId,
+    language: Language,
     Valid(request): Valid<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let origin = Origin::of_request(&client);
@@ -79,13 +80,16 @@ pub(crate) async fn login(
         id: request.device_id,
         name: request.device_name,
         client,
+        language,
         remember_me: request.remember_me.unwrap_or(false),
     };
 
     let mut transaction = auth.database.begin().await?;
-    let (session, session_cookie) = open_session(&mut transaction, &auth, &user, device, &origin).await?;
+    let Opened { session, cookie: session_cookie, mail } =
+        open_session(&mut transaction, &auth, &user, device, &origin).await?;
     let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     liveness::catch_up(&auth).await;
 
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);

@@ -2,6 +2,7 @@
 
 pub mod cookie;
 pub mod current;
+pub mod device;
 mod get_session;
 pub mod list;
 pub mod liveness;

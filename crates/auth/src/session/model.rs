@@ -54,6 +54,8 @@ pub enum RevokeReason {
     RefreshReplayed,
     /// The user signed in on more devices than may be signed in at once; this one rested longest.
     TooMany,
+    /// Its owner said that it was somebody else's.
+    Disowned,
 }
 
 impl RevokeReason {
@@ -64,6 +66,7 @@ impl RevokeReason {
             Self::RevokedByOwner => "revoked_by_owner",
             Self::RefreshReplayed => "refresh_replayed",
             Self::TooMany => "too_many",
+            Self::Disowned => "disowned",
         }
     }
 }
@@ -98,6 +101,9 @@ pub enum SessionError {
     /// The chain of refresh tokens could not be opened.
     #[error(transparent)]
     Chain(#[from] crate::token::refresh::model::RefreshError),
+    /// The mail that tells of a new device could not be written down.
+    #[error(transparent)]
+    Mail(#[from] crate::mail::MailError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -175,6 +181,7 @@ impl Problem for SessionError {
             Self::Password(error) => error.code(),
             Self::Token(error) => error.code(),
             Self::Chain(error) => error.code(),
+            Self::Mail(error) => error.code(),
             Self::Database(error) => error.code(),
         }
     }

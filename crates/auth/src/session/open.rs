@@ -1,12 +1,14 @@
 //! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it.
 
-use super::model::{Session, SessionCookie, SessionError};
+use super::model::{RevokeReason, Session, SessionCookie, SessionError};
 use super::store;
 use crate::Auth;
 use crate::account::model::User;
+use crate::mail::Written;
+use crate::new_device;
 use crate::security_event::{self, EventKind, Origin};
 use mana_kernel::{Line, SessionId};
-use mana_platform::http::ClientInfo;
+use mana_platform::http::{ClientInfo, Language};
 use sqlx::PgConnection;
 
 /// Where a session is opened.
@@ -16,8 +18,18 @@ pub(crate) struct Device {
     /// Its name, to show in the list of devices.
     pub(crate) name: Option<Line<1, 128>>,
     pub(crate) client: ClientInfo,
+    /// Of the person, for the mail that may tell of it.
+    pub(crate) language: Language,
     /// Keeps the session for longer.
     pub(crate) remember_me: bool,
+}
+
+/// A session that was opened, if the transaction commits.
+pub(crate) struct Opened {
+    pub(crate) session: Session,
+    pub(crate) cookie: SessionCookie,
+    /// To be held until after the commit: it wakes whoever sends the mail.
+    pub(crate) mail: Written,
 }
 
 /// Opens a session for a user whose credentials were right, with a cookie of its own: whatever cookie the browser brought
@@ -28,7 +40,7 @@ pub(crate) async fn open_session(
     user: &User,
     device: Device,
     origin: &Origin,
-) -> Result<(Session, SessionCookie), SessionError> {
+) -> Result<Opened, SessionError> {
     let now = auth.clock.now();
     let cookie = SessionCookie::generate(&*auth.rng);
     let session = Session {
@@ -46,9 +58,11 @@ pub(crate) async fn open_session(
     store::insert_session(connection, &session, cookie.hash()).await?;
     let limit = i64::from(auth.policy.sessions_per_user);
     let ended = store::update_revoked_beyond(connection, &user.id, &session.id, limit, now).await?;
-    security_event::record_each(connection, auth, EventKind::SessionRevoked, &user.id, &ended, origin)
-        .await?;
-    let (user, id) = (Some(&user.id), Some(&session.id));
-    security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
-    Ok((session, cookie))
+    let kind = EventKind::SessionRevoked(RevokeReason::TooMany);
+    security_event::record_each(connection, auth, kind, &user.id, &ended, origin).await?;
+    let (user_id, id) = (Some(&user.id), Some(&session.id));
+    security_event::record(connection, auth, EventKind::SignedIn, user_id, id, origin).await?;
+    let language = device.language;
+    let mail = new_device::announce_if_new(connection, auth, user, &session, language, origin).await?;
+    Ok(Opened { session, cookie, mail })
 }

@@ -64,7 +64,7 @@ async fn end(
     security_event::record_each(
         &mut transaction,
         auth,
-        EventKind::SessionRevoked,
+        EventKind::SessionRevoked(reason),
         &caller.user_id,
         &ended,
         &origin,

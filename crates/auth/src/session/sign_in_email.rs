@@ -3,10 +3,11 @@
 
 use super::cookie;
 use super::login::check_password;
-use super::model::{Session, SessionCookie, SessionError};
-use super::open::{Device, open_session};
+use super::model::{SessionCookie, SessionError};
+use super::open::{Device, Opened, open_session};
 use super::{liveness, store};
 use crate::account::model::User;
+use crate::mail::Written;
 use crate::security_event::{self, EventKind, Origin};
 use crate::token::access::{self, AccessToken};
 use crate::{Auth, AuthState};
@@ -15,7 +16,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -61,6 +62,7 @@ pub(crate) struct SignInResponse {
 pub(crate) async fn sign_in_email(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     headers: HeaderMap,
     Valid(request): Valid<SignInRequest>,
 ) -> Result<Response, ApiError> {
@@ -69,15 +71,16 @@ pub(crate) async fn sign_in_email(
 
     let mut transaction = auth.database.begin().await?;
     let going_on = go_on(&mut transaction, &auth, &headers, &user, &origin).await?;
-    let (session, session_cookie) = match going_on {
+    let Opened { session, cookie: session_cookie, mail } = match going_on {
         Some(opened) => opened,
         None => {
             let remember_me = request.remember_me.unwrap_or(false);
-            let device = Device { id: None, name: None, client, remember_me };
+            let device = Device { id: None, name: None, client, language, remember_me };
             open_session(&mut transaction, &auth, &user, device, &origin).await?
         }
     };
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     liveness::catch_up(&auth).await;
 
     let token =
@@ -94,7 +97,7 @@ async fn go_on(
     headers: &HeaderMap,
     user: &User,
     origin: &Origin,
-) -> Result<Option<(Session, SessionCookie)>, SessionError> {
+) -> Result<Option<Opened>, SessionError> {
     let now = auth.clock.now();
     for presented in cookie::read(headers, &auth.policy) {
         let found = store::find_live_by_cookie(connection, presented.hash(), now).await?;
@@ -105,7 +108,7 @@ async fn go_on(
         if store::update_cookie(connection, &session.id, next.hash(), now, expires_at).await? {
             let (user, id) = (Some(&user.id), Some(&session.id));
             security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
-            return Ok(Some((session, next)));
+            return Ok(Some(Opened { session, cookie: next, mail: Written::nothing() }));
         }
     }
     Ok(None)

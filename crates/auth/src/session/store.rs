@@ -3,6 +3,7 @@
 use super::model::{RevokeReason, Session, SessionCookieHash};
 use crate::account::model::User;
 use crate::account::store::UserRow;
+use crate::new_device::EarlierSignIn;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
@@ -353,6 +354,27 @@ pub(crate) async fn update_revoked_beyond(
         now,
         limit.saturating_sub(1),
         RevokeReason::TooMany.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+// What tells a new device from a known one.
+
+/// What the user's last 500 sign-ins before `session` tell of their devices, each combination once.
+pub(crate) async fn list_earlier(
+    connection: &mut PgConnection,
+    session: &Session,
+) -> Result<Vec<EarlierSignIn>, DbError> {
+    Ok(sqlx::query_as!(
+        EarlierSignIn,
+        r#"SELECT DISTINCT device_id, user_agent, revoked_reason IS NOT DISTINCT FROM $3 AS "is_disowned!" FROM (
+               SELECT device_id, user_agent, revoked_reason FROM auth.sessions
+               WHERE user_id = $1 AND id <> $2 ORDER BY created_at DESC LIMIT 500
+           ) AS earlier"#,
+        session.user_id.as_str(),
+        session.id.as_str(),
+        RevokeReason::Disowned.as_str(),
     )
     .fetch_all(connection)
     .await?)

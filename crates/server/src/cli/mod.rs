@@ -9,6 +9,7 @@ use crate::dev::{self, DevArgs, DevError};
 use crate::doctor;
 use crate::serve::{self, ServeError};
 use crate::source::{Migration, Source, SourceError};
+use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mana_auth::admin;
 use mana_auth::token::keys::{self, KeyError, KeyRing};
@@ -168,11 +169,12 @@ fn source(cli: &Cli) -> Result<Source, SourceError> {
 async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), CommandError> {
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let source = Source::from_settings(settings)?.ok_or(CommandError::NoDatabaseUrl)?;
+    let way_out = WayOut::for_serve(settings).map_err(ServeError::from)?;
     let listener = serve::listen(host, settings.port).await?;
     if let Some(migration) = source.migration.as_ref().filter(|_| !no_migrate) {
         migration.run(&SystemRng).await?;
     }
-    let service = serve::prepare(settings, source).await?;
+    let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
     Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }

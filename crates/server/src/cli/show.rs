@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use mana_auth::token::keys::KeyRing;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
+use mana_platform::mail::MailSettings;
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -71,6 +72,7 @@ pub(super) fn config(
     if let Some(secret) = &settings.secret_key {
         RootSecrets::parse(secret).map_err(SourceError::from)?;
     }
+    MailSettings::from_settings(settings).map_err(ServeError::from)?;
     Migration::from_settings(settings)?;
     Source::from_settings(settings)?;
     if let Some(private) = &settings.jwt_private_key {

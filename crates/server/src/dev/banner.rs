@@ -1,5 +1,7 @@
 //! What dev mode prints once it runs: for people, before any log line.
 
+use mana_platform::Settings;
+
 /// Commands that work when pasted into a shell: a new account, a sign-in, a spend, and the list with it.
 fn walk(url: &str) -> String {
     format!(
@@ -15,7 +17,14 @@ curl -sw "\n" {url}/api/v1/credits/transactions -H "Authorization: Bearer $TOKEN
 }
 
 /// How to use what has started.
-pub(super) fn text(url: &str, place: &str, claim: Option<&str>) -> String {
+pub(super) fn text(settings: &Settings, place: &str, claim: Option<&str>, shows_mails: bool) -> String {
+    let url = &settings.public_url();
+    let mails = if shows_mails {
+        // That page answers to names of this machine only, whatever name the service has elsewhere.
+        format!("http://localhost:{}/dev/outbox", settings.port)
+    } else {
+        "are sent to the SMTP server".to_owned()
+    };
     let administrator = match claim {
         Some(link) => {
             format!("{url}{link}\n                  (good once, for a day: become the first administrator)")
@@ -26,6 +35,7 @@ pub(super) fn text(url: &str, place: &str, claim: Option<&str>) -> String {
         "\n  Mana Core Auth runs at {url}\n\n  \
          Documentation   {url}/docs\n  \
          Data            {place}\n  \
+         Mails           {mails}\n  \
          Administrator   {administrator}\n\n  \
          Try it in another terminal:\n\n{}\n\n  \
          Stop with Ctrl-C.\n",

@@ -2,10 +2,12 @@
 
 mod banner;
 pub(crate) mod folder;
+pub(crate) mod outbox;
 
 use crate::cli::print;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
+use crate::way_out::WayOut;
 use clap::Args;
 use folder::DataFolder;
 use mana_auth::admin;
@@ -57,6 +59,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
     if args.ephemeral && settings.database_url.is_some() {
         return Err(DevError::EphemeralUrl);
     }
+    let way_out = WayOut::for_dev(settings).map_err(ServeError::from)?;
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let listener = serve::listen(host, settings.port).await?;
     let (source, postgres, place) = match Source::from_settings(settings)? {
@@ -68,7 +71,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
             (source, Some(postgres), place)
         }
     };
-    let outcome = serve_on(settings, source, listener, &place).await;
+    let outcome = serve_on(settings, source, way_out, listener, &place).await;
     // The server is stopped also when the service did not start.
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(move || postgres.stop()).await??;
@@ -79,15 +82,17 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
 async fn serve_on(
     settings: &Settings,
     source: Source,
+    way_out: WayOut,
     listener: tokio::net::TcpListener,
     place: &str,
 ) -> Result<(), DevError> {
     if let Some(migration) = &source.migration {
         migration.run(&SystemRng).await?;
     }
-    let service = serve::prepare(settings, source).await?;
+    let shows_mails = way_out.outbox.is_some();
+    let service = serve::prepare(settings, source, way_out).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
-    print::line(&banner::text(&settings.public_url(), place, claim.as_deref()))?;
+    print::line(&banner::text(settings, place, claim.as_deref(), shows_mails))?;
     Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }
 

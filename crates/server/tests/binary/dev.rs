@@ -1,6 +1,7 @@
 //! Dev mode: one command, nothing set up.
 
-use crate::process::{Home, Server, poll, processes_of, send_signal};
+use crate::http::PASSWORD;
+use crate::process::{Home, STOP_LIMIT, Server, poll, processes_of, send_signal};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -20,6 +21,7 @@ fn the_start_prints_how_to_go_on_and_all_of_it_works() {
         format!("runs at {url}\n"),
         format!("{url}/docs\n"),
         home.data().display().to_string(),
+        format!("{url}/dev/outbox\n"),
         "Ctrl-C".to_owned(),
     ] {
         assert!(banner.contains(&expected), "no {expected} in {banner}");
@@ -71,6 +73,34 @@ fn commands_find_the_running_instance(home: &Home, server: &Server) {
     let link = printed.trim().strip_prefix(&format!("http://localhost:{port}")).unwrap();
     assert_eq!(server.get(link).status, 200);
     assert_eq!(server.get(&server.claim_link()).status, 404, "a new link makes older ones void");
+}
+
+#[test]
+fn mails_are_shown_on_this_machine_soon_after_what_they_tell_of() {
+    let home = Home::new();
+    let server = home.dev().env("LOG_FORMAT", "json").start();
+    server.register(EMAIL);
+    server.login(EMAIL);
+    assert!(server.get("/dev/outbox").body.contains("none yet"));
+    let elsewhere = json!({"email": EMAIL, "password": PASSWORD, "deviceId": "phone"});
+    assert_eq!(server.post("/api/v1/auth/login", &elsewhere).status, 200);
+    let page = poll(Duration::from_secs(20), "the mail", || {
+        let page = server.get("/dev/outbox");
+        page.body.contains("New sign-in").then_some(page)
+    });
+    let path = page.body.split('"').find(|part| part.ends_with("/text")).unwrap();
+    let text = server.get(path).body;
+    let link = text.lines().find_map(|line| line.strip_prefix(&format!("http://localhost:{}", server.port)));
+    let link = link.unwrap().to_owned();
+    assert_eq!(server.get(&link).status, 200);
+    server.signal("TERM");
+    assert_eq!(server.await_end(STOP_LIMIT), Some(0));
+
+    let log = server.stderr();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("new_device")).collect();
+    let [only] = &lines[..] else { panic!("not one line of the mail: {lines:?}") };
+    assert!(only.contains("g***@example.com"), "{only}");
+    assert!(!log.contains(EMAIL) && !log.contains("mnm_"), "{log}");
 }
 
 #[test]

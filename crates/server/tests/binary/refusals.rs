@@ -1,7 +1,7 @@
 //! What can't be started says so in one sentence, at once, and leaves nothing behind.
 
 use crate::cluster::{ROOT_SECRET, Sql};
-use crate::process::Home;
+use crate::process::{Home, Launch};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -183,4 +183,38 @@ fn what_is_thrown_away_is_not_what_is_kept() {
     let database = "postgres://ada@localhost:1/db";
     let sentence = home.command(&["dev", "--ephemeral"]).env("DATABASE_URL", database).run().sentence();
     assert!(sentence.contains("--ephemeral") && sentence.contains("DATABASE_URL"), "{sentence}");
+}
+
+#[test]
+fn mail_settings_that_would_send_nothing_or_in_clear_are_refused_before_anything_starts() {
+    let home = Home::new();
+    let relay = [("SMTP_HOST", "smtp.example.com"), ("SMTP_FROM", "mana@example.com")];
+    let no_certificate = home.file("empty.pem", "nothing\n");
+    for (settings, named) in [
+        (vec![("SMTP_HOST", "smtp.example.com")], "SMTP_FROM"),
+        (vec![("SMTP_FROM", "mana@example.com")], "SMTP_HOST"),
+        (vec![("SMTP_HOST", "smtp.example.com"), ("SMTP_FROM", "nobody")], "SMTP_FROM"),
+        (
+            vec![
+                ("SMTP_HOST", "smtp.example.com"),
+                ("SMTP_FROM", "mana@example.com\r\nBcc: eve@example.com"),
+            ],
+            "SMTP_FROM",
+        ),
+        ([&relay[..], &[("SMTP_USER", "mana")]].concat(), "SMTP_PASSWORD"),
+        ([&relay[..], &[("SMTP_PASSWORD", SECRET)]].concat(), "SMTP_USER"),
+        ([&relay[..], &[("SMTP_TLS", "none")]].concat(), "SMTP_TLS"),
+        ([&relay[..], &[("SMTP_CA_FILE", no_certificate.to_str().unwrap())]].concat(), "empty.pem"),
+    ] {
+        let with =
+            |launch: Launch| settings.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+        let started = with(home.dev()).run();
+        let checked = with(home.command(&["config", "check"])).run();
+        for done in [started, checked] {
+            assert!(!done.stdout.contains(SECRET) && !done.stderr.contains(SECRET), "{done:?}");
+            let sentence = done.sentence();
+            assert!(sentence.contains(named), "{settings:?}: {sentence}");
+        }
+        assert!(home.is_quiet() && !home.data().exists(), "{settings:?} started something");
+    }
 }

@@ -89,6 +89,8 @@ fn what_is_missing_is_a_sentence_with_the_way_out() {
 
     let server = on(home.serve(), &cluster, "mana").arg("--no-migrate").start();
     server.register("ada@example.com");
+    assert_eq!(server.get("/dev/outbox").status, 404, "mails are shown in dev mode only");
+    assert_eq!(server.stderr().matches("nobody gets them").count(), 1, "{}", server.stderr());
     server.stop("INT");
     let other_secret = "test:ISEhISEhISEhISEhISEhISEhISEhISEhISEhISEhISE=";
     refused(on(home.serve(), &cluster, "mana").env("MANA_SECRET_KEY", other_secret), &["MANA_SECRET_KEY"]);

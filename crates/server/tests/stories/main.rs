@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod row_security;
+mod smtp;
 mod story;
 mod surface;
 
@@ -15,6 +16,8 @@ mod headers;
 mod liveness;
 mod login;
 mod logout;
+mod mails;
+mod new_devices;
 mod refresh;
 mod refresh_under_fire;
 mod register;

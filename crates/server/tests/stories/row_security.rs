@@ -1,7 +1,7 @@
 //! One user's rows can't be seen as another, and the books can't be changed behind the ledger's back. Proven table by
 //! table from the catalogue, so that a new table can't be forgotten.
 
-use crate::story::{Story, User, spend_of};
+use crate::story::{PASSWORD, Story, User, spend_of};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 3] = ["auth.jwks", "auth.admin_claims", "credits.packages"];
+const NOBODYS: [&str; 4] = ["auth.jwks", "auth.admin_claims", "auth.mail_budgets", "credits.packages"];
 
 struct Table {
     name: String,
@@ -63,6 +63,9 @@ async fn two_users(story: &Story) -> (User, User) {
     .await
     .unwrap();
     for user in [&ada, &bob] {
+        // A second device: a mail waits, with a link that ends it.
+        let device = json!({"email": user.email, "password": PASSWORD, "deviceId": "another"});
+        assert_eq!(story.post("/api/v1/auth/login", &device).await.status, 200);
         let mut body = spend_of(1);
         body["idempotencyKey"] = json!("k");
         assert_eq!(story.spend(user, &body).await.status, 201);

@@ -6,6 +6,7 @@ use mana_auth::token::keys;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_core_auth::app::{self, App, Parts};
 use mana_core_auth::workers::Workers;
+use mana_platform::mail::{KeptMail, Mailer, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -25,6 +26,8 @@ pub(crate) struct Story {
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) database: TestDatabase,
     pub(crate) workers: Workers,
+    outbox: Arc<Outbox>,
+    mailer: Arc<dyn Mailer>,
     root_secret: SecretString,
     settings: Settings,
 }
@@ -47,24 +50,54 @@ impl Story {
 
     /// A service whose settings differ from the defaults.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of(change, None).await
+    }
+
+    /// A service whose mails go another way than into the outbox.
+    pub(crate) async fn mailing(mailer: Arc<dyn Mailer>) -> Self {
+        Self::of(|_| {}, Some(mailer)).await
+    }
+
+    async fn of(change: impl FnOnce(&mut Settings), mailer: Option<Arc<dyn Mailer>>) -> Self {
         let mut settings = Settings::defaults().unwrap();
         settings.jwt_private_key = Some(KEY.clone());
         change(&mut settings);
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
-        let (client, workers) = start(&settings, &database, &root_secret, &clock).await;
-        Self { client, clock, database, workers, root_secret, settings }
+        let outbox = Arc::new(Outbox::new(clock.clone(), 100));
+        let mailer = mailer.unwrap_or_else(|| outbox.clone());
+        let App { router, workers } =
+            start(&settings, &database, &root_secret, &clock, &mailer, Some(&outbox)).await;
+        let client = Client::new(router);
+        Self { client, clock, database, workers, outbox, mailer, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
     pub(crate) async fn replica(&self) -> Client {
-        self.replica_and_workers().await.0
+        Client::new(self.second_server().await.router)
     }
 
-    /// The same with what works beside it.
+    /// What works beside the requests of a second server.
+    pub(crate) async fn second_workers(&self) -> Workers {
+        self.second_server().await.workers
+    }
+
+    /// A second server with what works beside it.
     pub(crate) async fn replica_and_workers(&self) -> (Client, Workers) {
-        start(&self.settings, &self.database, &self.root_secret, &self.clock).await
+        let App { router, workers } = self.second_server().await;
+        (Client::new(router), workers)
+    }
+
+    /// As in production: without a page that shows mails.
+    async fn second_server(&self) -> App {
+        start(&self.settings, &self.database, &self.root_secret, &self.clock, &self.mailer, None).await
+    }
+
+    /// Lets the mails that are due go, and says what was sent so far, the newest first.
+    pub(crate) async fn mails(&self) -> Vec<KeptMail> {
+        self.workers.deliver_mails().await;
+        self.outbox.mails()
     }
 
     pub(crate) async fn register(&self, email: &str) -> Reply {
@@ -172,16 +205,19 @@ async fn start(
     database: &TestDatabase,
     root_secret: &SecretString,
     clock: &Arc<FakeClock>,
-) -> (Client, Workers) {
+    mailer: &Arc<dyn Mailer>,
+    outbox: Option<&Arc<Outbox>>,
+) -> App {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
         rng: Arc::new(SystemRng),
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
+        mailer: Arc::clone(mailer),
+        dev_outbox: outbox.map(Arc::clone),
         metrics: METRICS.clone(),
     };
-    let App { router, workers } = app::build(settings, parts).await.unwrap();
-    (Client::new(router), workers)
+    app::build(settings, parts).await.unwrap()
 }
 
 /// What a spend needs besides its amount.

@@ -1,0 +1,103 @@
+//! The pass that sends what waits.
+
+use super::store::WaitingMail;
+use super::{count, model, sealed_as, store};
+use crate::Auth;
+use futures_util::future::join_all;
+use mana_platform::DbError;
+use mana_platform::mail::{Message, SendError};
+
+/// Sends every mail that is due. No transaction is open while a mail is being sent, so a slow SMTP server holds no
+/// connection to the database.
+///
+/// # Errors
+/// When the database fails. Mails that were claimed by then are due again when their lease is over.
+pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
+    loop {
+        let now = auth.clock.now();
+        let mut transaction = auth.database.begin().await?;
+        let leased_until = now.saturating_add(model::LEASE);
+        let claimed = store::update_claimed(&mut transaction, now, leased_until, model::BATCH).await?;
+        let (waiting, oldest) = store::find_backlog(&mut transaction).await?;
+        transaction.commit().await?;
+        metrics::gauge!("mails_waiting").set(u32::try_from(waiting).unwrap_or(u32::MAX));
+        let age = oldest.map_or(0, |oldest| (now.unix_timestamp()).saturating_sub(oldest.unix_timestamp()));
+        metrics::gauge!("mails_waiting_oldest_seconds").set(u32::try_from(age).unwrap_or(0));
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        for noted in join_all(claimed.iter().map(|mail| deliver(auth, mail))).await {
+            noted?;
+        }
+    }
+}
+
+/// Forgets how many mails an address got in hours that are over, in bounded batches.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_budgets(auth: &Auth) -> Result<(), DbError> {
+    let mut transaction = auth.database.begin().await?;
+    let window = auth.clock.now().saturating_sub(model::BUDGET_WINDOW);
+    store::delete_old_budgets(&mut transaction, window).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Sends one mail, writes its one log line, and notes the outcome.
+async fn deliver(auth: &Auth, waiting: &WaitingMail) -> Result<(), DbError> {
+    let (id, template, attempts) = (waiting.id, waiting.template.as_str(), waiting.attempts);
+    let opened = open(auth, waiting);
+    let recipient = opened.as_ref().map(|mail| mail.recipient.masked()).unwrap_or_default();
+    let sent = match &opened {
+        Ok(mail) => auth.mails.mailer.send(mail).await,
+        Err(error) => Err(SendError::NotNow(error.clone())),
+    };
+    let mut transaction = auth.database.begin().await?;
+    match sent {
+        Ok(()) => {
+            tracing::info!(mail = %id, template, recipient, attempts, "mail sent");
+            count(template, "sent");
+            store::delete_mail(&mut transaction, id).await?;
+        }
+        Err(SendError::Refused(cause)) => {
+            let cause = without_address(&cause, &opened);
+            tracing::error!(mail = %id, template, recipient, attempts, cause, "mail refused and given up");
+            count(template, "refused");
+            store::delete_mail(&mut transaction, id).await?;
+        }
+        Err(SendError::NotNow(cause)) => {
+            let cause = without_address(&cause, &opened);
+            match model::next_attempt(waiting.created_at, attempts, auth.clock.now()) {
+                Some(at) => {
+                    tracing::warn!(mail = %id, template, recipient, attempts, cause, "mail delayed");
+                    count(template, "delayed");
+                    store::update_next_attempt(&mut transaction, waiting, at).await?;
+                }
+                None => {
+                    tracing::error!(mail = %id, template, recipient, attempts, cause, "mail given up");
+                    count(template, "given_up");
+                    store::delete_mail(&mut transaction, id).await?;
+                }
+            }
+        }
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// A cause for the log: servers like to repeat the address that they refuse, which the log must not hold.
+fn without_address(cause: &str, mail: &Result<Message, String>) -> String {
+    let cause: String = cause.chars().take(500).collect();
+    match mail {
+        Ok(mail) => cause.replace(mail.recipient.as_str(), &mail.recipient.masked()),
+        Err(_) => cause,
+    }
+}
+
+/// What the row holds, or why it can't be read with what this server has. An operator may mend that.
+fn open(auth: &Auth, waiting: &WaitingMail) -> Result<Message, String> {
+    let plain = auth
+        .root_secrets
+        .open(&waiting.sealed, &sealed_as(waiting.id), &waiting.secret_version)
+        .map_err(|error| error.to_string())?;
+    serde_json::from_slice(&plain).map_err(|_| "its content is not what this version writes".to_owned())
+}

@@ -1,0 +1,135 @@
+//! Mails to the owners of accounts: written down in the transaction of what they tell of, sent by a pass of their own.
+//! Owns `auth.outgoing_mails` and `auth.mail_budgets`.
+//!
+//! A mail is sent at least once: a server that dies between the sending and the note of it leaves the mail to be sent
+//! again, under the same Message-ID. Two servers that live never send one twice.
+
+mod deliver;
+mod model;
+mod store;
+
+pub use deliver::{deliver_due, forget_budgets};
+pub(crate) use model::Letter;
+pub use model::MailError;
+
+use crate::Auth;
+use mana_kernel::UserId;
+use mana_kernel::secret::sha256;
+use mana_platform::mail::{Mailer, Message, Recipient};
+use model::{BUDGET_WINDOW, MAILS_PER_HOUR};
+use sqlx::PgConnection;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// The way out for mails, and the bell that says that one waits.
+#[derive(Debug)]
+pub struct Mails {
+    mailer: Arc<dyn Mailer>,
+    bell: Arc<Notify>,
+}
+
+impl Mails {
+    /// Mails that go out by `mailer`.
+    pub fn new(mailer: Arc<dyn Mailer>) -> Self {
+        Self { mailer, bell: Arc::default() }
+    }
+
+    /// Waits until this server has written a mail down; at once if it has since the last time.
+    pub async fn written(&self) {
+        self.bell.notified().await;
+    }
+}
+
+/// A mail may have been written down. Rings the bell when dropped: hold it until after the commit.
+#[must_use = "dropped before the commit, it rings too early and the mail waits for the next look at the queue"]
+#[derive(Debug)]
+pub(crate) struct Written(Option<Arc<Notify>>);
+
+impl Written {
+    /// There was nothing to write.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(bell) = &self.0 {
+            bell.notify_one();
+        }
+    }
+}
+
+/// Writes a mail down in `connection`'s transaction: if that commits, the mail will be sent. An address that had its share
+/// for this hour, or that can't be mailed to, gets none, which is logged and is no failure of what the mail tells of.
+///
+/// # Errors
+/// When the database fails or the letter can't be rendered.
+pub(crate) async fn enqueue<L: Letter>(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: Option<&UserId>,
+    address: &str,
+    letter: &L,
+) -> Result<Written, MailError> {
+    let id = mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng);
+    let Ok(recipient) = Recipient::try_from(address.to_owned()) else {
+        // Accounts that were imported may have any address.
+        tracing::warn!(template = L::TEMPLATE, mail = %id, "mail not written: the address can't be mailed to");
+        count(L::TEMPLATE, "unaddressable");
+        return Ok(Written::nothing());
+    };
+    let now = auth.clock.now();
+    let window = now.saturating_sub(BUDGET_WINDOW);
+    let written_so_far =
+        store::hold_budget(connection, &sha256(address.as_bytes()), L::TEMPLATE, now, window).await?;
+    if written_so_far > MAILS_PER_HOUR {
+        let recipient = recipient.masked();
+        tracing::warn!(template = L::TEMPLATE, mail = %id, recipient, "mail not written: the address had its share for this hour");
+        count(L::TEMPLATE, "capped");
+        return Ok(Written::nothing());
+    }
+    let mail =
+        Message { id, recipient, subject: letter.subject()?, text: letter.text()?, html: letter.html()? };
+    let sealed = auth.root_secrets.seal(&serde_json::to_vec(&mail)?, &sealed_as(id), &*auth.rng)?;
+    let row = store::NewMail {
+        id,
+        user,
+        template: L::TEMPLATE,
+        sealed: &sealed,
+        secret_version: auth.root_secrets.current_id(),
+        now,
+    };
+    store::insert_mail(connection, &row).await?;
+    Ok(Written(Some(Arc::clone(&auth.mails.bell))))
+}
+
+/// What a sealed mail is bound to: another row's content does not open, nor anything that is no mail.
+fn sealed_as(id: Uuid) -> String {
+    format!("mail {id}")
+}
+
+fn count(template: &str, outcome: &'static str) {
+    metrics::counter!("mails_total", "template" => template.to_owned(), "outcome" => outcome).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use mana_platform::SystemClock;
+    use mana_platform::mail::Outbox;
+
+    #[test]
+    fn the_bell_rings_once_the_mail_is_let_go_and_not_before() {
+        let mails = Mails::new(Arc::new(Outbox::new(Arc::new(SystemClock), 1)));
+        let written = Written(Some(Arc::clone(&mails.bell)));
+        assert!(mails.written().now_or_never().is_none());
+        drop(written);
+        assert!(mails.written().now_or_never().is_some(), "also for whoever comes to listen later");
+        assert!(mails.written().now_or_never().is_none());
+        drop(Written::nothing());
+        assert!(mails.written().now_or_never().is_none());
+    }
+}

@@ -1,0 +1,157 @@
+//! Tells the owner of a sign-in from a new device: a security event and a mail with the link that ends it.
+
+use super::model::{self, DisownToken};
+use super::store;
+use crate::account::model::User;
+use crate::mail::{self, Letter, MailError, Written};
+use crate::security_event::{self, EventKind, Origin};
+use crate::session::device::Device;
+use crate::session::model::Session;
+use crate::{Auth, session};
+use askama::Template;
+use mana_platform::http::Language;
+use mana_platform::mail::Subject;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// If the device of a session that was just inserted is new, writes the event, the link's token and the mail in
+/// `connection`'s transaction. Hold the outcome until after the commit.
+///
+/// # Errors
+/// When the database fails or the mail can't be rendered; the sign-in fails with it.
+pub(crate) async fn announce_if_new(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    session: &Session,
+    language: Language,
+    origin: &Origin,
+) -> Result<Written, MailError> {
+    let earlier = session::store::list_earlier(connection, session).await?;
+    if !model::is_new(session, &earlier) {
+        return Ok(Written::nothing());
+    }
+    let kind = EventKind::NewDevice;
+    security_event::record(connection, auth, kind, Some(&user.id), Some(&session.id), origin).await?;
+    let token = DisownToken::generate(&*auth.rng);
+    store::insert_token(connection, token.hash(), session).await?;
+    let letter = NewDevice {
+        language,
+        sign_in: SignIn::of(session, language),
+        link: format!("{}/not-me?token={}", auth.policy.public_url, token.expose()),
+    };
+    mail::enqueue(connection, auth, Some(&user.id), &user.email, &letter).await
+}
+
+/// A sign-in as its owner is told of it. Of what the client said of itself only words of ours are shown: whoever has
+/// stolen a password has no say in what the mail says.
+#[derive(Debug)]
+pub(super) struct SignIn {
+    /// When, to the minute, UTC.
+    pub(super) when: String,
+    /// From what.
+    pub(super) device: String,
+    /// From which address.
+    pub(super) ip_address: Option<String>,
+}
+
+impl SignIn {
+    pub(super) fn of(session: &Session, language: Language) -> Self {
+        let device = session.user_agent.as_deref().map(Device::of).unwrap_or_default();
+        Self {
+            when: minute(session.created_at),
+            device: device.in_words(language),
+            ip_address: session.ip_address.clone(),
+        }
+    }
+}
+
+/// As `2026-11-23 15:56 UTC`, which reads the same in every language.
+fn minute(at: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default()
+}
+
+struct NewDevice {
+    language: Language,
+    sign_in: SignIn,
+    link: String,
+}
+
+#[derive(Template)]
+#[template(path = "mail/new_device.txt")]
+struct Text<'a> {
+    letter: &'a NewDevice,
+}
+
+#[derive(Template)]
+#[template(path = "mail/new_device.html")]
+struct Html<'a> {
+    language: Language,
+    letter: &'a NewDevice,
+}
+
+impl Letter for NewDevice {
+    const TEMPLATE: &'static str = "new_device";
+
+    fn subject(&self) -> Result<Subject, MailError> {
+        let subject = match self.language {
+            Language::English => "New sign-in to your account",
+            Language::German => "Neue Anmeldung bei deinem Konto",
+        };
+        Ok(subject.to_owned().try_into()?)
+    }
+
+    fn text(&self) -> askama::Result<String> {
+        Text { letter: self }.render()
+    }
+
+    fn html(&self) -> askama::Result<String> {
+        Html { language: self.language, letter: self }.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(language: Language) -> NewDevice {
+        NewDevice {
+            language,
+            sign_in: SignIn {
+                when: minute(OffsetDateTime::UNIX_EPOCH),
+                device: Device::default().in_words(language),
+                ip_address: Some("2001:db8::1".to_owned()),
+            },
+            link: "https://auth.example.com/not-me?token=mnm_x".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_mail_says_the_same_in_both_languages_and_both_forms() {
+        for (language, words) in [
+            (Language::English, ["an unknown device", "wasn't you", "New sign-in"]),
+            (Language::German, ["ein unbekanntes Gerät", "warst du das nicht", "Neue Anmeldung"]),
+        ] {
+            let letter = letter(language);
+            let (text, html) = (letter.text().unwrap(), letter.html().unwrap().replace("&#39;", "'"));
+            for expected in [
+                "1970-01-01 00:00 UTC",
+                words[0],
+                "2001:db8::1",
+                "https://auth.example.com/not-me?token=mnm_x",
+            ] {
+                assert!(text.contains(expected), "no {expected} in {text}");
+                assert!(html.contains(expected), "no {expected} in {html}");
+            }
+            for said in [&text, &html] {
+                assert!(said.to_lowercase().contains(words[1]), "no {} in {said}", words[1]);
+            }
+            assert!(letter.subject().unwrap().as_str().starts_with(words[2]));
+            assert!(html.contains(&format!("lang=\"{}\"", language.tag())), "{html}");
+            assert!(!text.contains('<') && !text.contains("\n\n\n"), "{text}");
+            assert!(!html.contains("<img") && !html.contains("<script") && !html.contains("src="), "{html}");
+        }
+    }
+}

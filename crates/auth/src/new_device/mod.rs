@@ -1,0 +1,18 @@
+//! A sign-in from a device that the account was not used from before: told to the owner, who can end it by one click.
+//! Owns `auth.disown_tokens`.
+
+mod announce;
+mod disown;
+mod model;
+mod store;
+
+pub(crate) use announce::announce_if_new;
+pub(crate) use model::EarlierSignIn;
+
+use crate::AuthState;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new().routes(routes!(disown::page, disown::submit))
+}

@@ -1,0 +1,97 @@
+//! Which device is new.
+
+use crate::session::device::Device;
+use crate::session::model::Session;
+use mana_kernel::opaque_secret;
+
+opaque_secret! {
+    /// What makes a link "this wasn't me" good, once, while the session lives.
+    DisownToken, DisownTokenHash, "mnm_"
+}
+
+/// An earlier sign-in of the same user, as far as it tells which device it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct EarlierSignIn {
+    pub(crate) device_id: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    /// The owner said of it that it was somebody else.
+    pub(crate) is_disowned: bool,
+}
+
+/// Whether `session` is from a device that none of the `earlier` ones came from.
+///
+/// The first sign-in of an account is not: its owner has just made it. What the owner has disowned makes no device known.
+/// With an id of its own a device is known by that alone; without, by the families of browser and system, or, if both are
+/// unknown, by the user agent as it is. All of it is what the client says: a thief who knows it can copy it.
+pub(super) fn is_new(session: &Session, earlier: &[EarlierSignIn]) -> bool {
+    let is_same = |other: &EarlierSignIn| match &session.device_id {
+        Some(id) => other.device_id.as_ref() == Some(id),
+        None => look(session.user_agent.as_deref()) == look(other.user_agent.as_deref()),
+    };
+    !earlier.is_empty() && !earlier.iter().any(|other| !other.is_disowned && is_same(other))
+}
+
+/// What a device looks like from outside: two families, else the text itself.
+fn look(user_agent: Option<&str>) -> (Option<&str>, Option<&str>) {
+    let device = user_agent.map(Device::of).unwrap_or_default();
+    match (device.browser, device.os) {
+        (None, None) => (user_agent, None),
+        families => families,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::OffsetDateTime;
+
+    const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
+    const NEWER_FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0";
+    const FIREFOX_ON_WINDOWS: &str = "Mozilla/5.0 (Windows NT 10.0; rv:141.0) Gecko/20100101 Firefox/141.0";
+
+    fn session(device_id: Option<&str>, user_agent: Option<&str>) -> Session {
+        Session {
+            id: "s".parse().unwrap(),
+            user_id: "u".parse().unwrap(),
+            device_id: device_id.map(str::to_owned),
+            device_name: None,
+            user_agent: user_agent.map(str::to_owned),
+            ip_address: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            last_activity_at: OffsetDateTime::UNIX_EPOCH,
+            expires_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn earlier(device_id: Option<&str>, user_agent: Option<&str>) -> EarlierSignIn {
+        let (device_id, user_agent) = (device_id.map(str::to_owned), user_agent.map(str::to_owned));
+        EarlierSignIn { device_id, user_agent, is_disowned: false }
+    }
+
+    #[test]
+    fn a_device_is_known_by_its_id_else_by_its_families() {
+        let known = [earlier(Some("phone-1"), Some(FIREFOX)), earlier(None, Some("MyApp/1"))];
+        for (device_id, user_agent, expected) in [
+            (Some("phone-1"), Some(FIREFOX_ON_WINDOWS), false),
+            (Some("phone-2"), Some(FIREFOX), true),
+            (None, Some(FIREFOX), false),
+            (None, Some(NEWER_FIREFOX), false),
+            (None, Some(FIREFOX_ON_WINDOWS), true),
+            (None, Some("MyApp/1"), false),
+            (None, Some("MyApp/2"), true),
+            (None, Some("Android"), true),
+            (None, None, true),
+        ] {
+            let session = session(device_id, user_agent);
+            assert_eq!(is_new(&session, &known), expected, "{device_id:?} {user_agent:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_sign_in_is_not_new_and_a_disowned_one_makes_nothing_known() {
+        assert!(!is_new(&session(None, Some(FIREFOX)), &[]));
+        let disowned = EarlierSignIn { is_disowned: true, ..earlier(None, Some(FIREFOX)) };
+        assert!(is_new(&session(None, Some(FIREFOX)), std::slice::from_ref(&disowned)));
+        assert!(!is_new(&session(None, Some(FIREFOX)), &[disowned, earlier(None, Some(FIREFOX))]));
+    }
+}

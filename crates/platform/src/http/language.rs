@@ -1,0 +1,103 @@
+//! The language that a person reads, from `Accept-Language` (RFC 9110, 12.5.4).
+
+use axum::extract::FromRequestParts;
+use http::header;
+use http::request::Parts;
+use std::convert::Infallible;
+
+/// A language that pages and mails are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    /// English, also for whoever reads neither.
+    #[default]
+    English,
+    /// German.
+    German,
+}
+
+impl Language {
+    /// As in HTML's `lang`.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::German => "de",
+        }
+    }
+
+    /// The one of ours that the header's value weighs most, English when it weighs none; of equal ones the first.
+    pub fn preferred(accept_language: &str) -> Self {
+        let mut best = (Self::English, 0);
+        // More ranges than a person reads languages are not looked at.
+        for range in accept_language.split(',').take(32) {
+            let mut parts = range.split(';').map(str::trim);
+            let tag = parts.next().unwrap_or_default();
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1000), thousandths);
+            let primary = tag.split('-').next().unwrap_or_default();
+            let language = if primary.eq_ignore_ascii_case("de") {
+                Self::German
+            } else if primary.eq_ignore_ascii_case("en") || primary == "*" {
+                Self::English
+            } else {
+                continue;
+            };
+            if let Some(weight) = weight.filter(|weight| *weight > best.1) {
+                best = (language, weight);
+            }
+        }
+        best.0
+    }
+}
+
+/// A weight of 0 to 1 with at most three decimals, in thousandths.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match whole {
+        "1" if decimals.bytes().all(|byte| byte == b'0') => Some(1000),
+        "0" => format!("{decimals:0<3}").parse().ok(),
+        _ => None,
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Language {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let accepted = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        Ok(accepted.map(Self::preferred).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Language::{self, English, German};
+
+    #[test]
+    fn the_heaviest_of_ours_wins_whatever_its_place() {
+        for (header, expected) in [
+            ("", English),
+            ("de", German),
+            ("de-AT,de;q=0.9,en;q=0.8", German),
+            ("DE", German),
+            ("en-GB,en;q=0.9,de;q=0.8", English),
+            ("en;q=0.2, de;q=0.9", German),
+            ("fr, de;q=0.5", German),
+            ("fr", English),
+            ("*", English),
+            ("*;q=0.1, de;q=0.2", German),
+            ("de;q=0", English),
+            ("de;q=0, *", English),
+            ("de;q=0.001", German),
+            ("en;q=0.5,de;q=0.50", English),
+            ("de;q=nonsense", English),
+            ("de;q=1.5", English),
+            ("de;q=0.5555", English),
+            ("den", English),
+            (";;;,,,=", English),
+        ] {
+            assert_eq!(Language::preferred(header), expected, "{header}");
+        }
+    }
+}

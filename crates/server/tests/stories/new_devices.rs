@@ -1,0 +1,254 @@
+//! A sign-in from a new device: its owner is told, and ends it by one click that no scanner of mails makes by accident.
+
+use crate::story::{PASSWORD, Story, User};
+use http::Method;
+use mana_testkit::Reply;
+use serde_json::json;
+
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
+const CHROME: &str = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36";
+
+/// Signs in with a browser.
+async fn sign_in_with(story: &Story, user_agent: &str, language: &str) -> User {
+    let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+    let request = story.client.post("/api/v1/auth/login", &credentials);
+    let request = request.header("user-agent", user_agent).header("accept-language", language);
+    // What a link must not be built from.
+    let request = request.header("host", "evil.example").header("x-forwarded-host", "evil.example");
+    User::of(&request.send().await)
+}
+
+/// An owner who is signed in with Firefox.
+async fn owner(story: &Story) -> User {
+    assert_eq!(story.register("ada@example.com").await.status, 201);
+    sign_in_with(story, FIREFOX, "en").await
+}
+
+/// Path and query of the link in the newest mail.
+async fn link(story: &Story) -> String {
+    let mails = story.mails().await;
+    let text = &mails[0].mail.text;
+    let link = text.lines().find_map(|line| line.strip_prefix("http://localhost:3001")).unwrap();
+    link.to_owned()
+}
+
+async fn send_form(story: &Story, token: &str) -> Reply {
+    let form = story.client.request(Method::POST, "/not-me");
+    form.body("application/x-www-form-urlencoded", format!("token={token}")).send().await
+}
+
+fn token_of(link: &str) -> &str {
+    link.strip_prefix("/not-me?token=").unwrap()
+}
+
+fn page(reply: &Reply, status: u16) -> String {
+    assert_eq!(reply.status, status);
+    assert!(reply.headers["content-type"].to_str().unwrap().starts_with("text/html"));
+    assert_eq!(reply.headers["cache-control"], "no-store");
+    assert_eq!(reply.headers["referrer-policy"], "no-referrer", "the address holds a secret");
+    let text = String::from_utf8(reply.bytes.to_vec()).unwrap();
+    assert!(!text.contains("<script"), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn the_mail_comes_in_the_language_of_the_sign_in_and_names_device_and_address() {
+    let story = Story::new().await;
+    owner(&story).await;
+    assert!(story.mails().await.is_empty(), "the first sign-in of an account is not new");
+    sign_in_with(&story, CHROME, "de-AT,de;q=0.9,en;q=0.5").await;
+    let mails = story.mails().await;
+    let mail = &mails[0].mail;
+    assert_eq!((mails.len(), mail.recipient.as_str()), (1, "ada@example.com"));
+    assert_eq!(mail.subject.as_str(), "Neue Anmeldung bei deinem Konto");
+    for body in [&mail.text, &mail.html] {
+        for expected in ["Chrome unter Android", "127.0.0.1", "http://localhost:3001/not-me?token=mnm_"] {
+            assert!(body.contains(expected), "no {expected} in {body}");
+        }
+        assert!(!body.contains("evil"), "{body}");
+    }
+    sign_in_with(&story, "curl/8.14.1", "fr").await;
+    let mails = story.mails().await;
+    assert_eq!(mails[0].mail.subject.as_str(), "New sign-in to your account");
+    assert!(mails[0].mail.text.contains("curl"));
+}
+
+#[tokio::test]
+async fn a_known_device_sends_no_mail() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, FIREFOX, "de").await;
+    sign_in_with(&story, &FIREFOX.replace("141", "150"), "de").await;
+    assert!(story.mails().await.is_empty());
+    assert_eq!(story.number("SELECT count(*) FROM auth.security_events WHERE type = 'new_device'").await, 0);
+}
+
+#[tokio::test]
+async fn opening_the_link_ends_nothing_and_the_button_ends_that_sign_in_alone_once() {
+    let story = Story::new().await;
+    let here = owner(&story).await;
+    let thief = sign_in_with(&story, CHROME, "en").await;
+    let link = link(&story).await;
+    let token = token_of(&link);
+    for method in [Method::GET, Method::HEAD, Method::GET] {
+        assert_eq!(story.client.request(method, &link).send().await.status, 200);
+    }
+    let opened = story.client.get(&link).header("accept-language", "de").send().await;
+    let shown = page(&opened, 200);
+    for expected in ["lang=\"de\"", "Chrome unter Android", "127.0.0.1", "<button>", "method=\"post\""] {
+        assert!(shown.contains(expected), "no {expected} in {shown}");
+    }
+    assert!(story.is_signed_in(&thief).await && story.is_signed_in(&here).await);
+
+    story.clock.advance(time::Duration::seconds(1));
+    // As browsers send a form of a page that tells nobody its address.
+    let form = story.client.request(Method::POST, "/not-me").header("origin", "null");
+    let form = form.header("sec-fetch-site", "same-origin");
+    let ended = form.body("application/x-www-form-urlencoded", format!("token={token}")).send().await;
+    assert!(page(&ended, 200).contains("password"));
+    assert!(!story.is_signed_in(&thief).await);
+    assert_eq!(story.refresh(&thief.refresh_token).await.status, 401);
+    assert!(story.is_signed_in(&here).await);
+    assert_eq!(story.refresh(&here.refresh_token).await.status, 200);
+
+    let events = story.get("/api/v1/auth/security-events", &here).await;
+    let newest = &events.json[0];
+    assert_eq!((&newest["type"], &newest["detail"]), (&json!("session_revoked"), &json!("disowned")));
+    let new_device =
+        events.json.as_array().unwrap().iter().find(|event| event["type"] == "new_device").unwrap();
+    assert_eq!(new_device["sessionId"], newest["sessionId"]);
+
+    page(&story.client.get(&link).send().await, 404);
+    page(&send_form(&story, token).await, 404);
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events WHERE type = 'session_revoked'").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn of_many_clicks_at_once_one_counts() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    let link = link(&story).await;
+    let clicks = (0..10).map(|_| send_form(&story, token_of(&link)));
+    let answers = futures_util::future::join_all(clicks).await;
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200].as_slice(), &[404; 9]].concat());
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events WHERE type = 'session_revoked'").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn every_link_that_is_not_good_reads_the_same() {
+    let story = Story::new().await;
+    owner(&story).await;
+    let there = sign_in_with(&story, CHROME, "en").await;
+    let ended = link(&story).await;
+    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&there.access_token).send().await;
+    let cookie = there.cookie.split_once('=').unwrap().1;
+    let unknown = format!("mnm_{}", "A".repeat(43));
+    let mut pages = Vec::new();
+    for token in [token_of(&ended), &unknown, cookie, &there.refresh_token, "", "mnm_", "%00"] {
+        pages.push(page(&story.client.get(&format!("/not-me?token={token}")).send().await, 404));
+        pages.push(page(&send_form(&story, token).await, 404));
+    }
+    pages.push(page(&story.client.get("/not-me").send().await, 404));
+    assert!(pages.iter().all(|page| *page == pages[0]));
+}
+
+#[tokio::test]
+async fn the_link_is_dead_when_the_session_has_expired() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    let link = link(&story).await;
+    story.clock.advance(time::Duration::days(8));
+    page(&story.client.get(&link).send().await, 404);
+    page(&send_form(&story, token_of(&link)).await, 404);
+}
+
+#[tokio::test]
+async fn a_foreign_page_can_not_press_the_button() {
+    let story = Story::new().await;
+    owner(&story).await;
+    let there = sign_in_with(&story, CHROME, "en").await;
+    let link = link(&story).await;
+    let form = story.client.request(Method::POST, "/not-me").header("origin", "https://evil.example");
+    let refused = form
+        .header("sec-fetch-site", "cross-site")
+        .body("application/x-www-form-urlencoded", format!("token={}", token_of(&link)))
+        .send()
+        .await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (403, "request.foreign_site"));
+    assert!(story.is_signed_in(&there).await);
+}
+
+#[tokio::test]
+async fn a_disowned_device_is_announced_again() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    let first = link(&story).await;
+    assert_eq!(send_form(&story, token_of(&first)).await.status, 200);
+    sign_in_with(&story, CHROME, "en").await;
+    assert_eq!(story.mails().await.len(), 2);
+    assert_ne!(link(&story).await, first);
+}
+
+#[tokio::test]
+async fn the_list_names_browser_system_and_device() {
+    let story = Story::new().await;
+    let here = owner(&story).await;
+    story.clock.advance(time::Duration::seconds(1));
+    sign_in_with(&story, CHROME, "en").await;
+    story.clock.advance(time::Duration::seconds(1));
+    story.sign_in("ada@example.com").await;
+    let list = story.get("/api/v1/auth/sessions", &here).await;
+    let named: Vec<_> = list
+        .json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|device| json!([device["browser"], device["os"], device["device"]]))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            json!([null, null, null]),
+            json!(["Chrome", "Android", "phone"]),
+            json!(["Firefox", "Linux", "desktop"])
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_outbox_shows_mails_to_this_machine_alone_and_only_where_there_is_one() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    story.mails().await;
+    let get = |path: &str| story.client.get(path).header("host", "localhost:3001");
+    let list = get("/dev/outbox").header("accept", "application/json").send().await;
+    assert_eq!(list.text("/0/recipient"), "ada@example.com");
+    assert!(list.text("/0/text").contains("/not-me?token="));
+    let shown = page(&get("/dev/outbox").send().await, 200);
+    let id = list.text("/0/id");
+    assert!(shown.contains(&format!("/dev/outbox/{id}/html")) && shown.contains("New sign-in"), "{shown}");
+    let html = get(&format!("/dev/outbox/{id}/html")).send().await;
+    assert_eq!(String::from_utf8_lossy(&html.bytes), list.text("/0/html"));
+    assert!(html.headers["content-security-policy"].to_str().unwrap().contains("sandbox"));
+    let text = get(&format!("/dev/outbox/{id}/text")).send().await;
+    assert_eq!(String::from_utf8_lossy(&text.bytes), list.text("/0/text"));
+
+    for foreign in ["evil.example", "127.0.0.1.evil.example:3001"] {
+        let refused = story.client.get("/dev/outbox").header("host", foreign).send().await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (404, "request.unknown_path"), "{foreign}");
+    }
+    let production = story.replica().await.get("/dev/outbox").header("host", "localhost:3001").send().await;
+    assert_eq!((production.status.as_u16(), production.problem()), (404, "request.unknown_path"));
+}
