@@ -29,7 +29,7 @@ pub struct Auth {
     /// Keys of access tokens.
     pub keys: KeyRing,
     /// What refresh tokens are derived from.
-    pub root_secrets: RootSecrets,
+    pub root_secrets: Arc<RootSecrets>,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
     /// Lifetimes and names.

@@ -83,7 +83,7 @@ pub enum SessionError {
     Password(#[from] PasswordError),
     /// The tokens could not be signed.
     #[error(transparent)]
-    Token(#[from] crate::token::access::SigningError),
+    Token(#[from] crate::token::access::TokenError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),

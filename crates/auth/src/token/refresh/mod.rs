@@ -4,7 +4,7 @@ pub mod model;
 mod store;
 
 use super::AppId;
-use super::access::{self, SigningError};
+use super::access::{self, TokenError};
 use super::root_secret::{Purpose, RootSecretError};
 use crate::account::model::User;
 use crate::security_event::{self, EventKind, Origin};
@@ -67,7 +67,7 @@ async fn continue_chain(
 ) -> Result<Result<TokenResponse, RefreshError>, RefreshError> {
     let presented = PresentedToken::parse(token).ok_or(RefreshError::Invalid)?;
     let chain = store::lock_chain(connection, &presented.chain).await?.ok_or(RefreshError::Invalid)?;
-    let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
+    let secret = chain_secret(auth, &chain).map_err(TokenError::from)?;
     let generation = presented.verify(&secret).ok_or(RefreshError::Invalid)?;
     let now = auth.clock.now();
     let grace = auth.policy.refresh_grace.try_into().unwrap_or_default();
@@ -109,7 +109,7 @@ pub(crate) async fn open_chain(
     user: &User,
     session: &Session,
     app: &AppId,
-) -> Result<TokenResponse, SigningError> {
+) -> Result<TokenResponse, TokenError> {
     let mut seed = vec![0; 32];
     auth.rng.fill(&mut seed);
     let chain = Chain {
@@ -142,7 +142,7 @@ pub(crate) async fn find_session(
     let Some(chain) = store::find_chain(connection, &token.chain).await? else {
         return Ok(None);
     };
-    let secret = chain_secret(auth, &chain).map_err(SigningError::from)?;
+    let secret = chain_secret(auth, &chain).map_err(TokenError::from)?;
     Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user_id)))
 }
 
@@ -157,7 +157,7 @@ fn answer(
     session: &SessionId,
     secret: &ChainSecret<'_>,
     generation: i64,
-) -> Result<TokenResponse, SigningError> {
+) -> Result<TokenResponse, TokenError> {
     let access_token = access::sign(&auth.keys, &auth.policy, &*auth.clock, &*auth.rng, &user, session)?;
     Ok(TokenResponse {
         user,

@@ -139,7 +139,7 @@ pub enum RefreshError {
     Expired,
     /// The tokens could not be made.
     #[error(transparent)]
-    Token(#[from] crate::token::access::SigningError),
+    Token(#[from] crate::token::access::TokenError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
