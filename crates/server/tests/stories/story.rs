@@ -2,9 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mana_auth::token::keys;
+use mana_auth::token::keys::{self, KeyChest, KeyKind};
 use mana_auth::token::root_secret::RootSecrets;
-use mana_core_auth::app::{self, Parts};
+use mana_core_auth::app::{self, App, BuildError, Parts};
+use mana_core_auth::workers::Workers;
+use mana_kernel::{Clock, Rng};
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,16 +17,24 @@ use std::sync::{Arc, LazyLock};
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// Made once: a key takes longer to make than a story to run.
-static KEY: LazyLock<SecretString> = LazyLock::new(|| keys::generate_pem().unwrap());
+static KEY: LazyLock<SecretString> =
+    LazyLock::new(|| keys::generate_pem(KeyKind::Rs256 { bits: 2048 }).unwrap());
 static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::start_metrics().unwrap());
 
 /// A running service and what it stands on.
 pub(crate) struct Story {
     pub(crate) client: Client,
+    pub(crate) workers: Workers,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) database: TestDatabase,
     root_secret: SecretString,
-    settings: Settings,
+    pub(crate) settings: Settings,
+}
+
+/// One more server of a story.
+pub(crate) struct Replica {
+    pub(crate) client: Client,
+    pub(crate) workers: Workers,
 }
 
 /// Somebody who is signed in.
@@ -51,13 +61,42 @@ impl Story {
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
-        let client = start(&settings, &database, &root_secret, &clock).await;
-        Self { client, clock, database, root_secret, settings }
+        let app = start(&settings, &database, &root_secret, &clock).await.unwrap();
+        let client = Client::new(app.router);
+        Self { client, workers: app.workers, clock, database, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
     pub(crate) async fn replica(&self) -> Client {
-        start(&self.settings, &self.database, &self.root_secret, &self.clock).await
+        self.replica_with(|_| {}).await.client
+    }
+
+    /// A second server whose settings differ from the first one's.
+    pub(crate) async fn replica_with(&self, change: impl FnOnce(&mut Settings)) -> Replica {
+        self.start(change, &self.root_secret).await.unwrap()
+    }
+
+    /// A server with other settings and another root secret, if it starts.
+    pub(crate) async fn start(
+        &self,
+        change: impl FnOnce(&mut Settings),
+        root_secret: &SecretString,
+    ) -> Result<Replica, BuildError> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        let App { router, workers } = start(&settings, &self.database, root_secret, &self.clock).await?;
+        Ok(Replica { client: Client::new(router), workers })
+    }
+
+    /// What a command that works on the keys has, with this root secret.
+    pub(crate) fn key_chest(&self, root_secret: &SecretString) -> KeyChest {
+        let root_secrets = Arc::new(RootSecrets::parse(root_secret).unwrap());
+        let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SystemRng));
+        app::key_chest(&self.settings, &self.database.service(), &root_secrets, &clock, &rng).unwrap()
+    }
+
+    pub(crate) fn root_secret(&self) -> &SecretString {
+        &self.root_secret
     }
 
     pub(crate) async fn register(&self, email: &str) -> Reply {
@@ -126,7 +165,7 @@ impl User {
     }
 }
 
-/// The private key behind every story's access tokens.
+/// The private key behind every story's access tokens, unless it says otherwise.
 pub(crate) fn signing_key() -> &'static SecretString {
     &KEY
 }
@@ -165,7 +204,7 @@ async fn start(
     database: &TestDatabase,
     root_secret: &SecretString,
     clock: &Arc<FakeClock>,
-) -> Client {
+) -> Result<App, BuildError> {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
@@ -173,7 +212,7 @@ async fn start(
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         metrics: METRICS.clone(),
     };
-    Client::new(app::build(settings, parts).await.unwrap().router)
+    app::build(settings, parts).await
 }
 
 /// What a spend needs besides its amount.
