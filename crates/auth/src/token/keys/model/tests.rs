@@ -49,8 +49,8 @@ fn a_key_follows_on_its_day_and_not_before() {
 fn no_key_signs_before_it_was_published_for_long_enough() {
     let [current, _] = pair();
     let keys = [current, key("next", DAY, None)];
-    let known = after(START, DAY + PROPAGATION);
-    let early = after(START, DAY + PROPAGATION - Duration::from_secs(1));
+    let known = known_from(keys[1].life.created_at);
+    let early = known.saturating_add(time::Duration::seconds(-1));
     assert_eq!(plan(&keys, &POLICY, Occasion::Pass, early), Ok(Plan::default()));
     assert_eq!(plan(&keys, &POLICY, Occasion::Pass, known), Ok(activate_next()));
     let rotate = |force, now| plan(&keys, &POLICY, Occasion::Command { force }, now);
@@ -123,11 +123,11 @@ fn the_environment_s_key_is_followed_at_once_when_it_is_given_no_more() {
 }
 
 /// The keys after a plan, as the store would have them.
-fn carry_out(keys: &mut Vec<Key>, plan: &Plan, now: OffsetDateTime, made: &mut u32) {
+fn carry_out(keys: &mut Vec<Key>, plan: &Plan, now: OffsetDateTime, last_kid: &mut u32) {
     let mut make = |activated_at| {
-        *made += 1;
+        *last_kid = last_kid.saturating_add(1);
         let life = Life { created_at: now, activated_at, served_until: None };
-        Key { kid: made.to_string(), kind: KeyKind::EdDsa, private: PrivateHalf::Opens, life }
+        Key { kid: last_kid.to_string(), kind: KeyKind::EdDsa, private: PrivateHalf::Opens, life }
     };
     keys.retain(|key| !plan.delete.contains(&key.kid));
     if let Some(activation) = &plan.activate {
@@ -153,9 +153,9 @@ proptest! {
     /// and every token is verified for as long as it lives.
     #[test]
     fn tokens_outlive_every_rotation(steps in prop::collection::vec((0_u64..200_000, 0_u8..4), 1..60)) {
-        let (mut keys, mut made, mut now) = (Vec::new(), 0, START);
+        let (mut keys, mut last_kid, mut now) = (Vec::new(), 0, START);
         let first = plan(&keys, &POLICY, Occasion::Start, now).unwrap();
-        carry_out(&mut keys, &first, now, &mut made);
+        carry_out(&mut keys, &first, now, &mut last_kid);
         let mut tokens: Vec<(String, OffsetDateTime)> = Vec::new();
         for (pause, occasion) in steps {
             let signing = keys.iter().find(|key| key.life.state(now) == KeyState::Current).unwrap();
@@ -177,7 +177,7 @@ proptest! {
                 let next = keys.iter().find(|key| key.kid == *kid).unwrap();
                 prop_assert!(known_from(next.life.created_at) <= now);
             }
-            carry_out(&mut keys, &decided, now, &mut made);
+            carry_out(&mut keys, &decided, now, &mut last_kid);
             for state in [KeyState::Current, KeyState::Next] {
                 prop_assert_eq!(keys.iter().filter(|key| key.life.state(now) == state).count(), 1);
             }
