@@ -33,7 +33,7 @@ pub struct Auth {
     /// Which sessions live, as far as is known without asking.
     pub liveness: Liveness,
     /// What refresh tokens are derived from.
-    pub root_secrets: RootSecrets,
+    pub root_secrets: Arc<RootSecrets>,
     /// The way out for mails.
     pub mails: Mails,
     /// Who else acts when a user is registered.

@@ -97,7 +97,31 @@ pub struct Settings {
     /// Root secret: seals private keys and derives refresh tokens. `id:base64` of 32 bytes; several, newest first, separated by commas. `keys generate` makes one; `dev` keeps its own
     #[arg(long, env = "MANA_SECRET_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
     pub secret_key: Option<SecretString>,
-    /// RSA private key (PEM, PKCS#8 or PKCS#1; `\n` as text is read as a line break) that signs access tokens; without it a key is made and kept in the database
+    /// What signs access tokens; a change takes effect with the next rotation, some ten minutes after the start
+    #[arg(
+        long,
+        env = "JWT_ALGORITHM",
+        value_enum,
+        ignore_case = true,
+        default_value = "RS256",
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub jwt_algorithm: JwtAlgorithm,
+    /// Length of a new key, if the algorithm is RS256
+    #[arg(
+        long,
+        env = "JWT_RSA_BITS",
+        value_enum,
+        default_value = "2048",
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub jwt_rsa_bits: RsaBits,
+    /// How long a key of the database signs before the next one follows it; 0 leaves that to `keys rotate`
+    #[arg(long, env = "JWT_KEY_ROTATION", value_parser = humantime::parse_duration, default_value = "90d", global = true, help_heading = "Tokens")]
+    pub jwt_key_rotation: Duration,
+    /// Private key (PEM; RSA, EC on P-256 or Ed25519 as PKCS#8, RSA as PKCS#1 too; `\n` as text is read as a line break) that signs access tokens, whatever the algorithm above; without it keys are made and kept in the database
     #[arg(long, env = "JWT_PRIVATE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
     pub jwt_private_key: Option<SecretString>,
     /// Its public half (PEM). Checked against the private key at start, not needed
@@ -221,6 +245,45 @@ pub enum SmtpTls {
     Tls,
     /// In clear.
     None,
+}
+
+/// The signature of access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JwtAlgorithm {
+    /// RSA with SHA-256: every library verifies it.
+    #[value(name = "RS256")]
+    Rs256,
+    /// ECDSA on P-256: short tokens.
+    #[value(name = "ES256")]
+    Es256,
+    /// Ed25519: short tokens, the fastest to sign.
+    #[value(name = "EdDSA")]
+    EdDsa,
+}
+
+/// Length of an RSA key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RsaBits {
+    /// 2048 bits.
+    #[value(name = "2048")]
+    Rsa2048,
+    /// 3072 bits.
+    #[value(name = "3072")]
+    Rsa3072,
+    /// 4096 bits.
+    #[value(name = "4096")]
+    Rsa4096,
+}
+
+impl RsaBits {
+    /// As a number.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::Rsa2048 => 2048,
+            Self::Rsa3072 => 3072,
+            Self::Rsa4096 => 4096,
+        }
+    }
 }
 
 /// How log lines look.

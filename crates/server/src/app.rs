@@ -10,12 +10,12 @@ use mana_auth::mail::Mails;
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
-use mana_auth::token::keys::{KeyError, KeyRing};
+use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRing, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng};
-use mana_platform::config::InvalidOrigin;
+use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::frame;
 use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::{Database, Settings};
@@ -83,9 +83,9 @@ pub struct App {
 pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError> {
     let Parts { database, clock, rng, root_secrets, mailer, dev_outbox, metrics } = parts;
     check_zone(&database, &settings.credits_daily_zone).await?;
-    let given =
-        settings.jwt_private_key.as_ref().map(|private| (private, settings.jwt_public_key.as_deref()));
-    let keys = KeyRing::load(&database, given, &root_secrets, &*clock, &*rng).await?;
+    let root_secrets = Arc::new(root_secrets);
+    let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
+    let keys = KeyRing::open(chest).await?;
     let credits_policy = mana_credits::Policy {
         signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
         daily_free: Amount::try_from(settings.credits_daily_free).ok(),
@@ -127,6 +127,46 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let framed = frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
         .map_err(BuildError::Origin)?;
     Ok(App { router: framed, workers })
+}
+
+/// The signing keys, as the settings want them.
+///
+/// # Errors
+/// When the environment gives a key that can't be used.
+pub fn key_chest(
+    settings: &Settings,
+    database: &Database,
+    root_secrets: &Arc<RootSecrets>,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Result<KeyChest, KeyError> {
+    Ok(KeyChest {
+        database: database.clone(),
+        root_secrets: Arc::clone(root_secrets),
+        clock: Arc::clone(clock),
+        rng: Arc::clone(rng),
+        policy: KeyPolicy {
+            kind: key_kind(settings, settings.jwt_algorithm),
+            rotation: Some(settings.jwt_key_rotation).filter(|rotation| !rotation.is_zero()),
+            token_life: settings.jwt_access_token_expiry,
+        },
+        given: given_key(settings)?.map(Arc::new),
+    })
+}
+
+/// The signing key that the environment gives, if it does.
+pub(crate) fn given_key(settings: &Settings) -> Result<Option<SigningKey>, KeyError> {
+    let Some(private) = &settings.jwt_private_key else { return Ok(None) };
+    keys::given(private, settings.jwt_public_key.as_deref()).map(Some)
+}
+
+/// What a new key of an algorithm is.
+pub(crate) fn key_kind(settings: &Settings, algorithm: JwtAlgorithm) -> KeyKind {
+    match algorithm {
+        JwtAlgorithm::Rs256 => KeyKind::Rs256 { bits: settings.jwt_rsa_bits.bits() },
+        JwtAlgorithm::Es256 => KeyKind::Es256,
+        JwtAlgorithm::EdDsa => KeyKind::EdDsa,
+    }
 }
 
 fn auth_policy(settings: &Settings) -> mana_auth::Policy {

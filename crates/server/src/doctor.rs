@@ -1,8 +1,7 @@
 //! Whether an installation is sound: every check is tried on the live system, none is assumed.
 
 use crate::source::Source;
-use mana_auth::token::keys::{KeyError, KeyRing};
-use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::token::keys::{ExaminedKey, KeyError};
 use mana_kernel::Clock as _;
 use mana_platform::{Database, Settings, SystemClock, migrate, row_security};
 use serde::Serialize;
@@ -55,7 +54,7 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
         finding("clock", clock(&mut connection).await),
     ];
     drop(connection);
-    findings.push(finding("signing key", signing_key(settings, &database, &source.root_secrets).await));
+    findings.extend(signing_keys(settings, source, &database).await);
     findings
 }
 
@@ -66,19 +65,37 @@ fn finding<E: Error>(check: &'static str, outcome: Result<String, E>) -> Finding
     }
 }
 
-/// Looks only: a doctor that made the missing key would be the first to use a wrong root secret.
-async fn signing_key(
-    settings: &Settings,
-    database: &Database,
-    secrets: &RootSecrets,
-) -> Result<String, KeyError> {
-    let keys = match &settings.jwt_private_key {
-        Some(private) => Some(KeyRing::given(private, settings.jwt_public_key.as_deref())?),
-        None => KeyRing::stored(database, secrets).await?,
+/// A finding for every key. Looks only: a doctor that made a missing key would be the first to use a wrong root secret.
+async fn signing_keys(settings: &Settings, source: Source, database: &Database) -> Vec<Finding> {
+    let of_key = |outcome| finding("signing key", outcome);
+    let chest = match source.key_chest(settings, database) {
+        Ok(chest) => chest,
+        Err(error) => return vec![of_key(Err(error))],
     };
-    let Some(keys) = keys else { return Ok("none yet: the first start makes it".to_owned()) };
-    keys.prove()?;
-    Ok("opens, signs and verifies".to_owned())
+    let mut findings = Vec::new();
+    if let Some(given) = &chest.given {
+        let proof = given.prove();
+        findings
+            .push(of_key(proof.map(|()| format!("{} of JWT_PRIVATE_KEY signs and verifies", given.kid()))));
+    }
+    match chest.examine().await {
+        Ok(keys) if keys.is_empty() && chest.given.is_none() => {
+            findings.push(of_key(Ok("none yet: the first start makes it".to_owned())));
+        }
+        Ok(keys) => findings.extend(keys.into_iter().map(|key| of_key(described(key)))),
+        Err(error) => findings.push(of_key(Err(error))),
+    }
+    findings
+}
+
+fn described(key: ExaminedKey) -> Result<String, KeyError> {
+    let ExaminedKey { kid, kind, state, secret_version, soundness, .. } = key;
+    soundness?;
+    let does = match secret_version {
+        Some(version) => format!("opens with version {version} of MANA_SECRET_KEY, signs and verifies"),
+        None => "verifies; its private half is not in the database".to_owned(),
+    };
+    Ok(format!("{kid} ({}, {kind}) {does}", state.as_str()))
 }
 
 async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {

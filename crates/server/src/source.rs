@@ -1,13 +1,16 @@
 //! Which database a command works on: the one that is named, or the one that `dev` runs in its data folder.
 
+use crate::app;
+use mana_auth::token::keys::{KeyChest, KeyError};
 use mana_auth::token::root_secret::{RootSecretError, RootSecrets};
-use mana_kernel::Rng;
+use mana_kernel::{Clock, Rng};
 use mana_platform::migrate::{self, SchemaError, ServiceLogin};
-use mana_platform::{Database, Settings};
+use mana_platform::{Database, Settings, SystemClock, SystemRng};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A database to work on, and the root secrets that belong to it.
@@ -66,6 +69,12 @@ impl Source {
     pub(crate) fn database(&self, settings: &Settings) -> Database {
         let wait = Duration::from_secs(settings.database_wait_seconds);
         Database::new(self.service.clone(), settings.database_max_connections, wait)
+    }
+
+    /// Its signing keys, for commands.
+    pub(crate) fn key_chest(self, settings: &Settings, database: &Database) -> Result<KeyChest, KeyError> {
+        let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
+        app::key_chest(settings, database, &Arc::new(self.root_secrets), &clock, &rng)
     }
 }
 

@@ -31,6 +31,7 @@ impl Workers {
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
+            every(Duration::from_secs(15), || self.keep_keys()),
             self.deliver_mails_for_ever(),
             every(Duration::from_mins(1), || self.forget_mail_budgets()),
         );
@@ -49,6 +50,11 @@ impl Workers {
     /// Deletes what is past its time.
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
+    }
+
+    /// Rotates signing keys that are due, and takes over what other servers did.
+    pub async fn keep_keys(&self) {
+        self.auth.keys.keep().await;
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.

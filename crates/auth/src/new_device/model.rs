@@ -57,6 +57,7 @@ mod tests {
             device_name: None,
             user_agent: user_agent.map(str::to_owned),
             ip_address: None,
+            remember_me: false,
             created_at: OffsetDateTime::UNIX_EPOCH,
             last_activity_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: OffsetDateTime::UNIX_EPOCH,

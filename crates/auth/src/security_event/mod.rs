@@ -5,7 +5,7 @@ pub(crate) mod store;
 
 use crate::session::model::RevokeReason;
 use crate::{Auth, AuthState};
-use mana_kernel::{RequestId, SessionId, UserId};
+use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ClientInfo, current_request_id};
 use sqlx::PgConnection;
@@ -35,6 +35,8 @@ pub enum EventKind {
     NewDevice,
     /// The account became an administrator's.
     BecameAdmin,
+    /// Another key signs access tokens from now on. Has no user.
+    KeyRotated,
 }
 
 impl EventKind {
@@ -49,6 +51,7 @@ impl EventKind {
             Self::RefreshReplayed => "refresh_replayed",
             Self::NewDevice => "new_device",
             Self::BecameAdmin => "became_admin",
+            Self::KeyRotated => "key_rotated",
         }
     }
 
@@ -62,7 +65,8 @@ impl EventKind {
             | Self::SignedOut
             | Self::RefreshReplayed
             | Self::NewDevice
-            | Self::BecameAdmin => None,
+            | Self::BecameAdmin
+            | Self::KeyRotated => None,
         }
     }
 }
@@ -90,7 +94,18 @@ pub(crate) async fn record(
     session: Option<&SessionId>,
     origin: &Origin,
 ) -> Result<(), DbError> {
-    write(connection, auth, kind, user, &[session.map(|session| session.as_str().to_owned())], origin).await
+    let session = session.map(|session| session.as_str().to_owned());
+    write(connection, &*auth.clock, &*auth.rng, kind, user, &[session], origin).await
+}
+
+/// Writes an event of the installation as a whole, which no request and no user stands behind.
+pub(crate) async fn record_of_service(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    kind: EventKind,
+) -> Result<(), DbError> {
+    write(connection, clock, rng, kind, None, &[None], &Origin::default()).await
 }
 
 /// Writes an event for each of a user's sessions.
@@ -103,18 +118,19 @@ pub(crate) async fn record_each(
     origin: &Origin,
 ) -> Result<(), DbError> {
     let sessions: Vec<_> = sessions.iter().cloned().map(Some).collect();
-    write(connection, auth, kind, Some(user), &sessions, origin).await
+    write(connection, &*auth.clock, &*auth.rng, kind, Some(user), &sessions, origin).await
 }
 
 async fn write(
     connection: &mut PgConnection,
-    auth: &Auth,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
     kind: EventKind,
     user: Option<&UserId>,
     sessions: &[Option<String>],
     origin: &Origin,
 ) -> Result<(), DbError> {
-    let ids: Vec<_> = sessions.iter().map(|_| mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng)).collect();
+    let ids: Vec<_> = sessions.iter().map(|_| mana_kernel::id::new_uuid(clock, rng)).collect();
     let events = store::EventRows {
         ids: &ids,
         sessions,
@@ -124,7 +140,7 @@ async fn write(
         ip_address: origin.client.ip_address.map(|address| address.to_string()),
         user_agent: origin.client.user_agent.as_deref(),
         request_id: origin.request_id.as_ref().map(RequestId::as_str),
-        created_at: auth.clock.now(),
+        created_at: clock.now(),
     };
     store::insert_events(connection, &events).await?;
     let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);

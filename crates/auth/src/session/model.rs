@@ -97,7 +97,7 @@ pub enum SessionError {
     Password(#[from] PasswordError),
     /// The access token could not be signed.
     #[error(transparent)]
-    Token(#[from] crate::token::access::SigningError),
+    Token(#[from] crate::token::access::TokenError),
     /// The chain of refresh tokens could not be opened.
     #[error(transparent)]
     Chain(#[from] crate::token::refresh::model::RefreshError),

@@ -1,16 +1,20 @@
 //! Access tokens: JWTs (RFC 7519, RFC 8725) that say who the user is and which session vouches for it.
 
+use super::compact::{self, Compact};
+use super::keys::KeyError;
 use crate::Auth;
 use crate::account::model::{Role, User};
 use crate::session::liveness;
-use jsonwebtoken::{Algorithm, Header, Validation};
 use mana_kernel::{ErrorCode, Problem, SessionId, UserId};
 use mana_platform::http::{ApiError, Caller, codes};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// Longer ones are refused before any of it is read, in bytes. Ours have some 800.
 const MAX_LENGTH: usize = 8 * 1024;
+
+/// How far ahead the clock of the server that issued a token may be, in seconds.
+const MAX_SKEW_SECONDS: i64 = 60;
 
 /// A signed access token. Has no Display and no way into a log; serialises into the answer that hands it out.
 #[derive(Serialize)]
@@ -44,8 +48,16 @@ pub struct Claims {
     pub iat: i64,
     /// Until when, in seconds since 1970.
     pub exp: i64,
+    /// Not before, in seconds since 1970. Tokens of this service have none.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
     /// Id of the token: which answer it came with, or a UUID.
     pub jti: String,
+}
+
+/// A member that may be left out, but not be null.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(deserializer).map(Some)
 }
 
 /// Names that every token of an installation carries.
@@ -57,12 +69,15 @@ pub struct Issuer {
     pub audience: String,
 }
 
-/// The token could not be signed.
+/// No token could be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SigningError {
-    /// The signer failed.
+pub enum TokenError {
+    /// There is no key that signs, or it does not.
     #[error("an access token could not be signed: {0}")]
-    Signer(#[from] jsonwebtoken::errors::Error),
+    Key(#[from] KeyError),
+    /// What it claims is not JSON.
+    #[error("the claims of an access token could not be written: {0}")]
+    Claims(#[from] serde_json::Error),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] mana_platform::DbError),
@@ -71,13 +86,13 @@ pub enum SigningError {
     RootSecret(#[from] super::root_secret::RootSecretError),
 }
 
-impl Problem for SigningError {
+impl Problem for TokenError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::Database(error) => error.code(),
             // An operator left a version out: nobody may lose a session over it.
-            Self::RootSecret(_) => &codes::UNAVAILABLE,
-            Self::Signer(_) => &codes::INTERNAL,
+            Self::RootSecret(_) | Self::Key(KeyError::NoKey) => &codes::UNAVAILABLE,
+            Self::Key(_) | Self::Claims(_) => &codes::INTERNAL,
         }
     }
 }
@@ -102,7 +117,7 @@ pub(crate) fn sign(
     user: &User,
     session: &SessionId,
     token_id: String,
-) -> Result<AccessToken, SigningError> {
+) -> Result<AccessToken, TokenError> {
     let policy = &auth.policy;
     let issued_at = auth.clock.now().unix_timestamp();
     let lifetime = i64::try_from(policy.access_token_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -115,11 +130,10 @@ pub(crate) fn sign(
         aud: policy.issuer.audience.clone(),
         iat: issued_at,
         exp: issued_at.saturating_add(lifetime),
+        nbf: None,
         jti: token_id,
     };
-    let (kid, key) = auth.keys.signing();
-    let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::RS256) };
-    Ok(AccessToken(jsonwebtoken::encode(&header, &claims, key)?))
+    Ok(AccessToken(auth.keys.signing()?.jws(&serde_json::to_vec(&claims)?)?))
 }
 
 /// A `jti` for a token that comes without a refresh token.
@@ -129,32 +143,48 @@ pub(crate) fn new_token_id(auth: &Auth) -> String {
 
 /// What an intact, unexpired token of this service claims. Says nothing of its session.
 ///
-/// The algorithm is pinned and the key is ours by its id: whatever a token says of algorithms and keys is not followed.
+/// The key is ours by its id and has one algorithm: whatever a token says of algorithms and keys is not followed.
 pub(crate) fn verify(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
-    if token.len() > MAX_LENGTH {
+    let token = bounded(token).and_then(Compact::split).ok_or(InvalidToken::Invalid)?;
+    let mut buffer = [0; compact::MAX_HEADER];
+    let header =
+        token.header(&mut buffer).filter(|header| header.typ == "JWT").ok_or(InvalidToken::Invalid)?;
+    let key = auth.keys.find(header.kid).ok_or(InvalidToken::Invalid)?;
+    if header.alg != key.kind().algorithm() || !token.is_signed_by(&key) {
         return Err(InvalidToken::Invalid);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Invalid)?;
-    if header.typ.as_deref() != Some("JWT") || brings_its_own_key(&header) {
-        return Err(InvalidToken::Invalid);
-    }
-    let key = header.kid.as_deref().and_then(|kid| auth.keys.verifying(kid)).ok_or(InvalidToken::Invalid)?;
-    let mut validation = Validation::new(Algorithm::RS256);
-    validation.set_issuer(&[&auth.policy.issuer.issuer]);
-    validation.set_audience(&[&auth.policy.issuer.audience]);
-    // Expiry is checked below against the injected clock, without leeway.
-    validation.validate_exp = false;
-    let claims =
-        jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| InvalidToken::Invalid)?.claims;
-    if claims.exp <= auth.clock.now().unix_timestamp() { Err(InvalidToken::Expired) } else { Ok(claims) }
+    let claims: Claims = token.claims().ok_or(InvalidToken::Invalid)?;
+    check(&claims, &auth.policy.issuer, auth.clock.now().unix_timestamp())?;
+    Ok(claims)
 }
 
-fn brings_its_own_key(header: &Header) -> bool {
-    header.jwk.is_some()
-        || header.jku.is_some()
-        || header.x5u.is_some()
-        || header.x5c.is_some()
-        || header.crit.is_some()
+/// As [`verify`], and a key that another server has made a moment ago is looked for in the database.
+async fn verify_or_learn(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
+    let verdict = verify(auth, token);
+    if verdict != Err(InvalidToken::Invalid) {
+        return verdict;
+    }
+    let mut buffer = [0; compact::MAX_HEADER];
+    let header = bounded(token).and_then(Compact::split).and_then(|token| token.header(&mut buffer));
+    match header {
+        Some(header) if auth.keys.learns(header.kid).await => verify(auth, token),
+        _ => verdict,
+    }
+}
+
+fn bounded(token: &str) -> Option<&str> {
+    (token.len() <= MAX_LENGTH).then_some(token)
+}
+
+/// Expiry has no leeway, because it is this service that set it.
+fn check(claims: &Claims, issuer: &Issuer, now: i64) -> Result<(), InvalidToken> {
+    let is_ours = claims.iss == issuer.issuer && claims.aud == issuer.audience;
+    let is_of_the_future =
+        claims.iat > now.saturating_add(MAX_SKEW_SECONDS) || claims.nbf.is_some_and(|start| start > now);
+    if !is_ours || is_of_the_future {
+        return Err(InvalidToken::Invalid);
+    }
+    if claims.exp <= now { Err(InvalidToken::Expired) } else { Ok(()) }
 }
 
 /// The caller behind a bearer token: intact, unexpired, and its session lives.
@@ -165,7 +195,7 @@ pub(crate) async fn authenticate(auth: &Auth, bearer: &str) -> Result<Caller, Ap
 
 /// As [`verify`], and the session lives.
 pub(crate) async fn verify_live(auth: &Auth, token: &str) -> Result<Result<Claims, InvalidToken>, ApiError> {
-    let claims = match verify(auth, token) {
+    let claims = match verify_or_learn(auth, token).await {
         Ok(claims) => claims,
         Err(reason) => return Ok(Err(reason)),
     };

@@ -5,15 +5,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
+use jsonwebtoken::jwk::Jwk;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// A JSON Web Key Set (RFC 7517).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JwksResponse {
-    /// The keys that verify, as JWK. Fetch the set again for a `kid` that is not in it.
+    /// The keys that verify, as JWK: the current one, the next one, and earlier ones whose tokens still live. Fetch the set
+    /// again for a `kid` that is not in it.
     #[schema(value_type = Vec<Object>)]
-    keys: Vec<serde_json::Value>,
+    keys: Vec<Jwk>,
 }
 
 /// The public keys of access tokens
@@ -22,8 +24,9 @@ pub(crate) struct JwksResponse {
     responses((status = 200, description = "The keys", body = JwksResponse)),
 )]
 pub(crate) async fn jwks(State(auth): State<AuthState>) -> Response {
-    let keys = auth.keys.public().filter_map(|key| serde_json::to_value(key).ok()).collect();
-    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(JwksResponse { keys })).into_response()
+    // A key is published for at least twice as long before it signs (`keys/model.rs`).
+    let cache = [(header::CACHE_CONTROL, "public, max-age=300")];
+    (cache, Json(JwksResponse { keys: auth.keys.public() })).into_response()
 }
 
 /// The same where libraries look for it

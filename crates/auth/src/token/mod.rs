@@ -3,6 +3,7 @@
 
 pub mod access;
 mod app_id;
+mod compact;
 pub mod jwks;
 pub mod keys;
 pub mod refresh;

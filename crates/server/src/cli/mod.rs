@@ -1,6 +1,7 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod keys;
 pub(crate) mod print;
 mod show;
 
@@ -11,13 +12,12 @@ use crate::serve::{self, ServeError};
 use crate::source::{Migration, Source, SourceError};
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use keys::KeysCommand;
 use mana_auth::admin;
-use mana_auth::token::keys::{self, KeyError, KeyRing};
-use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::token::keys::KeyError;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
-use secrecy::ExposeSecret as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,12 +76,6 @@ enum AdminCommand {
     ClaimLink,
 }
 
-#[derive(Debug, Subcommand)]
-enum KeysCommand {
-    /// Print a new key pair and root secret for the environment
-    Generate,
-}
-
 /// Why a command failed: one sentence with the way out.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
@@ -109,6 +103,11 @@ enum CommandError {
     NoOwnerUrl,
     #[error("{0} of the checks failed")]
     Unsound(usize),
+    #[error(
+        "{0} of the keys can't be opened and were left as they are: give the secrets that they are sealed under, or let \
+         `mana-core-auth keys rotate --force` replace them"
+    )]
+    StillClosed(usize),
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]
@@ -156,7 +155,7 @@ fn run() -> Result<(), CommandError> {
             Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
-            Command::Keys(KeysCommand::Generate) => generate_keys(),
+            Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
         }
     })
 }
@@ -190,21 +189,4 @@ async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandEr
         None => print::line("There is an administrator already.")?,
     }
     Ok(())
-}
-
-fn generate_keys() -> Result<(), CommandError> {
-    let private = keys::generate_pem()?;
-    let in_one_line = |pem: &str| pem.trim().replace("\r\n", "\n").replace('\n', "\\n");
-    print::line(&format!("JWT_PRIVATE_KEY=\"{}\"", in_one_line(private.expose_secret())))?;
-    print::line(&format!("JWT_PUBLIC_KEY=\"{}\"", in_one_line(&keys::public_pem(&private)?)))?;
-    let id = KeyRing::from_pem(&private)?
-        .id()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(8)
-        .collect::<String>();
-    Ok(print::line(&format!(
-        "MANA_SECRET_KEY=\"{}\"",
-        RootSecrets::generate(&id, &SystemRng).expose_secret()
-    ))?)
 }

@@ -1,13 +1,12 @@
 //! What `doctor` and `config check` print.
 
 use super::{CommandError, print};
-use crate::app::BuildError;
+use crate::app::{self, BuildError};
 use crate::doctor::Finding;
 use crate::serve::ServeError;
 use crate::source::{Migration, Source, SourceError};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use mana_auth::token::keys::KeyRing;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
 use mana_platform::mail::MailSettings;
@@ -75,9 +74,7 @@ pub(super) fn config(
     MailSettings::from_settings(settings).map_err(ServeError::from)?;
     Migration::from_settings(settings)?;
     Source::from_settings(settings)?;
-    if let Some(private) = &settings.jwt_private_key {
-        KeyRing::given(private, settings.jwt_public_key.as_deref())?;
-    }
+    app::given_key(settings)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod process;
 mod commands;
 mod connections;
 mod dev;
+mod keys;
 mod logs;
 mod readme;
 mod refresh;

@@ -26,7 +26,7 @@ fn refresh(port: u16, token: &str) -> std::io::Result<Reply> {
 #[test]
 fn servers_that_are_killed_under_load_sign_nobody_out() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
-    let mut victim = replica(&home, &cluster).start();
+    let victim = replica(&home, &cluster).start();
     let survivor = replica(&home, &cluster).start();
     let first: Vec<_> = (0..OWNERS)
         .map(|owner| {
@@ -37,7 +37,7 @@ fn servers_that_are_killed_under_load_sign_nobody_out() {
         .collect();
 
     let (done, victims_port) = (AtomicUsize::new(0), Mutex::new(victim.port));
-    let newest: Vec<String> = thread::scope(|scope| {
+    let (newest, victim) = thread::scope(|scope| {
         let owners: Vec<_> = first
             .into_iter()
             .map(|token| {
@@ -57,6 +57,7 @@ fn servers_that_are_killed_under_load_sign_nobody_out() {
                 })
             })
             .collect();
+        let mut victim = victim;
         for kill in 1..=2 {
             crate::process::poll(std::time::Duration::from_mins(1), "refreshes", || {
                 (done.load(Ordering::Relaxed) > kill * OWNERS * 15).then_some(())
@@ -65,7 +66,8 @@ fn servers_that_are_killed_under_load_sign_nobody_out() {
             victim = replica(&home, &cluster).start();
             *victims_port.lock().unwrap() = victim.port;
         }
-        owners.into_iter().map(|owner| owner.join().unwrap()).collect()
+        let newest: Vec<String> = owners.into_iter().map(|owner| owner.join().unwrap()).collect();
+        (newest, victim)
     });
     for token in &newest {
         assert_eq!(refresh(victim.port, token).unwrap().status, 200);

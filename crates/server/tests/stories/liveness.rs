@@ -1,6 +1,6 @@
 //! Sessions that are remembered in memory: checked without a read, refused once they end, here and on other replicas.
 
-use crate::story::{Story, User};
+use crate::story::{Replica, Story, User};
 use mana_testkit::Client;
 use serde_json::json;
 use time::Duration;
@@ -52,7 +52,7 @@ async fn whatever_ends_a_session_ends_it_at_once_here_and_at_the_next_look_elsew
     let ways = ["sign-out", "revoke", "revoke others", "replay", "by hand", "disable", "shorten", "delete"];
     for way in ways {
         let story = Story::new().await;
-        let (other, other_workers) = story.replica_and_workers().await;
+        let Replica { client: other, workers: other_workers } = story.replica_with(|_| {}).await;
         let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
         let elsewhere = story.sign_in("ada@example.com").await;
         for workers in [&story.workers, &other_workers] {
@@ -170,7 +170,7 @@ async fn an_expired_session_is_refused_from_memory_too_and_a_refresh_elsewhere_k
         settings.jwt_access_token_expiry = std::time::Duration::from_hours(1);
     })
     .await;
-    let (other, other_workers) = story.replica_and_workers().await;
+    let Replica { client: other, workers: other_workers } = story.replica_with(|_| {}).await;
     let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
     other_workers.follow_ended_sessions().await;
     assert!(takes(&other, &ada).await && takes(&other, &bob).await);

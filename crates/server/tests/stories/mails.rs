@@ -159,7 +159,7 @@ async fn what_a_killed_server_had_claimed_is_sent_when_its_lease_is_over() {
         () = server.connected() => {}
     }
     server.behave(Manners::Kind);
-    let other = story.second_workers().await;
+    let other = story.replica_with(|_| {}).await.workers;
     other.deliver_mails().await;
     assert!(server.received().is_empty(), "the first might still be at it");
     story.clock.advance(Duration::minutes(3));
@@ -193,7 +193,7 @@ async fn two_servers_send_each_mail_once() {
         }
     }
     assert_eq!(story.number(WAITING).await, 15);
-    let other = story.second_workers().await;
+    let other = story.replica_with(|_| {}).await.workers;
     tokio::join!(story.workers.deliver_mails(), other.deliver_mails(), story.workers.deliver_mails());
     let mut ids: Vec<_> = story.mails().await.iter().map(|kept| kept.mail.id).collect();
     assert_eq!(ids.len(), 15);

@@ -13,6 +13,7 @@ mod credits;
 mod devices;
 mod foreign_sites;
 mod headers;
+mod keys;
 mod liveness;
 mod login;
 mod logout;

@@ -82,7 +82,7 @@ async fn nobody_is_signed_out_by_killed_connections_lost_answers_and_racing_tabs
     let seed = u64::from_le_bytes(seed);
 
     let is_over = AtomicBool::new(false);
-    let killer = async {
+    let kills = async {
         let mut killed: i64 = 0;
         let mut owner = story.database.owner().await;
         while !is_over.load(Ordering::Relaxed) {
@@ -109,7 +109,7 @@ async fn nobody_is_signed_out_by_killed_connections_lost_answers_and_racing_tabs
         is_over.store(true, Ordering::Relaxed);
         newest
     };
-    let (newest, killed) = tokio::join!(owners, killer);
+    let (newest, killed) = tokio::join!(owners, kills);
     assert!(killed > 0, "no connection was killed");
     for token in &newest {
         let reply = refresh(&story.client, token, None).await.unwrap();

@@ -2,10 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mana_auth::token::keys;
+use mana_auth::token::keys::{self, KeyChest, KeyKind};
 use mana_auth::token::root_secret::RootSecrets;
-use mana_core_auth::app::{self, App, Parts};
+use mana_core_auth::app::{self, App, BuildError, Parts};
 use mana_core_auth::workers::Workers;
+use mana_kernel::{Clock, Rng};
 use mana_platform::mail::{KeptMail, Mailer, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
@@ -17,7 +18,8 @@ use std::sync::{Arc, LazyLock};
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// Made once: a key takes longer to make than a story to run.
-static KEY: LazyLock<SecretString> = LazyLock::new(|| keys::generate_pem().unwrap());
+static KEY: LazyLock<SecretString> =
+    LazyLock::new(|| keys::generate_pem(KeyKind::Rs256 { bits: 2048 }).unwrap());
 static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::start_metrics().unwrap());
 
 /// A running service and what it stands on.
@@ -29,7 +31,13 @@ pub(crate) struct Story {
     outbox: Arc<Outbox>,
     mailer: Arc<dyn Mailer>,
     root_secret: SecretString,
-    settings: Settings,
+    pub(crate) settings: Settings,
+}
+
+/// One more server of a story.
+pub(crate) struct Replica {
+    pub(crate) client: Client,
+    pub(crate) workers: Workers,
 }
 
 /// Somebody who is signed in.
@@ -68,30 +76,43 @@ impl Story {
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
         let App { router, workers } =
-            start(&settings, &database, &root_secret, &clock, &mailer, Some(&outbox)).await;
+            start(&settings, &database, &root_secret, &clock, &mailer, Some(&outbox)).await.unwrap();
         let client = Client::new(router);
         Self { client, clock, database, workers, outbox, mailer, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
     pub(crate) async fn replica(&self) -> Client {
-        Client::new(self.second_server().await.router)
+        self.replica_with(|_| {}).await.client
     }
 
-    /// What works beside the requests of a second server.
-    pub(crate) async fn second_workers(&self) -> Workers {
-        self.second_server().await.workers
+    /// A second server whose settings differ from the first one's.
+    pub(crate) async fn replica_with(&self, change: impl FnOnce(&mut Settings)) -> Replica {
+        self.start(change, &self.root_secret).await.unwrap()
     }
 
-    /// A second server with what works beside it.
-    pub(crate) async fn replica_and_workers(&self) -> (Client, Workers) {
-        let App { router, workers } = self.second_server().await;
-        (Client::new(router), workers)
+    /// A server with other settings and another root secret, if it starts. As in production: without a page that shows mails.
+    pub(crate) async fn start(
+        &self,
+        change: impl FnOnce(&mut Settings),
+        root_secret: &SecretString,
+    ) -> Result<Replica, BuildError> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        let App { router, workers } =
+            start(&settings, &self.database, root_secret, &self.clock, &self.mailer, None).await?;
+        Ok(Replica { client: Client::new(router), workers })
     }
 
-    /// As in production: without a page that shows mails.
-    async fn second_server(&self) -> App {
-        start(&self.settings, &self.database, &self.root_secret, &self.clock, &self.mailer, None).await
+    /// What a command that works on the keys has, with this root secret.
+    pub(crate) fn key_chest(&self, root_secret: &SecretString) -> KeyChest {
+        let root_secrets = Arc::new(RootSecrets::parse(root_secret).unwrap());
+        let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SystemRng));
+        app::key_chest(&self.settings, &self.database.service(), &root_secrets, &clock, &rng).unwrap()
+    }
+
+    pub(crate) fn root_secret(&self) -> &SecretString {
+        &self.root_secret
     }
 
     /// Lets the mails that are due go, and says what was sent so far, the newest first.
@@ -207,7 +228,7 @@ async fn start(
     clock: &Arc<FakeClock>,
     mailer: &Arc<dyn Mailer>,
     outbox: Option<&Arc<Outbox>>,
-) -> App {
+) -> Result<App, BuildError> {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
@@ -217,7 +238,7 @@ async fn start(
         dev_outbox: outbox.map(Arc::clone),
         metrics: METRICS.clone(),
     };
-    app::build(settings, parts).await.unwrap()
+    app::build(settings, parts).await
 }
 
 /// What a spend needs besides its amount.

@@ -4,8 +4,8 @@ use crate::story::{Story, User, members, read_jwt, respelled, signing_key};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderValue;
-use jsonwebtoken::{Algorithm, EncodingKey};
-use mana_auth::token::keys;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey};
+use mana_auth::token::keys::{self, KeyKind, SigningKey};
 use mana_testkit::Reply;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -15,8 +15,56 @@ use time::Duration;
 
 const VALIDATE: &str = "/api/v1/auth/validate";
 
+/// A private key, and the algorithm that belongs to it.
+struct Forger {
+    key: SecretString,
+    algorithm: Algorithm,
+}
+
+/// The service's keys in these stories, one of each kind.
+static KEYS: LazyLock<[Forger; 3]> = LazyLock::new(|| {
+    let made = |kind, algorithm| Forger { key: keys::generate_pem(kind).unwrap(), algorithm };
+    [
+        Forger { key: signing_key().clone(), algorithm: Algorithm::RS256 },
+        made(KeyKind::Es256, Algorithm::ES256),
+        made(KeyKind::EdDsa, Algorithm::EdDSA),
+    ]
+});
+
 /// Somebody else's.
-static FOREIGN_KEY: LazyLock<SecretString> = LazyLock::new(|| keys::generate_pem().unwrap());
+static FOREIGN_KEYS: LazyLock<[Forger; 3]> = LazyLock::new(|| {
+    [
+        (KeyKind::Rs256 { bits: 2048 }, Algorithm::RS256),
+        (KeyKind::Es256, Algorithm::ES256),
+        (KeyKind::EdDsa, Algorithm::EdDSA),
+    ]
+    .map(|(kind, algorithm)| Forger { key: keys::generate_pem(kind).unwrap(), algorithm })
+});
+
+impl Forger {
+    fn encoding_key(&self) -> EncodingKey {
+        let pem = self.key.expose_secret().as_bytes();
+        let read = match self.algorithm.family() {
+            AlgorithmFamily::Ec => EncodingKey::from_ec_pem,
+            AlgorithmFamily::Ed => EncodingKey::from_ed_pem,
+            AlgorithmFamily::Rsa | AlgorithmFamily::Hmac => EncodingKey::from_rsa_pem,
+        };
+        read(pem).unwrap()
+    }
+
+    /// Signed with this key: only what the token says can be wrong.
+    fn signed(&self, header: &str, claims: &str) -> String {
+        self.signed_as(self.algorithm, header, claims)
+    }
+
+    /// Signed with this key by another algorithm of its family.
+    fn signed_as(&self, algorithm: Algorithm, header: &str, claims: &str) -> String {
+        let key = self.encoding_key();
+        token(header, claims, |message| {
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap()
+        })
+    }
+}
 
 /// Forged tokens, each with what is wrong with it.
 type Forged = Vec<(String, String)>;
@@ -26,16 +74,6 @@ fn token(header: &str, claims: &str, sign: impl FnOnce(&str) -> String) -> Strin
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = sign(&message);
     format!("{message}.{signature}")
-}
-
-fn rsa(key: &SecretString, algorithm: Algorithm) -> impl FnOnce(&str) -> String {
-    let key = EncodingKey::from_rsa_pem(key.expose_secret().as_bytes()).unwrap();
-    move |message| jsonwebtoken::crypto::sign(message.as_bytes(), &key, algorithm).unwrap()
-}
-
-/// Signed with the service's own key: only what the token says can be wrong.
-fn ours(header: &str, claims: &str) -> String {
-    token(header, claims, rsa(signing_key(), Algorithm::RS256))
 }
 
 fn hmac(secret: &[u8], algorithm: Algorithm) -> impl FnOnce(&str) -> String {
@@ -58,6 +96,11 @@ fn twice(object: &Value, member: &str, first: &Value) -> String {
     format!("{{{}:{first},{}", json!(member), &object.to_string()[1..])
 }
 
+/// What a careless reader takes for the object.
+fn array_of(object: &Value) -> String {
+    json!(object.as_object().unwrap().values().collect::<Vec<_>>()).to_string()
+}
+
 async fn validate(story: &Story, token: &str) -> Reply {
     story.post(VALIDATE, &json!({"token": token})).await
 }
@@ -77,26 +120,61 @@ async fn all_are_refused(story: &Story, forged: &Forged) {
     }
 }
 
-/// A story, somebody signed in, and header and claims of their token.
-async fn signed_in() -> (Story, User, Value, Value) {
-    let story = Story::new().await;
+/// Somebody who is signed in at a service with a key of some kind, and header and claims of their token.
+struct Stage {
+    story: Story,
+    ada: User,
+    header: Value,
+    claims: Value,
+    ours: &'static Forger,
+    /// Of the same kind, but not the service's.
+    foreign: &'static Forger,
+}
+
+impl Stage {
+    fn ours(&self, header: &str, claims: &str) -> String {
+        self.ours.signed(header, claims)
+    }
+}
+
+async fn signed_in_by(kind: usize) -> Stage {
+    let (ours, foreign) = (&KEYS[kind], &FOREIGN_KEYS[kind]);
+    let story = Story::with(|settings| settings.jwt_private_key = Some(ours.key.clone())).await;
     let ada = story.user("ada@example.com").await;
     let [header, claims] = read_jwt(&ada.access_token);
-    let resigned = ours(&header.to_string(), &claims.to_string());
+    assert_eq!(header["alg"], json!(ours.algorithm));
+    let resigned = ours.signed(&header.to_string(), &claims.to_string());
     assert_eq!(
         validate(&story, &resigned).await.json["valid"],
         json!(true),
         "a forger's tools work: {header} {claims}"
     );
     assert_eq!(story.client.get("/api/v1/auth/me").bearer(&resigned).send().await.status, 200);
+    Stage { story, ada, header, claims, ours, foreign }
+}
+
+/// The same with each kind of key.
+async fn stages() -> [Stage; 3] {
+    [signed_in_by(0).await, signed_in_by(1).await, signed_in_by(2).await]
+}
+
+/// With the kind of key that is the default.
+async fn signed_in() -> (Story, User, Value, Value) {
+    let Stage { story, ada, header, claims, .. } = signed_in_by(0).await;
     (story, ada, header, claims)
+}
+
+/// Signed with the service's own key.
+fn ours(header: &str, claims: &str) -> String {
+    KEYS[0].signed(header, claims)
 }
 
 #[tokio::test]
 async fn a_good_token_shows_its_claims() {
-    let (story, ada, _, claims) = signed_in().await;
-    let verdict = validate(&story, &ada.access_token).await;
-    assert_eq!((verdict.status.as_u16(), verdict.json), (200, json!({"valid": true, "payload": claims})));
+    for Stage { story, ada, claims, .. } in stages().await {
+        let verdict = validate(&story, &ada.access_token).await;
+        assert_eq!((verdict.status.as_u16(), verdict.json), (200, json!({"valid": true, "payload": claims})));
+    }
 }
 
 #[tokio::test]
@@ -136,9 +214,16 @@ async fn a_token_dies_with_its_session() {
 
 #[tokio::test]
 async fn what_is_no_jwt_is_refused() {
-    let (story, ada, header, claims) = signed_in().await;
+    for stage in stages().await {
+        no_jwt(&stage).await;
+    }
+}
+
+async fn no_jwt(stage: &Stage) {
+    let Stage { story, ada, header, claims, .. } = stage;
     let good = &ada.access_token;
     let [protected, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
+    let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let mut forged: Forged = [
         "",
         " ",
@@ -160,19 +245,22 @@ async fn what_is_no_jwt_is_refused() {
     for (what, text) in [
         ("no signature", format!("{protected}.{payload}")),
         ("empty signature", format!("{protected}.{payload}.")),
-        ("half a signature", format!("{protected}.{payload}.{}", &signature[..100])),
+        ("half a signature", format!("{protected}.{payload}.{}", &signature[..signature.len() / 2])),
         (
             "signature of another message",
             format!(
                 "{protected}.{}.{signature}",
-                URL_SAFE_NO_PAD.encode(with(&claims, "role", Some(json!("admin"))))
+                URL_SAFE_NO_PAD.encode(with(claims, "role", Some(json!("admin"))))
             ),
         ),
         (
             "header of another message",
-            format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode(with(&header, "x", Some(json!(1))))),
+            format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode(with(header, "x", Some(json!(1))))),
         ),
-        ("signature of zeros", format!("{protected}.{payload}.{}", URL_SAFE_NO_PAD.encode([0; 256]))),
+        (
+            "signature of zeros",
+            format!("{protected}.{payload}.{}", URL_SAFE_NO_PAD.encode(vec![0; bytes.len()])),
+        ),
         ("fourth part", format!("{good}.{signature}")),
         ("five parts, a JWE", format!("{good}.{payload}.{signature}")),
         ("tail", format!("{good}A")),
@@ -193,36 +281,44 @@ async fn what_is_no_jwt_is_refused() {
     ] {
         forged.push((what.to_owned(), text));
     }
-    // The last letter of 256 bytes in base64url has four bits that carry nothing.
+    // The last letter of 256 bytes in base64url has four bits that carry nothing, and so has that of 64.
     forged.extend(respelled(good, 4).into_iter().map(|token| ("other spelling".to_owned(), token)));
-    let standard = STANDARD.encode(URL_SAFE_NO_PAD.decode(signature).unwrap());
+    let standard = STANDARD.encode(&bytes);
     forged.push(("padded standard base64".to_owned(), format!("{protected}.{payload}.{standard}")));
-    all_are_refused(&story, &forged).await;
-    assert!(story.is_signed_in(&ada).await);
+    all_are_refused(story, &forged).await;
+    assert!(story.is_signed_in(ada).await);
 }
 
 #[tokio::test]
 async fn no_other_algorithm_than_ours_is_followed() {
-    let (story, ada, header, claims) = signed_in().await;
+    for stage in stages().await {
+        another_algorithm(&stage).await;
+    }
+}
+
+async fn another_algorithm(stage: &Stage) {
+    let Stage { story, ada, header, claims, .. } = stage;
+    let named = header["alg"].as_str().unwrap();
     let text = claims.to_string();
     let signature = ada.access_token.rsplit('.').next().unwrap();
     let mut forged = Forged::new();
     for none in ["none", "None", "NONE", "nOnE", ""] {
-        let header = with(&header, "alg", Some(json!(none)));
+        let header = with(header, "alg", Some(json!(none)));
         forged.push((format!("{none:?} without signature"), token(&header, &text, |_| String::new())));
         forged.push((
             format!("{none:?} with the old signature"),
             token(&header, &text, |_| signature.to_owned()),
         ));
-        forged.push((format!("{none:?} signed by us"), ours(&header, &text)));
+        forged.push((format!("{none:?} signed by us"), stage.ours(&header, &text)));
         forged.push((
             format!("{none:?} and no kid"),
             token(&json!({"alg": none, "typ": "JWT"}).to_string(), &text, |_| String::new()),
         ));
     }
-    let pem = keys::public_pem(signing_key()).unwrap();
+    let pem = keys::public_pem(&stage.ours.key).unwrap();
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let jwk = story.client.get("/api/v1/auth/jwks").send().await.json["keys"][0].clone();
+    let number = jwk.get("n").or(jwk.get("x")).unwrap().as_str().unwrap();
     for (what, secret) in [
         ("PEM", pem.clone().into_bytes()),
         ("PEM without its last line break", pem.trim_end().as_bytes().to_vec()),
@@ -231,8 +327,8 @@ async fn no_other_algorithm_than_ours_is_followed() {
         ("PEM with line feeds", pem.replace("\r\n", "\n").into_bytes()),
         ("DER", STANDARD.decode(&der).unwrap()),
         ("DER as text", der.clone().into_bytes()),
-        ("modulus", URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap()),
-        ("modulus as text", jwk["n"].as_str().unwrap().as_bytes().to_vec()),
+        ("number", URL_SAFE_NO_PAD.decode(number).unwrap()),
+        ("number as text", number.as_bytes().to_vec()),
         ("JWK", jwk.to_string().into_bytes()),
         ("kid", jwk["kid"].as_str().unwrap().as_bytes().to_vec()),
         ("nothing", Vec::new()),
@@ -240,59 +336,80 @@ async fn no_other_algorithm_than_ours_is_followed() {
         for (name, algorithm) in
             [("HS256", Algorithm::HS256), ("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)]
         {
-            let header = with(&header, "alg", Some(json!(name)));
+            let header = with(header, "alg", Some(json!(name)));
             forged.push((
                 format!("{name} keyed with the public {what}"),
                 token(&header, &text, hmac(&secret, algorithm)),
             ));
         }
         forged.push((
-            format!("RS256 in name, HMAC keyed with {what}"),
+            format!("{named} in name, HMAC keyed with {what}"),
             token(&header.to_string(), &text, hmac(&secret, Algorithm::HS256)),
         ));
     }
-    for (name, algorithm) in [
+    let siblings = [
         ("RS384", Algorithm::RS384),
         ("RS512", Algorithm::RS512),
         ("PS256", Algorithm::PS256),
         ("PS512", Algorithm::PS512),
-    ] {
-        let other = with(&header, "alg", Some(json!(name)));
-        forged.push((format!("{name} by our key"), token(&other, &text, rsa(signing_key(), algorithm))));
+    ];
+    let is_sibling = |(_, other): &(&str, Algorithm)| other.family() == stage.ours.algorithm.family();
+    for (name, algorithm) in siblings.into_iter().filter(is_sibling) {
+        let other = with(header, "alg", Some(json!(name)));
+        forged.push((format!("{name} by our key"), stage.ours.signed_as(algorithm, &other, &text)));
         forged.push((
-            format!("{name} named RS256"),
-            token(&header.to_string(), &text, rsa(signing_key(), algorithm)),
+            format!("{name} named {named}"),
+            stage.ours.signed_as(algorithm, &header.to_string(), &text),
         ));
     }
+    for other in &*KEYS {
+        if other.algorithm != stage.ours.algorithm {
+            let renamed = with(header, "alg", Some(json!(other.algorithm)));
+            forged.push((format!("{:?} in name only", other.algorithm), stage.ours(&renamed, &text)));
+            forged
+                .push((format!("{:?} by a key of its kind", other.algorithm), other.signed(&renamed, &text)));
+            forged.push((
+                format!("{:?} named {named}", other.algorithm),
+                other.signed(&header.to_string(), &text),
+            ));
+        }
+    }
     for other in [
-        Some(json!("rs256")),
-        Some(json!("RS256 ")),
-        Some(json!("ES256")),
-        Some(json!(["RS256"])),
+        Some(json!(named.to_lowercase())),
+        Some(json!(format!("{named} "))),
+        Some(json!("ES384")),
+        Some(json!("ES256K")),
+        Some(json!("Ed25519")),
+        Some(json!([named])),
         Some(json!(1)),
         Some(Value::Null),
         None,
     ] {
-        forged.push((format!("alg {other:?}"), ours(&with(&header, "alg", other), &text)));
+        forged.push((format!("alg {other:?}"), stage.ours(&with(header, "alg", other), &text)));
     }
-    all_are_refused(&story, &forged).await;
+    all_are_refused(story, &forged).await;
 }
 
 #[tokio::test]
 async fn no_key_that_a_token_brings_or_names_is_used() {
-    let (story, _, header, claims) = signed_in().await;
+    for stage in stages().await {
+        a_key_of_its_own(&stage).await;
+    }
+}
+
+async fn a_key_of_its_own(stage: &Stage) {
+    let Stage { story, header, claims, .. } = stage;
     let text = claims.to_string();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
-    let foreign = keys::KeyRing::from_pem(&FOREIGN_KEY).unwrap();
-    let jwk = serde_json::to_value(foreign.public().next().unwrap()).unwrap();
+    let jwk = serde_json::to_value(SigningKey::from_pem(&stage.foreign.key).unwrap().jwk()).unwrap();
     let certificate = STANDARD.encode(b"not a certificate");
-    let foreign = |header: &str| token(header, &text, rsa(&FOREIGN_KEY, Algorithm::RS256));
+    let foreign = |header: &str| stage.foreign.signed(header, &text);
     let mut forged: Forged = vec![
         ("foreign key with our kid".to_owned(), foreign(&header.to_string())),
-        ("foreign key with its own kid".to_owned(), foreign(&with(&header, "kid", Some(jwk["kid"].clone())))),
-        ("foreign key without kid".to_owned(), foreign(&with(&header, "kid", None))),
+        ("foreign key with its own kid".to_owned(), foreign(&with(header, "kid", Some(jwk["kid"].clone())))),
+        ("foreign key without kid".to_owned(), foreign(&with(header, "kid", None))),
     ];
     for (member, value) in [
         ("jwk", jwk.clone()),
@@ -304,10 +421,18 @@ async fn no_key_that_a_token_brings_or_names_is_used() {
         ("crit", json!(["b64"])),
         ("crit", json!(["unheard-of"])),
         ("crit", json!([])),
+        ("b64", json!(true)),
+        ("b64", json!(false)),
+        ("x5t", json!("AA")),
+        ("x5t#S256", json!("AA")),
+        ("cty", json!("JWT")),
+        ("enc", json!("A256GCM")),
+        ("zip", json!("DEF")),
+        ("anything", json!(1)),
     ] {
-        let extended = with(&header, member, Some(value));
+        let extended = with(header, member, Some(value));
         forged.push((format!("{member} and a foreign signature"), foreign(&extended)));
-        forged.push((format!("{member} and our signature"), ours(&extended, &text)));
+        forged.push((format!("{member} and our signature"), stage.ours(&extended, &text)));
     }
     for kid in [
         None,
@@ -323,9 +448,9 @@ async fn no_key_that_a_token_brings_or_names_is_used() {
         Some(json!("x".repeat(4096))),
         Some(json!(url)),
     ] {
-        forged.push((format!("kid {kid:?}"), ours(&with(&header, "kid", kid), &text)));
+        forged.push((format!("kid {kid:?}"), stage.ours(&with(header, "kid", kid), &text)));
     }
-    all_are_refused(&story, &forged).await;
+    all_are_refused(story, &forged).await;
     assert_eq!(
         listener.accept().unwrap_err().kind(),
         std::io::ErrorKind::WouldBlock,
@@ -381,6 +506,22 @@ async fn a_token_for_something_else_is_refused_even_with_our_signature() {
             ));
         }
     }
+    for (name, value) in [
+        ("nbf", json!(claims["exp"])),
+        ("nbf", json!(claims["iat"].as_i64().unwrap() + 1)),
+        ("nbf", json!("0")),
+        ("nbf", Value::Null),
+        ("iat", json!(claims["iat"].as_i64().unwrap() + 61)),
+        ("iat", json!(i64::MAX)),
+    ] {
+        forged
+            .push((format!("{name} {value}"), ours(&header.to_string(), &with(&claims, name, Some(value)))));
+    }
+    for (name, value) in [("nbf", json!(claims["iat"])), ("iat", json!(claims["iat"].as_i64().unwrap() + 60))]
+    {
+        let good = ours(&header.to_string(), &with(&claims, name, Some(value)));
+        assert_eq!(validate(&story, &good).await.json["valid"], json!(true), "{name}");
+    }
     for past in [json!(0), json!(-1), json!(i64::MIN), json!(claims["iat"])] {
         forged.push((format!("exp {past}"), ours(&header.to_string(), &with(&claims, "exp", Some(past)))));
     }
@@ -402,6 +543,7 @@ async fn a_token_for_something_else_is_refused_even_with_our_signature() {
     }
     for (what, payload) in [
         ("array", "[]"),
+        ("array of the members", &array_of(&claims)),
         ("text", "\"x\""),
         ("nothing", ""),
         ("no JSON", "{"),
@@ -411,6 +553,7 @@ async fn a_token_for_something_else_is_refused_even_with_our_signature() {
         forged.push((format!("claims: {what}"), ours(&header.to_string(), payload)));
         forged.push((format!("header: {what}"), ours(payload, &claims.to_string())));
     }
+    forged.push(("header: array of the members".to_owned(), ours(&array_of(&header), &claims.to_string())));
     all_are_refused(&story, &forged).await;
 }
 

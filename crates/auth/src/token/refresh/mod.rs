@@ -4,7 +4,7 @@ pub mod model;
 pub(crate) mod store;
 
 use super::AppId;
-use super::access::{self, SigningError};
+use super::access::{self, TokenError};
 use super::root_secret::{Purpose, RootSecretError};
 use crate::account::model::User;
 use crate::security_event::{self, EventKind, Origin};
@@ -164,7 +164,7 @@ pub(crate) async fn find_session(
         return Ok(None);
     };
     let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(token.generation()))
-        .map_err(SigningError::from)?;
+        .map_err(TokenError::from)?;
     Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user.id)))
 }
 
@@ -186,7 +186,7 @@ fn answer(
     versions: &SecretVersions,
     generation: i64,
 ) -> Result<TokenResponse, RefreshError> {
-    let secret = chain_secret(auth, chain, seed, versions.of(generation)).map_err(SigningError::from)?;
+    let secret = chain_secret(auth, chain, seed, versions.of(generation)).map_err(TokenError::from)?;
     let issue = Issue { chain: chain.clone(), generation };
     let access_token = access::sign(auth, &user, session, issue.token_id(&*auth.rng))?;
     Ok(TokenResponse {

@@ -193,7 +193,7 @@ pub enum RefreshError {
     Contended,
     /// The tokens could not be made.
     #[error(transparent)]
-    Token(#[from] crate::token::access::SigningError),
+    Token(#[from] crate::token::access::TokenError),
     /// The root secret is not usable.
     #[error(transparent)]
     RootSecret(#[from] crate::token::root_secret::RootSecretError),

@@ -4,6 +4,8 @@
 //! The rules explored are those the service runs: [`ChainState::present`], `rotated` and `confirmed`. Time is counted in
 //! ticks. What is assumed of an honest client is written where it is: in [`Protocol::owner_actions`].
 
+#![expect(clippy::arithmetic_side_effects, reason = "numbers of a bounded world")]
+
 use super::{ChainState, Verdict};
 use stateright::{Checker as _, Model, Property};
 use std::collections::BTreeSet;
@@ -74,6 +76,7 @@ struct World {
 
 /// What an onlooker who sees everything has noted, apart from the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "notes that do not exclude each other")]
 struct Seen {
     /// True time at which the newest generation came into being.
     born: i64,

@@ -1,0 +1,157 @@
+//! The keys that a running server holds in memory, parsed and opened once.
+
+use super::KeyError;
+use super::chest::KeyChest;
+use super::model::{KeyState, Occasion};
+use super::pair::{SigningKey, VerifyingKey};
+use super::store::StoredKey;
+use jsonwebtoken::jwk::Jwk;
+use std::sync::{Arc, PoisonError, RwLock};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+/// A key that nobody here knows is looked for in the database at most this often, in seconds: tokens with made-up ids must
+/// not become a flood of reads.
+const ASKING_PAUSE_SECONDS: u64 = 5;
+
+/// Length of every id of ours, a SHA-256 in base64url.
+const KID_LENGTH: usize = 43;
+
+/// The key that signs and all that verify. Follows the database while it can; without it, what it holds goes on.
+#[derive(Debug)]
+pub struct KeyRing {
+    chest: KeyChest,
+    held: RwLock<Held>,
+    /// When the database was last asked for an unknown key. Held while it is: others wait for the same answer.
+    asked_at: Mutex<Option<OffsetDateTime>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    signing: Option<Arc<SigningKey>>,
+    /// Stored keys with a private half, by which a key that has been opened once stays so, whatever it is sealed under later.
+    opened: Vec<Arc<SigningKey>>,
+    /// In the order in which they are published: current, next, previous.
+    verifying: Vec<Arc<VerifyingKey>>,
+}
+
+impl KeyRing {
+    /// The keys of an installation; makes those that are missing.
+    ///
+    /// # Errors
+    /// When the current key can't be opened, or the database fails.
+    pub async fn open(chest: KeyChest) -> Result<Self, KeyError> {
+        let (stored, _) = chest.maintain(Occasion::Start).await?;
+        let held = Held::of(&chest, &stored, &Held::default())?;
+        if held.signing.is_none() {
+            return Err(KeyError::NoKey);
+        }
+        Ok(Self { chest, held: RwLock::new(held), asked_at: Mutex::default() })
+    }
+
+    /// The pass of a running server: does what is due, and takes over what other servers did. Never fails, because what it
+    /// holds in memory goes on; says in the log what went wrong.
+    pub async fn keep(&self) {
+        let kept = match self.chest.maintain(Occasion::Pass).await {
+            Ok((stored, _)) => self.take(&stored),
+            Err(error) => {
+                tracing::error!(%error, "the signing keys can't be kept up to date");
+                self.reload().await
+            }
+        };
+        if let Err(error) = kept {
+            tracing::error!(%error, "the signing keys can't be read: those in memory go on");
+        }
+    }
+
+    /// The key that signs.
+    pub(crate) fn signing(&self) -> Result<Arc<SigningKey>, KeyError> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.signing.clone().ok_or(KeyError::NoKey)
+    }
+
+    /// The public half of a key by its id.
+    pub(crate) fn find(&self, kid: &str) -> Option<Arc<VerifyingKey>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.verifying.iter().find(|key| key.kid() == kid).cloned()
+    }
+
+    /// Whether a key that was not known is known now: the database is asked for it, but not often.
+    pub(crate) async fn learns(&self, kid: &str) -> bool {
+        if kid.len() != KID_LENGTH || self.find(kid).is_some() {
+            return false;
+        }
+        let mut asked_at = self.asked_at.lock().await;
+        // Somebody may have asked while this one waited.
+        if self.find(kid).is_some() {
+            return true;
+        }
+        let now = self.chest.clock.now();
+        let since = |then: OffsetDateTime| now.unix_timestamp().abs_diff(then.unix_timestamp());
+        if asked_at.is_some_and(|then| since(then) < ASKING_PAUSE_SECONDS) {
+            return false;
+        }
+        *asked_at = Some(now);
+        if let Err(error) = self.reload().await {
+            tracing::warn!(%error, "a token names an unknown key, and the signing keys can't be read");
+        }
+        self.find(kid).is_some()
+    }
+
+    /// All public halves, in the order in which they are published.
+    pub(crate) fn public(&self) -> Vec<Jwk> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.verifying.iter().map(|key| key.jwk().clone()).collect()
+    }
+
+    async fn reload(&self) -> Result<(), KeyError> {
+        self.take(&self.chest.read().await?)
+    }
+
+    fn take(&self, stored: &[StoredKey]) -> Result<(), KeyError> {
+        // Opened while others read: only the exchange keeps them waiting.
+        let held = Held::of(&self.chest, stored, &self.held.read().unwrap_or_else(PoisonError::into_inner))?;
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+        Ok(())
+    }
+}
+
+impl Held {
+    /// What is to be held of the stored keys. What was held before is not parsed or opened again.
+    fn of(chest: &KeyChest, stored: &[StoredKey], before: &Self) -> Result<Self, KeyError> {
+        let now = chest.clock.now();
+        let mut held = Self { signing: chest.given.clone(), ..Self::default() };
+        if let Some(given) = &chest.given {
+            held.verifying.push(before.verifying(given.kid(), || given.verifying())?);
+        }
+        for state in [KeyState::Current, KeyState::Next, KeyState::Previous] {
+            for key in stored.iter().filter(|key| key.life().state(now) == state).rev() {
+                if chest.given.as_ref().is_none_or(|given| given.kid() != key.kid) {
+                    held.verifying.push(before.verifying(&key.kid, || key.public())?);
+                }
+                let opened = before.opened.iter().find(|opened| opened.kid() == key.kid).cloned();
+                let opened = match opened.filter(|_| key.private_key_sealed.is_some()) {
+                    Some(opened) => Some(opened),
+                    // Who keeps the keys up to date has said that it can't be opened.
+                    None => chest.open(key).unwrap_or_default().map(Arc::new),
+                };
+                if state == KeyState::Current && held.signing.is_none() {
+                    held.signing.clone_from(&opened);
+                }
+                held.opened.extend(opened);
+            }
+        }
+        Ok(held)
+    }
+
+    fn verifying(
+        &self,
+        kid: &str,
+        parse: impl FnOnce() -> Result<VerifyingKey, KeyError>,
+    ) -> Result<Arc<VerifyingKey>, KeyError> {
+        match self.verifying.iter().find(|key| key.kid() == kid) {
+            Some(key) => Ok(Arc::clone(key)),
+            None => Ok(Arc::new(parse()?)),
+        }
+    }
+}
