@@ -6,6 +6,7 @@ pub mod db;
 pub mod embedded_postgres;
 pub mod http;
 pub mod migrate;
+pub mod rate_limit;
 pub mod row_security;
 pub mod system;
 pub mod telemetry;

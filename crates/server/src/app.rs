@@ -14,6 +14,7 @@ use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng};
 use mana_platform::config::InvalidOrigin;
 use mana_platform::http::frame;
+use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -48,6 +49,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// Redis can't be found by its settings.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -83,11 +87,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         daily_free: Amount::try_from(settings.credits_daily_free).ok(),
         daily_zone: settings.credits_daily_zone.clone(),
     };
+    let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
         hasher: hasher(settings, &*rng)?,
+        limits: Arc::clone(&limits),
         keys,
         root_secrets,
         on_user_registered: Arc::new(OpenWallet {
@@ -106,15 +112,17 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         policy: credits_policy,
     });
 
-    let workers = Workers { metrics: metrics.clone() };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth) };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
         .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
         .merge(docs::routes());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
-    let framed = frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
-        .map_err(BuildError::Origin)?;
+    let own = settings.own_origin()?;
+    let framed =
+        frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
+            .map_err(BuildError::Origin)?;
     Ok(App { router: framed, workers })
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
+use mana_auth::{Auth, security_event};
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// All of them, not started yet: a test makes the one pass it is about.
@@ -10,18 +12,28 @@ use std::time::Duration;
 pub struct Workers {
     /// What /metrics prints.
     pub(crate) metrics: PrometheusHandle,
+    /// The accounts.
+    pub(crate) auth: Arc<Auth>,
 }
 
 impl Workers {
     /// Works until it is dropped.
     pub async fn run(self) {
-        every(Duration::from_secs(5), || self.tidy_metrics()).await;
+        tokio::join!(
+            every(Duration::from_secs(5), || self.tidy_metrics()),
+            every(Duration::from_secs(5), || self.record_rate_limit_hits()),
+        );
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
     #[expect(clippy::unused_async, reason = "a pass like the others")]
     pub async fn tidy_metrics(&self) {
         self.metrics.run_upkeep();
+    }
+
+    /// Who runs into a limit is written down here and not in the request: a flood must cost as little as it can.
+    pub async fn record_rate_limit_hits(&self) {
+        security_event::record_rate_limit_hits(&self.auth).await;
     }
 }
 
