@@ -12,6 +12,7 @@ mod credits;
 mod devices;
 mod foreign_sites;
 mod headers;
+mod limits;
 mod login;
 mod logout;
 mod refresh;

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mana_auth::token::keys;
 use mana_auth::token::root_secret::RootSecrets;
-use mana_core_auth::app::{self, Parts};
+use mana_core_auth::app::{self, App, Parts};
+use mana_core_auth::workers::Workers;
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -21,6 +22,7 @@ static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::start_m
 /// A running service and what it stands on.
 pub(crate) struct Story {
     pub(crate) client: Client,
+    pub(crate) workers: Workers,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) database: TestDatabase,
     root_secret: SecretString,
@@ -43,21 +45,22 @@ impl Story {
         Self::with(|_| {}).await
     }
 
-    /// A service whose settings differ from the defaults.
+    /// A service whose settings differ from the defaults. Rate limits are off unless they are what a story is about.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::defaults().unwrap();
         settings.jwt_private_key = Some(KEY.clone());
+        settings.rate_limit_max = 0;
         change(&mut settings);
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
-        let client = start(&settings, &database, &root_secret, &clock).await;
-        Self { client, clock, database, root_secret, settings }
+        let App { router, workers } = start(&settings, &database, &root_secret, &clock).await;
+        Self { client: Client::new(router), workers, clock, database, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
     pub(crate) async fn replica(&self) -> Client {
-        start(&self.settings, &self.database, &self.root_secret, &self.clock).await
+        Client::new(start(&self.settings, &self.database, &self.root_secret, &self.clock).await.router)
     }
 
     pub(crate) async fn register(&self, email: &str) -> Reply {
@@ -165,7 +168,7 @@ async fn start(
     database: &TestDatabase,
     root_secret: &SecretString,
     clock: &Arc<FakeClock>,
-) -> Client {
+) -> App {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
@@ -173,7 +176,7 @@ async fn start(
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         metrics: METRICS.clone(),
     };
-    Client::new(app::build(settings, parts).await.unwrap().router)
+    app::build(settings, parts).await.unwrap()
 }
 
 /// What a spend needs besides its amount.
