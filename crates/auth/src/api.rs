@@ -10,6 +10,7 @@ use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
 use mana_platform::http::{ApiError, Authenticate};
+use mana_platform::rate_limit::RateLimits;
 use sqlx::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +29,8 @@ pub struct Auth {
     pub rng: Arc<dyn Rng>,
     /// Password hashing, bounded.
     pub hasher: Hasher,
+    /// What slows down who guesses.
+    pub limits: Arc<RateLimits>,
     /// Keys of access tokens.
     pub keys: KeyRing,
     /// Which sessions live, as far as is known without asking.

@@ -95,4 +95,10 @@ pub trait Problem: std::error::Error + Send + Sync + 'static {
     fn fields(&self) -> Vec<FieldError> {
         Vec::new()
     }
+
+    /// Seconds after which the same request may be answered, where that is known. Told by answers that say
+    /// "too many" or "not now" (429, 503), and then it is load, not a fault: it is not logged as one.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        None
+    }
 }

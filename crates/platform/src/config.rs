@@ -4,6 +4,7 @@
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -61,6 +62,9 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub shutdown_timeout_seconds: u64,
+    /// Networks of the proxies in front, as `10.0.0.0/8,fd00::/8`: only they are believed where a request came from (X-Forwarded-For)
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true, help_heading = "Server")]
+    pub trusted_proxies: Vec<IpNet>,
     /// Log lines for people or for machines; auto is text on a terminal and json elsewhere
     #[arg(
         long,
@@ -161,8 +165,8 @@ pub struct Settings {
     /// Passwords hashed at the same time; the number of cores when not given
     #[arg(long, env = "HASHING_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Passwords")]
     pub hashing_threads: Option<u16>,
-    /// Sign-ins that may wait for their turn to hash; beyond it the answer is 503
-    #[arg(long, env = "HASHING_QUEUE", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000), global = true, help_heading = "Passwords")]
+    /// Sign-ins that may wait for their turn to hash; beyond it the answer is 503, first for the address that has most of them
+    #[arg(long, env = "HASHING_QUEUE", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Passwords")]
     pub hashing_queue: u32,
     /// Seconds a sign-in waits for its turn before the answer is 503
     #[arg(
@@ -195,6 +199,54 @@ pub struct Settings {
     /// Sender of all mails, as mana@example.com or Mana <mana@example.com>; needed with `SMTP_HOST`
     #[arg(long, env = "SMTP_FROM", global = true, help_heading = "Mail")]
     pub smtp_from: Option<String>,
+    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off
+    #[arg(long, env = "RATE_LIMIT_MAX", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_max: u32,
+    /// Seconds of that limit's window
+    #[arg(long, env = "RATE_LIMIT_TTL", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), global = true, help_heading = "Limits")]
+    pub rate_limit_ttl: u64,
+    /// Refreshes per client address in `RATE_LIMIT_TTL` seconds, beyond which the answer is 503; ten times `RATE_LIMIT_MAX` when not given, 0 for no limit
+    #[arg(long, env = "RATE_LIMIT_REFRESH", value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_refresh: Option<u32>,
+    /// Registrations per client address and minute; 0 for no limit, as in the next ones
+    #[arg(long, env = "RATE_LIMIT_REGISTER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_register: u32,
+    /// Sign-ins per client address and minute
+    #[arg(long, env = "RATE_LIMIT_LOGIN", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_login: u32,
+    /// Forgotten passwords per client address and minute
+    #[arg(long, env = "RATE_LIMIT_FORGOT_PASSWORD", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_forgot_password: u32,
+    /// Repeated verification mails per client address and minute
+    #[arg(long, env = "RATE_LIMIT_RESEND", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_resend: u32,
+    /// New passwords by mail per client address and minute
+    #[arg(long, env = "RATE_LIMIT_RESET", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_reset: u32,
+    /// Changes of a password per client address and minute, and per account
+    #[arg(long, env = "RATE_LIMIT_CHANGE_PASSWORD", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_change_password: u32,
+    /// Deletions of an account per client address and minute, and per account
+    #[arg(long, env = "RATE_LIMIT_DELETE_ACCOUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_delete_account: u32,
+    /// Failed sign-ins to an account from an address that cost no wait; each further one doubles it, up to 15 minutes. Also when rate limits are off
+    #[arg(long, env = "SIGN_IN_FREE_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Limits")]
+    pub sign_in_free_failures: u32,
+    /// Failed sign-ins to an account over all addresses in an hour, beyond which addresses that are new to the account have one attempt a minute
+    #[arg(long, env = "SIGN_IN_FAILURES_PER_HOUR", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Limits")]
+    pub sign_in_failures_per_hour: u32,
+    /// Redis that replicas share their limits in, as `redis://:password@host:6379/0`; each process counts for itself when not given
+    #[arg(long, env = "REDIS_URL", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
+    pub redis_url: Option<SecretString>,
+    /// The same by parts: its host
+    #[arg(long, env = "REDIS_HOST", global = true, help_heading = "Limits")]
+    pub redis_host: Option<String>,
+    /// Its port, with `REDIS_HOST`
+    #[arg(long, env = "REDIS_PORT", default_value_t = 6379, global = true, help_heading = "Limits")]
+    pub redis_port: u16,
+    /// Its password, with `REDIS_HOST`
+    #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
+    pub redis_password: Option<SecretString>,
 
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
@@ -327,6 +379,13 @@ impl std::str::FromStr for Origin {
             Err(InvalidOrigin)
         }
     }
+}
+
+/// A network, or an address for a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "must be a network like 10.0.0.0/8 or fd00::/8, or an address".to_owned())
 }
 
 /// A duration of at least a second: what lives shorter does not live.

@@ -18,6 +18,7 @@ use mana_kernel::{Amount, Clock, Rng};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::frame;
 use mana_platform::mail::{Mailer, Outbox};
+use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// Redis can't be found by its settings.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -91,11 +95,13 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         daily_free: Amount::try_from(settings.credits_daily_free).ok(),
         daily_zone: settings.credits_daily_zone.clone(),
     };
+    let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
         hasher: hasher(settings, &*rng)?,
+        limits: Arc::clone(&limits),
         keys,
         liveness: Liveness::default(),
         root_secrets,
@@ -124,8 +130,10 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
-    let framed = frame::around(routes, &settings.cors_origins, &settings.own_origin()?, time_limit)
-        .map_err(BuildError::Origin)?;
+    let own = settings.own_origin()?;
+    let framed =
+        frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
+            .map_err(BuildError::Origin)?;
     Ok(App { router: framed, workers })
 }
 

@@ -1,5 +1,7 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
+use http::Method;
+use mana_platform::rate_limit::RouteClass;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -37,21 +39,24 @@ pub fn document() -> OpenApi {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }
-    for item in document.paths.paths.values_mut() {
-        if let Some(operation) = &mut item.get {
-            add_common_answers(operation, true);
-        }
-        for operation in
-            [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
-        {
-            add_common_answers(operation, false);
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PUT, &mut item.put),
+            (Method::PATCH, &mut item.patch),
+            (Method::DELETE, &mut item.delete),
+        ] {
+            if let Some(operation) = operation {
+                add_common_answers(operation, &method, path);
+            }
         }
     }
     document
 }
 
 /// What any operation may answer, so that no handler has to say it.
-fn add_common_answers(operation: &mut Operation, is_read: bool) {
+fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
     let takes_json = match &operation.request_body {
         Some(RefOr::T(body)) => body.content.contains_key("application/json"),
         Some(RefOr::Ref(_)) | None => false,
@@ -61,7 +66,10 @@ fn add_common_answers(operation: &mut Operation, is_read: bool) {
         ("500", "Our fault; the cause is in the log"),
         ("503", "Our fault and passing: see Retry-After"),
     ];
-    if !is_read {
+    if RouteClass::of(method, Some(path)).is_some_and(|class| class != RouteClass::Refresh) {
+        answers.push(("429", "Over the rate limit: see Retry-After"));
+    }
+    if *method != Method::GET {
         answers.push(("403", "Sent by a browser for a page of a foreign site"));
     }
     if operation.security.is_some() {

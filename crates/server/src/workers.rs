@@ -3,7 +3,7 @@
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
 use mana_auth::session::liveness;
-use mana_auth::{Auth, mail, retention};
+use mana_auth::{Auth, mail, retention, security_event};
 use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ impl Workers {
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
+            every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
             every(Duration::from_mins(1), || self.forget_mail_budgets()),
         );
@@ -55,6 +56,11 @@ impl Workers {
     /// Rotates signing keys that are due, and takes over what other servers did.
     pub async fn keep_keys(&self) {
         self.auth.keys.keep().await;
+    }
+
+    /// Who runs into a limit is written down here and not in the request: a flood must cost as little as it can.
+    pub async fn record_rate_limit_hits(&self) {
+        security_event::record_rate_limit_hits(&self.auth).await;
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.

@@ -1,4 +1,4 @@
-//! A client that speaks to a router without a socket, as if from 127.0.0.1.
+//! A client that speaks to a router without a socket, as if from 127.0.0.1 unless a test says otherwise.
 
 use axum::Router;
 use axum::body::Body;
@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tower::ServiceExt as _;
 
 /// Sends requests to a router.
 #[derive(Debug, Clone)]
 pub struct Client {
     router: Router,
+    peer: IpAddr,
 }
 
 /// A request that is being put together.
@@ -39,7 +40,16 @@ pub struct Reply {
 impl Client {
     /// A client of `router`.
     pub fn new(router: Router) -> Self {
-        Self { router }
+        Self { router, peer: Ipv4Addr::LOCALHOST.into() }
+    }
+
+    /// The same client at another address.
+    ///
+    /// # Panics
+    /// When `address` is none.
+    #[must_use]
+    pub fn at(&self, address: &str) -> Self {
+        Self { router: self.router.clone(), peer: address.parse().expect("a test names a valid address") }
     }
 
     /// A GET.
@@ -57,7 +67,7 @@ impl Client {
     /// # Panics
     /// When `path` is no path.
     pub fn request(&self, method: Method, path: &str) -> Request {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+        let peer = SocketAddr::new(self.peer, 50_000);
         let request = http::Request::builder()
             .method(method)
             .uri(path)

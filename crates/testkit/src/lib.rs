@@ -9,7 +9,9 @@
 mod client;
 mod clock;
 mod database;
+mod redis;
 
 pub use client::{Client, Reply, Request};
 pub use clock::FakeClock;
 pub use database::TestDatabase;
+pub use redis::RedisServer;

@@ -61,7 +61,7 @@ pub(crate) async fn register(
     let RegisterRequest { email, password, name, .. } = request;
     let hash = auth
         .hasher
-        .hash(password, auth.policy.password_min_length, &*auth.rng)
+        .hash(password, auth.policy.password_min_length, &*auth.rng, client.bucket())
         .await
         .map_err(AccountError::from)?;
     let user = new_user(&auth, &email, name, Role::User);

@@ -120,7 +120,7 @@ async fn claim(
     origin: &Origin,
 ) -> Result<Outcome, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    let now = auth.clock.now();
+    let (now, bucket) = (auth.clock.now(), origin.client().bucket());
     store::lock_claims(&mut transaction).await?;
     if account::store::exists_admin(&mut transaction).await?
         || !store::update_used(&mut transaction, token.hash(), now).await?
@@ -129,7 +129,12 @@ async fn claim(
     }
     let user: UserId = match account::store::find_by_email(&mut transaction, email).await? {
         Some(account) => {
-            if !auth.hasher.verify(&password, account.password_hash).await.map_err(AccountError::from)? {
+            if !auth
+                .hasher
+                .verify(&password, account.password_hash, bucket)
+                .await
+                .map_err(AccountError::from)?
+            {
                 return Ok(Outcome::Refused(
                     "The address has an account, and this is not its password.".to_owned(),
                 ));
@@ -145,13 +150,14 @@ async fn claim(
                 Ok(password) => password,
                 Err(refusal) => return Ok(Outcome::Refused(format!("The password {refusal}."))),
             };
-            let hash = match auth.hasher.hash(password, auth.policy.password_min_length, &*auth.rng).await {
-                Ok(hash) => hash,
-                Err(error) => match error.detail() {
-                    Some(refusal) => return Ok(Outcome::Refused(refusal)),
-                    None => return Err(AccountError::from(error).into()),
-                },
-            };
+            let hash =
+                match auth.hasher.hash(password, auth.policy.password_min_length, &*auth.rng, bucket).await {
+                    Ok(hash) => hash,
+                    Err(error) => match error.detail() {
+                        Some(refusal) => return Ok(Outcome::Refused(refusal)),
+                        None => return Err(AccountError::from(error).into()),
+                    },
+                };
             let user = register::new_user(auth, email, None, Role::Admin);
             register::create(&mut transaction, auth, &user, &hash, origin).await?;
             user.id

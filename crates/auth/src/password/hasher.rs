@@ -1,21 +1,31 @@
-//! Argon2id on a bounded pool: as many at once as there are cores, a bounded queue in order of arrival, and a deadline.
-//! What needs no hash never waits behind it.
+//! Argon2id on a bounded pool: threads of its own, as many as there are cores, with a bounded queue that is fair between
+//! client addresses, and a deadline.
+//!
+//! The threads yield to all others of the machine, so what needs no hash stays fast while they are all busy. A request
+//! whose client goes away leaves the queue, and its password is not hashed.
 
+use super::fair_queue::{Arrival, FairQueue, Ticket};
 use super::model::{NewPassword, PasswordError, normalised};
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use mana_kernel::Rng;
+use mana_platform::http::AddressBucket;
 use mana_platform::telemetry::Counted;
 use secrecy::{ExposeSecret as _, SecretString};
-use std::sync::Arc;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
+
+/// Steps down the scheduler's ladder: with the others busy, hashing is left a tenth of a core or so.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 /// Hashes and verifies passwords. Parameters are OWASP's for Argon2id: 19 MiB, two passes, one lane.
 #[derive(Debug)]
 pub struct Hasher {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    pool: Arc<Pool>,
     patience: Duration,
     /// A hash of nobody's password: verified where there is no account, so that the answer takes as long.
     decoy: String,
@@ -25,7 +35,7 @@ impl Hasher {
     /// A pool that hashes `threads` at once and lets `queue` more wait, each for `patience` at most.
     ///
     /// # Errors
-    /// When the hash function refuses its parameters.
+    /// When the hash function refuses its parameters, or the threads can't be started.
     pub fn new(
         threads: usize,
         queue: usize,
@@ -34,39 +44,44 @@ impl Hasher {
     ) -> Result<Self, PasswordError> {
         let mut nobody = [0; 32];
         rng.fill(&mut nobody);
-        Ok(Self {
-            running: Arc::new(Semaphore::new(threads)),
-            waiting: Arc::new(Semaphore::new(queue.saturating_add(threads))),
-            patience,
-            decoy: hash(&nobody, rng_salt(rng))?,
-        })
+        let hasher =
+            Self { pool: Arc::new(Pool::new(queue)), patience, decoy: hash(&nobody, rng_salt(rng))? };
+        for _ in 0..threads {
+            let pool = Arc::clone(&hasher.pool);
+            let thread = std::thread::Builder::new().name("hashing".to_owned());
+            thread.spawn(move || pool.work()).map_err(PasswordError::Thread)?;
+        }
+        Ok(hasher)
     }
 
-    /// The PHC string to store for a new password.
+    /// The PHC string to store for a new password, for a client at `address`.
     pub(crate) async fn hash(
         &self,
         password: NewPassword,
         min_length: usize,
         rng: &dyn Rng,
+        address: AddressBucket,
     ) -> Result<String, PasswordError> {
         if password.length() < min_length {
             return Err(PasswordError::TooShort(min_length));
         }
         let (salt, password) = (rng_salt(rng), password.into_secret());
-        self.run(move || hash(password.expose_secret().as_bytes(), salt)).await?
+        self.run(address, move || hash(password.expose_secret().as_bytes(), salt)).await?
     }
 
-    /// Whether `password` is the one behind `stored`. Without a stored hash it takes as long and is false.
+    /// Whether `password` is the one behind `stored`, for a client at `address`. Without a stored hash it takes as long
+    /// and is false.
     pub(crate) async fn verify(
         &self,
         password: &SecretString,
         stored: Option<String>,
+        address: AddressBucket,
     ) -> Result<bool, PasswordError> {
         let has_account = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.decoy.clone());
         let password = normalised(password);
         let matches = self
-            .run(move || {
+            .run(address, move || {
                 PasswordHash::new(&stored).is_ok_and(|stored| {
                     Argon2::default().verify_password(password.expose_secret().as_bytes(), &stored).is_ok()
                 })
@@ -77,30 +92,142 @@ impl Hasher {
 
     async fn run<T: Send + 'static>(
         &self,
+        address: AddressBucket,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let arrived = Instant::now();
-        let in_line = self.waiting.clone().try_acquire_owned().map_err(|_| refuse())?;
-        let waiting = Counted::on(metrics::gauge!("password_hashing_waiting"));
-        let turn = tokio::time::timeout(self.patience, self.running.clone().acquire_owned()).await;
-        drop(waiting);
-        let turn: OwnedSemaphorePermit = match turn {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(refuse()),
+        let (done, mut outcome) = oneshot::channel();
+        let work = Box::new(move || {
+            // A defect must not take a thread of the pool with it. Who asked may be gone, which is as well.
+            let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        let place = self.pool.enter(address, work).ok_or_else(|| self.refuse())?;
+        let outcome = match tokio::time::timeout(self.patience, &mut outcome).await {
+            Ok(outcome) => outcome,
+            Err(_) if place.leave() => return Err(self.refuse()),
+            // Its turn has come.
+            Err(_) => outcome.await,
         };
-        metrics::histogram!("password_hashing_wait_seconds").record(arrived.elapsed());
-        Ok(tokio::task::spawn_blocking(move || {
-            let outcome = work();
-            drop((turn, in_line));
-            outcome
-        })
-        .await?)
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(PasswordError::Defect),
+            // Displaced by somebody who had asked less.
+            Err(_) => Err(self.refuse()),
+        }
+    }
+
+    fn refuse(&self) -> PasswordError {
+        metrics::counter!("password_hashing_refused_total").increment(1);
+        // By then, all who wait now have been served or refused.
+        PasswordError::Busy { retry_after_seconds: self.patience.as_secs().max(1) }
     }
 }
 
-fn refuse() -> PasswordError {
-    metrics::counter!("password_hashing_refused_total").increment(1);
-    PasswordError::Busy
+impl Drop for Hasher {
+    fn drop(&mut self) {
+        self.pool.line().is_closed = true;
+        self.pool.arrived.notify_all();
+    }
+}
+
+/// What the threads share.
+struct Pool {
+    line: Mutex<Line>,
+    arrived: Condvar,
+}
+
+struct Line {
+    queue: FairQueue<AddressBucket, Waiter>,
+    is_closed: bool,
+}
+
+/// A password that waits for its turn.
+struct Waiter {
+    work: Box<dyn FnOnce() + Send>,
+    since: Instant,
+    _counted: Counted,
+}
+
+impl Pool {
+    fn new(capacity: usize) -> Self {
+        let line = Line { queue: FairQueue::new(capacity), is_closed: false };
+        Self { line: Mutex::new(line), arrived: Condvar::new() }
+    }
+
+    /// Nothing panics while it holds the lock: passwords are hashed outside of it.
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place in the queue, if there is one.
+    fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn FnOnce() + Send>) -> Option<Place> {
+        let counted = Counted::on(metrics::gauge!("password_hashing_waiting"));
+        let waiter = Waiter { work, since: Instant::now(), _counted: counted };
+        let arrival = self.line().queue.push(address, waiter);
+        let ticket = match arrival {
+            Arrival::Waits(ticket) | Arrival::Displaces(ticket, _) => ticket,
+            Arrival::Refused(_) => return None,
+        };
+        self.arrived.notify_one();
+        Some(Place { pool: Arc::clone(self), address, ticket })
+    }
+
+    /// The life of a thread: until the hasher is gone.
+    fn work(&self) {
+        yield_to_others();
+        while let Some(waiter) = self.next() {
+            metrics::histogram!("password_hashing_wait_seconds").record(waiter.since.elapsed());
+            let Waiter { work, _counted: counted, .. } = waiter;
+            drop(counted);
+            work();
+        }
+    }
+
+    fn next(&self) -> Option<Waiter> {
+        let mut line = self.line();
+        loop {
+            if line.is_closed {
+                return None;
+            }
+            if let Some(waiter) = line.queue.pop() {
+                return Some(waiter);
+            }
+            line = self.arrived.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// Somebody's place in the queue. Dropped with the request, and so is what waits at it.
+struct Place {
+    pool: Arc<Pool>,
+    address: AddressBucket,
+    ticket: Ticket,
+}
+
+impl Place {
+    /// Gives it up; false if its turn has come already.
+    fn leave(&self) -> bool {
+        self.pool.line().queue.remove(self.address, self.ticket).is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Threads have priorities of their own on Linux only; elsewhere this would be the whole process's.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "hashing threads can't be given a lower priority");
+    }
 }
 
 fn rng_salt(rng: &dyn Rng) -> [u8; 16] {
@@ -114,4 +241,125 @@ fn hash(password: &[u8], salt: [u8; 16]) -> Result<String, PasswordError> {
         .hash_password_with_salt(password, &salt)
         .map(|hash| hash.to_string())
         .map_err(PasswordError::Hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc;
+
+    #[derive(Debug)]
+    struct Constant;
+    impl Rng for Constant {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(7);
+        }
+    }
+
+    fn address(last: u8) -> AddressBucket {
+        AddressBucket::of(Some(Ipv4Addr::new(198, 51, 100, last).into()))
+    }
+
+    /// One thread, and a way to keep it busy until the sender is dropped.
+    async fn busy(queue: usize, patience: Duration) -> (Arc<Hasher>, mpsc::Sender<()>) {
+        let hasher = Arc::new(Hasher::new(1, queue, patience, &Constant).unwrap());
+        let (release, held) = mpsc::channel();
+        let (started, has_started) = oneshot::channel();
+        let holder = Arc::clone(&hasher);
+        tokio::spawn(async move {
+            let stay_busy = move || {
+                started.send(()).unwrap();
+                let _ = held.recv();
+            };
+            holder.run(address(0), stay_busy).await.unwrap();
+        });
+        has_started.await.unwrap();
+        (hasher, release)
+    }
+
+    fn waiting(hasher: &Hasher) -> usize {
+        hasher.pool.line().queue.len()
+    }
+
+    /// Lets spawned tasks run until that many wait.
+    async fn until_waiting(hasher: &Hasher, count: usize) {
+        while waiting(hasher) != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_address_delays_another_by_one_turn_and_pushes_it_out_never() {
+        let (hasher, release) = busy(10, Duration::from_mins(1)).await;
+        let (order, served) = mpsc::channel();
+        let ask = |last: u8| {
+            let (hasher, order) = (Arc::clone(&hasher), order.clone());
+            tokio::spawn(async move { hasher.run(address(last), move || order.send(last).unwrap()).await })
+        };
+        let mut flood: Vec<_> = (0..10).map(|_| ask(1)).collect();
+        until_waiting(&hasher, 10).await;
+        let other = ask(2);
+        // The newest of the flood has made room.
+        let displaced = flood.pop().unwrap().await.unwrap();
+        assert!(matches!(displaced, Err(PasswordError::Busy { retry_after_seconds: 60 })), "{displaced:?}");
+        drop(release);
+        other.await.unwrap().unwrap();
+        for one in flood {
+            one.await.unwrap().unwrap();
+        }
+        drop(order);
+        assert_eq!(served.iter().take(3).collect::<Vec<_>>(), [1, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_leaves_the_queue_and_is_never_hashed() {
+        let (hasher, release) = busy(10, Duration::from_mins(1)).await;
+        let (note, noted) = mpsc::channel();
+        let asker = Arc::clone(&hasher);
+        let gone = tokio::spawn(async move { asker.run(address(1), move || note.send(()).unwrap()).await });
+        until_waiting(&hasher, 1).await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        assert_eq!(waiting(&hasher), 0);
+        drop(release);
+        hasher.run(address(1), || ()).await.unwrap();
+        assert!(noted.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn beyond_the_deadline_and_beyond_the_queue_the_answer_is_busy() {
+        let (hasher, release) = busy(1, Duration::from_millis(20)).await;
+        let first = hasher.run(address(1), || ()).await;
+        assert!(matches!(first, Err(PasswordError::Busy { retry_after_seconds: 1 })), "{first:?}");
+        assert_eq!(waiting(&hasher), 0);
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn a_defect_takes_no_thread_with_it() {
+        let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
+        let defect = hasher.run(address(1), || panic!("an index out of bounds")).await;
+        assert!(matches!(defect, Err::<(), _>(PasswordError::Defect)), "{defect:?}");
+        assert_eq!(hasher.run(address(1), || 7).await.unwrap(), 7);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn hashing_yields_to_everything_else() {
+        let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        assert_eq!(hasher.run(address(1), own).await.unwrap(), NICENESS);
+        assert_eq!(own(), 0, "the other threads keep theirs");
+    }
+
+    #[tokio::test]
+    async fn the_threads_end_with_the_hasher() {
+        let hasher = Hasher::new(2, 1, Duration::from_mins(1), &Constant).unwrap();
+        let pool = Arc::downgrade(&hasher.pool);
+        drop(hasher);
+        while pool.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
 }

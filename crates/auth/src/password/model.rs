@@ -48,13 +48,19 @@ pub enum PasswordError {
     TooShort(usize),
     /// Too many sign-ins wait for their turn.
     #[error("the hashing queue is full or too slow")]
-    Busy,
+    Busy {
+        /// When it is worth trying again.
+        retry_after_seconds: u64,
+    },
     /// The hash could not be made.
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
-    /// The hashing thread died.
-    #[error("the hashing task failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    /// The hash function met a defect.
+    #[error("a defect ended the hashing")]
+    Defect,
+    /// No thread to hash on.
+    #[error("a hashing thread can't be started: {0}")]
+    Thread(std::io::Error),
 }
 
 /// Too weak to be chosen.
@@ -81,8 +87,8 @@ impl Problem for PasswordError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::TooShort(_) => &PASSWORD_REFUSED,
-            Self::Busy => &SIGN_IN_BUSY,
-            Self::Hash(_) | Self::Task(_) => &mana_platform::http::codes::INTERNAL,
+            Self::Busy { .. } => &SIGN_IN_BUSY,
+            Self::Hash(_) | Self::Defect | Self::Thread(_) => &mana_platform::http::codes::INTERNAL,
         }
     }
 
@@ -91,7 +97,14 @@ impl Problem for PasswordError {
             Self::TooShort(minimum) => {
                 Some(format!("The password must be at least {minimum} characters long"))
             }
-            Self::Busy | Self::Hash(_) | Self::Task(_) => None,
+            Self::Busy { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Busy { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::TooShort(_) | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
         }
     }
 
@@ -102,7 +115,7 @@ impl Problem for PasswordError {
                 code: "invalid",
                 detail: format!("must be at least {minimum} characters long"),
             }],
-            Self::Busy | Self::Hash(_) | Self::Task(_) => Vec::new(),
+            Self::Busy { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => Vec::new(),
         }
     }
 }

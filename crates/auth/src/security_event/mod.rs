@@ -8,6 +8,7 @@ use crate::{Auth, AuthState};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ClientInfo, current_request_id};
+use mana_platform::rate_limit::RateLimitHit;
 use sqlx::PgConnection;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -37,6 +38,8 @@ pub enum EventKind {
     BecameAdmin,
     /// Another key signs access tokens from now on. Has no user.
     KeyRotated,
+    /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
+    RateLimited,
 }
 
 impl EventKind {
@@ -52,6 +55,7 @@ impl EventKind {
             Self::NewDevice => "new_device",
             Self::BecameAdmin => "became_admin",
             Self::KeyRotated => "key_rotated",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -66,7 +70,8 @@ impl EventKind {
             | Self::RefreshReplayed
             | Self::NewDevice
             | Self::BecameAdmin
-            | Self::KeyRotated => None,
+            | Self::KeyRotated
+            | Self::RateLimited => None,
         }
     }
 }
@@ -82,6 +87,11 @@ impl Origin {
     /// Of the request that this task serves.
     pub fn of_request(client: &ClientInfo) -> Self {
         Self { client: client.clone(), request_id: current_request_id() }
+    }
+
+    /// From where.
+    pub(crate) fn client(&self) -> &ClientInfo {
+        &self.client
     }
 }
 
@@ -119,6 +129,24 @@ pub(crate) async fn record_each(
 ) -> Result<(), DbError> {
     let sessions: Vec<_> = sessions.iter().cloned().map(Some).collect();
     write(connection, &*auth.clock, &*auth.rng, kind, Some(user), &sessions, origin).await
+}
+
+/// Writes down who ran into limits since the last time. One that can't be written is told to the log and forgotten.
+pub async fn record_rate_limit_hits(auth: &Auth) {
+    for hit in auth.limits.take_hits() {
+        if let Err(error) = record_hit(auth, hit).await {
+            let cause: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(cause, "a security event of a rate limit is lost");
+        }
+    }
+}
+
+async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
+    let RateLimitHit { client, request_id, user_id } = hit;
+    let origin = Origin { client, request_id };
+    let mut transaction = auth.database.begin().await?;
+    record(&mut transaction, auth, EventKind::RateLimited, user_id.as_ref(), None, &origin).await?;
+    transaction.commit().await.map_err(DbError::from)
 }
 
 async fn write(

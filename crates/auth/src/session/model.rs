@@ -77,6 +77,12 @@ pub enum SessionError {
     /// Unknown address or wrong password: never says which.
     #[error("unknown address or wrong password")]
     InvalidCredentials,
+    /// Too many attempts failed lately; the password was not looked at.
+    #[error("too many failed attempts: the next one in {retry_after_seconds} s")]
+    TooManyAttempts {
+        /// Exact.
+        retry_after_seconds: u64,
+    },
     /// The password is right, the account is shut.
     #[error("the account is disabled")]
     AccountDisabled,
@@ -116,6 +122,14 @@ pub static INVALID_CREDENTIALS: ErrorCode = ErrorCode {
     title: "Invalid email or password",
     word: Some("INVALID_CREDENTIALS"),
     way_out: "Let the person try again or reset the password. Whether the address has an account is never told.",
+};
+/// Too many attempts.
+pub static TOO_MANY_ATTEMPTS: ErrorCode = ErrorCode {
+    code: "auth.too_many_attempts",
+    kind: Kind::TooManyRequests,
+    title: "Too many failed attempts to sign in",
+    word: Some("TOO_MANY_ATTEMPTS"),
+    way_out: "Let the person wait as long as Retry-After says, exactly: the wait doubles with each failure from the same place, and the right password ends it. Whether the address has an account is never told.",
 };
 /// Shut by an administrator.
 pub static ACCOUNT_DISABLED: ErrorCode = ErrorCode {
@@ -162,6 +176,7 @@ pub static DEAD_SESSION_COOKIE: ErrorCode = ErrorCode {
 /// The catalogue of this feature.
 pub static CODES: &[&ErrorCode] = &[
     &INVALID_CREDENTIALS,
+    &TOO_MANY_ATTEMPTS,
     &ACCOUNT_DISABLED,
     &SESSION_NOT_FOUND,
     &NOTHING_TO_SIGN_OUT,
@@ -173,6 +188,7 @@ impl Problem for SessionError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::InvalidCredentials => &INVALID_CREDENTIALS,
+            Self::TooManyAttempts { .. } => &TOO_MANY_ATTEMPTS,
             Self::AccountDisabled => &ACCOUNT_DISABLED,
             Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
@@ -183,6 +199,42 @@ impl Problem for SessionError {
             Self::Chain(error) => error.code(),
             Self::Mail(error) => error.code(),
             Self::Database(error) => error.code(),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::TooManyAttempts { retry_after_seconds } => {
+                Some(format!("Too many failed attempts to sign in. Try again in {retry_after_seconds} s"))
+            }
+            Self::Password(error) => error.detail(),
+            Self::InvalidCredentials
+            | Self::AccountDisabled
+            | Self::NotFound
+            | Self::NothingToSignOut
+            | Self::Token(_)
+            | Self::NoCookie
+            | Self::DeadCookie
+            | Self::Chain(_)
+            | Self::Mail(_)
+            | Self::Database(_) => None,
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::TooManyAttempts { retry_after_seconds } => Some(*retry_after_seconds),
+            Self::Password(error) => error.retry_after_seconds(),
+            Self::InvalidCredentials
+            | Self::AccountDisabled
+            | Self::NotFound
+            | Self::NothingToSignOut
+            | Self::Token(_)
+            | Self::NoCookie
+            | Self::DeadCookie
+            | Self::Chain(_)
+            | Self::Mail(_)
+            | Self::Database(_) => None,
         }
     }
 }

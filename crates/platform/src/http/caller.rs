@@ -1,13 +1,15 @@
 //! Who is asking, and from where.
 
+use super::client_address::{AddressBucket, ClientAddress};
 use super::{ApiError, codes};
-use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
+use crate::rate_limit::AccountLimit;
+use axum::extract::{FromRef, FromRequestParts};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{Extensions, HeaderMap, header};
 use mana_kernel::{SessionId, UserId};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -43,7 +45,11 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let bearer = bearer(&parts.headers).ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
-        <Arc<dyn Authenticate>>::from_ref(state).authenticate(bearer).await
+        let caller = <Arc<dyn Authenticate>>::from_ref(state).authenticate(bearer).await?;
+        if let Some(limit) = parts.extensions.get::<AccountLimit>() {
+            limit.check(&caller.user_id, || ClientInfo::of(parts)).await?;
+        }
+        Ok(caller)
     }
 }
 
@@ -60,21 +66,36 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Where a request comes from, as far as the service can know.
 #[derive(Debug, Clone, Default)]
 pub struct ClientInfo {
-    /// Address of the peer.
+    /// Address of the client; of the peer, unless that is a trusted proxy (`TRUSTED_PROXIES`).
     pub ip_address: Option<IpAddr>,
     /// What the client calls itself; at most 512 characters are kept.
     pub user_agent: Option<String>,
+}
+
+impl ClientInfo {
+    /// What the address counts as.
+    pub fn bucket(&self) -> AddressBucket {
+        AddressBucket::of(self.ip_address)
+    }
+
+    fn of(parts: &Parts) -> Self {
+        Self::read(&parts.headers, &parts.extensions)
+    }
+
+    pub(crate) fn read(headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        Self {
+            ip_address: extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address),
+            user_agent: user_agent.map(|text| text.chars().take(512).collect()),
+        }
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ClientInfo {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        Ok(Self {
-            ip_address: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()),
-            user_agent: user_agent.map(|text| text.chars().take(512).collect()),
-        })
+        Ok(Self::of(parts))
     }
 }
 

@@ -106,6 +106,22 @@ pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
     word: None,
     way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
 };
+/// Too many requests from an address or for an account.
+pub static RATE_LIMITED: ErrorCode = ErrorCode {
+    code: "request.rate_limited",
+    kind: Kind::TooManyRequests,
+    title: "The rate limit is reached",
+    word: None,
+    way_out: "Wait as long as Retry-After says, exactly; the headers RateLimit and RateLimit-Policy tell beforehand what is left. A backend that calls for many users needs a higher limit: docs/OPERATIONS.md.",
+};
+/// Too many refreshes from an address. Not 429: clients take every 4xx of this route for the end of the session.
+pub static REFRESH_LIMITED: ErrorCode = ErrorCode {
+    code: "auth.refresh_limited",
+    kind: Kind::Unavailable,
+    title: "Too many refreshes: the rate limit is reached",
+    word: None,
+    way_out: "Keep the tokens and send the same request again after Retry-After: the user stays signed in.",
+};
 /// Some other 4xx of the HTTP layer itself.
 pub static BAD_REQUEST: ErrorCode = ErrorCode {
     code: "request.invalid",
@@ -130,5 +146,7 @@ pub static CODES: &[&ErrorCode] = &[
     &INVALID_QUERY,
     &INVALID_HEADER,
     &UNAUTHENTICATED,
+    &RATE_LIMITED,
+    &REFRESH_LIMITED,
     &BAD_REQUEST,
 ];

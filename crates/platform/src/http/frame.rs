@@ -2,8 +2,9 @@
 //! security headers.
 
 use super::body::BODY_LIMIT_BYTES;
-use super::{ApiError, codes};
+use super::{ApiError, client_address, codes};
 use crate::config::Origin;
+use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::Counted;
 use crate::{SystemClock, SystemRng};
 use axum::Router;
@@ -11,7 +12,9 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use ipnet::IpNet;
 use mana_kernel::RequestId;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -31,7 +34,8 @@ pub fn current_request_id() -> Option<RequestId> {
     CURRENT_REQUEST.try_with(Clone::clone).ok()
 }
 
-/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's.
+/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's, `trusted` are the networks of
+/// its proxies.
 ///
 /// # Errors
 /// When an origin is none.
@@ -40,14 +44,22 @@ pub fn around(
     origins: &[Origin],
     own: &Origin,
     time_limit: Duration,
+    trusted: &[IpNet],
+    limits: &Arc<RateLimits>,
 ) -> Result<Router, ConfigError> {
     // A page of another site may not make its visitors' browsers write here, whatever cookies they carry.
     let mut same_family = CsrfLayer::new().add_trusted_origin(own.as_str())?;
     for origin in origins {
         same_family = same_family.add_trusted_origin(origin.as_str())?;
     }
-    let framed = routes
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+    let mut limited = routes.layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES));
+    if limits.are_on() {
+        // Inside of CORS, so that a browser's script may read the refusal, and of the check of origins, so that no page
+        // of a foreign site writes away its visitors' quota.
+        limited = limited.layer(middleware::from_fn_with_state(Arc::clone(limits), limit::limit));
+    }
+    let framed = limited
+        .layer(middleware::from_fn_with_state(Arc::from(trusted), client_address::identify))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(&codes::INTERNAL).with_detail("The request hit a defect").into_response()
         }))
@@ -85,6 +97,8 @@ fn cors(origins: &[Origin]) -> CorsLayer {
             header::RETRY_AFTER,
             header::LINK,
             HeaderName::from_static("idempotency-hit"),
+            limit::RATE_LIMIT.clone(),
+            limit::RATE_LIMIT_POLICY.clone(),
         ])
         .max_age(Duration::from_mins(10))
 }
@@ -213,6 +227,7 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Settings;
     use axum::body::{Body, to_bytes};
     use axum::routing::get;
     use serde_json::Value;
@@ -226,7 +241,9 @@ mod tests {
         let routes =
             Router::new().route("/defect", get(defect)).route("/slow", get(std::future::pending::<()>));
         let own = "http://localhost:3001".parse().unwrap();
-        let framed = around(routes, &[], &own, time_limit).unwrap();
+        let clock: Arc<dyn mana_kernel::Clock> = Arc::new(SystemClock);
+        let limits = Arc::new(RateLimits::new(&Settings::defaults().unwrap(), &clock).unwrap());
+        let framed = around(routes, &[], &own, time_limit, &[], &limits).unwrap();
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = framed.oneshot(request).await.unwrap();
         let status = response.status();

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod caller;
+pub mod client_address;
 pub mod codes;
 pub mod frame;
 pub mod language;
@@ -12,6 +13,7 @@ mod strict;
 
 pub use body::{OptionalBody, Valid};
 pub use caller::{Authenticate, Caller, ClientInfo};
+pub use client_address::AddressBucket;
 pub use frame::current_request_id;
 pub use language::Language;
 pub use page::page;

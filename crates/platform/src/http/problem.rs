@@ -14,13 +14,14 @@ pub struct ApiError {
     code: &'static ErrorCode,
     detail: Option<String>,
     fields: Vec<FieldError>,
+    retry_after_seconds: Option<u64>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl ApiError {
     /// A failure that needs no more words than its entry in the catalogue.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self { code, detail: None, fields: Vec::new(), cause: None }
+        Self { code, detail: None, fields: Vec::new(), retry_after_seconds: None, cause: None }
     }
 
     /// The same with what this case says beyond the title. Never put a value of the request in it.
@@ -34,6 +35,13 @@ impl ApiError {
     #[must_use]
     pub fn with_fields(mut self, fields: Vec<FieldError>) -> Self {
         self.fields = fields;
+        self
+    }
+
+    /// The same with the seconds after which the request may be sent again; 1 for a 429 or 503 that says nothing.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
         self
     }
 
@@ -85,7 +93,7 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Kind::Unavailable | Kind::TooManyRequests => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                headers.insert(header::RETRY_AFTER, self.retry_after_seconds.unwrap_or(1).into());
             }
             Kind::Invalid
             | Kind::Forbidden
@@ -105,9 +113,11 @@ impl ApiError {
         serde_json::to_vec(&self.body(request)).unwrap_or_default()
     }
 
-    /// Writes the one log line of a failure that is ours, with the whole chain of causes.
+    /// Writes the one log line of a failure that is ours, with the whole chain of causes. Being asked too much is none:
+    /// a flood must not become one of log lines.
     pub(super) fn log(&self) {
-        if !matches!(self.code.kind, Kind::Internal | Kind::Unavailable) {
+        if self.retry_after_seconds.is_some() || !matches!(self.code.kind, Kind::Internal | Kind::Unavailable)
+        {
             return;
         }
         let mut causes = String::new();
@@ -127,6 +137,7 @@ impl<E: Problem> From<E> for ApiError {
             code: error.code(),
             detail: error.detail(),
             fields: error.fields(),
+            retry_after_seconds: error.retry_after_seconds(),
             cause: Some(Arc::new(error)),
         }
     }

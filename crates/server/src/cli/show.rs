@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
 use mana_platform::mail::MailSettings;
+use mana_platform::rate_limit::redis;
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -68,6 +69,7 @@ pub(super) fn config(
         }
     }
     settings.own_origin().map_err(BuildError::from).map_err(ServeError::from)?;
+    redis::address(settings).map_err(BuildError::from).map_err(ServeError::from)?;
     if let Some(secret) = &settings.secret_key {
         RootSecrets::parse(secret).map_err(SourceError::from)?;
     }

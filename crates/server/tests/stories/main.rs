@@ -14,6 +14,7 @@ mod devices;
 mod foreign_sites;
 mod headers;
 mod keys;
+mod limits;
 mod liveness;
 mod login;
 mod logout;

@@ -56,7 +56,7 @@ impl Story {
         Self::with(|_| {}).await
     }
 
-    /// A service whose settings differ from the defaults.
+    /// A service whose settings differ from the defaults. Rate limits are off unless they are what a story is about.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         Self::of(change, None).await
     }
@@ -69,6 +69,10 @@ impl Story {
     async fn of(change: impl FnOnce(&mut Settings), mailer: Option<Arc<dyn Mailer>>) -> Self {
         let mut settings = Settings::defaults().unwrap();
         settings.jwt_private_key = Some(KEY.clone());
+        settings.rate_limit_max = 0;
+        // A busy machine is no flood.
+        settings.hashing_wait_seconds = 60;
+        settings.request_timeout_seconds = 120;
         change(&mut settings);
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);

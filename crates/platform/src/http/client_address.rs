@@ -1,0 +1,175 @@
+//! Which address a request comes from, and which addresses count as one.
+//!
+//! `X-Forwarded-For` is a list to which each proxy adds, on the right, whom it was asked by; what stands on the left was
+//! written by the client and may be anything. So it is believed only from the right, and only as far as the proxies
+//! that the operator named reach.
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName};
+use ipnet::{IpNet, Ipv6Net};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The prefix of IPv6 that one customer of an access provider has for himself, with 2^64 addresses in it.
+const IPV6_SITE_PREFIX: u8 = 64;
+
+/// The client's address, in a request's extensions. Put there by [`identify`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddressBucket(IpAddr);
+
+impl AddressBucket {
+    /// The bucket of an address. Requests whose address is unknown share one.
+    pub fn of(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            Some(IpAddr::V6(address)) => {
+                let site = Ipv6Net::new(address, IPV6_SITE_PREFIX).map_or(address, |net| net.network());
+                Self(IpAddr::V6(site))
+            }
+            Some(address @ IpAddr::V4(_)) => Self(address),
+            None => Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        }
+    }
+}
+
+impl fmt::Display for AddressBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Puts the client's address where extractors and limits find it.
+pub(super) async fn identify(
+    State(trusted): State<Arc<[IpNet]>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    if let Some(peer) = peer {
+        let address = client_address(peer, request.headers(), &trusted);
+        request.extensions_mut().insert(ClientAddress(address));
+    }
+    next.run(request).await
+}
+
+/// The address of the client behind `peer`: the first one from the right that is no trusted proxy. An entry that is no
+/// address ends the walk: what is left of it can't be told from an invention.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut client = peer.to_canonical();
+    if !is_trusted(&client) {
+        return client;
+    }
+    // A value that is no text becomes an empty entry, which is no address either.
+    let values: Vec<_> =
+        headers.get_all(&FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    for entry in values.iter().rev().flat_map(|value| value.rsplit(',')) {
+        let Some(address) = parse(entry.trim()) else {
+            return client;
+        };
+        client = address;
+        if !is_trusted(&client) {
+            return client;
+        }
+    }
+    client
+}
+
+/// An address as proxies write it: bare, with a port, in brackets.
+fn parse(entry: &str) -> Option<IpAddr> {
+    let bracketed = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bracketed {
+        Some(inner) => IpAddr::V6(inner.parse().ok()?),
+        None => entry
+            .parse::<IpAddr>()
+            .or_else(|_| entry.parse::<SocketAddr>().map(|with_port| with_port.ip()))
+            .ok()?,
+    };
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&[u8]]) -> String {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).to_vec();
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(&FORWARDED_FOR, http::HeaderValue::from_bytes(value).unwrap());
+        }
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn a_peer_that_is_no_trusted_proxy_is_the_client_whatever_it_says() {
+        assert_eq!(client("203.0.113.7", &[b"198.51.100.1"]), "203.0.113.7");
+        assert_eq!(client("2001:db8::7", &[b"10.0.0.1, 198.51.100.1"]), "2001:db8::7");
+        assert_eq!(client("::ffff:203.0.113.7", &[b"198.51.100.1"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn the_first_address_from_the_right_that_is_no_proxy_is_the_client() {
+        assert_eq!(client("10.0.0.1", &[b"198.51.100.1"]), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &[b"1.2.3.4, 198.51.100.1, 10.9.9.9"]), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &[b"1.2.3.4", b"198.51.100.1", b"10.9.9.9,fd00::1"]), "198.51.100.1");
+        assert_eq!(client("::ffff:10.0.0.1", &[b"198.51.100.1"]), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &[b"10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all are proxies");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn ports_brackets_and_mapped_addresses_are_spellings() {
+        for (entry, address) in [
+            (&b"198.51.100.1:8080"[..], "198.51.100.1"),
+            (b"[2001:db8::1]:8080", "2001:db8::1"),
+            (b"[2001:db8::1]", "2001:db8::1"),
+            (b" 2001:DB8:0::1 ", "2001:db8::1"),
+            (b"::ffff:198.51.100.1", "198.51.100.1"),
+            (b"[::ffff:198.51.100.1]:1", "198.51.100.1"),
+        ] {
+            assert_eq!(client("10.0.0.1", &[entry]), address);
+        }
+    }
+
+    #[test]
+    fn a_malformed_entry_ends_the_walk_at_the_last_good_one() {
+        for entry in [
+            &b"unknown"[..],
+            b"_hidden",
+            b"",
+            b"198.51.100.1 198.51.100.2",
+            b"198.51.100.256",
+            b"0x7f.1",
+            b"198.51.100.1:x",
+            b"[198.51.100.1]",
+            b"fe80::1%eth0",
+            b"\xff",
+        ] {
+            let values = [b"1.2.3.4,", entry, b",10.0.0.2"].concat();
+            assert_eq!(
+                client("10.0.0.1", &[&values]),
+                if entry == b"\xff" { "10.0.0.1" } else { "10.0.0.2" }
+            );
+            assert_eq!(client("10.0.0.1", &[b"1.2.3.4", entry, b"10.0.0.2"]), "10.0.0.2");
+        }
+    }
+
+    #[test]
+    fn the_neighbours_of_an_ipv6_site_are_one_bucket() {
+        let bucket = |text: &str| AddressBucket::of(Some(text.parse().unwrap()));
+        assert_eq!(bucket("2001:db8::1"), bucket("2001:db8::ffff:1:2:3"));
+        assert_eq!(bucket("2001:db8::1").to_string(), "2001:db8::");
+        assert_ne!(bucket("2001:db8::1"), bucket("2001:db8:0:1::1"));
+        assert_ne!(bucket("198.51.100.1"), bucket("198.51.100.2"));
+        assert_eq!(bucket("::ffff:198.51.100.1"), bucket("198.51.100.1"));
+    }
+}

@@ -1,0 +1,240 @@
+//! Counting in Redis: what replicas share. One script for each decision, the time is Redis's own.
+//!
+//! What is in there may be lost at any time: limits then start anew. No key is kept without an end.
+
+use super::Subject;
+use super::attempts::{AccountKey, Rule};
+use super::quota::{Decision, Quota};
+use super::route_class::RouteClass;
+use crate::Settings;
+use crate::http::AddressBucket;
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::{
+    Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Script,
+    ScriptInvocation,
+};
+use secrecy::ExposeSecret as _;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a request waits for Redis at most. It answers in less than a millisecond when all is well.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// While it is lost, one request in so long asks whether it is back; the others don't wait.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where Redis is can't be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRedis {
+    /// No address of a Redis. The address is not told: it may hold a password.
+    #[error("REDIS_URL must be like redis://[user][:password@]host[:port][/database] or unix:///path")]
+    Url,
+    /// TLS is not built in.
+    #[error(
+        "REDIS_URL asks for TLS, which this program does not speak with Redis: use a tunnel or a private network"
+    )]
+    Tls,
+    /// The client refuses it.
+    #[error("the address of Redis can't be used: {0}")]
+    Client(#[from] RedisError),
+}
+
+/// Where Redis is, if one is configured: `REDIS_URL`, or else `REDIS_HOST` with its port and password.
+///
+/// # Errors
+/// When the address is none.
+pub fn address(settings: &Settings) -> Result<Option<ConnectionInfo>, InvalidRedis> {
+    if let Some(url) = &settings.redis_url {
+        let address = url.expose_secret().into_connection_info().map_err(|_| InvalidRedis::Url)?;
+        return if address.addr().is_supported() { Ok(Some(address)) } else { Err(InvalidRedis::Tls) };
+    }
+    let Some(host) = &settings.redis_host else {
+        return Ok(None);
+    };
+    let address = (host.as_str(), settings.redis_port).into_connection_info()?;
+    let login = match &settings.redis_password {
+        Some(password) => RedisConnectionInfo::default().set_password(password.expose_secret()),
+        None => RedisConnectionInfo::default(),
+    };
+    Ok(Some(address.set_redis_settings(login)))
+}
+
+/// Counters in Redis. Every question has no answer when Redis does not give one in time.
+pub(super) struct Redis {
+    connection: ConnectionManager,
+    gcra: Script,
+    attempts: Script,
+    state: Mutex<State>,
+    pub(super) patience: Duration,
+    /// The time that tests move, instead of Redis's.
+    #[cfg(test)]
+    pub(super) clock: Option<std::sync::Arc<dyn mana_kernel::Clock>>,
+}
+
+/// Whether it answers.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Answers,
+    /// And when it is asked again.
+    Lost(Instant),
+}
+
+impl Redis {
+    /// Connects when it is first asked, and again whenever the connection is lost.
+    pub(super) fn new(address: ConnectionInfo) -> Result<Self, InvalidRedis> {
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(PAUSE))
+            .set_response_timeout(Some(PAUSE));
+        metrics::gauge!("redis_up").set(1.0);
+        Ok(Self {
+            connection: ConnectionManager::new_lazy_with_config(Client::open(address)?, config)?,
+            gcra: Script::new(include_str!("gcra.lua")),
+            attempts: Script::new(include_str!("attempts.lua")),
+            state: Mutex::new(State::Answers),
+            patience: PATIENCE,
+            #[cfg(test)]
+            clock: None,
+        })
+    }
+
+    /// Counts a request.
+    pub(super) async fn count(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Option<Decision> {
+        let mut script = self.gcra.key(format!("mana:rate:{}:{subject}", class.as_str()));
+        script.arg(quota.emission_micros()).arg(quota.limit().get()).arg(self.now());
+        let (is_allowed, number): (u8, u64) = self.ask(&script).await?;
+        Some(if is_allowed == 1 {
+            Decision::Allowed { remaining: u32::try_from(number).unwrap_or(u32::MAX) }
+        } else {
+            Decision::Refused { wait: Duration::from_micros(number) }
+        })
+    }
+
+    /// As the in-process `reserve`.
+    pub(super) async fn reserve(
+        &self,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+    ) -> Option<Result<(), Duration>> {
+        let wait = self.attempt("reserve", rule, account, address).await?;
+        Some(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
+    }
+
+    /// As the in-process `succeeded`.
+    pub(super) async fn succeeded(
+        &self,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+    ) -> Option<()> {
+        self.attempt("succeeded", rule, account, address).await.map(|_| ())
+    }
+
+    /// As the in-process `give_back`.
+    pub(super) async fn give_back(
+        &self,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+    ) -> Option<()> {
+        self.attempt("give_back", rule, account, address).await.map(|_| ())
+    }
+
+    async fn attempt(
+        &self,
+        step: &str,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+    ) -> Option<u64> {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        // In braces: the keys of an account are on one node of a cluster.
+        let mut script = self.attempts.key(format!("mana:sign-in:{{{account}}}:failures:{address}"));
+        script
+            .key(format!("mana:sign-in:{{{account}}}:budget"))
+            .key(format!("mana:sign-in:{{{account}}}:known:{address}"))
+            .arg(step)
+            .arg(self.now())
+            .arg(rule.free)
+            .arg(micros(rule.first_wait))
+            .arg(micros(rule.longest_wait))
+            .arg(micros(rule.budget_emission()))
+            .arg(rule.budget)
+            .arg(micros(rule.stranger_wait))
+            .arg(millis(rule.forget_after))
+            .arg(millis(rule.known_for));
+        self.ask(&script).await
+    }
+
+    async fn ask<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
+        if !self.may_ask() {
+            return None;
+        }
+        let mut connection = self.connection.clone();
+        let cause = match tokio::time::timeout(self.patience, script.invoke_async(&mut connection)).await {
+            Ok(Ok(answer)) => {
+                self.found();
+                return Some(answer);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
+        };
+        self.lost(&cause);
+        None
+    }
+
+    fn may_ask(&self) -> bool {
+        let mut state = self.state();
+        match *state {
+            State::Answers => true,
+            State::Lost(until) => {
+                let now = Instant::now();
+                let is_due = now >= until;
+                if is_due {
+                    *state = State::Lost(now.checked_add(PAUSE).unwrap_or(now));
+                }
+                is_due
+            }
+        }
+    }
+
+    fn found(&self) {
+        if let State::Lost(_) = std::mem::replace(&mut *self.state(), State::Answers) {
+            metrics::gauge!("redis_up").set(1.0);
+            tracing::info!("Redis answers again: limits are shared");
+        }
+    }
+
+    fn lost(&self, cause: &str) {
+        let now = Instant::now();
+        let lost = State::Lost(now.checked_add(PAUSE).unwrap_or(now));
+        if let State::Answers = std::mem::replace(&mut *self.state(), lost) {
+            metrics::gauge!("redis_up").set(0.0);
+            tracing::error!(cause, "Redis is lost: each process counts limits for itself until it is back");
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests have a clock")]
+    fn now(&self) -> String {
+        String::new()
+    }
+
+    #[cfg(test)]
+    fn now(&self) -> String {
+        let clock = self.clock.as_ref();
+        clock.map(|clock| (clock.now().unix_timestamp_nanos() / 1000).to_string()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("state", &self.state).finish_non_exhaustive()
+    }
+}
