@@ -172,7 +172,7 @@ async fn measure_validate(
         let share = reference.map(|reference| percent(tally.rate(), reference.verify.rate()));
         let share = vec![share.unwrap_or_default()];
         let cells = [vec![connections.to_string()], report::latencies(&tally), share];
-        row(&[cells.concat(), report::processors(&observed)].concat());
+        row(&[cells.concat(), report::processors(&observed, tally.rate())].concat());
     }
     Ok(())
 }
@@ -199,7 +199,7 @@ async fn measure_refresh(
         .await?;
         let tally = give_tokens(sessions, done, "refresh")?;
         let cells = [vec![connections.to_string()], report::latencies(&tally)];
-        row(&[cells.concat(), report::processors(&observed)].concat());
+        row(&[cells.concat(), report::processors(&observed, tally.rate())].concat());
         causes.push((connections, tally, observed));
     }
     head(
@@ -249,7 +249,7 @@ async fn measure_login(stage: &Stage, arguments: &Arguments, bare: &Bare) -> Res
     );
     let share = vec![percent(tally.rate(), limit)];
     let cells = [vec![LOGIN_CONNECTIONS.to_string()], report::latencies(&tally), share];
-    row(&[cells.concat(), report::processors(&observed)].concat());
+    row(&[cells.concat(), report::processors(&observed, tally.rate())].concat());
     Ok(())
 }
 
@@ -289,8 +289,8 @@ async fn measure_flood(
     let flood = flood.tally.checked("sign-ins in the flood")?;
     print("the flood of sign-ins", due, &flood);
     println!("\nSign-ins in the flood: {} of the Argon2id rate.", percent(flood.rate(), limit));
-    head("Processors in the flood", &PROCESSORS);
-    row(&report::processors(&observed));
+    head("Processors in the flood, for each sign-in", &PROCESSORS);
+    row(&report::processors(&observed, flood.rate()));
     Ok(())
 }
 

@@ -95,3 +95,41 @@ pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
 pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn an_answer_is_read_whole_however_it_arrives() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let request = post("/x", "{}");
+        let expected = request.clone();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for pieces in [
+                &["HTTP/1.1 200 OK\r\ncontent-le", "ngth: 4\r\n\r\nab", "cd"][..],
+                &["HTTP/1.1 503 Service Unavailable\r\nx: y\r\ncontent-length: 2\r\n\r\nno"],
+                &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"],
+            ] {
+                let mut received = vec![0; expected.len()];
+                stream.read_exact(&mut received).await.unwrap();
+                assert_eq!(received, expected);
+                for piece in pieces {
+                    stream.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut connection = Connection::open(server).await.unwrap();
+        let answer = connection.exchange(&request).await.unwrap();
+        assert_eq!((answer.status, answer.body), (200, &b"abcd"[..]));
+        let answer = connection.exchange(&request).await.unwrap();
+        assert_eq!((answer.status, answer.body), (503, &b"no"[..]));
+        assert!(connection.exchange(&request).await.is_err(), "chunks are not read, and said so");
+        serving.await.unwrap();
+        assert!(connection.exchange(&request).await.is_err(), "the server has hung up");
+    }
+}

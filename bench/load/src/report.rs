@@ -52,15 +52,22 @@ pub(crate) fn latencies(tally: &Tally) -> Vec<String> {
 }
 
 /// The columns of [`processors`].
-pub(crate) const PROCESSORS: [&str; 6] =
-    ["service", "PostgreSQL", "load", "others and kernel", "idle", "of it disk"];
+pub(crate) const PROCESSORS: [&str; 6] = [
+    "service (µs each)",
+    "PostgreSQL (µs each)",
+    "load (µs each)",
+    "others and kernel",
+    "idle",
+    "of it disk",
+];
 
-/// Who had how many processors.
-pub(crate) fn processors(observed: &Observed) -> Vec<String> {
+/// How many processors each had, and what that is for each right answer, which is nearly the same on a busy machine.
+pub(crate) fn processors(observed: &Observed, rate: f64) -> Vec<String> {
     let split = observed.split;
-    [split.server, split.postgres, split.load, split.others, split.idle, split.waiting_for_disk]
-        .map(|share| format!("{share:.2}"))
-        .to_vec()
+    let with_cost = |share: f64| format!("{share:.2} ({:.0})", share * 1e6 / rate);
+    let ours = [split.server, split.postgres, split.load].map(with_cost);
+    let rest = [split.others, split.idle, split.waiting_for_disk].map(|share| format!("{share:.2}"));
+    [ours, rest].concat()
 }
 
 /// What the backends were seen doing, the most frequent first.

@@ -99,3 +99,37 @@ pub(crate) fn text_of<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a str> {
     let rest = body.get(begin..)?;
     std::str::from_utf8(rest.get(..memchr::memchr(b'"', rest)?)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer<'_> {
+        Answer { status, body: body.as_bytes() }
+    }
+
+    #[test]
+    fn a_success_without_its_proof_is_not_right() {
+        let mut scripts = Repeat::share(vec![post("/x", "{}")], 2, br#""valid":true"#);
+        assert_eq!(scripts.len(), 2);
+        let script = &mut scripts[0];
+        assert!(script.accepts(answer(200, r#"{"valid":true}"#)));
+        assert!(!script.accepts(answer(200, r#"{"valid":false}"#)));
+        assert!(!script.accepts(answer(503, r#"{"valid":true}"#)));
+    }
+
+    #[test]
+    fn a_chain_goes_on_with_the_token_it_was_given_last() {
+        let mut hands = Rotate::share(vec!["a1".into(), "b1".into(), "c1".into()], 2);
+        assert_eq!(hands.len(), 2);
+        let script = &mut hands[0];
+        let sent = |script: &mut Rotate| String::from_utf8_lossy(script.request()).into_owned();
+        assert!(sent(script).contains(r#"{"refreshToken":"c1"}"#));
+        assert!(script.accepts(answer(200, r#"{"refreshToken":"c2"}"#)));
+        assert!(sent(script).contains("a1"));
+        assert!(!script.accepts(answer(503, r#"{"refreshToken":"a2"}"#)), "a refusal moves nothing");
+        assert!(sent(script).contains("c2"));
+        assert!(!script.accepts(answer(200, r#"{"refreshToken":"c2"}"#)), "no new token is no refresh");
+        assert_eq!(hands.into_iter().flat_map(Rotate::into_tokens).collect::<Vec<_>>(), ["a1", "c2", "b1"]);
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) struct StageArguments {
 const SETTINGS: [(&str, &str); 4] = [
     ("HOST", "127.0.0.1"),
     ("JWT_ACCESS_TOKEN_EXPIRY", "1d"),
-    ("HEADER_TIMEOUT_SECONDS", "600"),
+    ("HEADER_TIMEOUT_SECONDS", "300"),
     ("RATE_LIMIT_MAX", "0"),
 ];
 
