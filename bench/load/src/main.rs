@@ -1,0 +1,81 @@
+//! Measures the service under load, beside the limits of the machine, in one run and on the same cores.
+//!
+//! `accounts` starts a durable PostgreSQL of its own and the release binary's `serve` on it, fills them, measures, prints
+//! tables in Markdown on standard output, and stops everything, whatever happens. `reference` is a server that does one
+//! thing and nothing of the product's; a measurement starts it as a child.
+#![expect(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement divides what it counted and prints it; this crate is never part of the product"
+)]
+
+mod accounts;
+mod connection;
+mod error;
+mod limits;
+mod load;
+mod observed;
+mod postgres;
+mod processors;
+mod reference;
+mod report;
+mod script;
+mod seed;
+mod stage;
+mod storage;
+mod tally;
+
+use clap::{Parser, Subcommand};
+use error::BenchError;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures the service under load
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate, refresh and sign-in, beside the limits of the machine
+    Accounts(accounts::Arguments),
+    /// A server that does one thing, to compare with
+    #[command(hide = true)]
+    Reference(reference::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Accounts(arguments) => run(&arguments),
+        Command::Reference(arguments) => reference::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}.");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On one thread: the load shares the cores with what it loads, and a second thread would only take more of them.
+fn run(arguments: &accounts::Arguments) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let limit = Duration::from_secs(arguments.time_limit_seconds);
+        // What is dropped here stops its processes.
+        tokio::select! {
+            outcome = accounts::run(arguments) => outcome,
+            () = tokio::time::sleep(limit) => Err(BenchError::TimeLimit(limit)),
+            _ = interrupt.recv() => Err(BenchError::Stopped),
+            _ = terminate.recv() => Err(BenchError::Stopped),
+        }
+    })
+}
