@@ -22,7 +22,9 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     let retention = Duration::try_from(auth.policy.security_event_retention).unwrap_or(Duration::MAX);
     let old = now.checked_sub(retention);
     let mut connection = auth.database.acquire().await?;
-    while is_full(session::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?) {}
+    while is_full(
+        session::liveness::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?,
+    ) {}
     while is_full(refresh::store::delete_chains_ended_before(&mut connection, ended, BATCH).await?) {}
     while is_full(session::store::delete_ended_before(&mut connection, ended, BATCH).await?) {}
     if let Some(old) = old {

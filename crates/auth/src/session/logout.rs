@@ -1,8 +1,9 @@
 //! `POST /api/v1/auth/logout`: ends the session that the request names in any of three ways.
 
+use super::cookie;
+use super::end::{Ended, end_one};
 use super::model::{RevokeReason, SessionError};
-use super::{cookie, liveness, store};
-use crate::security_event::{self, EventKind, Origin};
+use crate::security_event::Origin;
 use crate::token::{access, refresh};
 use crate::{Auth, AuthState};
 use axum::Json;
@@ -10,7 +11,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::{SessionId, UserId};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, OptionalBody, ProblemBody, caller};
 use secrecy::SecretString;
@@ -70,16 +70,12 @@ pub(super) async fn end(
     // In one order, so that two sign-outs don't wait for each other.
     named.sort();
     named.dedup();
+    let mut ended = Vec::new();
     for (session, user) in named {
         let reason = RevokeReason::SignedOut;
-        if store::update_revoked(&mut transaction, &session, reason, auth.clock.now()).await? {
-            let (user, session) = (Some(&user), Some(&session));
-            security_event::record(&mut transaction, auth, EventKind::SignedOut, user, session, origin)
-                .await?;
-        }
+        ended.push(end_one(&mut transaction, auth, &session, &user, reason, origin).await?);
     }
-    transaction.commit().await.map_err(DbError::from)?;
-    liveness::catch_up(auth).await;
+    Ended::all(ended).commit(transaction, auth).await?;
     Ok(())
 }
 

@@ -4,14 +4,11 @@
 //! written by the client and may be anything. So it is believed only from the right, and only as far as the proxies
 //! that the operator named reach.
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::{ConnectInfo, Request};
 use http::{HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv6Net};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -47,17 +44,12 @@ impl fmt::Display for AddressBucket {
 }
 
 /// Puts the client's address where extractors and limits find it.
-pub(super) async fn identify(
-    State(trusted): State<Arc<[IpNet]>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) fn identify(request: &mut Request, trusted: &[IpNet]) {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     if let Some(peer) = peer {
-        let address = client_address(peer, request.headers(), &trusted);
+        let address = client_address(peer, request.headers(), trusted);
         request.extensions_mut().insert(ClientAddress(address));
     }
-    next.run(request).await
 }
 
 /// The address of the client behind `peer`: the first one from the right that is no trusted proxy. An entry that is no

@@ -9,7 +9,7 @@ use mana_core_auth::workers::Workers;
 use mana_kernel::{Clock, Rng};
 use mana_platform::mail::{KeptMail, Mailer, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
-use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
+use mana_testkit::{Client, FakeClock, FakeSteadyClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::start_m
 pub(crate) struct Story {
     pub(crate) client: Client,
     pub(crate) clock: Arc<FakeClock>,
+    /// What memory of sessions is aged by, on all replicas.
+    pub(crate) steady_clock: Arc<FakeSteadyClock>,
     pub(crate) database: TestDatabase,
     pub(crate) workers: Workers,
     outbox: Arc<Outbox>,
@@ -77,12 +79,15 @@ impl Story {
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
+        let steady_clock = Arc::new(FakeSteadyClock::default());
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
         let App { router, workers } =
-            start(&settings, &database, &root_secret, &clock, &mailer, Some(&outbox)).await.unwrap();
+            start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
+                .await
+                .unwrap();
         let client = Client::new(router);
-        Self { client, clock, database, workers, outbox, mailer, root_secret, settings }
+        Self { client, clock, steady_clock, database, workers, outbox, mailer, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
@@ -103,8 +108,15 @@ impl Story {
     ) -> Result<Replica, BuildError> {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        let App { router, workers } =
-            start(&settings, &self.database, root_secret, &self.clock, &self.mailer, None).await?;
+        let App { router, workers } = start(
+            &settings,
+            &self.database,
+            root_secret,
+            (&self.clock, &self.steady_clock),
+            &self.mailer,
+            None,
+        )
+        .await?;
         Ok(Replica { client: Client::new(router), workers })
     }
 
@@ -229,13 +241,14 @@ async fn start(
     settings: &Settings,
     database: &TestDatabase,
     root_secret: &SecretString,
-    clock: &Arc<FakeClock>,
+    (clock, steady_clock): (&Arc<FakeClock>, &Arc<FakeSteadyClock>),
     mailer: &Arc<dyn Mailer>,
     outbox: Option<&Arc<Outbox>>,
 ) -> Result<App, BuildError> {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
+        steady_clock: steady_clock.clone(),
         rng: Arc::new(SystemRng),
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         mailer: Arc::clone(mailer),
