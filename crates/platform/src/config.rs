@@ -247,6 +247,9 @@ pub struct Settings {
     /// Its password, with `REDIS_HOST`
     #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
     pub redis_password: Option<SecretString>,
+    /// Milliseconds that a request waits for Redis at most; then the process counts for itself
+    #[arg(long, env = "REDIS_WAIT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000), global = true, help_heading = "Limits")]
+    pub redis_wait_ms: u64,
 
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]

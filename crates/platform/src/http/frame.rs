@@ -2,7 +2,8 @@
 //! security headers.
 
 use super::body::BODY_LIMIT_BYTES;
-use super::{ApiError, client_address, codes};
+use super::client_address::{self, TrustedProxies};
+use super::{ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::Counted;
@@ -58,8 +59,9 @@ pub fn around(
         // of a foreign site writes away its visitors' quota.
         limited = limited.layer(middleware::from_fn_with_state(Arc::clone(limits), limit::limit));
     }
+    let trusted = Arc::new(TrustedProxies::new(trusted));
     let framed = limited
-        .layer(middleware::from_fn_with_state(Arc::from(trusted), client_address::identify))
+        .layer(middleware::from_fn_with_state(trusted, client_address::identify))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(&codes::INTERNAL).with_detail("The request hit a defect").into_response()
         }))
