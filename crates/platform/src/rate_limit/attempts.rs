@@ -288,7 +288,7 @@ mod tests {
             attempts.give_back(&rule, account, address(1), taken, now);
         }
         attempts.reserve(&rule, account, address(1), now).unwrap();
-        assert_eq!(attempts.reserve(&rule, account, address(1), now), Err(Duration::from_secs(900)));
+        assert_eq!(attempts.reserve(&rule, account, address(1), now), Err(Duration::from_mins(15)));
     }
 
     #[test]
@@ -348,10 +348,10 @@ mod tests {
         let taken = attempts.reserve(&rule, account, home, NOW).unwrap();
         attempts.succeeded(&rule, account, home, Some(taken), NOW);
         let mut made = 0;
-        for minute in 0..3 {
-            let now = NOW + Duration::from_mins(minute);
+        for minute in 0..3_u32 {
+            let now = NOW + Duration::from_mins(1) * minute;
             for network in 0..1000 {
-                let from = address(minute as u32 * 256_000 + network * 256);
+                let from = address(minute * 256_000 + network * 256);
                 made += u32::from(attempts.reserve(&rule, account, from, now).is_ok());
             }
             assert!(attempts.reserve(&rule, account, home, now).is_ok());

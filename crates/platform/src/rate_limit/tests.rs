@@ -46,7 +46,7 @@ impl Dice {
 
     fn address(&mut self, most: u64) -> AddressBucket {
         // Two networks, so that their addresses meet in both.
-        let number = u32::try_from(self.roll(most) + 256 * self.roll(2)).unwrap();
+        let number = u32::try_from(self.roll(most).wrapping_add(self.roll(2) << 8)).unwrap();
         AddressBucket::of(Some(Ipv4Addr::from(number).into()))
     }
 }
@@ -69,91 +69,87 @@ fn redis(server: &RedisServer, clock: &Arc<FakeClock>) -> Redis {
 #[tokio::test]
 async fn redis_and_the_process_count_requests_alike() {
     for seed in seeds() {
-        count_requests_in_both(seed).await;
-    }
-}
-
-async fn count_requests_in_both(seed: u64) {
-    let (server, clock) = (RedisServer::start(), Arc::new(FakeClock::new()));
-    let quotas = Quotas::from_settings(&Settings::defaults().unwrap()).unwrap();
-    let in_process = InProcess::new(&shared(&clock));
-    let redis = redis(&server, &clock);
-    let users = [(); 2].map(|()| UserId::new(&*clock, &crate::SystemRng));
-    let mut dice = Dice::new(seed);
-    let (mut refused, mut refused_by_network) = (0, 0);
-    for step in 0..1500 {
-        let class = CLASSES[usize::try_from(dice.roll(2)).unwrap()];
-        let subject = match dice.roll(8) {
-            0 => Subject::User(users[usize::try_from(dice.roll(2)).unwrap()].clone()),
-            _ => Subject::Address(dice.address(20)),
-        };
-        let quota = quotas.of(class).unwrap();
-        let ours = in_process.count(class, &subject, quota);
-        let theirs = redis.count(class, &subject, quota).await.unwrap();
-        assert_eq!(ours, theirs, "step {step} of seed {}", dice.seed);
-        if let Decision::Refused { wait } = ours {
-            refused += 1;
-            refused_by_network += u32::from(wait < quota.emission() / 8);
+        let (server, clock) = (RedisServer::start(), Arc::new(FakeClock::new()));
+        let quotas = Quotas::from_settings(&Settings::defaults().unwrap()).unwrap();
+        let in_process = InProcess::new(&shared(&clock));
+        let redis = redis(&server, &clock);
+        let users = [(); 2].map(|()| UserId::new(&*clock, &crate::SystemRng));
+        let mut dice = Dice::new(seed);
+        let (mut refused, mut refused_by_network) = (0, 0);
+        for step in 0..1500 {
+            let class = CLASSES[usize::try_from(dice.roll(2)).unwrap()];
+            let subject = match dice.roll(8) {
+                0 => Subject::User(users[usize::try_from(dice.roll(2)).unwrap()].clone()),
+                _ => Subject::Address(dice.address(20)),
+            };
+            let quota = quotas.of(class).unwrap();
+            let ours = in_process.count(class, &subject, quota);
+            let theirs = redis.count(class, &subject, quota).await.unwrap();
+            assert_eq!(ours, theirs, "step {step} of seed {}", dice.seed);
+            if let Decision::Refused { wait } = ours {
+                refused += 1;
+                refused_by_network += u32::from(wait < quota.emission() / 8);
+            }
+            let pause = dice.roll(300_000) * dice.roll(4).saturating_sub(1);
+            clock.advance(time::Duration::microseconds(i64::try_from(pause).unwrap()));
         }
-        let pause = dice.roll(300_000) * dice.roll(4).saturating_sub(1);
-        clock.advance(time::Duration::microseconds(i64::try_from(pause).unwrap()));
+        assert!((100..1400).contains(&refused), "{refused} of seed {}: both answers are tried", dice.seed);
+        assert!(refused_by_network > 20, "{refused_by_network} of seed {}", dice.seed);
     }
-    assert!((100..1400).contains(&refused), "{refused} of seed {}: both answers are tried", dice.seed);
-    assert!(refused_by_network > 20, "{refused_by_network} of seed {}", dice.seed);
 }
 
 #[tokio::test]
 async fn redis_and_the_process_count_attempts_alike() {
     for seed in seeds() {
-        count_attempts_in_both(seed).await;
-    }
-}
-
-async fn count_attempts_in_both(seed: u64) {
-    let (server, clock) = (RedisServer::start(), Arc::new(FakeClock::new()));
-    let in_process = InProcess::new(&shared(&clock));
-    let redis = redis(&server, &clock);
-    let rule = Rule::new(3, 12);
-    let mut dice = Dice::new(seed);
-    let (mut allowed, mut strangers, mut given_back, mut waits) = (0, 0, 0, HashSet::new());
-    // What may still be settled, in both places.
-    let mut made: Vec<(AccountKey, AddressBucket, Taken, Taken)> = Vec::new();
-    for step in 0..1500 {
-        let what = dice.roll(12);
-        if what < 3 && !made.is_empty() {
-            let place = usize::try_from(dice.roll(made.len() as u64)).unwrap();
-            let (account, from, ours, theirs) = made.swap_remove(place);
-            if what == 0 {
-                in_process.succeeded(&rule, account, from, Some(ours));
-                redis.succeeded(&rule, account, from, Some(theirs)).await.unwrap();
-            } else {
-                in_process.give_back(&rule, account, from, ours);
-                redis.give_back(&rule, account, from, theirs).await.unwrap();
-                given_back += 1;
+        let (server, clock) = (RedisServer::start(), Arc::new(FakeClock::new()));
+        let in_process = InProcess::new(&shared(&clock));
+        let redis = redis(&server, &clock);
+        let rule = Rule::new(3, 12);
+        let mut dice = Dice::new(seed);
+        let (mut allowed, mut strangers, mut given_back, mut waits) = (0, 0, 0, HashSet::new());
+        // What may still be settled, in both places.
+        let mut made: Vec<(AccountKey, AddressBucket, Taken, Taken)> = Vec::new();
+        for step in 0..1500 {
+            let what = dice.roll(12);
+            if what < 3 && !made.is_empty() {
+                let place = usize::try_from(dice.roll(u64::try_from(made.len()).unwrap())).unwrap();
+                let (account, from, ours, theirs) = made.swap_remove(place);
+                if what == 0 {
+                    in_process.succeeded(&rule, account, from, Some(ours));
+                    redis.succeeded(&rule, account, from, Some(theirs)).await.unwrap();
+                } else {
+                    in_process.give_back(&rule, account, from, ours);
+                    redis.give_back(&rule, account, from, theirs).await.unwrap();
+                    given_back += 1;
+                }
+                continue;
             }
-            continue;
-        }
-        let account = AccountKey::of(&dice.roll(2).to_string());
-        let from = dice.address(6);
-        let ours = in_process.reserve(&rule, account, from);
-        let theirs = redis.reserve(&rule, account, from).await.unwrap();
-        let told =
-            |reserved: Result<Taken, Duration>| reserved.map(|taken| (taken.budget, taken.is_strangers));
-        assert_eq!(told(ours), told(theirs), "step {step} of seed {}", dice.seed);
-        match (ours, theirs) {
-            (Ok(ours), Ok(theirs)) => {
-                allowed += 1;
-                strangers += u32::from(ours.is_strangers);
-                made.push((account, from, ours, theirs));
+            let account = AccountKey::of(&dice.roll(2).to_string());
+            let from = dice.address(6);
+            let ours = in_process.reserve(&rule, account, from);
+            let theirs = redis.reserve(&rule, account, from).await.unwrap();
+            let told =
+                |reserved: Result<Taken, Duration>| reserved.map(|taken| (taken.budget, taken.is_strangers));
+            assert_eq!(told(ours), told(theirs), "step {step} of seed {}", dice.seed);
+            match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => {
+                    allowed += 1;
+                    strangers += u32::from(ours.is_strangers);
+                    made.push((account, from, ours, theirs));
+                }
+                (Err(wait), _) | (_, Err(wait)) => drop(waits.insert(wait)),
             }
-            (Err(wait), _) | (_, Err(wait)) => drop(waits.insert(wait)),
+            // All steps together stay within what an idle address is remembered: that end is on Redis's own clock.
+            let pause = dice.roll(40_000_000) * dice.roll(3).saturating_sub(1);
+            clock.advance(time::Duration::microseconds(i64::try_from(pause).unwrap()));
         }
-        // All steps together stay within what an idle address is remembered: that end is on Redis's own clock.
-        let pause = dice.roll(40_000_000) * dice.roll(3).saturating_sub(1);
-        clock.advance(time::Duration::microseconds(i64::try_from(pause).unwrap()));
+        let tried = [allowed > 100, strangers > 20, given_back > 20, waits.len() > 100];
+        assert!(
+            tried.iter().all(|tried| *tried),
+            "{allowed} {strangers} {given_back} {} {seed}",
+            waits.len()
+        );
     }
-    let tried = [allowed > 100, strangers > 20, given_back > 20, waits.len() > 100];
-    assert!(tried.iter().all(|tried| *tried), "{allowed} {strangers} {given_back} {} {seed}", waits.len());
 }
 
 #[tokio::test]
