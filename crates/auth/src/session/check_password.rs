@@ -22,19 +22,22 @@ pub(super) async fn check_password(
     let email = Email::try_from(email).ok();
     let key = email.as_ref().map_or(typed, |email| AccountKey::of(email.as_str()));
     let bucket = origin.client().bucket();
-    if let Err(wait) = auth.limits.reserve_attempt(key, bucket).await {
-        auth.limits.note_refused_attempt(key, origin.client());
-        return Err(SessionError::TooManyAttempts { retry_after_seconds: whole_seconds(wait) });
-    }
+    let attempt = match auth.limits.reserve_attempt(key, bucket).await {
+        Ok(attempt) => attempt,
+        Err(wait) => {
+            auth.limits.note_refused_attempt(key, origin.client());
+            return Err(SessionError::TooManyAttempts { retry_after_seconds: whole_seconds(wait) });
+        }
+    };
     let (account, is_right) = match look_up(auth, email, password, bucket).await {
         Ok(verdict) => verdict,
         Err(error) => {
-            auth.limits.attempt_not_made(key, bucket).await;
+            auth.limits.give_back_attempt(attempt).await;
             return Err(error);
         }
     };
     if is_right {
-        auth.limits.attempt_succeeded(key, bucket).await;
+        auth.limits.attempt_succeeded(attempt).await;
     }
     match account {
         Some(account) if is_right && account.is_disabled => Err(SessionError::AccountDisabled),

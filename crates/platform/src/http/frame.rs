@@ -2,7 +2,8 @@
 //! security headers.
 
 use super::body::BODY_LIMIT_BYTES;
-use super::{ApiError, client_address, codes};
+use super::client_address::{self, TrustedProxies};
+use super::{ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::Counted;
@@ -61,7 +62,7 @@ pub fn around(
     }
     // One stack, because a router boxes and clones what each `layer` of its own puts around a route, for every request.
     let frame = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(Arc::from(trusted), observe))
+        .layer(middleware::from_fn_with_state(Arc::new(TrustedProxies::new(trusted)), observe))
         .layer(cors(origins))
         .layer(same_family)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
@@ -135,7 +136,7 @@ fn is_asked_all_the_time(route: &str) -> bool {
 ///
 /// The route's template is logged and counted, never the path itself: paths may carry secrets, and every distinct one
 /// would be a series of its own.
-async fn observe(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
+async fn observe(State(trusted): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
