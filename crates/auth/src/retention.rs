@@ -3,7 +3,7 @@
 
 use crate::session::liveness::KEEP_REVOCATIONS;
 use crate::token::refresh;
-use crate::{Auth, admin, security_event, session};
+use crate::{Auth, admin, mail, security_event, session};
 use mana_platform::DbError;
 use time::Duration;
 
@@ -30,6 +30,8 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     if let Some(old) = old {
         while is_full(security_event::store::delete_before(&mut connection, old, BATCH).await?) {}
     }
+    let window = now.saturating_sub(mail::BUDGET_WINDOW);
+    while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
     admin::store::delete_expired(&mut connection, now).await
 }
 

@@ -36,7 +36,6 @@ impl Workers {
             every(Duration::from_secs(15), || self.keep_keys()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
-            every(Duration::from_mins(1), || self.forget_mail_budgets()),
         );
     }
 
@@ -74,11 +73,6 @@ impl Workers {
     /// Sends the mails that are due.
     pub async fn deliver_mails(&self) {
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
-    }
-
-    /// Forgets what the cap of mails to an address no longer needs.
-    pub async fn forget_mail_budgets(&self) {
-        log_failure("forgetting old counts of mails", mail::forget_budgets(&self.auth).await);
     }
 
     /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.

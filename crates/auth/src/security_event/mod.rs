@@ -24,7 +24,7 @@ pub enum EventKind {
     Registered,
     /// Somebody signed in with the right credentials.
     SignedIn,
-    /// A wrong password, or an address without an account: then the event has no user.
+    /// A wrong password, an account that is disabled, or an address without an account: then the event has no user.
     SignInFailed,
     /// A session was ended by its owner, from within.
     SignedOut,

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 /// The account of the address, if the password is its own. An unknown address costs the same hash and the same write as a
 /// wrong password, reads the same, and is slowed down the same.
-pub(super) async fn check_password(
+pub(crate) async fn check_password(
     auth: &Auth,
     email: String,
     password: &SecretString,
@@ -39,25 +39,16 @@ pub(super) async fn check_password(
     if is_right {
         auth.limits.attempt_succeeded(attempt).await;
     }
-    match account {
-        Some(account) if is_right && account.is_disabled => Err(SessionError::AccountDisabled),
-        Some(account) if is_right => Ok(account.user),
-        refused => {
-            let user = refused.map(|account| account.user.id);
-            let mut transaction = auth.database.begin().await?;
-            security_event::record(
-                &mut transaction,
-                auth,
-                EventKind::SignInFailed,
-                user.as_ref(),
-                None,
-                origin,
-            )
-            .await?;
-            transaction.commit().await.map_err(DbError::from)?;
-            Err(SessionError::InvalidCredentials)
-        }
-    }
+    let (user, refusal) = match account {
+        Some(account) if is_right && !account.is_disabled => return Ok(account.user),
+        Some(account) if is_right => (Some(account.user.id), SessionError::AccountDisabled),
+        refused => (refused.map(|account| account.user.id), SessionError::InvalidCredentials),
+    };
+    let mut transaction = auth.database.begin().await?;
+    let kind = EventKind::SignInFailed;
+    security_event::record(&mut transaction, auth, kind, user.as_ref(), None, origin).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Err(refusal)
 }
 
 /// The account of the address, if there is one, and whether the password is its own.

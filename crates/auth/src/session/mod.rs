@@ -1,6 +1,6 @@
 //! Sessions: sign-ins on devices, and the cookie that shares one among apps. Owns `auth.sessions` and `auth.revocations`.
 
-mod check_password;
+pub(crate) mod check_password;
 pub mod cookie;
 pub mod current;
 pub mod device;

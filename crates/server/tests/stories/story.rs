@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mana_auth::admin::new_claim_link;
 use mana_auth::token::keys::{self, KeyChest, KeyKind};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_core_auth::app::{self, App, BuildError, Parts};
@@ -125,6 +126,11 @@ impl Story {
         let root_secrets = Arc::new(RootSecrets::parse(root_secret).unwrap());
         let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SystemRng));
         app::key_chest(&self.settings, &self.database.service(), &root_secrets, &clock, &rng).unwrap()
+    }
+
+    /// A new link that makes the first administrator, if there is none.
+    pub(crate) async fn claim_link(&self) -> Option<String> {
+        new_claim_link(&self.database.service(), &*self.clock, &SystemRng).await.unwrap()
     }
 
     pub(crate) fn root_secret(&self) -> &SecretString {
