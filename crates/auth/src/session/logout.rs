@@ -4,7 +4,8 @@ use super::cookie;
 use super::end::{Ended, end_one};
 use super::model::{RevokeReason, SessionError};
 use crate::security_event::Origin;
-use crate::token::{access, refresh};
+use crate::token::access::{self, Claims};
+use crate::token::refresh;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
@@ -54,8 +55,12 @@ pub(crate) async fn logout(
     OptionalBody(body): OptionalBody<LogoutRequest>,
 ) -> Result<Response, ApiError> {
     let refresh_token = body.and_then(|body| body.refresh_token);
+    let bearer = match caller::bearer(&headers) {
+        Some(token) => access::verify_or_learn(&auth, token).await.ok(),
+        None => None,
+    };
     let mut transaction = auth.database.begin().await?;
-    let named = named_sessions(&mut transaction, &auth, &headers, refresh_token.as_ref()).await?;
+    let named = named_sessions(&mut transaction, &auth, &headers, bearer, refresh_token.as_ref()).await?;
     end(transaction, &auth, named, &Origin::of_request(&client)).await?;
     Ok(signed_out(&auth))
 }
@@ -91,9 +96,9 @@ async fn named_sessions(
     connection: &mut PgConnection,
     auth: &Auth,
     headers: &HeaderMap,
+    bearer: Option<Claims>,
     refresh_token: Option<&SecretString>,
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
-    let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
     let has_cookie = !cookie::read(headers, &auth.policy).is_empty();
     let refresh_token = refresh_token.and_then(refresh::model::PresentedToken::parse);
     if bearer.is_none() && !has_cookie && refresh_token.is_none() {
