@@ -6,7 +6,7 @@ CREATE TABLE auth.revocations (
     id             bigint      GENERATED ALWAYS AS IDENTITY CONSTRAINT revocations_pkey PRIMARY KEY,
     transaction_id xid8        NOT NULL DEFAULT pg_current_xact_id(),
     session_id     text        NOT NULL,
-    created_at     timestamptz NOT NULL DEFAULT now()
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX revocations_transaction_id_idx ON auth.revocations (transaction_id);
 CALL mana.protect('auth.revocations', 'false');
