@@ -5,10 +5,8 @@
 CREATE TABLE auth.revocations (
     id             bigint      GENERATED ALWAYS AS IDENTITY CONSTRAINT revocations_pkey PRIMARY KEY,
     transaction_id xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    session_id     text,
-    user_id        text,
-    created_at     timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT revocations_name_one CHECK ((session_id IS NULL) <> (user_id IS NULL))
+    session_id     text        NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX revocations_transaction_id_idx ON auth.revocations (transaction_id);
 CALL mana.protect('auth.revocations', 'false');
@@ -27,14 +25,15 @@ CREATE TRIGGER sessions_announce_deletion AFTER DELETE ON auth.sessions FOR EACH
     WHEN (OLD.revoked_at IS NULL AND OLD.expires_at > now())
     EXECUTE FUNCTION auth.announce_session_end();
 
-CREATE FUNCTION auth.announce_user_end() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Who is disabled is signed out for good: what a thief has is not good again when the account is.
+CREATE FUNCTION auth.end_sessions_of_user() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO auth.revocations (user_id) VALUES (OLD.id);
+    UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'user_disabled' WHERE user_id = OLD.id AND revoked_at IS NULL;
     RETURN NULL;
 END $$;
-CREATE TRIGGER users_announce_end AFTER UPDATE OF disabled_at ON auth.users FOR EACH ROW
+CREATE TRIGGER users_end_sessions AFTER UPDATE OF disabled_at ON auth.users FOR EACH ROW
     WHEN (OLD.disabled_at IS NULL AND NEW.disabled_at IS NOT NULL)
-    EXECUTE FUNCTION auth.announce_user_end();
+    EXECUTE FUNCTION auth.end_sessions_of_user();
 
 -- When the session's cookie was last sent to its browser: it slides once a day.
 ALTER TABLE auth.sessions ADD COLUMN cookie_renewed_at timestamptz;

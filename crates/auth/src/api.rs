@@ -66,8 +66,6 @@ pub struct Policy {
     pub refresh_grace: Duration,
     /// Sessions of one user that may live at once.
     pub sessions_per_user: u32,
-    /// After this, a session that has ended is refused on every replica.
-    pub revocation_reach: Duration,
     /// How long security events are kept.
     pub security_event_retention: Duration,
     /// Code points that a new password needs at least.

@@ -3,7 +3,7 @@
 
 use crate::session::liveness::KEEP_REVOCATIONS;
 use crate::token::refresh;
-use crate::{Auth, admin, security_event, session};
+use crate::{Auth, admin, mail, security_event, session};
 use mana_platform::DbError;
 use time::Duration;
 
@@ -22,12 +22,16 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     let retention = Duration::try_from(auth.policy.security_event_retention).unwrap_or(Duration::MAX);
     let old = now.checked_sub(retention);
     let mut connection = auth.database.acquire().await?;
-    while is_full(session::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?) {}
+    while is_full(
+        session::liveness::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?,
+    ) {}
     while is_full(refresh::store::delete_chains_ended_before(&mut connection, ended, BATCH).await?) {}
     while is_full(session::store::delete_ended_before(&mut connection, ended, BATCH).await?) {}
     if let Some(old) = old {
         while is_full(security_event::store::delete_before(&mut connection, old, BATCH).await?) {}
     }
+    let window = now.saturating_sub(mail::BUDGET_WINDOW);
+    while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
     admin::store::delete_expired(&mut connection, now).await
 }
 

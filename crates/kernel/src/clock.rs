@@ -7,3 +7,9 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The current instant, in UTC.
     fn now(&self) -> OffsetDateTime;
 }
+
+/// How much time passes, whatever becomes of the date: never steps, and goes on while the machine is suspended.
+pub trait SteadyClock: Send + Sync + std::fmt::Debug {
+    /// Time since a moment that stays the same for as long as the process runs.
+    fn elapsed(&self) -> std::time::Duration;
+}

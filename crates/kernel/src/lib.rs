@@ -11,7 +11,7 @@ pub mod rng;
 pub mod secret;
 pub mod text;
 
-pub use clock::Clock;
+pub use clock::{Clock, SteadyClock};
 pub use error::{ErrorCode, FieldError, Kind, Problem};
 pub use id::{RefreshChainId, RequestId, SessionId, TransactionId, UserId};
 pub use mana::{Amount, Mana};

@@ -165,7 +165,7 @@ pub struct Settings {
     /// Passwords hashed at the same time; the number of cores when not given
     #[arg(long, env = "HASHING_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Passwords")]
     pub hashing_threads: Option<u16>,
-    /// Sign-ins that may wait for their turn to hash; beyond it the answer is 503, first for the address that has most of them
+    /// Sign-ins that may wait for their turn to hash; beyond it the answer is 503, first for the network that has most of them
     #[arg(long, env = "HASHING_QUEUE", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Passwords")]
     pub hashing_queue: u32,
     /// Seconds a sign-in waits for its turn before the answer is 503
@@ -232,7 +232,7 @@ pub struct Settings {
     /// Failed sign-ins to an account from an address that cost no wait; each further one doubles it, up to 15 minutes. Also when rate limits are off
     #[arg(long, env = "SIGN_IN_FREE_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Limits")]
     pub sign_in_free_failures: u32,
-    /// Failed sign-ins to an account over all addresses in an hour, beyond which addresses that are new to the account have one attempt a minute
+    /// Failed sign-ins to an account over all addresses in an hour, beyond which addresses that are new to the account have one attempt a minute and network
     #[arg(long, env = "SIGN_IN_FAILURES_PER_HOUR", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Limits")]
     pub sign_in_failures_per_hour: u32,
     /// Redis that replicas share their limits in, as `redis://:password@host:6379/0`; each process counts for itself when not given
@@ -247,6 +247,9 @@ pub struct Settings {
     /// Its password, with `REDIS_HOST`
     #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
     pub redis_password: Option<SecretString>,
+    /// Milliseconds that a request waits for Redis at most; then the process counts for itself
+    #[arg(long, env = "REDIS_WAIT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000), global = true, help_heading = "Limits")]
+    pub redis_wait_ms: u64,
 
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]

@@ -79,6 +79,11 @@ impl Database {
 pub struct DbError(#[from] sqlx::Error);
 
 impl DbError {
+    /// A row was read that this version can't make sense of.
+    pub fn unreadable(table: &'static str) -> Self {
+        Self(sqlx::Error::Decode(format!("a row of {table} is not as this version writes them").into()))
+    }
+
     /// The name of the constraint that refused, if one did.
     pub fn constraint(&self) -> Option<&str> {
         self.0.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
@@ -92,7 +97,12 @@ impl DbError {
         }
         matches!(
             self.0,
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_)
+            sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                // Written by another version, in the middle of an upgrade.
+                | sqlx::Error::Decode(_)
         )
     }
 }

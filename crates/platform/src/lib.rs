@@ -14,4 +14,4 @@ pub mod telemetry;
 
 pub use config::Settings;
 pub use db::{Database, DbError};
-pub use system::{SystemClock, SystemRng};
+pub use system::{SystemClock, SystemRng, SystemSteadyClock};

@@ -1,6 +1,7 @@
 //! The machine's own clock and randomness: the one place that owns each.
 
-use mana_kernel::{Clock, Rng};
+use mana_kernel::{Clock, Rng, SteadyClock};
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// The machine's clock.
@@ -13,6 +14,21 @@ impl Clock for SystemClock {
     fn now(&self) -> OffsetDateTime {
         let now = OffsetDateTime::now_utc();
         now.replace_microsecond(now.microsecond()).unwrap_or(now)
+    }
+}
+
+/// The machine's time since its start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemSteadyClock;
+
+impl SteadyClock for SystemSteadyClock {
+    fn elapsed(&self) -> Duration {
+        // Linux's monotonic clock stands still while the machine is suspended; this one does not.
+        #[cfg(target_os = "linux")]
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        #[cfg(not(target_os = "linux"))]
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(now).unwrap_or_default()
     }
 }
 

@@ -21,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Descriptors and memory come back when something else ends, hardly sooner than this.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
+/// A longer request head is answered 431.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
 /// What one client can take from the others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -43,7 +46,7 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections));
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.header);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES);
     let mut stop = pin!(stop);
     loop {
         let (stream, peer, place) = tokio::select! {

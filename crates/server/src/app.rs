@@ -14,7 +14,7 @@ use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRi
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
 use mana_credits::{Credits, CreditsState};
-use mana_kernel::{Amount, Clock, Rng};
+use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::frame;
 use mana_platform::mail::{Mailer, Outbox};
@@ -31,6 +31,8 @@ pub struct Parts {
     pub database: Database,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Time that never steps.
+    pub steady_clock: Arc<dyn SteadyClock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
     /// Root secrets.
@@ -85,7 +87,7 @@ pub struct App {
 /// # Errors
 /// When a setting or a stored key can't be used.
 pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError> {
-    let Parts { database, clock, rng, root_secrets, mailer, dev_outbox, metrics } = parts;
+    let Parts { database, clock, steady_clock, rng, root_secrets, mailer, dev_outbox, metrics } = parts;
     check_zone(&database, &settings.credits_daily_zone).await?;
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
@@ -103,7 +105,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         hasher: hasher(settings, &*rng)?,
         limits: Arc::clone(&limits),
         keys,
-        liveness: Liveness::default(),
+        liveness: Liveness::new(steady_clock),
         root_secrets,
         mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
@@ -188,7 +190,6 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         session_max_age: settings.session_max_age,
         refresh_grace: settings.refresh_grace,
         sessions_per_user: settings.sessions_per_user,
-        revocation_reach: Duration::from_secs(1),
         security_event_retention: settings.security_event_retention,
         password_min_length: usize::from(settings.password_min_length),
     }

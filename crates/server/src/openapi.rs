@@ -4,7 +4,9 @@ use http::Method;
 use mana_platform::rate_limit::RouteClass;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr};
 
 /// The document, without a server or a database.
@@ -72,7 +74,11 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
     if *method != Method::GET {
         answers.push(("403", "Sent by a browser for a page of a foreign site"));
     }
-    if operation.security.is_some() {
+    let needs_credential = operation
+        .security
+        .as_ref()
+        .is_some_and(|accepted| accepted.iter().all(|one| *one != SecurityRequirement::default()));
+    if needs_credential {
         answers.push(("401", "No accepted credential"));
     }
     if takes_json || has_parameters {

@@ -7,7 +7,7 @@ use crate::way_out::WayOut;
 use mana_platform::mail::MailSettingsError;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::row_security::{self, RowSecurityError};
-use mana_platform::{Settings, SystemClock, SystemRng, telemetry};
+use mana_platform::{Settings, SystemClock, SystemRng, SystemSteadyClock, telemetry};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +73,7 @@ pub(crate) async fn prepare(
     let parts = Parts {
         database: database.clone(),
         clock: Arc::new(SystemClock),
+        steady_clock: Arc::new(SystemSteadyClock),
         rng: Arc::new(SystemRng),
         root_secrets: source.root_secrets,
         mailer: way_out.mailer,

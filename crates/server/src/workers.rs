@@ -2,10 +2,12 @@
 //!
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
+use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
 use mana_auth::{Auth, mail, retention, security_event};
 use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +36,6 @@ impl Workers {
             every(Duration::from_secs(15), || self.keep_keys()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
-            every(Duration::from_mins(1), || self.forget_mail_budgets()),
         );
     }
 
@@ -74,15 +75,10 @@ impl Workers {
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
     }
 
-    /// Forgets what the cap of mails to an address no longer needs.
-    pub async fn forget_mail_budgets(&self) {
-        log_failure("forgetting old counts of mails", mail::forget_budgets(&self.auth).await);
-    }
-
     /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.
     async fn deliver_mails_for_ever(&self) {
         loop {
-            self.deliver_mails().await;
+            let _ = AssertUnwindSafe(self.deliver_mails()).catch_unwind().await;
             // Too late is as well: the next look comes all the same.
             let _ = tokio::time::timeout(MAIL_PAUSE, self.auth.mails.written()).await;
         }
@@ -100,7 +96,8 @@ fn log_failure(pass: &'static str, outcome: Result<(), DbError>) {
 /// Makes a pass at once and then again `pause` after each has ended, so that a slow pass never meets itself.
 async fn every<Pass: Future<Output = ()>>(pause: Duration, pass: impl Fn() -> Pass) {
     loop {
-        pass().await;
+        // The panic hook has logged it; one pass that hits a defect must not end the others.
+        let _ = AssertUnwindSafe(pass()).catch_unwind().await;
         tokio::time::sleep(pause).await;
     }
 }

@@ -1,7 +1,8 @@
 //! A clock whose hand the test moves.
 
-use mana_kernel::Clock;
+use mana_kernel::{Clock, SteadyClock};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use time::{Duration, OffsetDateTime};
 
 /// Stands still until it is moved. Starts at the machine's time, because the database has that one too.
@@ -33,5 +34,28 @@ impl Default for FakeClock {
 impl Clock for FakeClock {
     fn now(&self) -> OffsetDateTime {
         *self.0.lock().expect("no test panics while it moves the hand")
+    }
+}
+
+/// Time that passes only when the test lets it.
+#[derive(Debug, Default)]
+pub struct FakeSteadyClock {
+    micros: AtomicU64,
+}
+
+impl FakeSteadyClock {
+    /// Lets time pass.
+    ///
+    /// # Panics
+    /// When it is more than half a million years.
+    pub fn advance(&self, by: std::time::Duration) {
+        self.micros
+            .fetch_add(u64::try_from(by.as_micros()).expect("a test's time is short"), Ordering::Relaxed);
+    }
+}
+
+impl SteadyClock for FakeSteadyClock {
+    fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
 }

@@ -12,6 +12,6 @@ mod database;
 mod redis;
 
 pub use client::{Client, Reply, Request};
-pub use clock::FakeClock;
+pub use clock::{FakeClock, FakeSteadyClock};
 pub use database::TestDatabase;
 pub use redis::RedisServer;

@@ -1,22 +1,30 @@
 //! `GET` and `POST /claim-admin`: a page for people. Opening the link uses nothing up, sending the form does.
 
 use super::{ClaimToken, store};
-use crate::account::model::{AccountError, Email, Role};
+use crate::account::model::{AccountError, Email, Role, User};
 use crate::account::{self, register};
 use crate::password::NewPassword;
 use crate::security_event::{self, EventKind, Origin};
+use crate::session::check_password::check_password;
+use crate::session::model::SessionError;
 use crate::{Auth, AuthState};
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use mana_kernel::{Problem as _, UserId};
+use mana_kernel::Problem as _;
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Parameters, ProblemBody};
 use secrecy::SecretString;
 use serde::Deserialize;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
+
+const NOT_ITS_PASSWORD: &str = "The address has an account, and this is not its password.";
+const JUST_TAKEN: &str = "The address has just got an account: give its password.";
+const DISABLED: &str = "This account is disabled.";
 
 #[derive(Template)]
 #[template(path = "claim_admin.html")]
@@ -63,8 +71,7 @@ pub(crate) async fn page(
     let is_good = match ClaimToken::parse(&parameters.token) {
         Ok(token) => {
             let mut transaction = auth.database.begin().await?;
-            store::is_good(&mut transaction, token.hash(), auth.clock.now()).await?
-                && !account::store::exists_admin(&mut transaction).await?
+            is_open(&mut transaction, &token, auth.clock.now()).await?
         }
         Err(_) => false,
     };
@@ -81,6 +88,7 @@ pub(crate) async fn page(
         (status = 200, description = "Done", content_type = "text/html", body = String),
         (status = 400, description = "Address or password can't be used", content_type = "text/html", body = String),
         (status = 404, description = "The link is used up, expired or replaced", content_type = "text/html", body = String),
+        (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
         (status = 503, description = "Try again", body = ProblemBody),
     ),
 )]
@@ -112,6 +120,16 @@ enum Outcome {
     Refused(String),
 }
 
+/// Whose account becomes the administrator's.
+enum Candidate {
+    /// Has an account, and has proven its password.
+    Proven(User),
+    /// Gets one.
+    New(User, String),
+}
+
+/// The password is checked or hashed before the lock and the transaction: whoever waits for a hash must not keep others from
+/// the table, nor a connection from everybody.
 async fn claim(
     auth: &Auth,
     token: &ClaimToken,
@@ -119,53 +137,97 @@ async fn claim(
     password: SecretString,
     origin: &Origin,
 ) -> Result<Outcome, ApiError> {
+    let has_account = {
+        let mut transaction = auth.database.begin().await?;
+        if !is_open(&mut transaction, token, auth.clock.now()).await? {
+            return Ok(Outcome::LinkIsVoid);
+        }
+        account::store::find_by_email(&mut transaction, email).await?.is_some()
+    };
+    let candidate = if has_account {
+        prove(auth, email, &password, origin).await?
+    } else {
+        make(auth, email, password, origin).await?
+    };
+    let candidate = match candidate {
+        Ok(candidate) => candidate,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+
     let mut transaction = auth.database.begin().await?;
-    let (now, bucket) = (auth.clock.now(), origin.client().bucket());
+    let now = auth.clock.now();
     store::lock_claims(&mut transaction).await?;
     if account::store::exists_admin(&mut transaction).await?
         || !store::update_used(&mut transaction, token.hash(), now).await?
     {
         return Ok(Outcome::LinkIsVoid);
     }
-    let user: UserId = match account::store::find_by_email(&mut transaction, email).await? {
-        Some(account) => {
-            if !auth
-                .hasher
-                .verify(&password, account.password_hash, bucket)
-                .await
-                .map_err(AccountError::from)?
-            {
-                return Ok(Outcome::Refused(
-                    "The address has an account, and this is not its password.".to_owned(),
-                ));
+    let user = match candidate {
+        Candidate::Proven(user) => {
+            if account::store::find_user(&mut transaction, &user.id).await?.is_none() {
+                return Ok(Outcome::Refused(DISABLED.to_owned()));
             }
-            if account.is_disabled {
-                return Ok(Outcome::Refused("This account is disabled.".to_owned()));
-            }
-            account::store::update_role(&mut transaction, &account.user.id, Role::Admin, now).await?;
-            account.user.id
+            account::store::update_role(&mut transaction, &user.id, Role::Admin, now).await?;
+            user
         }
-        None => {
-            let password = match NewPassword::try_from(password) {
-                Ok(password) => password,
-                Err(refusal) => return Ok(Outcome::Refused(format!("The password {refusal}."))),
-            };
-            let hash =
-                match auth.hasher.hash(password, auth.policy.password_min_length, &*auth.rng, bucket).await {
-                    Ok(hash) => hash,
-                    Err(error) => match error.detail() {
-                        Some(refusal) => return Ok(Outcome::Refused(refusal)),
-                        None => return Err(AccountError::from(error).into()),
-                    },
-                };
-            let user = register::new_user(auth, email, None, Role::Admin);
-            register::create(&mut transaction, auth, &user, &hash, origin).await?;
-            user.id
+        Candidate::New(user, hash) => {
+            match register::create(&mut transaction, auth, &user, &hash, origin).await {
+                Ok(()) => user,
+                Err(AccountError::EmailTaken) => return Ok(Outcome::Refused(JUST_TAKEN.to_owned())),
+                Err(error) => return Err(error.into()),
+            }
         }
     };
-    security_event::record(&mut transaction, auth, EventKind::BecameAdmin, Some(&user), None, origin).await?;
+    security_event::record(&mut transaction, auth, EventKind::BecameAdmin, Some(&user.id), None, origin)
+        .await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Outcome::Made)
+}
+
+/// Whether a form of this link could make an administrator now.
+async fn is_open(
+    connection: &mut PgConnection,
+    token: &ClaimToken,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    Ok(store::is_good(connection, token.hash(), now).await?
+        && !account::store::exists_admin(connection).await?)
+}
+
+/// The account of the address, if the password is its own, as at a sign-in: failures are written down and slowed down.
+async fn prove(
+    auth: &Auth,
+    email: &Email,
+    password: &SecretString,
+    origin: &Origin,
+) -> Result<Result<Candidate, String>, ApiError> {
+    match check_password(auth, email.as_str().to_owned(), password, origin).await {
+        Ok(user) => Ok(Ok(Candidate::Proven(user))),
+        Err(SessionError::InvalidCredentials) => Ok(Err(NOT_ITS_PASSWORD.to_owned())),
+        Err(SessionError::AccountDisabled) => Ok(Err(DISABLED.to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An account that is not stored yet.
+async fn make(
+    auth: &Auth,
+    email: &Email,
+    password: SecretString,
+    origin: &Origin,
+) -> Result<Result<Candidate, String>, ApiError> {
+    let password = match NewPassword::try_from(password) {
+        Ok(password) => password,
+        Err(refusal) => return Ok(Err(format!("The password {refusal}."))),
+    };
+    let (min_length, bucket) = (auth.policy.password_min_length, origin.client().bucket());
+    match auth.hasher.hash(password, min_length, &*auth.rng, bucket).await {
+        Ok(hash) => Ok(Ok(Candidate::New(register::new_user(auth, email, None, Role::Admin), hash))),
+        Err(error) => match error.detail() {
+            Some(refusal) => Ok(Err(refusal)),
+            None => Err(AccountError::from(error).into()),
+        },
+    }
 }
 
 fn form(token: String, refusal: Option<String>) -> Response {

@@ -3,9 +3,10 @@
 use super::store::WaitingMail;
 use super::{count, model, sealed_as, store};
 use crate::Auth;
+use crate::token::root_secret::Purpose;
 use futures_util::future::join_all;
 use mana_platform::DbError;
-use mana_platform::mail::{Message, SendError};
+use mana_platform::mail::{Message, SendError, Taken};
 
 /// Sends every mail that is due. No transaction is open while a mail is being sent, so a slow SMTP server holds no
 /// connection to the database.
@@ -32,17 +33,6 @@ pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
     }
 }
 
-/// Forgets how many mails an address got in hours that are over, in bounded batches.
-///
-/// # Errors
-/// When the database fails.
-pub async fn forget_budgets(auth: &Auth) -> Result<(), DbError> {
-    let mut transaction = auth.database.begin().await?;
-    let window = auth.clock.now().saturating_sub(model::BUDGET_WINDOW);
-    store::delete_old_budgets(&mut transaction, window).await?;
-    Ok(transaction.commit().await?)
-}
-
 /// Sends one mail, writes its one log line, and notes the outcome.
 async fn deliver(auth: &Auth, waiting: &WaitingMail) -> Result<(), DbError> {
     let (id, template, attempts) = (waiting.id, waiting.template.as_str(), waiting.attempts);
@@ -54,9 +44,14 @@ async fn deliver(auth: &Auth, waiting: &WaitingMail) -> Result<(), DbError> {
     };
     let mut transaction = auth.database.begin().await?;
     match sent {
-        Ok(()) => {
+        Ok(Taken::HandedOn) => {
             tracing::info!(mail = %id, template, recipient, attempts, "mail sent");
             count(template, "sent");
+            store::delete_mail(&mut transaction, id).await?;
+        }
+        Ok(Taken::ByNobody) => {
+            tracing::info!(mail = %id, template, recipient, attempts, "mail logged, not sent: there is no SMTP server");
+            count(template, "logged");
             store::delete_mail(&mut transaction, id).await?;
         }
         Err(SendError::Refused(cause)) => {
@@ -97,7 +92,7 @@ fn without_address(cause: &str, mail: &Result<Message, String>) -> String {
 fn open(auth: &Auth, waiting: &WaitingMail) -> Result<Message, String> {
     let plain = auth
         .root_secrets
-        .open(&waiting.sealed, &sealed_as(waiting.id), &waiting.secret_version)
+        .open(&waiting.sealed, Purpose::Mails, &sealed_as(waiting.id), &waiting.secret_version)
         .map_err(|error| error.to_string())?;
     serde_json::from_slice(&plain).map_err(|_| "its content is not what this version writes".to_owned())
 }

@@ -6,17 +6,18 @@
 
 mod deliver;
 mod model;
-mod store;
+pub(crate) mod store;
 
-pub use deliver::{deliver_due, forget_budgets};
-pub(crate) use model::Letter;
+pub use deliver::deliver_due;
 pub use model::MailError;
+pub(crate) use model::{BUDGET_WINDOW, Letter};
 
 use crate::Auth;
+use crate::token::root_secret::Purpose;
 use mana_kernel::UserId;
 use mana_kernel::secret::sha256;
 use mana_platform::mail::{Mailer, Message, Recipient};
-use model::{BUDGET_WINDOW, MAILS_PER_HOUR};
+use model::MAILS_PER_HOUR;
 use sqlx::PgConnection;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -92,7 +93,8 @@ pub(crate) async fn enqueue<L: Letter>(
     }
     let mail =
         Message { id, recipient, subject: letter.subject()?, text: letter.text()?, html: letter.html()? };
-    let sealed = auth.root_secrets.seal(&serde_json::to_vec(&mail)?, &sealed_as(id), &*auth.rng)?;
+    let sealed =
+        auth.root_secrets.seal(&serde_json::to_vec(&mail)?, Purpose::Mails, &sealed_as(id), &*auth.rng)?;
     let row = store::NewMail {
         id,
         user,

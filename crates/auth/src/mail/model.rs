@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const MAILS_PER_HOUR: i32 = 5;
 
 /// The time that the cap counts in.
-pub(super) const BUDGET_WINDOW: Duration = Duration::hours(1);
+pub(crate) const BUDGET_WINDOW: Duration = Duration::hours(1);
 
 /// Whoever claims a mail has it to itself for this long. A mailer returns within a minute, so that a claim outlives a
 /// sending; what a killed server had claimed waits for the rest of it.

@@ -126,20 +126,22 @@ pub(super) async fn hold_budget(
     .await?)
 }
 
-/// Forgets at most 1000 counts whose window began at `window_began_before` or earlier.
-pub(super) async fn delete_old_budgets(
+/// Forgets counts whose window began at `window_began_before` or earlier, at most `limit`; says how many there were.
+pub(crate) async fn delete_old_budgets(
     connection: &mut PgConnection,
     window_began_before: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
         "WITH old AS MATERIALIZED (
-             SELECT address_hash, template FROM auth.mail_budgets WHERE began_at <= $1 ORDER BY began_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+             SELECT address_hash, template FROM auth.mail_budgets WHERE began_at <= $1 ORDER BY began_at LIMIT $2 FOR UPDATE SKIP LOCKED
          )
          DELETE FROM auth.mail_budgets AS budget USING old
          WHERE budget.address_hash = old.address_hash AND budget.template = old.template",
         window_began_before,
+        limit,
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected())
 }

@@ -29,7 +29,7 @@ pub(crate) async fn announce_if_new(
     origin: &Origin,
 ) -> Result<Written, MailError> {
     let earlier = session::store::list_earlier(connection, session).await?;
-    if !model::is_new(session, &earlier) {
+    if !model::is_new(session, user.created_at, &earlier) {
         return Ok(Written::nothing());
     }
     let kind = EventKind::NewDevice;

@@ -4,9 +4,10 @@
 use super::announce::SignIn;
 use super::model::DisownToken;
 use super::store;
-use crate::security_event::{self, EventKind, Origin};
+use crate::security_event::Origin;
 use crate::session;
-use crate::session::liveness;
+use crate::session::end::end_chosen;
+use crate::session::liveness::{self, store::Found};
 use crate::session::model::{RevokeReason, Session};
 use crate::session::store::Choice;
 use crate::{Auth, AuthState};
@@ -110,7 +111,8 @@ async fn find_session(auth: &Auth, text: &str) -> Result<Option<Session>, DbErro
     let Some((id, user)) = store::find_token(&mut transaction, token.hash()).await? else {
         return Ok(None);
     };
-    if session::store::find_live(&mut transaction, &id, &user, auth.clock.now()).await?.is_none() {
+    let found = liveness::store::find(&mut transaction, &id, &user, auth.clock.now()).await?;
+    if !matches!(found, Found::Live { .. }) {
         return Ok(None);
     }
     session::store::find_session(&mut transaction, &id).await
@@ -122,15 +124,9 @@ async fn end_session(auth: &Auth, token: &DisownToken, origin: &Origin) -> Resul
     let Some((session, user)) = store::delete_token(&mut transaction, token.hash()).await? else {
         return Ok(false);
     };
-    let reason = RevokeReason::Disowned;
-    let chosen = Choice::This(&session);
-    let ended =
-        session::store::update_revoked_of(&mut transaction, &user, chosen, reason, auth.clock.now()).await?;
-    let kind = EventKind::SessionRevoked(reason);
-    security_event::record_each(&mut transaction, auth, kind, &user, &ended, origin).await?;
-    transaction.commit().await?;
-    liveness::catch_up(auth).await;
-    Ok(!ended.is_empty())
+    let (chosen, reason) = (Choice::This(&session), RevokeReason::Disowned);
+    let ended = end_chosen(&mut transaction, auth, &user, chosen, reason, origin).await?;
+    Ok(ended.commit(transaction, auth).await? > 0)
 }
 
 fn respond(status: StatusCode, language: Language, step: Step<'_>) -> Response {

@@ -3,6 +3,10 @@
 use crate::session::device::Device;
 use crate::session::model::Session;
 use mana_kernel::opaque_secret;
+use time::{Duration, OffsetDateTime};
+
+/// Who signs in to an account without sessions within this time of its making is taken for the one who has made it.
+const JUST_MADE: Duration = Duration::hours(1);
 
 opaque_secret! {
     /// What makes a link "this wasn't me" good, once, while the session lives.
@@ -20,15 +24,22 @@ pub(crate) struct EarlierSignIn {
 
 /// Whether `session` is from a device that none of the `earlier` ones came from.
 ///
-/// The first sign-in of an account is not: its owner has just made it. What the owner has disowned makes no device known.
+/// The first sign-in of an account that was made at `account_created_at`, just now, is not: its owner has just made it. That
+/// there are no earlier sign-ins says nothing of an older account: they may be forgotten, or it may be imported. What the owner
+/// has disowned makes no device known.
 /// With an id of its own a device is known by that alone; without, by the families of browser and system, or, if both are
 /// unknown, by the user agent as it is. All of it is what the client says: a thief who knows it can copy it.
-pub(super) fn is_new(session: &Session, earlier: &[EarlierSignIn]) -> bool {
+pub(super) fn is_new(
+    session: &Session,
+    account_created_at: OffsetDateTime,
+    earlier: &[EarlierSignIn],
+) -> bool {
     let is_same = |other: &EarlierSignIn| match &session.device_id {
         Some(id) => other.device_id.as_ref() == Some(id),
         None => look(session.user_agent.as_deref()) == look(other.user_agent.as_deref()),
     };
-    !earlier.is_empty() && !earlier.iter().any(|other| !other.is_disowned && is_same(other))
+    let is_first = earlier.is_empty() && session.created_at <= account_created_at.saturating_add(JUST_MADE);
+    !is_first && !earlier.iter().any(|other| !other.is_disowned && is_same(other))
 }
 
 /// What a device looks like from outside: two families, else the text itself.
@@ -43,7 +54,8 @@ fn look(user_agent: Option<&str>) -> (Option<&str>, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use time::OffsetDateTime;
+
+    const MADE: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
     const NEWER_FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0";
@@ -84,15 +96,20 @@ mod tests {
             (None, None, true),
         ] {
             let session = session(device_id, user_agent);
-            assert_eq!(is_new(&session, &known), expected, "{device_id:?} {user_agent:?}");
+            assert_eq!(is_new(&session, MADE, &known), expected, "{device_id:?} {user_agent:?}");
         }
     }
 
     #[test]
     fn the_first_sign_in_is_not_new_and_a_disowned_one_makes_nothing_known() {
-        assert!(!is_new(&session(None, Some(FIREFOX)), &[]));
+        let first = |made_before| is_new(&session(None, Some(FIREFOX)), MADE - made_before, &[]);
+        assert!(!first(Duration::ZERO) && !first(Duration::hours(1)));
+        assert!(
+            first(Duration::hours(1) + Duration::SECOND),
+            "an older account's earlier sign-ins are forgotten"
+        );
         let disowned = EarlierSignIn { is_disowned: true, ..earlier(None, Some(FIREFOX)) };
-        assert!(is_new(&session(None, Some(FIREFOX)), std::slice::from_ref(&disowned)));
-        assert!(!is_new(&session(None, Some(FIREFOX)), &[disowned, earlier(None, Some(FIREFOX))]));
+        assert!(is_new(&session(None, Some(FIREFOX)), MADE, std::slice::from_ref(&disowned)));
+        assert!(!is_new(&session(None, Some(FIREFOX)), MADE, &[disowned, earlier(None, Some(FIREFOX))]));
     }
 }

@@ -1,5 +1,5 @@
 //! Argon2id on a bounded pool: threads of its own, as many as there are cores, with a bounded queue that is fair between
-//! client addresses, and a deadline.
+//! networks and their addresses, and a deadline.
 //!
 //! The threads yield to all others of the machine, so what needs no hash stays fast while they are all busy. A request
 //! whose client goes away leaves the queue, and its password is not hashed.
@@ -9,18 +9,21 @@ use super::model::{NewPassword, PasswordError, normalised};
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use mana_kernel::Rng;
-use mana_platform::http::AddressBucket;
+use mana_platform::http::{AddressBucket, NetworkBucket};
 use mana_platform::telemetry::Counted;
 use secrecy::{ExposeSecret as _, SecretString};
+#[cfg(target_os = "linux")]
+use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Steps down the scheduler's ladder: with the others busy, hashing is left a tenth of a core or so.
+/// The last step of the scheduler's ladder: with the others busy, hashing is left some hundredths of a core. A step in
+/// the middle left it enough that checks of tokens waited for it.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Hashes and verifies passwords. Parameters are OWASP's for Argon2id: 19 MiB, two passes, one lane.
 #[derive(Debug)]
@@ -136,7 +139,7 @@ struct Pool {
 }
 
 struct Line {
-    queue: FairQueue<AddressBucket, Waiter>,
+    queue: FairQueue<NetworkBucket, AddressBucket, Waiter>,
     is_closed: bool,
 }
 
@@ -162,7 +165,7 @@ impl Pool {
     fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn FnOnce() + Send>) -> Option<Place> {
         let counted = Counted::on(metrics::gauge!("password_hashing_waiting"));
         let waiter = Waiter { work, since: Instant::now(), _counted: counted };
-        let arrival = self.line().queue.push(address, waiter);
+        let arrival = self.line().queue.push(address.network(), address, waiter);
         let ticket = match arrival {
             Arrival::Waits(ticket) | Arrival::Displaces(ticket, _) => ticket,
             Arrival::Refused(_) => return None,
@@ -212,7 +215,7 @@ struct Place {
 impl Place {
     /// Gives it up; false if its turn has come already.
     fn leave(&self) -> bool {
-        self.pool.line().queue.remove(self.address, self.ticket).is_some()
+        self.pool.line().queue.remove(self.address.network(), self.address, self.ticket).is_some()
     }
 }
 
@@ -226,7 +229,8 @@ impl Drop for Place {
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "hashing threads can't be given a lower priority");
+        let cause: &(dyn Error + 'static) = &error;
+        tracing::warn!(error = cause, "hashing threads can't be given a lower priority");
     }
 }
 
@@ -258,7 +262,7 @@ mod tests {
     }
 
     fn address(last: u8) -> AddressBucket {
-        AddressBucket::of(Some(Ipv4Addr::new(198, 51, 100, last).into()))
+        AddressBucket::of(Some(Ipv4Addr::new(198, 51, last, 1).into()))
     }
 
     /// One thread, and a way to keep it busy until the sender is dropped.
@@ -313,6 +317,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_flood_from_all_sites_of_a_network_pushes_no_other_out() {
+        let (hasher, release) = busy(200, Duration::from_mins(1)).await;
+        let (order, served) = mpsc::channel();
+        let ask = |text: String| {
+            let (hasher, order) = (Arc::clone(&hasher), order.clone());
+            let address = AddressBucket::of(Some(text.parse().unwrap()));
+            tokio::spawn(async move { hasher.run(address, move || order.send(text).unwrap()).await })
+        };
+        let flood: Vec<_> = (0..200).map(|site| ask(format!("2001:db8:0:{site:x}::1"))).collect();
+        until_waiting(&hasher, 200).await;
+        let other = ask("203.0.113.1".to_owned());
+        tokio::task::yield_now().await;
+        drop(release);
+        other.await.unwrap().unwrap();
+        let mut served_of_flood = 0;
+        for one in flood {
+            served_of_flood += u32::from(one.await.unwrap().is_ok());
+        }
+        assert_eq!(served_of_flood, 199, "one of the flood gave way");
+        assert_eq!(served.iter().nth(1).unwrap(), "203.0.113.1");
+    }
+
+    #[tokio::test]
     async fn who_goes_away_leaves_the_queue_and_is_never_hashed() {
         let (hasher, release) = busy(10, Duration::from_mins(1)).await;
         let (note, noted) = mpsc::channel();
@@ -341,7 +368,8 @@ mod tests {
         let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
         let defect = hasher.run(address(1), || panic!("an index out of bounds")).await;
         assert!(matches!(defect, Err::<(), _>(PasswordError::Defect)), "{defect:?}");
-        assert_eq!(hasher.run(address(1), || 7).await.unwrap(), 7);
+        assert_eq!(waiting(&hasher), 0);
+        assert_eq!(hasher.run(address(1), || 7).await.unwrap(), 7, "on its one thread, from its one place");
     }
 
     #[cfg(target_os = "linux")]

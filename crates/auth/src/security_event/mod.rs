@@ -24,11 +24,11 @@ pub enum EventKind {
     Registered,
     /// Somebody signed in with the right credentials.
     SignedIn,
-    /// A wrong password, or an address without an account: then the event has no user.
+    /// A wrong password, an account that is disabled, or an address without an account: then the event has no user.
     SignInFailed,
     /// A session was ended by its owner, from within.
     SignedOut,
-    /// A session was ended by other means than by itself, and why.
+    /// A session was ended by somebody or something else, and why.
     SessionRevoked(RevokeReason),
     /// A refresh token that had been replaced long ago was presented: theft; the session was ended.
     RefreshReplayed,
@@ -43,6 +43,17 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// What tells of a session's end.
+    pub(crate) fn of_end(reason: RevokeReason) -> Self {
+        match reason {
+            RevokeReason::SignedOut => Self::SignedOut,
+            RevokeReason::RefreshReplayed => Self::RefreshReplayed,
+            RevokeReason::RevokedByOwner | RevokeReason::TooMany | RevokeReason::Disowned => {
+                Self::SessionRevoked(reason)
+            }
+        }
+    }
+
     /// As in the database and the API.
     pub fn as_str(self) -> &'static str {
         match self {

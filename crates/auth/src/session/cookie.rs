@@ -16,6 +16,8 @@ const SECURE_NAME: &str = "__Secure-mana.session_token";
 const LIFE: Duration = Duration::days(7);
 /// The cookie is sent again when it is used and older than this.
 const RENEWAL: Duration = Duration::DAY;
+/// Cookies of the name that are looked at: a browser has one, and one more for each place that planted another.
+const MAX_COOKIES: usize = 8;
 
 /// What the cookies of a request lead to.
 pub(crate) enum Presented {
@@ -37,20 +39,19 @@ pub(crate) async fn present(auth: &Auth, headers: &HeaderMap) -> Result<Presente
     }
     let now = auth.clock.now();
     let mut connection = auth.database.acquire().await?;
-    for cookie in &cookies {
-        let Some(found) = store::find_live_by_cookie(&mut connection, cookie.hash(), now).await? else {
-            continue;
-        };
-        let mut renewed = None;
-        if found.cookie_renewed_at.saturating_add(RENEWAL) <= now {
-            let session = &found.session;
-            let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
-            store::update_used_by_cookie(&mut connection, &session.id, now, expires_at).await?;
-            renewed = set(cookie, &auth.policy).map(|value| AppendHeaders([(header::SET_COOKIE, value)]));
-        }
-        return Ok(Presented::Live { found: Box::new(found), renewed });
+    let hashes: Vec<_> = cookies.iter().map(SessionCookie::hash).collect();
+    let found = store::list_live_by_cookies(&mut connection, &hashes, now).await?.into_iter().next();
+    let Some(found) = found else { return Ok(Presented::Dead) };
+    let mut renewed = None;
+    if found.cookie_renewed_at.saturating_add(RENEWAL) <= now {
+        let session = &found.session;
+        let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
+        store::update_used_by_cookie(&mut connection, &session.id, now, expires_at).await?;
+        let presented = cookies.iter().find(|cookie| cookie.hash().as_bytes() == found.cookie_hash);
+        let header = presented.and_then(|cookie| set(cookie, &auth.policy));
+        renewed = header.map(|value| AppendHeaders([(header::SET_COOKIE, value)]));
     }
-    Ok(Presented::Dead)
+    Ok(Presented::Live { found: Box::new(found), renewed })
 }
 
 /// The sessions that a request's cookies name, live or not, with their users.
@@ -59,11 +60,11 @@ pub(crate) async fn named_sessions(
     auth: &Auth,
     headers: &HeaderMap,
 ) -> Result<Vec<(SessionId, UserId)>, DbError> {
-    let mut named = Vec::new();
-    for cookie in read(headers, &auth.policy) {
-        named.extend(store::find_by_cookie(connection, cookie.hash()).await?);
+    let hashes: Vec<_> = read(headers, &auth.policy).iter().map(SessionCookie::hash).collect();
+    if hashes.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(named)
+    store::list_by_cookies(connection, &hashes).await
 }
 
 /// The header that sets the cookie.
@@ -76,7 +77,7 @@ pub(crate) fn clear(policy: &Policy) -> Option<HeaderValue> {
     header("", Duration::ZERO, policy)
 }
 
-/// All cookies of the name that read as such: a sibling domain can plant one beside the visitor's own, and nothing on the
+/// The first few cookies of the name that read as such: a sibling domain can plant one beside the visitor's own, and nothing on the
 /// wire tells which is which.
 pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Vec<SessionCookie> {
     headers
@@ -87,6 +88,7 @@ pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Vec<SessionCookie> {
         .filter_map(Result::ok)
         .filter(|cookie| cookie.name() == name(policy))
         .filter_map(|cookie| SessionCookie::parse(cookie.value()).ok())
+        .take(MAX_COOKIES)
         .collect()
 }
 
@@ -132,7 +134,6 @@ mod tests {
             session_max_age: Std::ZERO,
             refresh_grace: Std::ZERO,
             sessions_per_user: 1,
-            revocation_reach: Std::ZERO,
             security_event_retention: Std::ZERO,
             password_min_length: 8,
         }

@@ -51,20 +51,22 @@ pub(crate) async fn sessions(
 ) -> Result<Json<Vec<DeviceResponse>>, ApiError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     let live = store::list_live(&mut transaction, &caller.user_id, auth.clock.now()).await?;
-    let client = |user_agent: &Option<String>| user_agent.as_deref().map(Device::of).unwrap_or_default();
-    let devices = live.into_iter().map(|session| DeviceResponse {
-        browser: client(&session.user_agent).browser,
-        os: client(&session.user_agent).os,
-        device: client(&session.user_agent).kind,
-        current: session.id == caller.session_id,
-        id: session.id,
-        device_id: session.device_id,
-        device_name: session.device_name,
-        user_agent: session.user_agent,
-        ip_address: session.ip_address,
-        remember_me: session.remember_me,
-        created_at: session.created_at,
-        last_activity_at: session.last_activity_at,
+    let devices = live.into_iter().map(|session| {
+        let Device { browser, os, kind } = session.user_agent.as_deref().map(Device::of).unwrap_or_default();
+        DeviceResponse {
+            browser,
+            os,
+            device: kind,
+            current: session.id == caller.session_id,
+            id: session.id,
+            device_id: session.device_id,
+            device_name: session.device_name,
+            user_agent: session.user_agent,
+            ip_address: session.ip_address,
+            remember_me: session.remember_me,
+            created_at: session.created_at,
+            last_activity_at: session.last_activity_at,
+        }
     });
     Ok(Json(devices.collect()))
 }

@@ -1,23 +1,20 @@
 //! `POST /api/v1/auth/login`: a password for a session, its cookie and a first pair of tokens.
 
-use super::model::SessionError;
+use super::check_password::check_password;
+use super::cookie;
 use super::open::{Device, Opened, open_session};
-use super::{cookie, liveness};
-use crate::account::model::{Email, User};
-use crate::account::store::PasswordAccount;
-use crate::security_event::{self, EventKind, Origin};
+use crate::AuthState;
+use crate::account::model::User;
+use crate::security_event::Origin;
 use crate::token::access::AccessToken;
 use crate::token::refresh::model::RefreshToken;
 use crate::token::{AppId, refresh};
-use crate::{Auth, AuthState, account};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
 use mana_kernel::Line;
-use mana_platform::DbError;
-use mana_platform::http::{AddressBucket, ApiError, ClientInfo, Language, ProblemBody, Valid};
-use mana_platform::rate_limit::{AccountKey, whole_seconds};
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -88,79 +85,12 @@ pub(crate) async fn login(
     };
 
     let mut transaction = auth.database.begin().await?;
-    let Opened { session, cookie: session_cookie, mail } =
+    let Opened { session, cookie: session_cookie, mail, ended } =
         open_session(&mut transaction, &auth, &user, device, &origin).await?;
     let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    ended.commit(transaction, &auth).await?;
     drop(mail);
-    liveness::catch_up(&auth).await;
 
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
     Ok((set_cookie, Json(tokens)).into_response())
-}
-
-/// The account of the address, if the password is its own. An unknown address costs the same hash and the same write as a
-/// wrong password, reads the same, and is slowed down the same.
-pub(super) async fn check_password(
-    auth: &Auth,
-    email: String,
-    password: &SecretString,
-    origin: &Origin,
-) -> Result<User, SessionError> {
-    let typed = AccountKey::of(&email);
-    let email = Email::try_from(email).ok();
-    let key = email.as_ref().map_or(typed, |email| AccountKey::of(email.as_str()));
-    let bucket = origin.client().bucket();
-    if let Err(wait) = auth.limits.reserve_attempt(key, bucket).await {
-        auth.limits.note_refused_attempt(key, origin.client());
-        return Err(SessionError::TooManyAttempts { retry_after_seconds: whole_seconds(wait) });
-    }
-    let (account, is_right) = match look_up(auth, email, password, bucket).await {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            auth.limits.attempt_not_made(key, bucket).await;
-            return Err(error);
-        }
-    };
-    if is_right {
-        auth.limits.attempt_succeeded(key, bucket).await;
-    }
-    match account {
-        Some(account) if is_right && account.is_disabled => Err(SessionError::AccountDisabled),
-        Some(account) if is_right => Ok(account.user),
-        refused => {
-            let user = refused.map(|account| account.user.id);
-            let mut transaction = auth.database.begin().await?;
-            security_event::record(
-                &mut transaction,
-                auth,
-                EventKind::SignInFailed,
-                user.as_ref(),
-                None,
-                origin,
-            )
-            .await?;
-            transaction.commit().await.map_err(DbError::from)?;
-            Err(SessionError::InvalidCredentials)
-        }
-    }
-}
-
-/// The account of the address, if there is one, and whether the password is its own.
-async fn look_up(
-    auth: &Auth,
-    email: Option<Email>,
-    password: &SecretString,
-    bucket: AddressBucket,
-) -> Result<(Option<PasswordAccount>, bool), SessionError> {
-    let account = match email {
-        Some(email) => {
-            let mut transaction = auth.database.begin().await?;
-            account::store::find_by_email(&mut transaction, &email).await?
-        }
-        None => None,
-    };
-    let hash = account.as_ref().and_then(|account| account.password_hash.clone());
-    let is_right = auth.hasher.verify(password, hash, bucket).await?;
-    Ok((account, is_right))
 }

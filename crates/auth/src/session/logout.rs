@@ -1,16 +1,17 @@
 //! `POST /api/v1/auth/logout`: ends the session that the request names in any of three ways.
 
+use super::cookie;
+use super::end::{Ended, end_one};
 use super::model::{RevokeReason, SessionError};
-use super::{cookie, liveness, store};
-use crate::security_event::{self, EventKind, Origin};
-use crate::token::{access, refresh};
+use crate::security_event::Origin;
+use crate::token::access::{self, Claims};
+use crate::token::refresh;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::{SessionId, UserId};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, OptionalBody, ProblemBody, caller};
 use secrecy::SecretString;
@@ -54,8 +55,12 @@ pub(crate) async fn logout(
     OptionalBody(body): OptionalBody<LogoutRequest>,
 ) -> Result<Response, ApiError> {
     let refresh_token = body.and_then(|body| body.refresh_token);
+    let bearer = match caller::bearer(&headers) {
+        Some(token) => access::verify_or_learn(&auth, token).await.ok(),
+        None => None,
+    };
     let mut transaction = auth.database.begin().await?;
-    let named = named_sessions(&mut transaction, &auth, &headers, refresh_token.as_ref()).await?;
+    let named = named_sessions(&mut transaction, &auth, &headers, bearer, refresh_token.as_ref()).await?;
     end(transaction, &auth, named, &Origin::of_request(&client)).await?;
     Ok(signed_out(&auth))
 }
@@ -70,16 +75,12 @@ pub(super) async fn end(
     // In one order, so that two sign-outs don't wait for each other.
     named.sort();
     named.dedup();
+    let mut ended = Vec::new();
     for (session, user) in named {
         let reason = RevokeReason::SignedOut;
-        if store::update_revoked(&mut transaction, &session, reason, auth.clock.now()).await? {
-            let (user, session) = (Some(&user), Some(&session));
-            security_event::record(&mut transaction, auth, EventKind::SignedOut, user, session, origin)
-                .await?;
-        }
+        ended.push(end_one(&mut transaction, auth, &session, &user, reason, origin).await?);
     }
-    transaction.commit().await.map_err(DbError::from)?;
-    liveness::catch_up(auth).await;
+    Ended::all(ended).commit(transaction, auth).await?;
     Ok(())
 }
 
@@ -95,9 +96,9 @@ async fn named_sessions(
     connection: &mut PgConnection,
     auth: &Auth,
     headers: &HeaderMap,
+    bearer: Option<Claims>,
     refresh_token: Option<&SecretString>,
 ) -> Result<Vec<(SessionId, UserId)>, SessionError> {
-    let bearer = caller::bearer(headers).and_then(|token| access::verify(auth, token).ok());
     let has_cookie = !cookie::read(headers, &auth.policy).is_empty();
     let refresh_token = refresh_token.and_then(refresh::model::PresentedToken::parse);
     if bearer.is_none() && !has_cookie && refresh_token.is_none() {

@@ -1,8 +1,10 @@
 //! Sessions: sign-ins on devices, and the cookie that shares one among apps. Owns `auth.sessions` and `auth.revocations`.
 
+pub(crate) mod check_password;
 pub mod cookie;
 pub mod current;
 pub mod device;
+pub(crate) mod end;
 mod get_session;
 pub mod list;
 pub mod liveness;

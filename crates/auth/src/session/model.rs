@@ -4,7 +4,7 @@ use crate::password::PasswordError;
 use mana_kernel::{ErrorCode, Kind, Problem, SessionId, UserId, opaque_secret};
 use mana_platform::DbError;
 use serde::Serialize;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
 
 opaque_secret! {
@@ -42,6 +42,9 @@ pub struct Session {
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
 }
+
+/// A session's activity is written when it is this much newer than what is written: constant work for any traffic.
+pub(crate) const ACTIVITY_STEP: Duration = Duration::MINUTE;
 
 /// Why a session was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

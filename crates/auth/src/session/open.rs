@@ -1,5 +1,6 @@
 //! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it.
 
+use super::end::Ended;
 use super::model::{RevokeReason, Session, SessionCookie, SessionError};
 use super::store;
 use crate::Auth;
@@ -30,10 +31,12 @@ pub(crate) struct Opened {
     pub(crate) cookie: SessionCookie,
     /// To be held until after the commit: it wakes whoever sends the mail.
     pub(crate) mail: Written,
+    /// What ended to make room for it: commit by this.
+    pub(crate) ended: Ended,
 }
 
 /// Opens a session for a user whose credentials were right, with a cookie of its own: whatever cookie the browser brought
-/// is not taken over. Ends the sessions beyond the limit; the caller commits, then catches up with what ended.
+/// is not taken over. Ends the sessions beyond the limit.
 pub(crate) async fn open_session(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -56,13 +59,26 @@ pub(crate) async fn open_session(
         expires_at: auth.policy.session_end(now, now, device.remember_me),
     };
     store::insert_session(connection, &session, cookie.hash()).await?;
-    let limit = i64::from(auth.policy.sessions_per_user);
-    let ended = store::update_revoked_beyond(connection, &user.id, &session.id, limit, now).await?;
-    let kind = EventKind::SessionRevoked(RevokeReason::TooMany);
-    security_event::record_each(connection, auth, kind, &user.id, &ended, origin).await?;
+    let ended = end_surplus(connection, auth, &session, origin).await?;
     let (user_id, id) = (Some(&user.id), Some(&session.id));
     security_event::record(connection, auth, EventKind::SignedIn, user_id, id, origin).await?;
     let language = device.language;
     let mail = new_device::announce_if_new(connection, auth, user, &session, language, origin).await?;
-    Ok(Opened { session, cookie, mail })
+    Ok(Opened { session, cookie, mail, ended })
+}
+
+/// Ends the user's sessions that are beyond the limit with the new one.
+async fn end_surplus(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    newest: &Session,
+    origin: &Origin,
+) -> Result<Ended, SessionError> {
+    let limit = i64::from(auth.policy.sessions_per_user);
+    let user = &newest.user_id;
+    let ended = store::update_revoked_beyond(connection, user, &newest.id, limit, auth.clock.now()).await?;
+    let ended = ended.ok_or(SessionError::AccountDisabled)?;
+    let kind = EventKind::of_end(RevokeReason::TooMany);
+    security_event::record_each(connection, auth, kind, user, &ended, origin).await?;
+    Ok(Ended::of(ended.len()))
 }

@@ -1,14 +1,13 @@
 //! `DELETE /api/v1/auth/sessions/{id}` and `DELETE /api/v1/auth/sessions`: signs out elsewhere.
 
-use super::liveness;
+use super::end::end_chosen;
 use super::model::{RevokeReason, SessionError};
-use super::store::{self, Choice};
-use crate::security_event::{self, EventKind, Origin};
+use super::store::Choice;
+use crate::security_event::Origin;
 use crate::{Auth, AuthState};
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::SessionId;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
 
 /// Ends one session
@@ -57,20 +56,8 @@ async fn end(
     choice: Choice<'_>,
 ) -> Result<usize, SessionError> {
     let mut transaction = auth.database.begin().await?;
-    let reason = RevokeReason::RevokedByOwner;
-    let ended =
-        store::update_revoked_of(&mut transaction, &caller.user_id, choice, reason, auth.clock.now()).await?;
+    let (user, reason) = (&caller.user_id, RevokeReason::RevokedByOwner);
     let origin = Origin::of_request(client);
-    security_event::record_each(
-        &mut transaction,
-        auth,
-        EventKind::SessionRevoked(reason),
-        &caller.user_id,
-        &ended,
-        &origin,
-    )
-    .await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    liveness::catch_up(auth).await;
-    Ok(ended.len())
+    let ended = end_chosen(&mut transaction, auth, user, choice, reason, &origin).await?;
+    Ok(ended.commit(transaction, auth).await?)
 }

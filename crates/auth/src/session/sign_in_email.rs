@@ -1,11 +1,12 @@
 //! `POST /api/auth/sign-in/email`: a password for the single sign-on cookie, as older clients ask for it right after
 //! `/login`.
 
+use super::check_password::check_password;
 use super::cookie;
-use super::login::check_password;
-use super::model::{SessionCookie, SessionError};
+use super::end::Ended;
+use super::model::{Session, SessionCookie, SessionError};
 use super::open::{Device, Opened, open_session};
-use super::{liveness, store};
+use super::store::{self, CookieSession};
 use crate::account::model::User;
 use crate::mail::Written;
 use crate::security_event::{self, EventKind, Origin};
@@ -15,11 +16,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use time::Duration;
 use utoipa::ToSchema;
 
 /// Who wants in.
@@ -49,8 +50,8 @@ pub(crate) struct SignInResponse {
 
 /// Signs in with a password and sets the single sign-on cookie
 ///
-/// If the request brings the live cookie of the same user, that session goes on under a new cookie, so that `/login` and
-/// this are one sign-in; else a session is opened.
+/// If the request brings the cookie of a session that the same user opened from the same place in the last two minutes, that
+/// session goes on under a new cookie, so that `/login` and this are one sign-in; else a session is opened.
 #[utoipa::path(
     post, path = "/api/auth/sign-in/email", tag = "single sign-on",
     request_body = SignInRequest,
@@ -71,7 +72,7 @@ pub(crate) async fn sign_in_email(
 
     let mut transaction = auth.database.begin().await?;
     let going_on = go_on(&mut transaction, &auth, &headers, &user, &origin).await?;
-    let Opened { session, cookie: session_cookie, mail } = match going_on {
+    let Opened { session, cookie: session_cookie, mail, ended } = match going_on {
         Some(opened) => opened,
         None => {
             let remember_me = request.remember_me.unwrap_or(false);
@@ -79,9 +80,8 @@ pub(crate) async fn sign_in_email(
             open_session(&mut transaction, &auth, &user, device, &origin).await?
         }
     };
-    transaction.commit().await.map_err(DbError::from)?;
+    ended.commit(transaction, &auth).await?;
     drop(mail);
-    liveness::catch_up(&auth).await;
 
     let token =
         access::sign(&auth, &user, &session.id, access::new_token_id(&auth)).map_err(SessionError::from)?;
@@ -89,8 +89,11 @@ pub(crate) async fn sign_in_email(
     Ok((set_cookie, Json(SignInResponse { redirect: false, token, user })).into_response())
 }
 
-/// The session of the request's cookie under a new cookie, if it is the same user's. A cookie that somebody planted is
-/// another user's, and one that was stolen opens nothing any more.
+/// How old a session may be that a sign-in goes on with.
+const YOUNG: Duration = Duration::minutes(2);
+
+/// The session that `/login` has just opened for the same user, under a new cookie, if the request brings its cookie from
+/// the same place. Any other session is left alone, whoever's it is: a cookie that somebody planted is never taken over.
 async fn go_on(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -99,17 +102,22 @@ async fn go_on(
     origin: &Origin,
 ) -> Result<Option<Opened>, SessionError> {
     let now = auth.clock.now();
-    for presented in cookie::read(headers, &auth.policy) {
-        let found = store::find_live_by_cookie(connection, presented.hash(), now).await?;
-        let Some(found) = found.filter(|found| found.user.id == user.id) else { continue };
-        let next = SessionCookie::generate(&*auth.rng);
-        let session = found.session;
-        let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
-        if store::update_cookie(connection, &session.id, next.hash(), now, expires_at).await? {
-            let (user, id) = (Some(&user.id), Some(&session.id));
-            security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
-            return Ok(Some(Opened { session, cookie: next, mail: Written::nothing() }));
-        }
+    let presented: Vec<_> = cookie::read(headers, &auth.policy).iter().map(SessionCookie::hash).collect();
+    if presented.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    let address = origin.client().ip_address.map(|address| address.to_string());
+    let is_just_opened =
+        |session: &Session| now < session.created_at.saturating_add(YOUNG) && session.ip_address == address;
+    let live = store::list_live_by_cookies(connection, &presented, now).await?;
+    let found = live.into_iter().find(|found| found.user.id == user.id && is_just_opened(&found.session));
+    let Some(CookieSession { session, .. }) = found else { return Ok(None) };
+    let next = SessionCookie::generate(&*auth.rng);
+    let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
+    if !store::update_cookie(connection, &session.id, next.hash(), now, expires_at).await? {
+        return Ok(None);
+    }
+    let (user, id) = (Some(&user.id), Some(&session.id));
+    security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
+    Ok(Some(Opened { session, cookie: next, mail: Written::nothing(), ended: Ended::default() }))
 }

@@ -7,7 +7,7 @@ use crate::new_device::EarlierSignIn;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 /// Adds a session.
 pub(crate) async fn insert_session(
@@ -36,26 +36,9 @@ pub(crate) async fn insert_session(
     Ok(())
 }
 
-/// When a session that lives at `now`, and whose user may act, ends by itself, and when it was last active.
-pub(crate) async fn find_live(
-    connection: &mut PgConnection,
-    session: &SessionId,
-    user: &UserId,
-    now: OffsetDateTime,
-) -> Result<Option<(OffsetDateTime, OffsetDateTime)>, DbError> {
-    let row = sqlx::query!(
-        "SELECT expires_at, last_active_at FROM auth.sessions JOIN auth.users ON users.id = user_id
-         WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL",
-        session.as_str(),
-        user.as_str(),
-        now,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| (row.expires_at, row.last_active_at)))
-}
-
 /// Whether the session lives at `now` and its user may act, and if so, neither can be ended until the transaction ends.
+///
+/// The user's row is locked first, as a sign-in locks it, so that the two can't wait for each other.
 ///
 /// # Errors
 /// When the database fails; the session counts as neither then.
@@ -66,7 +49,7 @@ pub async fn hold_live(
     now: OffsetDateTime,
 ) -> Result<bool, DbError> {
     let held = sqlx::query!(
-        "SELECT sessions.id FROM auth.sessions JOIN auth.users ON users.id = user_id
+        "SELECT sessions.id FROM auth.users JOIN auth.sessions ON users.id = user_id
          WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
          FOR SHARE",
         session.as_str(),
@@ -142,7 +125,7 @@ impl SessionRow {
     }
 }
 
-/// Notes when sessions were active. Rows that are being written right now are left out: they are being used or ended.
+/// Notes when sessions were active, unless another replica has within the minute. Rows that are being written right now are left out: they are being used or ended.
 pub(crate) async fn update_active(
     connection: &mut PgConnection,
     sessions: &[String],
@@ -152,7 +135,7 @@ pub(crate) async fn update_active(
         "WITH active AS (
              SELECT session.id, active.at FROM auth.sessions session
              JOIN unnest($1::text[], $2::timestamptz[]) AS active (id, at) ON active.id = session.id
-             WHERE session.last_active_at < active.at FOR NO KEY UPDATE OF session SKIP LOCKED
+             WHERE session.last_active_at <= active.at - interval '1 minute' FOR NO KEY UPDATE OF session SKIP LOCKED
          )
          UPDATE auth.sessions session SET last_active_at = active.at FROM active WHERE session.id = active.id",
         sessions,
@@ -261,43 +244,50 @@ pub(crate) async fn update_revoked_of(
     .await?)
 }
 
-/// The session and user that a cookie names, live or not.
-pub(crate) async fn find_by_cookie(
+/// The sessions and users that cookies name, live or not.
+pub(crate) async fn list_by_cookies(
     connection: &mut PgConnection,
-    cookie: SessionCookieHash,
-) -> Result<Option<(SessionId, UserId)>, DbError> {
-    let row = sqlx::query!("SELECT id, user_id FROM auth.sessions WHERE cookie_hash = $1", cookie.as_bytes())
-        .fetch_optional(connection)
+    cookies: &[SessionCookieHash],
+) -> Result<Vec<(SessionId, UserId)>, DbError> {
+    let hashes: Vec<_> = cookies.iter().map(|cookie| cookie.as_bytes().to_vec()).collect();
+    let rows = sqlx::query!("SELECT id, user_id FROM auth.sessions WHERE cookie_hash = ANY($1)", &hashes)
+        .fetch_all(connection)
         .await?;
-    Ok(row.and_then(|row| Some((row.id.try_into().ok()?, row.user_id.try_into().ok()?))))
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some((row.id.try_into().ok()?, row.user_id.try_into().ok()?)))
+        .collect())
 }
 
-/// A live session, its user, and when its cookie was last sent.
+/// A live session, its user, and its cookie, with when that was last sent.
 #[derive(Debug)]
 pub(crate) struct CookieSession {
+    pub(crate) cookie_hash: Vec<u8>,
     pub(crate) session: Session,
     pub(crate) user: User,
     pub(crate) cookie_renewed_at: OffsetDateTime,
 }
 
-/// The session that a cookie names, if it lives at `now` and its user may act.
-pub(crate) async fn find_live_by_cookie(
+/// The sessions that cookies name and that live at `now`, their users able to act; the newest sign-in first.
+pub(crate) async fn list_live_by_cookies(
     connection: &mut PgConnection,
-    cookie: SessionCookieHash,
+    cookies: &[SessionCookieHash],
     now: OffsetDateTime,
-) -> Result<Option<CookieSession>, DbError> {
-    let row = sqlx::query!(
-        r#"SELECT session.id, session.user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me,
+) -> Result<Vec<CookieSession>, DbError> {
+    let hashes: Vec<_> = cookies.iter().map(|cookie| cookie.as_bytes().to_vec()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT cookie_hash, session.id, session.user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me,
                   session.created_at, last_active_at, expires_at, coalesce(cookie_renewed_at, session.created_at) AS "cookie_renewed_at!",
                   email, name, role, email_verified, image, users.created_at AS user_created_at
            FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
-           WHERE cookie_hash = $1 AND revoked_at IS NULL AND expires_at > $2 AND disabled_at IS NULL"#,
-        cookie.as_bytes(),
+           WHERE cookie_hash = ANY($1) AND revoked_at IS NULL AND expires_at > $2 AND disabled_at IS NULL
+           ORDER BY session.created_at DESC, session.id DESC"#,
+        &hashes,
         now,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(row.and_then(|row| {
+    let sessions = rows.into_iter().filter_map(|row| {
         let user = UserRow {
             id: row.user_id.clone(),
             email: row.email,
@@ -320,27 +310,36 @@ pub(crate) async fn find_live_by_cookie(
             expires_at: row.expires_at,
         };
         Some(CookieSession {
+            cookie_hash: row.cookie_hash,
             session: session.into_session()?,
             user: user.into_user()?,
             cookie_renewed_at: row.cookie_renewed_at,
         })
-    }))
+    });
+    Ok(sessions.collect())
 }
 
 /// Ends those of a user's sessions that are beyond `limit`, the longest inactive first and never `newest`, and names them.
 ///
-/// Sign-ins of one user take turns here, so that two at once don't both find room.
+/// Sign-ins of one user take turns here, so that two at once don't both find room. Nothing if the user may not act: then
+/// the session must not be opened.
 pub(crate) async fn update_revoked_beyond(
     connection: &mut PgConnection,
     user: &UserId,
     newest: &SessionId,
     limit: i64,
     now: OffsetDateTime,
-) -> Result<Vec<String>, DbError> {
-    sqlx::query!("SELECT id FROM auth.users WHERE id = $1 FOR NO KEY UPDATE", user.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-    Ok(sqlx::query_scalar!(
+) -> Result<Option<Vec<String>>, DbError> {
+    let may_act = sqlx::query!(
+        "SELECT id FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE",
+        user.as_str()
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if may_act.is_none() {
+        return Ok(None);
+    }
+    let ended = sqlx::query_scalar!(
         "WITH chosen AS MATERIALIZED (
              SELECT id FROM auth.sessions WHERE id IN (
                  SELECT id FROM auth.sessions WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3
@@ -356,7 +355,8 @@ pub(crate) async fn update_revoked_beyond(
         RevokeReason::TooMany.as_str(),
     )
     .fetch_all(connection)
-    .await?)
+    .await?;
+    Ok(Some(ended))
 }
 
 // What tells a new device from a known one.
@@ -380,7 +380,8 @@ pub(crate) async fn list_earlier(
     .await?)
 }
 
-/// Deletes sessions that ended before `before` and have no chains any more, at most `limit`; says how many there were.
+/// Deletes sessions that ended before `before`, and by the database's clock at least 30 days ago (a server whose clock is
+/// ahead deletes nothing that lives), and have no chains any more, at most `limit`; says how many there were.
 pub(crate) async fn delete_ended_before(
     connection: &mut PgConnection,
     before: OffsetDateTime,
@@ -388,62 +389,10 @@ pub(crate) async fn delete_ended_before(
 ) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "DELETE FROM auth.sessions WHERE id IN (
-             SELECT id FROM auth.sessions session WHERE (revoked_at < $1 OR expires_at < $1)
+             SELECT id FROM auth.sessions session WHERE least(revoked_at, expires_at) < least($1, now() - interval '30 days')
                  AND NOT EXISTS (SELECT FROM auth.refresh_chains chain WHERE chain.session_id = session.id)
              LIMIT $2 FOR UPDATE SKIP LOCKED)",
         before,
-        limit,
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// What ended sessions, from a point on.
-#[derive(Debug)]
-pub(crate) struct Revocations {
-    /// Where to look from next: every transaction below it has ended and was seen.
-    pub(crate) next: i64,
-    pub(crate) lines: Vec<RevocationLine>,
-}
-
-/// The end of a session, or of all of a user's.
-#[derive(Debug)]
-pub(crate) struct RevocationLine {
-    pub(crate) id: i64,
-    pub(crate) session_id: Option<String>,
-    pub(crate) user_id: Option<String>,
-}
-
-/// What ended sessions in transactions from `from` on. One statement, so that lines and the next point are of one moment.
-pub(crate) async fn list_revocations(
-    connection: &mut PgConnection,
-    from: i64,
-) -> Result<Revocations, DbError> {
-    let rows = sqlx::query!(
-        r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "next!", line.id AS "id?", line.session_id, line.user_id
-           FROM (SELECT) AS once LEFT JOIN auth.revocations line ON line.transaction_id >= $1::text::xid8"#,
-        from.to_string(),
-    )
-    .fetch_all(connection)
-    .await?;
-    let next = rows.first().map_or(from, |row| row.next);
-    let lines = rows.into_iter().filter_map(|row| {
-        Some(RevocationLine { id: row.id?, session_id: row.session_id, user_id: row.user_id })
-    });
-    Ok(Revocations { next, lines: lines.collect() })
-}
-
-/// Deletes lines that no replica looks for any more; by the database's clock, which wrote them.
-pub(crate) async fn delete_old_revocations(
-    connection: &mut PgConnection,
-    older_than: Duration,
-    limit: i64,
-) -> Result<u64, DbError> {
-    let done = sqlx::query!(
-        "DELETE FROM auth.revocations WHERE id IN (
-             SELECT id FROM auth.revocations WHERE created_at < now() - make_interval(secs => $1) ORDER BY id LIMIT $2)",
-        older_than.as_seconds_f64(),
         limit,
     )
     .execute(connection)

@@ -51,6 +51,7 @@ impl std::fmt::Debug for RootSecrets {
 pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
+    Mails,
 }
 
 impl Purpose {
@@ -58,6 +59,7 @@ impl Purpose {
         match self {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
+            Self::Mails => b"mana-core-auth mails 1",
         }
     }
 }
@@ -116,12 +118,18 @@ impl RootSecrets {
         Ok(key)
     }
 
-    /// Seals `plain` under the current version (AES-256-GCM); `name` must be given again to open it.
-    pub(crate) fn seal(&self, plain: &[u8], name: &str, rng: &dyn Rng) -> Result<Vec<u8>, RootSecretError> {
+    /// Seals `plain` under the current version (AES-256-GCM); `purpose` and `name` must be given again to open it.
+    pub(crate) fn seal(
+        &self,
+        plain: &[u8],
+        purpose: Purpose,
+        name: &str,
+        rng: &dyn Rng,
+    ) -> Result<Vec<u8>, RootSecretError> {
         let mut nonce = [0; aead::NONCE_LEN];
         rng.fill(&mut nonce);
         let mut sealed = plain.to_vec();
-        self.sealing_key(self.current_id())?
+        self.sealing_key(self.current_id(), purpose)?
             .seal_in_place_append_tag(
                 aead::Nonce::assume_unique_for_key(nonce),
                 aead::Aad::from(name),
@@ -131,20 +139,26 @@ impl RootSecrets {
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
-    /// Opens what [`Self::seal`] closed under `version` and `name`.
-    pub(crate) fn open(&self, sealed: &[u8], name: &str, version: &str) -> Result<Vec<u8>, RootSecretError> {
+    /// Opens what [`Self::seal`] closed under `version`, for `purpose` and under `name`.
+    pub(crate) fn open(
+        &self,
+        sealed: &[u8],
+        purpose: Purpose,
+        name: &str,
+        version: &str,
+    ) -> Result<Vec<u8>, RootSecretError> {
         let wrong = || RootSecretError::DoesNotOpen(version.to_owned());
         let (nonce, body) = sealed.split_first_chunk::<{ aead::NONCE_LEN }>().ok_or_else(wrong)?;
         let mut body = body.to_vec();
         let plain = self
-            .sealing_key(version)?
+            .sealing_key(version, purpose)?
             .open_in_place(aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(name), &mut body)
             .map_err(|_| wrong())?;
         Ok(plain.to_vec())
     }
 
-    fn sealing_key(&self, version: &str) -> Result<aead::LessSafeKey, RootSecretError> {
-        let key = self.derive(version, Purpose::SealedKeys)?;
+    fn sealing_key(&self, version: &str, purpose: Purpose) -> Result<aead::LessSafeKey, RootSecretError> {
+        let key = self.derive(version, purpose)?;
         let key = aead::UnboundKey::new(&aead::AES_256_GCM, &key).map_err(|_| RootSecretError::Malformed)?;
         Ok(aead::LessSafeKey::new(key))
     }
@@ -167,19 +181,23 @@ mod tests {
     fn what_an_older_version_closed_still_opens() {
         let (one, two) = (generated("one"), generated("two"));
         let before = secrets(&one).unwrap();
-        let sealed = before.seal(b"key", "kid", &SystemRng).unwrap();
+        let sealed = before.seal(b"key", Purpose::SealedKeys, "kid", &SystemRng).unwrap();
         let after = secrets(&format!("{two},{one}")).unwrap();
         assert_eq!(after.current_id(), "two");
-        assert_eq!(after.open(&sealed, "kid", "one").unwrap(), b"key");
+        assert_eq!(after.open(&sealed, Purpose::SealedKeys, "kid", "one").unwrap(), b"key");
         assert_eq!(
-            secrets(&two).unwrap().open(&sealed, "kid", "one"),
+            secrets(&two).unwrap().open(&sealed, Purpose::SealedKeys, "kid", "one"),
             Err(RootSecretError::UnknownVersion("one".into()))
         );
         assert_eq!(
-            secrets(&generated("one")).unwrap().open(&sealed, "kid", "one"),
+            secrets(&generated("one")).unwrap().open(&sealed, Purpose::SealedKeys, "kid", "one"),
             Err(RootSecretError::DoesNotOpen("one".into()))
         );
-        assert!(before.open(&sealed, "another kid", "one").is_err());
+        assert!(before.open(&sealed, Purpose::SealedKeys, "another kid", "one").is_err());
+        assert!(
+            before.open(&sealed, Purpose::Mails, "kid", "one").is_err(),
+            "each purpose has a key of its own"
+        );
     }
 
     #[test]

@@ -4,19 +4,21 @@
 //! written by the client and may be anything. So it is believed only from the right, and only as far as the proxies
 //! that the operator named reach.
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::{ConnectInfo, Request};
 use http::{HeaderMap, HeaderName};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The prefix of IPv6 that one customer of an access provider has for himself, with 2^64 addresses in it.
-const IPV6_SITE_PREFIX: u8 = 64;
+const IPV6_CUSTOMER_PREFIX: u8 = 64;
+/// The prefix of IPv6 that a site or whoever rents a server is given on request, with 65,536 such customers in it.
+const IPV6_NETWORK_PREFIX: u8 = 48;
+/// The smallest part of IPv4 that is routed by itself, and so the most that can be had without being a provider.
+const IPV4_NETWORK_PREFIX: u8 = 24;
 
 /// The client's address, in a request's extensions. Put there by [`identify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,25 @@ impl AddressBucket {
     pub fn of(address: Option<IpAddr>) -> Self {
         match address.map(|address| address.to_canonical()) {
             Some(IpAddr::V6(address)) => {
-                let site = Ipv6Net::new(address, IPV6_SITE_PREFIX).map_or(address, |net| net.network());
-                Self(IpAddr::V6(site))
+                let customer =
+                    Ipv6Net::new(address, IPV6_CUSTOMER_PREFIX).map_or(address, |net| net.network());
+                Self(IpAddr::V6(customer))
             }
             Some(address @ IpAddr::V4(_)) => Self(address),
             None => Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         }
+    }
+
+    /// The network that it is part of.
+    pub fn network(self) -> NetworkBucket {
+        NetworkBucket(match self.0 {
+            IpAddr::V4(address) => {
+                IpAddr::V4(Ipv4Net::new(address, IPV4_NETWORK_PREFIX).map_or(address, |net| net.network()))
+            }
+            IpAddr::V6(address) => {
+                IpAddr::V6(Ipv6Net::new(address, IPV6_NETWORK_PREFIX).map_or(address, |net| net.network()))
+            }
+        })
     }
 }
 
@@ -46,26 +61,75 @@ impl fmt::Display for AddressBucket {
     }
 }
 
+/// What counts as one network, of addresses that one party can have all of: the /24 of an IPv4 address, or the /48 of
+/// an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetworkBucket(IpAddr);
+
+impl fmt::Display for NetworkBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Whom to believe where a request comes from.
+#[derive(Debug)]
+pub(super) struct TrustedProxies {
+    networks: Box<[IpNet]>,
+    /// Whether the log names a proxy that they lack.
+    is_one_missed: AtomicBool,
+}
+
+impl TrustedProxies {
+    pub(super) fn new(networks: &[IpNet]) -> Self {
+        Self { networks: networks.into(), is_one_missed: AtomicBool::new(false) }
+    }
+
+    fn contain(&self, address: &IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether `peer` looks like a proxy that the operator forgot, for the first time: it says for whom it asks, and no
+    /// client out on the internet has an address of that kind.
+    fn miss(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let peer = peer.to_canonical();
+        headers.contains_key(&FORWARDED_FOR)
+            && is_private(peer)
+            && !self.contain(&peer)
+            && !self.is_one_missed.swap(true, Ordering::Relaxed)
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local()
+        }
+    }
+}
+
 /// Puts the client's address where extractors and limits find it.
-pub(super) async fn identify(
-    State(trusted): State<Arc<[IpNet]>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) fn identify(request: &mut Request, trusted: &TrustedProxies) {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     if let Some(peer) = peer {
-        let address = client_address(peer, request.headers(), &trusted);
+        if trusted.miss(peer, request.headers()) {
+            tracing::warn!(
+                %peer,
+                "a request from a private address names another client (X-Forwarded-For): if that is a proxy, its \
+                 clients share one limit and one address until TRUSTED_PROXIES names its network"
+            );
+        }
+        let address = client_address(peer, request.headers(), trusted);
         request.extensions_mut().insert(ClientAddress(address));
     }
-    next.run(request).await
 }
 
 /// The address of the client behind `peer`: the first one from the right that is no trusted proxy. An entry that is no
 /// address ends the walk: what is left of it can't be told from an invention.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {
     let mut client = peer.to_canonical();
-    if !is_trusted(&client) {
+    if !trusted.contain(&client) {
         return client;
     }
     // A value that is no text becomes an empty entry, which is no address either.
@@ -76,7 +140,7 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
             return client;
         };
         client = address;
-        if !is_trusted(&client) {
+        if !trusted.contain(&client) {
             return client;
         }
     }
@@ -100,13 +164,16 @@ fn parse(entry: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    fn trusted() -> TrustedProxies {
+        TrustedProxies::new(&["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()))
+    }
+
     fn client(peer: &str, forwarded: &[&[u8]]) -> String {
-        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()).to_vec();
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append(&FORWARDED_FOR, http::HeaderValue::from_bytes(value).unwrap());
         }
-        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+        client_address(peer.parse().unwrap(), &headers, &trusted()).to_string()
     }
 
     #[test]
@@ -164,6 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_that_is_not_trusted_is_noticed_once_and_no_client_is_taken_for_one() {
+        let forwarded = HeaderMap::from_iter([(FORWARDED_FOR.clone(), "198.51.100.1".parse().unwrap())]);
+        let silent = HeaderMap::new();
+        let misses =
+            |trusted: &TrustedProxies, peer: &str, headers| trusted.miss(peer.parse().unwrap(), headers);
+        for peer in ["192.168.0.7", "172.17.0.1", "127.0.0.1", "::1", "fc00::7", "::ffff:192.168.0.7"] {
+            let trusted = trusted();
+            assert!(!misses(&trusted, peer, &silent), "{peer} says nothing");
+            assert!(misses(&trusted, peer, &forwarded), "{peer}");
+            assert!(!misses(&trusted, peer, &forwarded), "{peer} again");
+        }
+        for peer in ["203.0.113.7", "2001:db8::7", "10.0.0.1", "fd00::1"] {
+            assert!(!misses(&trusted(), peer, &forwarded), "{peer}");
+        }
+    }
+
+    #[test]
     fn the_neighbours_of_an_ipv6_site_are_one_bucket() {
         let bucket = |text: &str| AddressBucket::of(Some(text.parse().unwrap()));
         assert_eq!(bucket("2001:db8::1"), bucket("2001:db8::ffff:1:2:3"));
@@ -171,5 +255,16 @@ mod tests {
         assert_ne!(bucket("2001:db8::1"), bucket("2001:db8:0:1::1"));
         assert_ne!(bucket("198.51.100.1"), bucket("198.51.100.2"));
         assert_eq!(bucket("::ffff:198.51.100.1"), bucket("198.51.100.1"));
+    }
+
+    #[test]
+    fn what_one_party_can_have_all_of_is_one_network() {
+        let network = |text: &str| AddressBucket::of(Some(text.parse().unwrap())).network();
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:ffff::1"));
+        assert_eq!(network("2001:db8:7:1::1").to_string(), "2001:db8:7::");
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:1:1::1"));
+        assert_eq!(network("198.51.100.1"), network("::ffff:198.51.100.255"));
+        assert_eq!(network("198.51.100.1").to_string(), "198.51.100.0");
+        assert_ne!(network("198.51.100.1"), network("198.51.101.1"));
     }
 }

@@ -2,20 +2,22 @@
 //! security headers.
 
 use super::body::BODY_LIMIT_BYTES;
-use super::{ApiError, client_address, codes};
+use super::client_address::{self, TrustedProxies};
+use super::{ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::Counted;
 use crate::{SystemClock, SystemRng};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use ipnet::IpNet;
 use mana_kernel::RequestId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 pub use tower_http::csrf::ConfigError;
@@ -58,17 +60,16 @@ pub fn around(
         // of a foreign site writes away its visitors' quota.
         limited = limited.layer(middleware::from_fn_with_state(Arc::clone(limits), limit::limit));
     }
-    let framed = limited
-        .layer(middleware::from_fn_with_state(Arc::from(trusted), client_address::identify))
+    // One stack, because a router boxes and clones what each `layer` of its own puts around a route, for every request.
+    let frame = ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(Arc::new(TrustedProxies::new(trusted)), observe))
+        .layer(cors(origins))
+        .layer(same_family)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(&codes::INTERNAL).with_detail("The request hit a defect").into_response()
-        }))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
-        .layer(same_family)
-        .layer(cors(origins))
-        .layer(middleware::map_response(security_headers))
-        .layer(middleware::from_fn(observe));
-    Ok(framed)
+        }));
+    Ok(limited.layer(frame))
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {
@@ -105,7 +106,7 @@ fn cors(origins: &[Origin]) -> CorsLayer {
 
 /// As Helmet sets them, with a policy that lets an answer of this service load nothing unless its page says so, and
 /// nothing kept by a cache unless its handler says so.
-async fn security_headers(mut response: Response) -> Response {
+fn add_security_headers(headers: &mut HeaderMap) {
     const HEADERS: [(&str, &str); 9] = [
         ("cache-control", "no-store"),
         (
@@ -120,35 +121,44 @@ async fn security_headers(mut response: Response) -> Response {
         ("x-frame-options", "DENY"),
         ("x-permitted-cross-domain-policies", "none"),
     ];
+    headers.reserve(HEADERS.len().saturating_add(1));
     for (name, value) in HEADERS {
-        response
-            .headers_mut()
-            .entry(HeaderName::from_static(name))
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
-    response
 }
 
-/// Names the request, runs it in a span, turns failures into problems, and counts it.
+/// Whether programs ask this route again and again, so that a line in the log for each good answer would be all that is in it.
+fn is_asked_all_the_time(route: &str) -> bool {
+    route == "/api/v1/auth/validate" || route == "/metrics" || route.starts_with("/health")
+}
+
+/// Names the request and its client, runs it in a span, turns failures into problems, and counts it.
 ///
 /// The route's template is logged and counted, never the path itself: paths may carry secrets, and every distinct one
 /// would be a series of its own.
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(State(trusted): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request_id = %id, method, route);
+    client_address::identify(&mut request, &trusted);
+    let is_quiet = is_asked_all_the_time(&route);
+    let span = if is_quiet {
+        tracing::debug_span!("request", request_id = %id, method, route)
+    } else {
+        tracing::info_span!("request", request_id = %id, method, route)
+    };
     let in_flight = Counted::on(metrics::gauge!("http_requests_in_flight"));
 
     let mut response = CURRENT_REQUEST
         .scope(id.clone(), async {
             let response = as_problem(next.run(request).await, &id);
-            tracing::info!(
-                status = response.status().as_u16(),
-                duration_ms = millis(started.elapsed()),
-                "answered"
-            );
+            let (status, duration_ms) = (response.status().as_u16(), millis(started.elapsed()));
+            if is_quiet && response.status().is_success() {
+                tracing::debug!(status, duration_ms, "answered");
+            } else {
+                tracing::info!(status, duration_ms, "answered");
+            }
             response
         })
         .instrument(span)
@@ -159,8 +169,10 @@ async fn observe(request: Request, next: Next) -> Response {
     metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status).increment(1);
     metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route)
         .record(started.elapsed());
+    let headers = response.headers_mut();
+    add_security_headers(headers);
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(REQUEST_ID.clone(), value);
+        headers.insert(REQUEST_ID.clone(), value);
     }
     response
 }
@@ -199,7 +211,7 @@ fn as_problem(mut response: Response, id: &RequestId) -> Response {
     }) else {
         return response;
     };
-    error.log();
+    error.log(id);
     let problem = error.render(id);
     let (rendered, body) = problem.into_parts();
     let headers = response.headers_mut();

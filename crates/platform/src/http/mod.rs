@@ -13,7 +13,7 @@ mod strict;
 
 pub use body::{OptionalBody, Valid};
 pub use caller::{Authenticate, Caller, ClientInfo};
-pub use client_address::AddressBucket;
+pub use client_address::{AddressBucket, NetworkBucket};
 pub use frame::current_request_id;
 pub use language::Language;
 pub use page::page;

@@ -12,7 +12,13 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action
 pub fn page<E: Error + 'static>(status: StatusCode, rendered: Result<String, E>) -> Response {
     match rendered {
         Ok(html) => {
-            let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, "no-store")];
+            let headers = [
+                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::CACHE_CONTROL, "no-store"),
+                // With none at all, a browser sends the page's own form with `Origin: null`, and an old one says nothing else
+                // by which the form could be told from a foreign page's.
+                (header::REFERRER_POLICY, "same-origin"),
+            ];
             (status, headers, Html(html)).into_response()
         }
         Err(error) => {

@@ -115,7 +115,7 @@ impl ApiError {
 
     /// Writes the one log line of a failure that is ours, with the whole chain of causes. Being asked too much is none:
     /// a flood must not become one of log lines.
-    pub(super) fn log(&self) {
+    pub(super) fn log(&self, request: &RequestId) {
         if self.retry_after_seconds.is_some() || !matches!(self.code.kind, Kind::Internal | Kind::Unavailable)
         {
             return;
@@ -127,7 +127,7 @@ impl ApiError {
             causes.push_str(&cause.to_string());
             next = cause.source();
         }
-        tracing::error!(code = self.code.code, causes, "request failed");
+        tracing::error!(instance = %request, code = self.code.code, causes, "request failed");
     }
 }
 

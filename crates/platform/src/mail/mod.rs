@@ -100,8 +100,17 @@ pub enum SendError {
     Refused(String),
 }
 
+/// What became of a mail that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is on its way to its recipient.
+    HandedOn,
+    /// It goes no further: there is no way out, and its recipient does not get it.
+    ByNobody,
+}
+
 /// What sending is under way as.
-pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>;
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<Taken, SendError>> + Send + 'a>>;
 
 /// Port: hands one mail on. Returns within a minute, whatever the other side does.
 pub trait Mailer: Send + Sync + std::fmt::Debug {

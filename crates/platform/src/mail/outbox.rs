@@ -1,6 +1,6 @@
 //! Where mails end that go nowhere: kept in memory for a developer to read.
 
-use super::{Mailer, Message, Sending};
+use super::{Mailer, Message, Sending, Taken};
 use mana_kernel::Clock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,7 @@ impl Outbox {
 impl Mailer for Outbox {
     fn send<'a>(&'a self, mail: &'a Message) -> Sending<'a> {
         self.keep(mail.clone());
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Ok(Taken::ByNobody)))
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
                 text: String::new(),
                 html: String::new(),
             };
-            outbox.send(&mail).await.unwrap();
+            assert_eq!(outbox.send(&mail).await.unwrap(), Taken::ByNobody);
         }
         let ids: Vec<_> = outbox.mails().iter().map(|kept| kept.mail.id.as_u128()).collect();
         assert_eq!(ids, [3, 2]);

@@ -1,9 +1,10 @@
 //! Mails over SMTP, to the one server that the operator names.
 //!
 //! The dialogue is spoken step by step, because the step decides what a refusal means: a 5xx to the recipient or to the
-//! mail itself is about this mail, a 5xx to anything before them is about the set-up and passes once that is mended.
+//! mail itself may be about this mail, if its codes say so; any other 5xx is about the set-up or the server's opinion of
+//! this machine, and passes once that is mended.
 
-use super::{InvalidRecipient, Mailer, Message, SendError, Sending};
+use super::{InvalidRecipient, Mailer, Message, SendError, Sending, Taken};
 use crate::Settings;
 use crate::config::SmtpTls;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
@@ -155,7 +156,7 @@ impl Smtp {
         Self { patience, ..self }
     }
 
-    async fn hand_over(&self, mail: &Message) -> Result<(), SendError> {
+    async fn hand_over(&self, mail: &Message) -> Result<Taken, SendError> {
         let recipient = mail.recipient.address().map_err(|error| refused(&error))?;
         let content = self.compose(mail).map_err(|error| refused(&error))?;
         let mut connection = self.connect().await.map_err(|error| not_now(&error))?;
@@ -184,7 +185,7 @@ impl Smtp {
             // The mail is theirs now, whatever becomes of the good-bye.
             let _ = tokio::time::timeout(Duration::from_secs(1), connection.abort()).await;
         }
-        outcome.map(|_| ())
+        outcome.map(|_| Taken::HandedOn)
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, lettre::transport::smtp::Error> {
@@ -251,9 +252,34 @@ fn refused(error: &dyn std::error::Error) -> SendError {
     SendError::Refused(error.to_string())
 }
 
-/// The answer to the recipient or to the mail itself: for ever if the server says so.
+/// The answer to the recipient or to the mail itself: for ever if the server says that it is about them.
 fn of_this_mail(error: &lettre::transport::smtp::Error) -> SendError {
-    if error.is_permanent() { SendError::Refused(format!("SMTP: {error}")) } else { not_now(error) }
+    let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let code = error.status().map(u16::from).unwrap_or_default();
+    if error.is_permanent() && is_of_this_mail(code, &text) {
+        SendError::Refused(format!("SMTP: {error}"))
+    } else {
+        not_now(error)
+    }
+}
+
+/// Whether a 5xx answer says that this mail won't ever be taken for this recipient: the mailbox is none or takes none
+/// (RFC 3463: 5.1 and 5.2, but for 5.1.7 and 5.1.8, which are about the sender), or the mail is too big (5.3.4). A server
+/// without enhanced codes says so with its reply code. All else, above all 5.7 (relaying denied, a host on a list), is
+/// said of every mail alike, and would empty the queue.
+fn is_of_this_mail(code: u16, text: &str) -> bool {
+    match enhanced(text) {
+        Some((1, detail)) => !matches!(detail, 7 | 8),
+        Some((2, _) | (3, 4)) => true,
+        Some(_) => false,
+        None => matches!(code, 550..=553),
+    }
+}
+
+/// Subject and detail of the enhanced code that the text of a 5xx answer begins with (RFC 2034), if it has one.
+fn enhanced(text: &str) -> Option<(u16, u16)> {
+    let mut parts = text.split_whitespace().next()?.strip_prefix("5.")?.splitn(2, '.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Keeps automatic replies from coming back (RFC 3834).
@@ -271,5 +297,39 @@ impl Header for AutoSubmitted {
 
     fn display(&self) -> HeaderValue {
         HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_this_mail;
+
+    #[test]
+    fn only_what_is_about_the_mailbox_or_the_mail_is_for_ever() {
+        for (code, text) in [
+            (550, "5.1.1 <ada@example.com> unknown"),
+            (550, "5.1.10 null MX"),
+            (552, "5.2.2 mailbox full"),
+            (554, "5.2.1 mailbox disabled"),
+            (552, "5.3.4 too big"),
+            (550, "no such user here"),
+            (553, "bad name"),
+            (550, ""),
+        ] {
+            assert!(is_of_this_mail(code, text), "{code} {text}");
+        }
+        for (code, text) in [
+            (554, "5.7.1 <mx.example.com[203.0.113.1]>: Client host rejected: Access denied"),
+            (554, "5.7.1 <ada@example.com>: Relay access denied"),
+            (550, "5.7.1 blocked, see a list"),
+            (550, "5.1.8 sender domain not found"),
+            (553, "5.1.7 sender address"),
+            (552, "5.3.1 system full"),
+            (501, "5.5.4 arguments"),
+            (554, "transaction failed"),
+            (503, "bad sequence"),
+        ] {
+            assert!(!is_of_this_mail(code, text), "{code} {text}");
+        }
     }
 }

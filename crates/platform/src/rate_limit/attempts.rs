@@ -6,14 +6,18 @@
 //! - of the account **from this address**: a few failures are free, then each costs twice the wait of the one before. So
 //!   nobody who fails elsewhere slows the owner.
 //! - of the account **over all addresses**: beyond a budget, addresses that have never signed in to the account are
-//!   allowed one attempt in a while each. The owner's own address is not among them, and a new one of his has that one.
+//!   strangers, who share a pace with those of their network and another with all. So a fresh address is no fresh start:
+//!   whoever has a network of them guesses no faster than with one, and whoever has many networks no faster than the
+//!   pace of all. The owner's own address is no stranger, and never waits for them.
 //!
 //! An account is known by a hash of the address text that was typed: whether there is such an account changes nothing.
 
-use super::remembered::Remembered;
-use crate::http::AddressBucket;
+use super::quota::Quota;
+use super::remembered::{Buckets, Remembered};
+use crate::http::{AddressBucket, NetworkBucket};
 use mana_kernel::secret::sha256;
 use std::fmt;
+use std::hash::Hash;
 use std::time::Duration;
 
 /// Names the account that somebody tries to sign in to, existing or not.
@@ -52,12 +56,13 @@ pub(super) struct Rule {
     pub(super) first_wait: Duration,
     /// But no more than this.
     pub(super) longest_wait: Duration,
-    /// Failures of an account over all addresses in `budget_window`, coming back one by one.
-    pub(super) budget: u32,
-    /// See `budget`.
-    pub(super) budget_window: Duration,
-    /// Beyond the budget, what an address that is new to the account waits between two attempts.
-    pub(super) stranger_wait: Duration,
+    /// Failures of an account over all addresses.
+    pub(super) budget: Quota,
+    /// Beyond the budget, attempts at an account by the strangers of a network.
+    pub(super) pace_of_network: Quota,
+    /// Beyond the budget, attempts at an account by all strangers. Enough at once that an attack from some networks
+    /// leaves room for the owner in a new place.
+    pub(super) pace_of_all: Quota,
     /// After so long without an attempt, failures from an address are forgotten. Long enough that waiting for it is no
     /// quicker way to guess than the longest wait.
     pub(super) forget_after: Duration,
@@ -72,9 +77,9 @@ impl Rule {
             free,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_mins(15),
-            budget,
-            budget_window: Duration::from_hours(1),
-            stranger_wait: Duration::from_mins(1),
+            budget: Quota::at_least_one(budget, Duration::from_hours(1)),
+            pace_of_network: Quota::at_least_one(1, Duration::from_mins(1)),
+            pace_of_all: Quota::at_least_one(10, Duration::from_mins(1)),
             forget_after: Duration::from_hours(24),
             known_for: Duration::from_hours(90 * 24),
         }
@@ -90,17 +95,6 @@ impl Rule {
             }
         }
     }
-
-    /// What one failure takes of the account's budget, in time.
-    pub(super) fn budget_emission(&self) -> Duration {
-        let window = u64::try_from(self.budget_window.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(window.checked_div(u64::from(self.budget)).unwrap_or(window).max(1))
-    }
-
-    /// The whole budget, in time.
-    pub(super) fn whole_budget(&self) -> Duration {
-        self.budget_emission().saturating_mul(self.budget)
-    }
 }
 
 /// Failures of an account from an address.
@@ -110,16 +104,30 @@ struct Failures {
     last: Duration,
 }
 
-/// Attempts of this process: bounded, what is oldest is forgotten first. `attempts.lua` is the same for Redis.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    failures: Remembered<(AccountKey, AddressBucket), Failures>,
-    /// When an account's budget will be whole again.
-    budgets: Remembered<AccountKey, Duration>,
-    known: Remembered<(AccountKey, AddressBucket), ()>,
+/// What an attempt took, so that it can be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// When, by the clock of the place that counted.
+    pub(super) at: Duration,
+    /// When the attempt before was made, of the account from the address.
+    pub(super) previous: Option<Duration>,
+    /// Of the account's budget, in time: all that one failure costs, or what was left.
+    pub(super) budget: Duration,
+    /// Whether it was a stranger's beyond the budget: those take from the paces.
+    pub(super) is_strangers: bool,
 }
 
-impl Ledger {
+/// Attempts of this process: bounded, what is oldest is forgotten first. `attempts.lua` is the same for Redis.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    failures: Remembered<(AccountKey, AddressBucket), Failures>,
+    known: Remembered<(AccountKey, AddressBucket), ()>,
+    budgets: Buckets<AccountKey>,
+    paces_of_networks: Buckets<(AccountKey, NetworkBucket)>,
+    paces_of_all: Buckets<AccountKey>,
+}
+
+impl Attempts {
     /// Counts an attempt as failed and lets it happen, or says how long to wait and counts nothing.
     pub(super) fn reserve(
         &mut self,
@@ -127,38 +135,56 @@ impl Ledger {
         account: AccountKey,
         address: AddressBucket,
         now: Duration,
-    ) -> Result<(), Duration> {
-        let pair = (account, address);
+    ) -> Result<Taken, Duration> {
+        let (pair, network) = ((account, address), (account, address.network()));
         let failures = self.failures.get(&pair, now, rule.forget_after).copied();
-        let whole_again = self.budget(rule, account, now);
-        let is_beyond =
-            whole_again.saturating_add(rule.budget_emission()) > now.saturating_add(rule.whole_budget());
-        let is_known = self.known.get(&pair, now, rule.known_for).is_some();
-        if let Some(Failures { count, last }) = failures {
-            let stranger = if is_beyond && !is_known { rule.stranger_wait } else { Duration::ZERO };
-            let next = last.saturating_add(rule.wait(count).max(stranger));
-            if let Some(wait) = next.checked_sub(now).filter(|wait| !wait.is_zero()) {
-                return Err(wait);
-            }
+        let mut wait = failures.map_or(Duration::ZERO, |Failures { count, last }| {
+            last.saturating_add(rule.wait(count)).saturating_sub(now)
+        });
+        let budget = self.budgets.full(&account, rule.budget, now);
+        let within_budget = rule.budget.take(budget, now);
+        let is_strangers = within_budget.is_err() && self.known.get(&pair, now, rule.known_for).is_none();
+        let of_network = self.paces_of_networks.full(&network, rule.pace_of_network, now);
+        let of_all = self.paces_of_all.full(&account, rule.pace_of_all, now);
+        let paces = (rule.pace_of_network.take(of_network, now), rule.pace_of_all.take(of_all, now));
+        if is_strangers {
+            let longer = |pace: Result<_, Duration>| pace.err().unwrap_or_default();
+            wait = wait.max(longer(paces.0)).max(longer(paces.1));
+        }
+        if !wait.is_zero() {
+            return Err(wait);
         }
         let count = failures.map_or(0, |failures| failures.count).saturating_add(1);
         self.failures.put(pair, Failures { count, last: now }, now);
-        let spent = whole_again.saturating_add(rule.budget_emission());
-        self.budgets.put(account, spent.min(now.saturating_add(rule.whole_budget())), now);
-        Ok(())
+        let spent = within_budget.map_or_else(|_| now.saturating_add(rule.budget.whole()), |(full, _)| full);
+        self.budgets.put(account, spent, now);
+        if let (true, (Ok((of_network, _)), Ok((of_all, _)))) = (is_strangers, paces) {
+            self.paces_of_networks.put(network, of_network, now);
+            self.paces_of_all.put(account, of_all, now);
+        }
+        Ok(Taken {
+            at: now,
+            previous: failures.map(|failures| failures.last),
+            budget: spent.saturating_sub(budget),
+            is_strangers,
+        })
     }
 
-    /// The attempt was no failure: the address starts anew, and is known to the account from now on.
+    /// The attempt was no failure: the address starts anew, and is known to the account from now on. What it took is given
+    /// back, if it was taken here.
     pub(super) fn succeeded(
         &mut self,
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
+        taken: Option<Taken>,
         now: Duration,
     ) {
         self.failures.remove(&(account, address));
         self.known.put((account, address), (), now);
-        self.refund(rule, account, now);
+        if let Some(taken) = taken {
+            self.give_back_shares(rule, account, address, taken, now);
+        }
     }
 
     /// The attempt came to no end, through no fault of who made it: it counts as not made.
@@ -167,29 +193,36 @@ impl Ledger {
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
+        taken: Taken,
         now: Duration,
     ) {
         let pair = (account, address);
-        if let Some(failures) = self.failures.get(&pair, now, rule.forget_after).copied() {
-            match failures.count.checked_sub(1).filter(|count| *count > 0) {
-                Some(count) => self.failures.put(pair, Failures { count, ..failures }, now),
+        if let Some(Failures { count, last }) = self.failures.get(&pair, now, rule.forget_after).copied() {
+            // Whoever has tried again since then waits from there.
+            let last = taken.previous.filter(|_| last == taken.at).unwrap_or(last);
+            match count.checked_sub(1).filter(|count| *count > 0) {
+                Some(count) => self.failures.put(pair, Failures { count, last }, now),
                 None => self.failures.remove(&pair),
             }
         }
-        self.refund(rule, account, now);
+        self.give_back_shares(rule, account, address, taken, now);
     }
 
-    /// When the account's budget is whole again; now, if it is.
-    fn budget(&self, rule: &Rule, account: AccountKey, now: Duration) -> Duration {
-        self.budgets.get(&account, now, rule.budget_window).copied().unwrap_or(now).max(now)
-    }
-
-    fn refund(&mut self, rule: &Rule, account: AccountKey, now: Duration) {
-        let whole_again = self.budget(rule, account, now).saturating_sub(rule.budget_emission());
-        if whole_again > now {
-            self.budgets.put(account, whole_again, now);
-        } else {
-            self.budgets.remove(&account);
+    /// Of what the account's addresses share.
+    fn give_back_shares(
+        &mut self,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+        taken: Taken,
+        now: Duration,
+    ) {
+        self.budgets.give_back(account, rule.budget, taken.budget, now);
+        if taken.is_strangers {
+            let (of_network, of_all) = (rule.pace_of_network, rule.pace_of_all);
+            let network = (account, address.network());
+            self.paces_of_networks.give_back(network, of_network, of_network.emission(), now);
+            self.paces_of_all.give_back(account, of_all, of_all.emission(), now);
         }
     }
 }
@@ -214,53 +247,115 @@ mod tests {
 
     #[test]
     fn attempts_at_the_same_instant_are_no_more_than_the_free_ones() {
-        let (rule, mut ledger) = (Rule::new(5, 100), Ledger::default());
+        let (rule, mut attempts) = (Rule::new(5, 100), Attempts::default());
         let account = AccountKey::of("ada@example.com");
-        let allowed = (0..50).filter(|_| ledger.reserve(&rule, account, address(1), NOW).is_ok()).count();
+        let allowed = (0..50).filter(|_| attempts.reserve(&rule, account, address(1), NOW).is_ok()).count();
         assert_eq!(allowed, 5);
-        assert_eq!(ledger.reserve(&rule, account, address(1), NOW), Err(Duration::from_secs(1)));
-        assert_eq!(ledger.reserve(&rule, account, address(2), NOW), Ok(()), "another address");
-        assert_eq!(ledger.reserve(&rule, AccountKey::of("b"), address(1), NOW), Ok(()), "another account");
+        assert_eq!(attempts.reserve(&rule, account, address(1), NOW), Err(Duration::from_secs(1)));
+        assert!(attempts.reserve(&rule, account, address(2), NOW).is_ok(), "another address");
+        assert!(attempts.reserve(&rule, AccountKey::of("b"), address(1), NOW).is_ok(), "another account");
     }
 
     #[test]
     fn success_starts_anew_and_what_came_to_no_end_does_not_count() {
-        let (rule, mut ledger) = (Rule::new(1, 100), Ledger::default());
+        let (rule, mut attempts) = (Rule::new(1, 100), Attempts::default());
         let account = AccountKey::of("ada@example.com");
         for _ in 0..20 {
-            ledger.reserve(&rule, account, address(1), NOW).unwrap();
-            ledger.give_back(&rule, account, address(1), NOW);
+            let taken = attempts.reserve(&rule, account, address(1), NOW).unwrap();
+            attempts.give_back(&rule, account, address(1), taken, NOW);
         }
         for _ in 0..20 {
-            ledger.reserve(&rule, account, address(1), NOW).unwrap();
-            ledger.succeeded(&rule, account, address(1), NOW);
+            let taken = attempts.reserve(&rule, account, address(1), NOW).unwrap();
+            attempts.succeeded(&rule, account, address(1), Some(taken), NOW);
         }
-        ledger.reserve(&rule, account, address(1), NOW).unwrap();
-        assert_eq!(ledger.reserve(&rule, account, address(1), NOW), Err(Duration::from_secs(1)));
+        attempts.reserve(&rule, account, address(1), NOW).unwrap();
+        assert_eq!(attempts.reserve(&rule, account, address(1), NOW), Err(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_came_to_no_end_restarts_no_wait() {
+        let (rule, mut attempts) = (Rule::new(5, 100), Attempts::default());
+        let account = AccountKey::of("ada@example.com");
+        let mut now = NOW;
+        for failures in 0..14 {
+            now += rule.wait(failures);
+            attempts.reserve(&rule, account, address(1), now).unwrap();
+        }
+        assert_eq!(attempts.reserve(&rule, account, address(1), now), Err(Duration::from_secs(512)));
+        now += Duration::from_secs(512);
+        for _ in 0..3 {
+            let taken = attempts.reserve(&rule, account, address(1), now).unwrap();
+            attempts.give_back(&rule, account, address(1), taken, now);
+        }
+        attempts.reserve(&rule, account, address(1), now).unwrap();
+        assert_eq!(attempts.reserve(&rule, account, address(1), now), Err(Duration::from_mins(15)));
+    }
+
+    #[test]
+    fn what_is_given_back_takes_no_later_failure_with_it() {
+        let (rule, mut attempts) = (Rule::new(1, 100), Attempts::default());
+        let account = AccountKey::of("ada@example.com");
+        let taken = attempts.reserve(&rule, account, address(1), NOW).unwrap();
+        let later = NOW + Duration::from_secs(1);
+        attempts.reserve(&rule, account, address(1), later).unwrap();
+        attempts.give_back(&rule, account, address(1), taken, later);
+        assert_eq!(attempts.reserve(&rule, account, address(1), later), Err(Duration::from_secs(1)));
     }
 
     #[test]
     fn many_addresses_together_slow_only_strangers_and_lock_nobody_out() {
-        let (rule, mut ledger) = (Rule::new(5, 10), Ledger::default());
+        let (rule, mut attempts) = (Rule::new(5, 10), Attempts::default());
         let account = AccountKey::of("ada@example.com");
-        let (home, new) = (address(1), address(2));
-        ledger.reserve(&rule, account, home, NOW).unwrap();
-        ledger.succeeded(&rule, account, home, NOW);
-        for attacker in 1000..1010 {
-            ledger.reserve(&rule, account, address(attacker), NOW).unwrap();
-        }
-        for attacker in 1000..1010 {
-            assert_eq!(ledger.reserve(&rule, account, address(attacker), NOW), Err(Duration::from_mins(1)));
+        let (home, new) = (address(1), address(0xc633_6401));
+        let taken = attempts.reserve(&rule, account, home, NOW).unwrap();
+        attempts.succeeded(&rule, account, home, Some(taken), NOW);
+        for attacker in 0..10 {
+            attempts.reserve(&rule, account, address(1000 + attacker), NOW).unwrap();
         }
         for _ in 0..5 {
-            assert_eq!(ledger.reserve(&rule, account, home, NOW), Ok(()), "the owner's own place");
+            assert!(attempts.reserve(&rule, account, home, NOW).is_ok(), "the owner's own place");
         }
-        assert_eq!(ledger.reserve(&rule, account, new, NOW), Ok(()), "the owner, elsewhere");
-        assert_eq!(ledger.reserve(&rule, account, new, NOW), Err(Duration::from_mins(1)));
+        assert!(attempts.reserve(&rule, account, new, NOW).is_ok(), "the owner, elsewhere");
+        assert_eq!(attempts.reserve(&rule, account, new, NOW), Err(Duration::from_mins(1)));
         let later = NOW + Duration::from_mins(1);
-        assert_eq!(ledger.reserve(&rule, account, new, later), Ok(()));
+        assert!(attempts.reserve(&rule, account, new, later).is_ok());
         let next_hour = NOW + Duration::from_mins(70);
-        assert_eq!(ledger.reserve(&rule, account, new, next_hour), Ok(()));
-        assert_eq!(ledger.reserve(&rule, account, new, next_hour), Ok(()), "the budget has come back");
+        assert!(attempts.reserve(&rule, account, new, next_hour).is_ok());
+        assert!(attempts.reserve(&rule, account, new, next_hour).is_ok(), "the budget has come back");
+    }
+
+    #[test]
+    fn a_network_of_fresh_addresses_guesses_no_faster_than_one_stranger() {
+        let (rule, mut attempts) = (Rule::new(5, 10), Attempts::default());
+        let account = AccountKey::of("ada@example.com");
+        let mut made = 0;
+        for minute in 0..3 {
+            let now = NOW + Duration::from_mins(minute);
+            for site in 0..1000_u32 {
+                let site = std::net::Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(site) << 64);
+                let from = AddressBucket::of(Some(site.into()));
+                made += u32::from(attempts.reserve(&rule, account, from, now).is_ok());
+            }
+        }
+        assert_eq!(made, 10 + 3, "the budget, and one a minute");
+    }
+
+    #[test]
+    fn many_networks_of_strangers_guess_no_faster_than_the_pace_of_all_and_never_slow_who_is_known() {
+        let (rule, mut attempts) = (Rule::new(5, 10), Attempts::default());
+        let account = AccountKey::of("ada@example.com");
+        let home = address(0xc633_6401);
+        let taken = attempts.reserve(&rule, account, home, NOW).unwrap();
+        attempts.succeeded(&rule, account, home, Some(taken), NOW);
+        let mut made = 0;
+        for minute in 0..3_u32 {
+            let now = NOW + Duration::from_mins(1) * minute;
+            for network in 0..1000 {
+                let from = address(minute * 256_000 + network * 256);
+                made += u32::from(attempts.reserve(&rule, account, from, now).is_ok());
+            }
+            assert!(attempts.reserve(&rule, account, home, now).is_ok());
+        }
+        assert_eq!(made, 10 + 3 * 10, "the budget, and ten a minute");
     }
 }

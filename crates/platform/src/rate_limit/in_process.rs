@@ -1,125 +1,118 @@
 //! Counting in this process: for a service of one process, and for the time in which Redis is lost.
 
 use super::Subject;
-use super::attempts::{AccountKey, Ledger, Rule};
-use super::quota::{Decision, Quota};
-use super::route_class::{CLASSES, Quotas, RouteClass};
-use crate::http::AddressBucket;
-use governor::clock::Clock as GovernorClock;
-use governor::middleware::StateInformationMiddleware;
-use governor::nanos::Nanos;
-use governor::state::keyed::DashMapStateStore;
-use governor::{Quota as GovernorQuota, RateLimiter};
-use mana_kernel::Clock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use super::attempts::{AccountKey, Attempts, Rule, Taken};
+use super::quota::{Decision, Quota, of_network};
+use super::remembered::Buckets;
+use super::route_class::RouteClass;
+use crate::http::{AddressBucket, NetworkBucket};
+use mana_kernel::{Clock, UserId};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
-
-/// Buckets of a class at most. Whoever fills it has so many addresses that a limit by address does not bind him.
-const MOST_BUCKETS: usize = 100_000;
-/// Decisions between two looks at the number of buckets.
-const TIDY_EVERY: u32 = 1024;
 
 /// All counters of this process.
 #[derive(Debug)]
 pub(super) struct InProcess {
-    classes: Vec<(RouteClass, Class)>,
-    attempts: Mutex<Ledger>,
+    requests: Mutex<Requests>,
+    attempts: Mutex<Attempts>,
     clock: SteadyClock,
 }
 
+/// Buckets of requests. Each kind is bounded by itself: a flood of addresses makes no account forgotten.
+#[derive(Debug, Default)]
+struct Requests {
+    addresses: Buckets<(RouteClass, AddressBucket)>,
+    networks: Buckets<(RouteClass, NetworkBucket)>,
+    users: Buckets<(RouteClass, UserId)>,
+}
+
 impl InProcess {
-    pub(super) fn new(quotas: Option<&Quotas>, clock: &Arc<dyn Clock>) -> Self {
-        let clock = SteadyClock::new(clock);
-        let limited = |class| Some((class, Class::new(quotas?.of(class)?, &clock)));
-        Self { classes: CLASSES.into_iter().filter_map(limited).collect(), attempts: Mutex::default(), clock }
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self { requests: Mutex::default(), attempts: Mutex::default(), clock: SteadyClock::new(clock) }
     }
 
-    /// Counts a request. Without a quota for its class, it is allowed.
-    pub(super) fn count(&self, class: RouteClass, subject: &Subject) -> Option<Decision> {
-        let (_, counted) = self.classes.iter().find(|(known, _)| *known == class)?;
-        Some(counted.count(subject))
+    /// Counts a request: for an address, in its own bucket and its network's, or in neither.
+    pub(super) fn count(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Decision {
+        let mut requests = locked(&self.requests);
+        let now = self.clock.now();
+        match subject {
+            Subject::Address(address) => requests.count_address(class, *address, quota, now),
+            Subject::User(user) => requests.count_user(class, user, quota, now),
+        }
     }
 
-    /// See [`Ledger::reserve`].
+    /// See [`Attempts::reserve`].
     pub(super) fn reserve(
         &self,
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
-    ) -> Result<(), Duration> {
+    ) -> Result<Taken, Duration> {
         self.with_attempts(|attempts, now| attempts.reserve(rule, account, address, now))
     }
 
-    /// See [`Ledger::succeeded`].
-    pub(super) fn succeeded(&self, rule: &Rule, account: AccountKey, address: AddressBucket) {
-        self.with_attempts(|attempts, now| attempts.succeeded(rule, account, address, now));
+    /// See [`Attempts::succeeded`].
+    pub(super) fn succeeded(
+        &self,
+        rule: &Rule,
+        account: AccountKey,
+        address: AddressBucket,
+        taken: Option<Taken>,
+    ) {
+        self.with_attempts(|attempts, now| attempts.succeeded(rule, account, address, taken, now));
     }
 
-    /// See [`Ledger::give_back`].
-    pub(super) fn give_back(&self, rule: &Rule, account: AccountKey, address: AddressBucket) {
-        self.with_attempts(|attempts, now| attempts.give_back(rule, account, address, now));
+    /// See [`Attempts::give_back`].
+    pub(super) fn give_back(&self, rule: &Rule, account: AccountKey, address: AddressBucket, taken: Taken) {
+        self.with_attempts(|attempts, now| attempts.give_back(rule, account, address, taken, now));
     }
 
-    fn with_attempts<T>(&self, act: impl FnOnce(&mut Ledger, Duration) -> T) -> T {
-        // Nothing panics while it holds the lock; if it did, each entry would still be whole.
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut attempts, Duration::from_nanos(self.clock.now().as_u64()))
-    }
-}
-
-type Buckets = RateLimiter<Subject, DashMapStateStore<Subject>, SteadyClock, StateInformationMiddleware>;
-
-/// The buckets of a class.
-#[derive(Debug)]
-struct Class {
-    quota: Quota,
-    clock: SteadyClock,
-    buckets: RwLock<Buckets>,
-    decisions: AtomicU32,
-}
-
-impl Class {
-    fn new(quota: Quota, clock: &SteadyClock) -> Self {
-        let buckets = RwLock::new(empty(quota, clock));
-        Self { quota, clock: clock.clone(), buckets, decisions: AtomicU32::new(0) }
-    }
-
-    fn count(&self, subject: &Subject) -> Decision {
-        if self.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIDY_EVERY) {
-            self.tidy();
-        }
-        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        match buckets.check_key(subject) {
-            Ok(state) => Decision::Allowed { remaining: state.remaining_burst_capacity() },
-            Err(refusal) => Decision::Refused { wait: refusal.wait_time_from(self.clock.now()) },
-        }
-    }
-
-    /// Forgets who has everything back, and everybody when that is not enough: each then starts with a full bucket,
-    /// which is less than what it took to get here.
-    fn tidy(&self) {
-        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() < MOST_BUCKETS / 2 {
-            return;
-        }
-        buckets.retain_recent();
-        if buckets.len() < MOST_BUCKETS {
-            return;
-        }
-        drop(buckets);
-        *self.buckets.write().unwrap_or_else(PoisonError::into_inner) = empty(self.quota, &self.clock);
+    fn with_attempts<T>(&self, act: impl FnOnce(&mut Attempts, Duration) -> T) -> T {
+        let mut attempts = locked(&self.attempts);
+        act(&mut attempts, self.clock.now())
     }
 }
 
-fn empty(quota: Quota, clock: &SteadyClock) -> Buckets {
-    let emission = Duration::from_micros(quota.emission_micros());
-    // Absent only for a duration of zero, which a quota's is not.
-    let pace = GovernorQuota::with_period(emission)
-        .unwrap_or_else(|| GovernorQuota::per_second(quota.limit()))
-        .allow_burst(quota.limit());
-    RateLimiter::new(pace, DashMapStateStore::default(), clock.clone())
+/// Nothing panics while it holds one of these locks; if it did, each entry would still be whole.
+fn locked<T>(counters: &Mutex<T>) -> MutexGuard<'_, T> {
+    counters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Requests {
+    fn count_address(
+        &mut self,
+        class: RouteClass,
+        address: AddressBucket,
+        quota: Quota,
+        now: Duration,
+    ) -> Decision {
+        let (own, network) = ((class, address), (class, address.network()));
+        let (of_address, of_network) = (quota, of_network(quota));
+        let of_address = of_address.take(self.addresses.full(&own, of_address, now), now);
+        let of_network = of_network.take(self.networks.full(&network, of_network, now), now);
+        if let (Ok((own_full, _)), Ok((network_full, _))) = (of_address, of_network) {
+            self.addresses.put(own, own_full, now);
+            self.networks.put(network, network_full, now);
+        }
+        decision(of_address).tighter(decision(of_network))
+    }
+
+    fn count_user(&mut self, class: RouteClass, user: &UserId, quota: Quota, now: Duration) -> Decision {
+        let key = (class, user.clone());
+        let taken = quota.take(self.users.full(&key, quota, now), now);
+        if let Ok((full, _)) = taken {
+            self.users.put(key, full, now);
+        }
+        decision(taken)
+    }
+}
+
+fn decision(taken: Result<(Duration, u32), Duration>) -> Decision {
+    match taken {
+        Ok((_, remaining)) => Decision::Allowed { remaining },
+        Err(wait) => Decision::Refused { wait },
+    }
 }
 
 /// The service's clock, made to never go back: a machine's clock that is set back by an hour must not leave everybody
@@ -133,27 +126,26 @@ struct SteadyClock {
 #[derive(Debug)]
 struct Steady {
     seen: OffsetDateTime,
-    elapsed: Nanos,
+    elapsed: Duration,
 }
 
 impl SteadyClock {
     fn new(clock: &Arc<dyn Clock>) -> Self {
-        let steady = Steady { seen: clock.now(), elapsed: Nanos::default() };
+        let steady = Steady { seen: clock.now(), elapsed: Duration::ZERO };
         Self { clock: Arc::clone(clock), steady: Arc::new(Mutex::new(steady)) }
     }
 }
 
-impl GovernorClock for SteadyClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+impl SteadyClock {
+    /// Since the process began to count.
+    fn now(&self) -> Duration {
+        let mut steady = locked(&self.steady);
         let now = self.clock.now();
         // Negative after a step back: then nothing has passed.
         let passed = now.unix_timestamp_nanos().saturating_sub(steady.seen.unix_timestamp_nanos());
-        let passed = u64::try_from(passed).unwrap_or_default();
         steady.seen = now;
-        steady.elapsed = Nanos::new(steady.elapsed.as_u64().saturating_add(passed));
+        steady.elapsed =
+            steady.elapsed.saturating_add(Duration::from_nanos(u64::try_from(passed).unwrap_or_default()));
         steady.elapsed
     }
 }
@@ -163,33 +155,64 @@ mod tests {
     use super::*;
     use mana_testkit::FakeClock;
 
-    fn class(limit: u32, clock: &Arc<FakeClock>) -> Class {
-        let quota = Quota::new(limit, Duration::from_mins(1)).unwrap();
+    fn quota(limit: u32) -> Quota {
+        Quota::new(limit, Duration::from_mins(1)).unwrap()
+    }
+
+    fn in_process(clock: &Arc<FakeClock>) -> InProcess {
         let clock: Arc<dyn Clock> = clock.clone();
-        Class::new(quota, &SteadyClock::new(&clock))
+        InProcess::new(&clock)
+    }
+
+    fn address(text: &str) -> Subject {
+        Subject::Address(AddressBucket::of(Some(text.parse().unwrap())))
+    }
+
+    fn is_allowed(decision: Decision) -> bool {
+        matches!(decision, Decision::Allowed { .. })
     }
 
     #[test]
     fn a_clock_that_is_set_back_keeps_nobody_out() {
         let clock = Arc::new(FakeClock::new());
-        let class = class(1, &clock);
-        let subject = Subject::Address(AddressBucket::of(None));
-        assert_eq!(class.count(&subject), Decision::Allowed { remaining: 0 });
+        let limits = in_process(&clock);
+        let count = || limits.count(RouteClass::Login, &address("198.51.100.1"), quota(1));
+        assert_eq!(count(), Decision::Allowed { remaining: 0 });
         clock.advance(time::Duration::hours(-1));
-        assert_eq!(class.count(&subject), Decision::Refused { wait: Duration::from_mins(1) });
+        assert_eq!(count(), Decision::Refused { wait: Duration::from_mins(1) });
         clock.advance(time::Duration::minutes(1));
-        assert_eq!(class.count(&subject), Decision::Allowed { remaining: 0 });
+        assert_eq!(count(), Decision::Allowed { remaining: 0 });
     }
 
     #[test]
-    fn many_addresses_take_no_more_than_their_memory() {
+    fn a_network_has_no_more_than_eight_of_its_addresses_have_and_one_of_them_keeps_none_out() {
         let clock = Arc::new(FakeClock::new());
-        let class = class(5, &clock);
-        for number in 0..u32::try_from(MOST_BUCKETS).unwrap() + 2 * TIDY_EVERY {
-            let address = std::net::Ipv4Addr::from(number).into();
-            class.count(&Subject::Address(AddressBucket::of(Some(address))));
+        let limits = in_process(&clock);
+        let count = |subject: &Subject| limits.count(RouteClass::Login, subject, quota(10));
+        let flood = (0..1000).filter(|_| is_allowed(count(&address("2001:db8:0:1::1")))).count();
+        assert_eq!(flood, 10);
+        let sites = (0..1000).map(|site| address(&format!("2001:db8:0:{site:x}::1")));
+        assert_eq!(sites.filter(|site| is_allowed(count(site))).count(), 70, "what one address left");
+        assert!(!is_allowed(count(&address("2001:db8:0:ffff::1"))));
+        assert!(is_allowed(count(&address("2001:db8:1::1"))), "another network");
+        let refused = count(&address("2001:db8:0:fffe::1"));
+        assert_eq!(refused, Decision::Refused { wait: Duration::from_millis(750) });
+        clock.advance(time::Duration::milliseconds(750));
+        assert_eq!(count(&address("2001:db8:0:fffe::1")), Decision::Allowed { remaining: 0 });
+    }
+
+    #[test]
+    fn many_addresses_take_no_more_than_their_memory_and_make_no_account_forgotten() {
+        let limits = in_process(&Arc::new(FakeClock::new()));
+        let user = Subject::User(UserId::new(&crate::SystemClock, &crate::SystemRng));
+        assert!(is_allowed(limits.count(RouteClass::Login, &user, quota(1))));
+        for number in 0..250_000_u32 {
+            let address = std::net::Ipv4Addr::from(number.wrapping_mul(256)).into();
+            limits.count(RouteClass::Login, &Subject::Address(AddressBucket::of(Some(address))), quota(5));
         }
-        let buckets = class.buckets.read().unwrap();
-        assert!(buckets.len() < MOST_BUCKETS, "{}", buckets.len());
+        assert!(!is_allowed(limits.count(RouteClass::Login, &user, quota(1))));
+        let requests = limits.requests.lock().unwrap();
+        let kept = (requests.addresses.len(), requests.networks.len());
+        assert!(kept.0 <= 100_000 && kept.1 <= 100_000, "{kept:?}");
     }
 }

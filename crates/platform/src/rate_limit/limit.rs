@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue};
 use mana_kernel::UserId;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What is left, and when more is.
@@ -33,13 +33,17 @@ pub(crate) async fn limit(
     let Some((quota, decision)) = limits.count(class, &subject).await else {
         return next.run(request).await;
     };
+    let of_account = Arc::new(OnceLock::new());
     let mut response = match decision {
         Decision::Allowed { .. } => {
-            request.extensions_mut().insert(AccountLimit { limits, class });
+            let decision = Arc::clone(&of_account);
+            request.extensions_mut().insert(AccountLimit { limits, class, decision });
             next.run(request).await
         }
         Decision::Refused { wait } => limits.refuse(class, &subject, client, None, wait).into_response(),
     };
+    // An account has as much as an address, so one policy tells of both.
+    let decision = of_account.get().map_or(decision, |of_account| decision.tighter(*of_account));
     let headers = response.headers_mut();
     headers.extend([
         (RATE_LIMIT_POLICY.clone(), policy(class, quota)),
@@ -71,6 +75,8 @@ fn left(class: RouteClass, quota: Quota, decision: Decision) -> HeaderValue {
 pub(crate) struct AccountLimit {
     limits: Arc<RateLimits>,
     class: RouteClass,
+    /// What became of it, for the headers.
+    decision: Arc<OnceLock<Decision>>,
 }
 
 impl AccountLimit {
@@ -84,11 +90,16 @@ impl AccountLimit {
         client: impl FnOnce() -> ClientInfo,
     ) -> Result<(), ApiError> {
         let subject = Subject::User(user.clone());
-        match self.limits.count(self.class, &subject).await {
-            Some((_, Decision::Refused { wait })) => {
+        let Some((_, decision)) = self.limits.count(self.class, &subject).await else {
+            return Ok(());
+        };
+        // Taken already only by a second look at the caller, which the first one's answer covers.
+        let _ = self.decision.set(decision);
+        match decision {
+            Decision::Refused { wait } => {
                 Err(self.limits.refuse(self.class, &subject, client(), Some(user), wait))
             }
-            Some((_, Decision::Allowed { .. })) | None => Ok(()),
+            Decision::Allowed { .. } => Ok(()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Limits on how often something may be asked: per client address and per account by class of routes, and attempts to
-//! prove a password.
+//! Limits on how often something may be asked: per client address, its network and per account by class of routes, and
+//! attempts to prove a password.
 //!
 //! Counted in Redis when one is configured, so that replicas share it, else in this process; both decide alike. When
 //! Redis is lost, each process counts for itself: limits get looser by the number of replicas, and never vanish.
@@ -25,19 +25,20 @@ pub use route_class::RouteClass;
 use self::redis::Redis;
 use crate::Settings;
 use crate::http::{AddressBucket, ApiError, ClientInfo};
-use attempts::Rule;
+use attempts::{Rule, Taken};
 use hits::Hits;
 use in_process::InProcess;
 use mana_kernel::{Clock, UserId};
 use route_class::Quotas;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// Whoever asks from an address.
+    /// Whoever asks from an address; counted for its network as well.
     Address(AddressBucket),
     /// An account, from wherever it asks.
     User(UserId),
@@ -50,6 +51,16 @@ impl fmt::Display for Subject {
             Self::User(user) => write!(f, "user:{}", user.as_str()),
         }
     }
+}
+
+/// An attempt to prove a password that may be made, and is counted as failed until something else is said of it.
+#[derive(Debug)]
+pub struct Attempt {
+    account: AccountKey,
+    address: AddressBucket,
+    taken: Taken,
+    /// Whether Redis counted it, not this process.
+    is_shared: bool,
 }
 
 /// All limits of a service.
@@ -70,12 +81,12 @@ impl RateLimits {
     /// # Errors
     /// When the address of Redis is none. That it does not answer is no error: it may come.
     pub fn new(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, InvalidRedis> {
-        let quotas = Quotas::from_settings(settings);
+        let patience = Duration::from_millis(settings.redis_wait_ms);
         Ok(Self {
-            in_process: InProcess::new(quotas.as_ref(), clock),
-            quotas,
+            in_process: InProcess::new(clock),
+            quotas: Quotas::from_settings(settings),
             rule: Rule::new(settings.sign_in_free_failures, settings.sign_in_failures_per_hour),
-            redis: redis::address(settings)?.map(Redis::new).transpose()?,
+            redis: redis::address(settings)?.map(|address| Redis::new(address, patience)).transpose()?,
             hits: Hits::default(),
             clock: Arc::clone(clock),
         })
@@ -89,46 +100,54 @@ impl RateLimits {
     /// Counts a request; nothing, if its class has no limit.
     pub async fn count(&self, class: RouteClass, subject: &Subject) -> Option<(Quota, Decision)> {
         let quota = self.quotas.as_ref()?.of(class)?;
-        let shared = match &self.redis {
-            Some(redis) => redis.count(class, subject, quota).await,
-            None => None,
-        };
-        let decision = match shared {
-            Some(decision) => decision,
-            None => self.in_process.count(class, subject)?,
-        };
-        Some((quota, decision))
+        let shared = self.ask_redis(|redis| redis.count(class, subject, quota)).await;
+        Some((quota, shared.unwrap_or_else(|| self.in_process.count(class, subject, quota))))
     }
 
     /// Counts an attempt to prove the account's password as failed, before it is looked at. [`Self::attempt_succeeded`]
-    /// or [`Self::attempt_not_made`] takes that back. An attempt whose client goes away stays a failure.
+    /// or [`Self::give_back_attempt`] takes that back. An attempt whose client goes away stays a failure.
     ///
     /// # Errors
     /// How long to wait, if it may not be made now; then nothing is counted.
-    pub async fn reserve_attempt(&self, account: AccountKey, address: AddressBucket) -> Result<(), Duration> {
-        let shared = match &self.redis {
-            Some(redis) => redis.reserve(&self.rule, account, address).await,
-            None => None,
-        };
-        shared.unwrap_or_else(|| self.in_process.reserve(&self.rule, account, address))
+    pub async fn reserve_attempt(
+        &self,
+        account: AccountKey,
+        address: AddressBucket,
+    ) -> Result<Attempt, Duration> {
+        let shared = self.ask_redis(|redis| redis.reserve(&self.rule, account, address)).await;
+        let is_shared = shared.is_some();
+        let taken = shared.unwrap_or_else(|| self.in_process.reserve(&self.rule, account, address))?;
+        Ok(Attempt { account, address, taken, is_shared })
     }
 
-    /// The password was right.
-    pub async fn attempt_succeeded(&self, account: AccountKey, address: AddressBucket) {
-        let shared = match &self.redis {
-            Some(redis) => redis.succeeded(&self.rule, account, address).await,
-            None => None,
-        };
-        shared.unwrap_or_else(|| self.in_process.succeeded(&self.rule, account, address));
+    /// The password was right. Told to both places: what Redis may have counted without saying so in time is forgotten,
+    /// and the process knows the address when Redis is lost.
+    pub async fn attempt_succeeded(&self, attempt: Attempt) {
+        let Attempt { account, address, taken, is_shared } = attempt;
+        let (ours, theirs) = ((!is_shared).then_some(taken), is_shared.then_some(taken));
+        self.in_process.succeeded(&self.rule, account, address, ours);
+        self.ask_redis(|redis| redis.succeeded(&self.rule, account, address, theirs)).await;
     }
 
-    /// The password could not be looked at, through no fault of the client.
-    pub async fn attempt_not_made(&self, account: AccountKey, address: AddressBucket) {
-        let shared = match &self.redis {
-            Some(redis) => redis.give_back(&self.rule, account, address).await,
+    /// The password could not be looked at, through no fault of the client. Told to the place that counted it.
+    pub async fn give_back_attempt(&self, attempt: Attempt) {
+        let Attempt { account, address, taken, is_shared } = attempt;
+        if is_shared {
+            self.ask_redis(|redis| redis.give_back(&self.rule, account, address, taken)).await;
+        } else {
+            self.in_process.give_back(&self.rule, account, address, taken);
+        }
+    }
+
+    /// What Redis says; nothing, if there is none or it is lost.
+    async fn ask_redis<'a, T, F: Future<Output = Option<T>>>(
+        &'a self,
+        question: impl FnOnce(&'a Redis) -> F,
+    ) -> Option<T> {
+        match &self.redis {
+            Some(redis) => question(redis).await,
             None => None,
-        };
-        shared.unwrap_or_else(|| self.in_process.give_back(&self.rule, account, address));
+        }
     }
 
     /// Remembers that an attempt was refused, for [`Self::take_hits`].

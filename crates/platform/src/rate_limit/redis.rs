@@ -3,8 +3,8 @@
 //! What is in there may be lost at any time: limits then start anew. No key is kept without an end.
 
 use super::Subject;
-use super::attempts::{AccountKey, Rule};
-use super::quota::{Decision, Quota};
+use super::attempts::{AccountKey, Rule, Taken};
+use super::quota::{Decision, Quota, of_network};
 use super::route_class::RouteClass;
 use crate::Settings;
 use crate::http::AddressBucket;
@@ -18,8 +18,6 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a request waits for Redis at most. It answers in less than a millisecond when all is well.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// While it is lost, one request in so long asks whether it is back; the others don't wait.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -65,7 +63,8 @@ pub(super) struct Redis {
     gcra: Script,
     attempts: Script,
     state: Mutex<State>,
-    pub(super) patience: Duration,
+    /// What a request waits for it at most.
+    patience: Duration,
     /// The time that tests move, instead of Redis's.
     #[cfg(test)]
     pub(super) clock: Option<std::sync::Arc<dyn mana_kernel::Clock>>,
@@ -81,7 +80,7 @@ enum State {
 
 impl Redis {
     /// Connects when it is first asked, and again whenever the connection is lost.
-    pub(super) fn new(address: ConnectionInfo) -> Result<Self, InvalidRedis> {
+    pub(super) fn new(address: ConnectionInfo, patience: Duration) -> Result<Self, InvalidRedis> {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(PAUSE))
@@ -92,16 +91,29 @@ impl Redis {
             gcra: Script::new(include_str!("gcra.lua")),
             attempts: Script::new(include_str!("attempts.lua")),
             state: Mutex::new(State::Answers),
-            patience: PATIENCE,
+            patience,
             #[cfg(test)]
             clock: None,
         })
     }
 
-    /// Counts a request.
+    /// Counts a request: for an address, in its own bucket and its network's.
     pub(super) async fn count(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Option<Decision> {
-        let mut script = self.gcra.key(format!("mana:rate:{}:{subject}", class.as_str()));
-        script.arg(quota.emission_micros()).arg(quota.limit().get()).arg(self.now());
+        let class = class.as_str();
+        let (key, network) = match subject {
+            Subject::Address(address) => {
+                // In braces: both are on one node of a cluster.
+                let network = format!("mana:rate:{class}:{{{}}}", address.network());
+                (format!("{network}:{address}"), Some(network))
+            }
+            Subject::User(_) => (format!("mana:rate:{class}:{subject}"), None),
+        };
+        let mut script = self.gcra.key(key);
+        script.arg(self.now()).arg(micros(quota.emission())).arg(quota.limit().get());
+        if let Some(network) = network {
+            let quota = of_network(quota);
+            script.key(network).arg(micros(quota.emission())).arg(quota.limit().get());
+        }
         let (is_allowed, number): (u8, u64) = self.ask(&script).await?;
         Some(if is_allowed == 1 {
             Decision::Allowed { remaining: u32::try_from(number).unwrap_or(u32::MAX) }
@@ -116,9 +128,18 @@ impl Redis {
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
-    ) -> Option<Result<(), Duration>> {
-        let wait = self.attempt("reserve", rule, account, address).await?;
-        Some(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
+    ) -> Option<Result<Taken, Duration>> {
+        let (wait, at, previous, budget, is_strangers) =
+            self.attempt("reserve", rule, account, address, None).await?;
+        if wait > 0 {
+            return Some(Err(Duration::from_micros(wait)));
+        }
+        Some(Ok(Taken {
+            at: Duration::from_micros(at),
+            previous: (previous > 0).then(|| Duration::from_micros(previous)),
+            budget: Duration::from_micros(budget),
+            is_strangers: is_strangers == 1,
+        }))
     }
 
     /// As the in-process `succeeded`.
@@ -127,8 +148,9 @@ impl Redis {
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
+        taken: Option<Taken>,
     ) -> Option<()> {
-        self.attempt("succeeded", rule, account, address).await.map(|_| ())
+        self.attempt("succeeded", rule, account, address, taken).await.map(|_| ())
     }
 
     /// As the in-process `give_back`.
@@ -137,34 +159,47 @@ impl Redis {
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
+        taken: Taken,
     ) -> Option<()> {
-        self.attempt("give_back", rule, account, address).await.map(|_| ())
+        self.attempt("give_back", rule, account, address, Some(taken)).await.map(|_| ())
     }
 
+    /// What it answers is in the script's own words.
     async fn attempt(
         &self,
         step: &str,
         rule: &Rule,
         account: AccountKey,
         address: AddressBucket,
-    ) -> Option<u64> {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        taken: Option<Taken>,
+    ) -> Option<(u64, u64, u64, u64, u64)> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         // In braces: the keys of an account are on one node of a cluster.
-        let mut script = self.attempts.key(format!("mana:sign-in:{{{account}}}:failures:{address}"));
+        let of_account = format!("mana:sign-in:{{{account}}}");
+        let mut script = self.attempts.key(format!("{of_account}:failures:{address}"));
         script
-            .key(format!("mana:sign-in:{{{account}}}:budget"))
-            .key(format!("mana:sign-in:{{{account}}}:known:{address}"))
+            .key(format!("{of_account}:budget"))
+            .key(format!("{of_account}:known:{address}"))
+            .key(format!("{of_account}:strangers:{}", address.network()))
+            .key(format!("{of_account}:strangers"))
             .arg(step)
             .arg(self.now())
             .arg(rule.free)
             .arg(micros(rule.first_wait))
-            .arg(micros(rule.longest_wait))
-            .arg(micros(rule.budget_emission()))
-            .arg(rule.budget)
-            .arg(micros(rule.stranger_wait))
+            .arg(micros(rule.longest_wait));
+        for quota in [rule.budget, rule.pace_of_network, rule.pace_of_all] {
+            script.arg(micros(quota.emission())).arg(quota.limit().get());
+        }
+        let nothing =
+            Taken { at: Duration::ZERO, previous: None, budget: Duration::ZERO, is_strangers: false };
+        let Taken { at, previous, budget, is_strangers } = taken.unwrap_or(nothing);
+        script
             .arg(millis(rule.forget_after))
-            .arg(millis(rule.known_for));
+            .arg(millis(rule.known_for))
+            .arg(micros(at))
+            .arg(micros(previous.unwrap_or_default()))
+            .arg(micros(budget))
+            .arg(u8::from(is_strangers));
         self.ask(&script).await
     }
 
@@ -231,6 +266,10 @@ impl Redis {
         let clock = self.clock.as_ref();
         clock.map(|clock| (clock.now().unix_timestamp_nanos() / 1000).to_string()).unwrap_or_default()
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Redis {

@@ -1,5 +1,6 @@
 //! A map that forgets: what is old, and the older half when it is full.
 
+use super::quota::Quota;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
@@ -32,6 +33,11 @@ impl<K: Eq + Hash, V> Remembered<K, V> {
         self.0.insert(key, (value, now));
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets one.
     pub(super) fn remove(&mut self, key: &K) {
         self.0.remove(key);
@@ -41,6 +47,26 @@ impl<K: Eq + Hash, V> Remembered<K, V> {
         let mut times: Vec<_> = self.0.values().map(|(_, since)| *since).collect();
         let (_, median, _) = times.select_nth_unstable(self.0.len() / 2);
         self.0.retain(|_, (_, since)| *since > *median);
+    }
+}
+
+/// When buckets will be full again.
+pub(super) type Buckets<K> = Remembered<K, Duration>;
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// When the key's bucket is full again; now, if it is.
+    pub(super) fn full(&self, key: &K, quota: Quota, now: Duration) -> Duration {
+        self.get(key, now, quota.window()).copied().unwrap_or(now).max(now)
+    }
+
+    /// Puts back what was taken, in time.
+    pub(super) fn give_back(&mut self, key: K, quota: Quota, taken: Duration, now: Duration) {
+        let full = self.full(&key, quota, now).saturating_sub(taken);
+        if full > now {
+            self.put(key, full, now);
+        } else {
+            self.remove(&key);
+        }
     }
 }
 

@@ -97,7 +97,7 @@ impl RouteClass {
             Self::ChangePassword => "change-password",
             Self::DeleteAccount => "delete-account",
             Self::Refresh => "refresh",
-            Self::Other => "default",
+            Self::Other => "other",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `/dev/outbox`: the mails that nobody gets, for the developer on this machine. Exists in dev mode only.
 //!
 //! The mails hold links that open accounts, so the page is shown to this machine alone: the connection must come from
-//! it, and the address in the browser must name it (a foreign site can point a name of its own at 127.0.0.1).
+//! it, the address in the browser must name it (a foreign site can point a name of its own at 127.0.0.1), and no proxy may
+//! have passed the request on (behind one on this machine, everybody comes from here).
 
 use askama::Template;
 use axum::extract::{ConnectInfo, Path, Request, State};
@@ -36,11 +37,19 @@ async fn for_this_machine(request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let is_local_peer = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if is_local_peer && host.is_some_and(is_local_name) {
+    if is_local_peer && host.is_some_and(is_local_name) && !is_passed_on(request.headers()) {
         next.run(request).await
     } else {
         ApiError::new(&codes::UNKNOWN_PATH).into_response()
     }
+}
+
+/// Whether a proxy says that it is one.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        name == "forwarded" || name == "via" || name.starts_with("x-forwarded") || name == "x-real-ip"
+    })
 }
 
 fn is_local_name(host: &str) -> bool {

@@ -12,13 +12,9 @@ use url::form_urlencoded;
 
 const ADMINS: &str = "SELECT count(*) FROM auth.users WHERE role = 'admin'";
 
-async fn new_link(story: &Story) -> Option<String> {
-    new_claim_link(&story.database.service(), &*story.clock, &SystemRng).await.unwrap()
-}
-
 /// A link's path and query, and its token.
 async fn link(story: &Story) -> (String, String) {
-    let link = new_link(story).await.unwrap();
+    let link = story.claim_link().await.unwrap();
     let token = link.strip_prefix("/claim-admin?token=").unwrap().to_owned();
     (link, token)
 }
@@ -44,7 +40,10 @@ fn page(reply: &Reply, status: u16) -> String {
     assert_eq!(reply.status, status);
     assert!(reply.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{:?}", reply.headers);
     assert_eq!(reply.headers["cache-control"], "no-store");
-    assert_eq!(reply.headers["referrer-policy"], "no-referrer", "the address holds a secret");
+    assert_eq!(
+        reply.headers["referrer-policy"], "same-origin",
+        "the address holds a secret, the form an origin"
+    );
     let policy = reply.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     String::from_utf8(reply.bytes.to_vec()).unwrap()
@@ -101,7 +100,7 @@ async fn there_is_no_link_once_there_is_an_administrator() {
     let story = Story::new().await;
     let (_, token) = link(&story).await;
     submit(&story, &token, "root@example.com", PASSWORD).await;
-    assert_eq!(new_link(&story).await, None);
+    assert_eq!(story.claim_link().await, None);
 }
 
 #[tokio::test]
@@ -172,6 +171,39 @@ async fn an_account_that_exists_is_promoted_by_its_password_only() {
     let refreshed = story.refresh(&ada.refresh_token).await;
     assert_eq!(read_jwt(refreshed.text("/accessToken"))[1]["role"], "admin");
     assert_eq!(story.number("SELECT count(*) FROM credits.transactions").await, 1, "no second bonus");
+}
+
+#[tokio::test]
+async fn guesses_at_a_password_are_slowed_down_and_written_down_as_at_a_sign_in() {
+    const FAILED: &str =
+        "SELECT count(*) FROM auth.security_events WHERE type = 'sign_in_failed' AND user_id IS NOT NULL";
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    let (_, token) = link(&story).await;
+    for _ in 0..5 {
+        page(&submit(&story, &token, "ada@example.com", "not the password").await, 400);
+    }
+    assert_eq!(story.number(FAILED).await, 5);
+    for refused in
+        [submit(&story, &token, "ada@example.com", PASSWORD).await, story.login("ADA@example.com").await]
+    {
+        assert_eq!((refused.status.as_u16(), refused.problem()), (429, "auth.too_many_attempts"));
+        assert_eq!(refused.headers["retry-after"], "1");
+    }
+    assert_eq!(story.number(ADMINS).await, 0);
+    story.clock.advance(Duration::SECOND);
+    page(&submit(&story, &token, "ada@example.com", PASSWORD).await, 200);
+}
+
+#[tokio::test]
+async fn a_disabled_account_becomes_no_administrator_s() {
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    story.execute("UPDATE auth.users SET disabled_at = now()").await;
+    let (link, token) = link(&story).await;
+    page(&submit(&story, &token, "ada@example.com", PASSWORD).await, 400);
+    assert_eq!(story.number(ADMINS).await, 0);
+    page(&story.client.get(&link).send().await, 200);
 }
 
 #[tokio::test]

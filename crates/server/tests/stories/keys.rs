@@ -88,7 +88,10 @@ async fn a_key_is_published_before_it_signs_and_after_it_signed() {
     story.clock.advance(Duration::minutes(6));
     story.workers.keep_keys().await;
     assert_eq!(published(&story.client).await, second[..2], "what has nothing left to verify is gone");
-    assert_eq!(story.number("SELECT count(*) FROM auth.jwks").await, 2);
+    assert_eq!(story.number("SELECT count(*) FROM auth.jwks").await, 3, "this server's clock may be ahead");
+    story.execute("UPDATE auth.jwks SET served_until = now() WHERE served_until IS NOT NULL").await;
+    story.workers.keep_keys().await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.jwks").await, 2, "the database's clock says so too");
     assert_eq!(story.number(ROTATIONS).await, 1);
 }
 
@@ -186,6 +189,44 @@ async fn an_unknown_key_is_looked_for_but_not_for_every_token() {
     let three = unseen().await;
     other.workers.keep_keys().await;
     assert!(is_good(&other.client, &three).await, "the pass needs no asking");
+
+    story
+        .execute(
+            "DO $$ BEGIN
+                 CREATE SEQUENCE auth.reads;
+                 GRANT USAGE ON auth.reads TO mana_service;
+                 ALTER TABLE auth.jwks RENAME TO kept;
+                 CREATE VIEW auth.jwks AS SELECT * FROM auth.kept WHERE (SELECT nextval('auth.reads')) > 0;
+                 GRANT SELECT ON auth.jwks TO mana_service;
+             END $$",
+        )
+        .await;
+    story.clock.advance(Duration::seconds(5));
+    let unknown = (0..20).map(|number| with_kid(&three, &format!("{number:0>43}")));
+    let replies =
+        join_all(unknown.map(|token| other.client.get("/api/v1/auth/me").bearer(&token).send())).await;
+    assert!(replies.iter().all(|reply| reply.status == 401));
+    assert_eq!(story.number("SELECT last_value FROM auth.reads WHERE is_called").await, 1);
+}
+
+#[tokio::test]
+async fn a_token_with_an_unknown_key_does_not_wait_for_a_database_that_hangs() {
+    let story = story().await;
+    let unknown = with_kid(&token_of(&story.client).await, &"x".repeat(43));
+    let mut owner = story.database.owner().await;
+    let mut hanging = sqlx::Connection::begin(&mut owner).await.unwrap();
+    sqlx::query("LOCK TABLE auth.jwks").execute(&mut *hanging).await.unwrap();
+    let requests = (0..3).map(|_| story.client.get("/api/v1/auth/me").bearer(&unknown).send());
+    let replies = tokio::time::timeout(std::time::Duration::from_secs(20), join_all(requests)).await;
+    assert!(replies.expect("within the limit").iter().all(|reply| reply.status == 401));
+    hanging.rollback().await.unwrap();
+}
+
+/// The token with another key's id.
+fn with_kid(token: &str, kid: &str) -> String {
+    let header = json!({"typ": "JWT", "alg": "EdDSA", "kid": kid}).to_string();
+    let header = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header);
+    format!("{header}.{}", token.split_once('.').unwrap().1)
 }
 
 #[tokio::test]
@@ -386,13 +427,7 @@ async fn keys_in_memory_go_on_while_the_database_can_t_be_read() {
     story.workers.keep_keys().await;
     assert!(is_good(&story.client, &before).await);
     assert_eq!(kid(&token_of(&story.client).await), kid(&before));
-    let header = json!({"typ": "JWT", "alg": "EdDSA", "kid": "x".repeat(43)}).to_string();
-    let unknown = format!(
-        "{}.{}",
-        base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header),
-        before.split_once('.').unwrap().1
-    );
-    assert!(!is_good(&story.client, &unknown).await);
+    assert!(!is_good(&story.client, &with_kid(&before, &"x".repeat(43))).await);
     story.execute("ALTER TABLE auth.hidden RENAME TO jwks").await;
     story.workers.keep_keys().await;
     assert_eq!(published(&story.client).await, keys);

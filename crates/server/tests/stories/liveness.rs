@@ -25,7 +25,6 @@ async fn a_session_that_was_found_alive_is_not_read_again() {
     story.workers.follow_ended_sessions().await;
     assert!(takes(&story.client, &ada).await, "read once more, as nothing counted before the first look");
     hide_sessions(&story).await;
-    story.workers.follow_ended_sessions().await;
     assert!(takes(&story.client, &ada).await);
     let unknown =
         story.client.post("/api/v1/auth/validate", &json!({"token": bob.access_token})).send().await;
@@ -33,18 +32,63 @@ async fn a_session_that_was_found_alive_is_not_read_again() {
 }
 
 #[tokio::test]
-async fn memory_counts_for_no_longer_than_the_last_look() {
+async fn memory_counts_for_no_longer_than_a_second_after_the_last_look() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
+    story.workers.follow_ended_sessions().await;
     assert!(takes(&story.client, &ada).await);
+    hide_sessions(&story).await;
+    story.steady_clock.advance(std::time::Duration::from_millis(999));
+    assert!(takes(&story.client, &ada).await);
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
+    let validate = || story.client.post("/api/v1/auth/validate", &json!({"token": ada.access_token})).send();
+    assert_eq!(validate().await.status, 500, "nobody looked: nobody is let in by memory");
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await, "a look later it counts again");
+}
+
+#[tokio::test]
+async fn a_look_that_fails_ends_the_trust_in_memory() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
     story.workers.follow_ended_sessions().await;
     assert!(takes(&story.client, &ada).await);
     story.execute("REVOKE SELECT ON auth.revocations FROM mana_service").await;
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
     story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await, "read, as if nothing were remembered");
+    story.execute("UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'by hand'").await;
+    assert!(!takes(&story.client, &ada).await);
+}
+
+#[tokio::test]
+async fn a_database_that_was_put_back_makes_everything_forgotten() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await);
+    // A restored database has fewer transactions behind it than this replica has seen.
+    let mut owner = story.database.owner().await;
+    let revoke = "UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'by hand'";
+    sqlx::raw_sql("SET session_replication_role = replica").execute(&mut owner).await.unwrap();
+    sqlx::raw_sql(revoke).execute(&mut owner).await.unwrap();
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
+    story.workers.follow_ended_sessions().await;
+    assert!(takes(&story.client, &ada).await, "no line tells of it");
+    story.execute("CREATE OR REPLACE FUNCTION pg_catalog.pg_snapshot_xmin(pg_snapshot) RETURNS xid8 LANGUAGE sql AS 'SELECT ''3''::xid8'").await;
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
+    story.workers.follow_ended_sessions().await;
+    assert!(!takes(&story.client, &ada).await);
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_not_read_again_and_again() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story.post("/api/v1/auth/logout", &json!({"refreshToken": ada.refresh_token})).await;
+    assert!(!takes(&story.client, &ada).await);
     hide_sessions(&story).await;
-    let cut_off =
-        story.client.post("/api/v1/auth/validate", &json!({"token": ada.access_token})).send().await;
-    assert_eq!(cut_off.status, 500, "a look that failed: nobody is let in by memory");
+    assert!(!takes(&story.client, &ada).await, "a flood of dead tokens is no flood of reads");
 }
 
 #[tokio::test]
@@ -126,6 +170,7 @@ async fn whatever_ends_a_session_ends_it_at_once_here_and_at_the_next_look_elsew
                 false
             }
         };
+        story.steady_clock.advance(std::time::Duration::from_millis(1));
         if !is_through_this_replica {
             story.workers.follow_ended_sessions().await;
         }
@@ -133,6 +178,9 @@ async fn whatever_ends_a_session_ends_it_at_once_here_and_at_the_next_look_elsew
         other_workers.follow_ended_sessions().await;
         assert!(!takes(&other, &ada).await, "{way}: on the other replica");
         assert!(takes(&story.client, &bob).await && takes(&other, &bob).await, "{way}: nobody else");
+        assert_eq!(story.refresh(&ada.refresh_token).await.status, 401, "{way}: for good");
+        let exchange = story.client.request(http::Method::POST, "/api/v1/auth/session-to-token");
+        assert_eq!(exchange.header("cookie", &ada.cookie).send().await.status, 401, "{way}: for good");
     }
 }
 
@@ -156,9 +204,11 @@ async fn a_line_whose_transaction_was_slower_than_a_later_one_is_not_missed() {
     run(&mut slow, "BEGIN".to_owned()).await;
     run(&mut slow, end("ada@example.com")).await;
     run(&mut fast, end("bob@example.com")).await;
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
     story.workers.follow_ended_sessions().await;
     assert!(takes(&story.client, &ada).await && !takes(&story.client, &bob).await);
     run(&mut slow, "COMMIT".to_owned()).await;
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
     story.workers.follow_ended_sessions().await;
     assert!(!takes(&story.client, &ada).await);
 }
@@ -177,6 +227,7 @@ async fn an_expired_session_is_refused_from_memory_too_and_a_refresh_elsewhere_k
     story.clock.advance(Duration::minutes(4));
     assert_eq!(story.refresh(&bob.refresh_token).await.status, 200);
     story.clock.advance(Duration::minutes(2));
+    story.steady_clock.advance(std::time::Duration::from_millis(1));
     other_workers.follow_ended_sessions().await;
     assert!(!takes(&other, &ada).await, "unused for too long");
     assert!(takes(&other, &bob).await, "kept by a refresh on the other replica");
@@ -206,6 +257,10 @@ async fn activity_is_written_at_most_once_a_minute() {
         story.workers.write_notes().await;
     }
     assert_eq!(story.number(updates).await, 1, "no second write within the minute");
+    let Replica { client: other, workers: other_workers } = story.replica_with(|_| {}).await;
+    assert!(takes(&other, &ada).await);
+    other_workers.write_notes().await;
+    assert_eq!(story.number(updates).await, 1, "nor by another replica");
     let list = story.get("/api/v1/auth/sessions", &ada).await;
     assert_ne!(list.text("/0/lastActivityAt"), list.text("/0/createdAt"));
 }

@@ -1,5 +1,6 @@
 //! Signing in: the answer, the cookie, the access token, and what a refusal tells.
 
+use crate::observed::{Metrics, Statements};
 use crate::story::{PASSWORD, Story, User, members, read_jwt, signing_key};
 use http::StatusCode;
 use jsonwebtoken::jwk::JwkSet;
@@ -203,6 +204,9 @@ async fn only_the_right_password_learns_that_an_account_is_disabled() {
         "403 is for an unverified address"
     );
     assert!(!told.headers.contains_key("set-cookie"));
+    let failed =
+        "SELECT count(*) FROM auth.security_events WHERE type = 'sign_in_failed' AND user_id IS NOT NULL";
+    assert_eq!(story.number(failed).await, 1, "whoever has the password is written down as well");
     let untold = log_in(&story, "ada@example.com", "not the password").await;
     assert_eq!(untold.problem(), "auth.invalid_credentials");
 
@@ -316,4 +320,74 @@ async fn an_attempt_at_an_address_without_an_account_is_recorded_for_nobody() {
             .await,
         1
     );
+}
+
+#[tokio::test]
+async fn every_refusal_costs_the_same_work() {
+    let story = Story::new().await;
+    for email in ["ada@example.com", "disabled@example.com"] {
+        story.register(email).await;
+    }
+    story.execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'disabled@example.com'").await;
+    let attempts = [
+        ("nobody@example.com", PASSWORD),
+        ("ada@example.com", "not the password"),
+        ("disabled@example.com", "not the password"),
+        ("disabled@example.com", PASSWORD),
+        ("no address at all", PASSWORD),
+    ];
+    let (metrics, statements) = (Metrics::default(), Statements::watch());
+    let _guard = metrics.watch();
+    let mut work = Vec::new();
+    // A connection's first statements may cost it more.
+    for _ in 0..2 {
+        work.clear();
+        for (email, password) in attempts {
+            statements.take();
+            metrics.take("");
+            assert_eq!(log_in(&story, email, password).await.status, 401, "{email}");
+            assert_eq!(metrics.take("password_hashing_waiting"), 1, "one hash: {email}");
+            work.push(statements.take());
+        }
+    }
+    let (no_address, of_addresses) = work.split_last().unwrap();
+    assert!(of_addresses[0].len() >= 2, "{work:?}");
+    for (same, (email, _)) in of_addresses.iter().zip(attempts) {
+        assert_eq!(same, &of_addresses[0], "{email}");
+    }
+    let looked_up = |statement: &&String| statement.contains("auth.users") || statement.starts_with("SELECT");
+    assert!(of_addresses[0].iter().any(|statement| looked_up(&statement)), "{work:?}");
+    assert!(
+        !no_address.iter().any(|statement| looked_up(&statement)),
+        "what is no address has no account: {work:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_event_does_not_happen() {
+    let story = Story::new().await;
+    story.register("ada@example.com").await;
+    story.execute("REVOKE INSERT ON auth.security_events FROM mana_service").await;
+    let right = json!({"email": "ada@example.com", "password": PASSWORD});
+    let wrong = json!({"email": "ada@example.com", "password": "not the password"});
+    let new = json!({"email": "bob@example.com", "password": PASSWORD});
+    for (path, body) in [
+        (LOGIN, &right),
+        (LOGIN, &wrong),
+        ("/api/auth/sign-in/email", &right),
+        ("/api/v1/auth/register", &new),
+    ] {
+        let refused = story.post(path, body).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (500, "service.internal"), "{path}");
+        assert!(!refused.headers.contains_key("set-cookie"), "{path}");
+    }
+    for (left, expected) in [
+        ("SELECT count(*) FROM auth.sessions", 0),
+        ("SELECT count(*) FROM auth.refresh_chains", 0),
+        ("SELECT count(*) FROM auth.users", 1),
+    ] {
+        assert_eq!(story.number(left).await, expected, "{left}");
+    }
+    story.execute("GRANT INSERT ON auth.security_events TO mana_service").await;
+    assert_eq!(story.login("ada@example.com").await.status, 200);
 }

@@ -1,5 +1,6 @@
 //! Mails on their way: what an SMTP server does delays them and nothing else, and each is sent once.
 
+use crate::observed::Metrics;
 use crate::smtp::{Manners, SmtpServer};
 use crate::story::{PASSWORD, Story};
 use mana_testkit::Reply;
@@ -99,15 +100,24 @@ async fn a_server_that_is_down_delays_the_mail_and_not_the_sign_in() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_mail_ends_it_and_any_other_delays_it() {
+async fn a_refusal_that_is_about_the_mail_or_its_mailbox_ends_it_and_any_other_delays_it() {
     let server = SmtpServer::start(Manners::Kind).await;
     let story = Story::mailing(server.mailer(PATIENT)).await;
     story.user("ada@example.com").await;
     let cases = [
         (Manners::ToRecipient("450 4.2.1 mailbox busy"), 1),
         (Manners::ToRecipient("550 5.1.1 <ada@example.com> unknown"), 0),
+        (Manners::ToRecipient("550 no such user"), 0),
+        (
+            Manners::ToRecipient(
+                "554 5.7.1 <mx.example.com[203.0.113.1]>: Client host rejected: Access denied",
+            ),
+            1,
+        ),
+        (Manners::ToRecipient("554 5.7.1 <ada@example.com>: Relay access denied"), 1),
         (Manners::ToContent("451 4.3.0 try again"), 1),
-        (Manners::ToContent("554 5.7.1 not wanted"), 0),
+        (Manners::ToContent("552 5.3.4 too big"), 0),
+        (Manners::ToContent("554 5.7.1 not wanted"), 1),
         (Manners::ToSender("550 5.7.1 who are you?"), 1),
         (Manners::ToSignIn("535 5.7.8 wrong password"), 1),
     ];
@@ -141,12 +151,35 @@ async fn a_server_that_hangs_holds_up_neither_sign_ins_nor_database_connections(
 
 #[tokio::test]
 async fn a_server_that_is_too_slow_is_given_up_for_the_time_being() {
-    for manners in [Manners::Silent, Manners::SilentAtTheEnd] {
+    futures_util::future::join_all([Manners::Silent, Manners::SilentAtTheEnd].map(async |manners| {
         let server = SmtpServer::start(manners).await;
-        let story = with_a_mail(&server, Wait::from_millis(500)).await;
-        story.workers.deliver_mails().await;
+        let story = with_a_mail(&server, Wait::from_secs(5)).await;
+        tokio::join!(story.workers.deliver_mails(), server.fell_silent());
         assert_eq!(story.number(WAITING).await, 1, "{manners:?}");
         assert_eq!(server.received().len(), 0, "{manners:?}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_gets_is_not_counted_as_sent() {
+    let server = SmtpServer::start(Manners::Kind).await;
+    for (story, sent, logged) in [(with_a_mail(&server, PATIENT).await, 1, 0), (Story::new().await, 0, 1)] {
+        story.register("bob@example.com").await;
+        story.execute("DELETE FROM auth.outgoing_mails").await;
+        for device in ["laptop", "phone"] {
+            assert_eq!(sign_in_from(&story, "bob@example.com", device).await.status, 200);
+        }
+        for (outcome, expected) in [("sent", sent), ("logged", logged)] {
+            let metrics = Metrics::default();
+            let guard = metrics.watch();
+            story.workers.deliver_mails().await;
+            drop(guard);
+            let counted = format!("mails_total template=new_device outcome={outcome}");
+            assert_eq!(metrics.take(&counted), expected, "{counted}");
+            // For the other one.
+            sign_in_from(&story, "bob@example.com", &format!("after {outcome}")).await;
+        }
     }
 }
 
@@ -211,14 +244,14 @@ async fn an_address_gets_five_mails_of_a_kind_an_hour_and_the_sign_in_its_event_
     }
     assert_eq!(story.mails().await.len(), 5);
     assert_eq!(story.number("SELECT count(*) FROM auth.security_events WHERE type = 'new_device'").await, 7);
-    story.workers.forget_mail_budgets().await;
+    story.workers.prune().await;
     sign_in_from(&story, "ada@example.com", "still within the hour").await;
     assert_eq!(story.mails().await.len(), 5);
     story.clock.advance(Duration::hours(1));
     sign_in_from(&story, "ada@example.com", "an hour later").await;
     assert_eq!(story.mails().await.len(), 6);
     story.clock.advance(Duration::hours(1));
-    story.workers.forget_mail_budgets().await;
+    story.workers.prune().await;
     assert_eq!(story.number("SELECT count(*) FROM auth.mail_budgets").await, 0);
 }
 

@@ -1,6 +1,7 @@
 //! Stories: what a client of the service does and sees, through the whole router, on a real database.
 #![cfg(test)]
 
+mod observed;
 mod row_security;
 mod smtp;
 mod story;

@@ -45,7 +45,10 @@ fn page(reply: &Reply, status: u16) -> String {
     assert_eq!(reply.status, status);
     assert!(reply.headers["content-type"].to_str().unwrap().starts_with("text/html"));
     assert_eq!(reply.headers["cache-control"], "no-store");
-    assert_eq!(reply.headers["referrer-policy"], "no-referrer", "the address holds a secret");
+    assert_eq!(
+        reply.headers["referrer-policy"], "same-origin",
+        "the address holds a secret, the form an origin"
+    );
     let text = String::from_utf8(reply.bytes.to_vec()).unwrap();
     assert!(!text.contains("<script"), "{text}");
     text
@@ -84,6 +87,66 @@ async fn a_known_device_sends_no_mail() {
 }
 
 #[tokio::test]
+async fn a_sign_in_is_announced_also_when_all_earlier_ones_are_forgotten() {
+    const EVENTS: &str = "SELECT count(*) FROM auth.security_events WHERE type = 'new_device'";
+    let story = Story::new().await;
+    owner(&story).await;
+    story.clock.advance(time::Duration::days(40));
+    story.workers.prune().await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 0);
+    sign_in_with(&story, CHROME, "en").await;
+    assert_eq!((story.mails().await.len(), story.number(EVENTS).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_secret_of_one_kind_opens_nothing_that_wants_another() {
+    let story = Story::new().await;
+    let here = owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    let link = link(&story).await;
+    let claim = story.claim_link().await.unwrap();
+    let cookie = here.cookie.strip_prefix("mana.session_token=").unwrap();
+    let [disowns, claims] = [token_of(&link), claim.strip_prefix("/claim-admin?token=").unwrap()];
+    let kinds = [disowns, claims, cookie, &here.refresh_token, &here.access_token];
+    for (number, secret) in kinds.into_iter().enumerate() {
+        let get = |path: &str| story.client.get(path);
+        if number != 0 {
+            page(&get(&format!("/not-me?token={secret}")).send().await, 404);
+            page(&send_form(&story, secret).await, 404);
+        }
+        if number != 1 {
+            page(&get(&format!("/claim-admin?token={secret}")).send().await, 404);
+            let form = format!("token={secret}&email=eve%40example.com&password=correct+horse+battery");
+            let form = story
+                .client
+                .request(Method::POST, "/claim-admin")
+                .body("application/x-www-form-urlencoded", form);
+            page(&form.send().await, 404);
+        }
+        if number != 2 {
+            let by_cookie = |path: &str| get(path).header("cookie", &format!("mana.session_token={secret}"));
+            assert_eq!(by_cookie("/api/auth/get-session").send().await.json, json!(null), "{secret}");
+            let exchanged = story.client.request(Method::POST, "/api/v1/auth/session-to-token");
+            let exchanged = exchanged.header("cookie", &format!("mana.session_token={secret}")).send().await;
+            assert_eq!(exchanged.status, 401, "{secret}");
+        }
+        if number != 3 {
+            assert_eq!(story.refresh(secret).await.status, 401, "{secret}");
+            let out = story.post("/api/v1/auth/logout", &json!({"refreshToken": secret})).await;
+            assert_eq!(out.status, 401, "{secret}");
+        }
+        if number != 4 {
+            assert_eq!(get("/api/v1/auth/me").bearer(secret).send().await.status, 401, "{secret}");
+            let verdict = story.post("/api/v1/auth/validate", &json!({"token": secret})).await;
+            assert_eq!(verdict.json["valid"], false, "{secret}");
+        }
+    }
+    assert!(story.is_signed_in(&here).await, "and ends nothing");
+    page(&story.client.get(&link).send().await, 200);
+    page(&story.client.get(&claim).send().await, 200);
+}
+
+#[tokio::test]
 async fn opening_the_link_ends_nothing_and_the_button_ends_that_sign_in_alone_once() {
     let story = Story::new().await;
     let here = owner(&story).await;
@@ -101,9 +164,8 @@ async fn opening_the_link_ends_nothing_and_the_button_ends_that_sign_in_alone_on
     assert!(story.is_signed_in(&thief).await && story.is_signed_in(&here).await);
 
     story.clock.advance(time::Duration::seconds(1));
-    // As browsers send a form of a page that tells nobody its address.
-    let form = story.client.request(Method::POST, "/not-me").header("origin", "null");
-    let form = form.header("sec-fetch-site", "same-origin");
+    // As a browser that knows no Sec-Fetch-Site sends a form of a page whose policy is `same-origin`.
+    let form = story.client.request(Method::POST, "/not-me").header("origin", "http://localhost:3001");
     let ended = form.body("application/x-www-form-urlencoded", format!("token={token}")).send().await;
     assert!(page(&ended, 200).contains("password"));
     assert!(!story.is_signed_in(&thief).await);
@@ -248,6 +310,17 @@ async fn the_outbox_shows_mails_to_this_machine_alone_and_only_where_there_is_on
     for foreign in ["evil.example", "127.0.0.1.evil.example:3001"] {
         let refused = story.client.get("/dev/outbox").header("host", foreign).send().await;
         assert_eq!((refused.status.as_u16(), refused.problem()), (404, "request.unknown_path"), "{foreign}");
+    }
+    for (name, value) in [
+        ("x-forwarded-for", "203.0.113.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded", "for=203.0.113.1"),
+        ("forwarded", "for=203.0.113.1"),
+        ("x-real-ip", "203.0.113.1"),
+        ("via", "1.1 proxy"),
+    ] {
+        let refused = get("/dev/outbox").header(name, value).send().await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (404, "request.unknown_path"), "{name}");
     }
     let production = story.replica().await.get("/dev/outbox").header("host", "localhost:3001").send().await;
     assert_eq!((production.status.as_u16(), production.problem()), (404, "request.unknown_path"));

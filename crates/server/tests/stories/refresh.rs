@@ -4,7 +4,10 @@ use crate::story::{PASSWORD, Story, User, hex, members, read_jwt, respelled};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
+use mana_auth::token::root_secret::RootSecrets;
+use mana_platform::SystemRng;
 use mana_testkit::Reply;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use time::Duration;
@@ -294,13 +297,15 @@ async fn what_is_not_a_refresh_token_is_refused_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_disabled_account_is_not_refreshed() {
+async fn a_disabled_account_is_signed_out_for_good() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
     story.execute("UPDATE auth.users SET disabled_at = now()").await;
     is_refused(&story.refresh(&ada.refresh_token).await);
     story.execute("UPDATE auth.users SET disabled_at = NULL").await;
-    next(&story, &ada.refresh_token).await;
+    is_refused(&story.refresh(&ada.refresh_token).await);
+    assert!(!story.is_signed_in(&ada).await);
+    next(&story, &story.sign_in("ada@example.com").await.refresh_token).await;
 }
 
 #[tokio::test]
@@ -350,4 +355,93 @@ async fn refreshing_never_passes_the_absolute_time_out() {
     story.clock.advance(Duration::days(2));
     let refused = story.refresh(&newest).await;
     assert_eq!((refused.status.as_u16(), refused.text("/message")), (401, "Refresh token expired"));
+}
+
+/// A use of the access token, noted and written down.
+async fn uses(story: &Story, access_token: &str) {
+    let me = story.client.get("/api/v1/auth/me").bearer(access_token).send().await;
+    assert_eq!(me.status, 200);
+    story.workers.write_notes().await;
+}
+
+const REPLAYED: &str = "SELECT count(*) FROM auth.security_events WHERE type = 'refresh_replayed'";
+
+#[tokio::test]
+async fn the_window_of_the_token_before_closes_after_its_successor_was_used() {
+    for (grace, seconds) in [(None, 10), (Some(std::time::Duration::from_secs(3)), 3)] {
+        let story =
+            Story::with(|settings| settings.refresh_grace = grace.unwrap_or(settings.refresh_grace)).await;
+        let ada = story.user("ada@example.com").await;
+        let second = story.refresh(&ada.refresh_token).await;
+        story.clock.advance(Duration::minutes(5));
+        uses(&story, second.text("/accessToken")).await;
+        story.clock.advance(Duration::seconds(seconds - 1));
+        assert_eq!(next(&story, &ada.refresh_token).await, second.text("/refreshToken"), "tabs still race");
+        story.clock.advance(Duration::seconds(1));
+        assert_eq!(story.number(REPLAYED).await, 0);
+        is_refused(&story.refresh(&ada.refresh_token).await);
+        assert_eq!(story.number(REPLAYED).await, 1);
+        is_refused(&story.refresh(second.text("/refreshToken")).await);
+    }
+}
+
+#[tokio::test]
+async fn use_of_an_older_access_token_does_not_close_the_window() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let second = story.refresh(&ada.refresh_token).await;
+    uses(&story, second.text("/accessToken")).await;
+    let third = story.refresh(second.text("/refreshToken")).await;
+    uses(&story, second.text("/accessToken")).await;
+    uses(&story, &ada.access_token).await;
+    story.clock.advance(Duration::minutes(10));
+    assert_eq!(
+        next(&story, second.text("/refreshToken")).await,
+        third.text("/refreshToken"),
+        "its answer got lost"
+    );
+}
+
+#[tokio::test]
+async fn a_note_that_could_not_be_written_is_written_later() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let second = story.refresh(&ada.refresh_token).await;
+    story.execute("REVOKE UPDATE ON auth.refresh_chains FROM mana_service").await;
+    uses(&story, second.text("/accessToken")).await;
+    story.execute("GRANT UPDATE ON auth.refresh_chains TO mana_service").await;
+    uses(&story, second.text("/accessToken")).await;
+    story.clock.advance(Duration::seconds(10));
+    is_refused(&story.refresh(&ada.refresh_token).await);
+}
+
+#[tokio::test]
+async fn a_session_that_was_shortened_is_not_revived() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story.execute("UPDATE auth.sessions SET expires_at = created_at").await;
+    is_expired(&story.refresh(&ada.refresh_token).await);
+    assert!(!story.is_signed_in(&ada).await);
+}
+
+#[tokio::test]
+async fn a_chain_moves_to_the_newest_root_secret_as_it_is_refreshed() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let old = story.root_secret().expose_secret().to_owned();
+    let newer = RootSecrets::generate("newer", &SystemRng).expose_secret().to_owned();
+    let both = SecretString::from(format!("{newer},{old}"));
+    let in_between = story.start(|_| {}, &both).await.unwrap().client;
+    let refresh = async |client: &mana_testkit::Client, token: &str| {
+        client.post(REFRESH, &json!({"refreshToken": token})).send().await
+    };
+    let second = refresh(&in_between, &ada.refresh_token).await;
+    assert_eq!(
+        refresh(&in_between, &ada.refresh_token).await.text("/refreshToken"),
+        second.text("/refreshToken")
+    );
+    let without_old = story.start(|_| {}, &SecretString::from(newer)).await.unwrap().client;
+    let unreadable = refresh(&without_old, &ada.refresh_token).await;
+    assert_eq!((unreadable.status.as_u16(), unreadable.problem()), (503, "service.unavailable"));
+    assert_eq!(refresh(&without_old, second.text("/refreshToken")).await.status, 200);
 }

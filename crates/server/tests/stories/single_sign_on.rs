@@ -161,6 +161,50 @@ async fn the_cookie_route_goes_on_with_the_session_of_login_under_a_new_cookie()
 }
 
 #[tokio::test]
+async fn a_sign_in_goes_on_only_with_a_session_that_was_just_opened_at_the_same_place() {
+    let story = Story::new().await;
+    let thief = story.user("ada@example.com").await;
+    story.clock.advance(Duration::minutes(2));
+    let later = sign_in(&story, &thief.cookie).await;
+    assert_ne!(cookie_of(&later), thief.cookie);
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.sessions").await,
+        2,
+        "not the planted session of the same user"
+    );
+    let elsewhere = story.sign_in("ada@example.com").await;
+    let body = json!({"email": "ada@example.com", "password": PASSWORD});
+    let request = story.client.at("192.0.2.7").post("/api/auth/sign-in/email", &body);
+    assert_eq!(request.header("cookie", &elsewhere.cookie).send().await.status, 200);
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 4, "nor one of another place");
+}
+
+#[tokio::test]
+async fn thousands_of_cookies_are_one_question() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let junk = |number: usize| format!("mana.session_token=mst_{number:043}");
+    let few: Vec<_> = (0..7).map(junk).collect();
+    let found = session_of(&story, &format!("{}; {}", few.join("; "), ada.cookie)).await;
+    assert_eq!(found.text("/user/email"), "ada@example.com", "beside cookies that somebody planted");
+    let many: Vec<_> = (0..5000).map(junk).collect();
+    let flood = session_of(&story, &format!("{}; {}", many.join("; "), ada.cookie)).await;
+    assert_eq!(flood.bytes, "null", "only the first few are looked at");
+}
+
+#[tokio::test]
+async fn a_session_has_a_bounded_number_of_chains_whatever_apps_call_themselves() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    for app in 0..260 {
+        story.clock.advance(Duration::milliseconds(1));
+        let named = exchange(&story, &ada.cookie, "").header("x-app-id", &format!("app-{app}"));
+        assert_eq!(named.send().await.status, 200);
+    }
+    assert_eq!(story.number("SELECT count(*) FROM auth.refresh_chains").await, 256);
+}
+
+#[tokio::test]
 async fn a_planted_cookie_is_never_adopted() {
     let story = Story::new().await;
     let (mallory, _) = (story.user("mallory@example.com").await, story.register("ada@example.com").await);

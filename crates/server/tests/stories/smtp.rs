@@ -51,6 +51,7 @@ struct Shared {
     /// Every line that came in clear.
     in_clear: Mutex<Vec<String>>,
     connected: Notify,
+    fell_silent: Notify,
 }
 
 /// The server; stops when dropped.
@@ -85,6 +86,7 @@ impl SmtpServer {
             received: Mutex::default(),
             in_clear: Mutex::default(),
             connected: Notify::new(),
+            fell_silent: Notify::new(),
         };
         let port = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -136,6 +138,11 @@ impl SmtpServer {
     pub(crate) async fn connected(&self) {
         self.shared.connected.notified().await;
     }
+
+    /// Waits until it says nothing where it should.
+    pub(crate) async fn fell_silent(&self) {
+        self.shared.fell_silent.notified().await;
+    }
 }
 
 impl Drop for SmtpServer {
@@ -172,6 +179,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
 
     async fn say(&mut self, line: &str) -> Option<()> {
         if self.manners == Manners::Silent {
+            self.shared.fell_silent.notify_one();
             return std::future::pending().await;
         }
         self.stream.write_all(format!("{line}\r\n").as_bytes()).await.ok()?;
@@ -242,6 +250,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             return self.say(answer).await;
         }
         if self.manners == Manners::SilentAtTheEnd {
+            self.shared.fell_silent.notify_one();
             return std::future::pending().await;
         }
         self.shared.received.lock().unwrap().push(Received {

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mana_auth::admin::new_claim_link;
 use mana_auth::token::keys::{self, KeyChest, KeyKind};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_core_auth::app::{self, App, BuildError, Parts};
@@ -9,7 +10,7 @@ use mana_core_auth::workers::Workers;
 use mana_kernel::{Clock, Rng};
 use mana_platform::mail::{KeptMail, Mailer, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
-use mana_testkit::{Client, FakeClock, Reply, TestDatabase};
+use mana_testkit::{Client, FakeClock, FakeSteadyClock, Reply, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ static METRICS: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::start_m
 pub(crate) struct Story {
     pub(crate) client: Client,
     pub(crate) clock: Arc<FakeClock>,
+    /// What memory of sessions is aged by, on all replicas.
+    pub(crate) steady_clock: Arc<FakeSteadyClock>,
     pub(crate) database: TestDatabase,
     pub(crate) workers: Workers,
     outbox: Arc<Outbox>,
@@ -77,12 +80,15 @@ impl Story {
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);
         let clock = Arc::new(FakeClock::new());
+        let steady_clock = Arc::new(FakeSteadyClock::default());
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
         let App { router, workers } =
-            start(&settings, &database, &root_secret, &clock, &mailer, Some(&outbox)).await.unwrap();
+            start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
+                .await
+                .unwrap();
         let client = Client::new(router);
-        Self { client, clock, database, workers, outbox, mailer, root_secret, settings }
+        Self { client, clock, steady_clock, database, workers, outbox, mailer, root_secret, settings }
     }
 
     /// A second server on the same database, with its own pool.
@@ -103,8 +109,15 @@ impl Story {
     ) -> Result<Replica, BuildError> {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        let App { router, workers } =
-            start(&settings, &self.database, root_secret, &self.clock, &self.mailer, None).await?;
+        let App { router, workers } = start(
+            &settings,
+            &self.database,
+            root_secret,
+            (&self.clock, &self.steady_clock),
+            &self.mailer,
+            None,
+        )
+        .await?;
         Ok(Replica { client: Client::new(router), workers })
     }
 
@@ -113,6 +126,11 @@ impl Story {
         let root_secrets = Arc::new(RootSecrets::parse(root_secret).unwrap());
         let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SystemRng));
         app::key_chest(&self.settings, &self.database.service(), &root_secrets, &clock, &rng).unwrap()
+    }
+
+    /// A new link that makes the first administrator, if there is none.
+    pub(crate) async fn claim_link(&self) -> Option<String> {
+        new_claim_link(&self.database.service(), &*self.clock, &SystemRng).await.unwrap()
     }
 
     pub(crate) fn root_secret(&self) -> &SecretString {
@@ -229,13 +247,14 @@ async fn start(
     settings: &Settings,
     database: &TestDatabase,
     root_secret: &SecretString,
-    clock: &Arc<FakeClock>,
+    (clock, steady_clock): (&Arc<FakeClock>, &Arc<FakeSteadyClock>),
     mailer: &Arc<dyn Mailer>,
     outbox: Option<&Arc<Outbox>>,
 ) -> Result<App, BuildError> {
     let parts = Parts {
         database: database.service(),
         clock: clock.clone(),
+        steady_clock: steady_clock.clone(),
         rng: Arc::new(SystemRng),
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         mailer: Arc::clone(mailer),

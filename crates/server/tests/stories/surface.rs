@@ -235,3 +235,75 @@ async fn every_path_refuses_other_methods_and_says_which_it_takes() {
         }
     }
 }
+
+/// Everything that is stored, table by table.
+async fn stored(story: &Story) -> Vec<(String, String)> {
+    let mut owner = story.database.owner().await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE nspname IN ('auth', 'credits') AND relkind = 'r' ORDER BY 1",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert!(tables.len() > 10, "{tables:?}");
+    let mut stored = Vec::new();
+    for table in tables {
+        let rows = format!(
+            "SELECT coalesce(string_agg(line::text, chr(10) ORDER BY line::text), '') FROM {table} line"
+        );
+        stored.push((
+            table,
+            sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_one(&mut owner).await.unwrap(),
+        ));
+    }
+    stored
+}
+
+#[tokio::test]
+async fn a_get_changes_nothing() {
+    let story = Story::new().await;
+    let old = story.user("ada@example.com").await;
+    // A day's credits and a cookie's renewal are due.
+    story.clock.advance(Duration::days(2));
+    story.execute("UPDATE credits.balances SET daily_granted_on = daily_granted_on - 2").await;
+    let ada = story.sign_in("ada@example.com").await;
+    let claim = story.claim_link().await.unwrap();
+    let mut changing = Vec::new();
+    for operation in operations(&document()).into_iter().filter(|operation| operation.method == Method::GET) {
+        let path = match operation.path.as_str() {
+            "/claim-admin" => claim.clone(),
+            "/not-me" => format!("/not-me?token=mnm_{}", "A".repeat(43)),
+            path => path.replace("{id}", "no-such-thing"),
+        };
+        for method in [Method::HEAD, Method::GET] {
+            let before = stored(&story).await;
+            let request = story.client.request(method, &path).bearer(&ada.access_token);
+            let reply = request.header("cookie", &old.cookie).send().await;
+            assert!(reply.status.is_success() || reply.status == 404, "{path} {}", reply.json);
+            if stored(&story).await != before {
+                changing.push(operation.path.clone());
+            }
+        }
+    }
+    // On the first touch of a day, and for a cookie that is in use.
+    assert_eq!(changing, ["/api/auth/get-session", "/api/v1/credits/balance"]);
+}
+
+#[tokio::test]
+async fn an_operation_that_needs_no_credential_documents_no_refusal_for_want_of_one() {
+    let document = document();
+    let said: Vec<_> = operations(&document)
+        .into_iter()
+        .filter(|operation| {
+            ["/api/auth/get-session", "/api/auth/sign-out"].contains(&operation.path.as_str())
+        })
+        .collect();
+    assert_eq!(said.len(), 2);
+    assert!(said.iter().all(|operation| !operation.statuses.contains(&401)));
+    assert!(
+        operations(&document)
+            .iter()
+            .all(|operation| !operation.needs_bearer || operation.statuses.contains(&401))
+    );
+}

@@ -207,6 +207,8 @@ async fn a_token_dies_with_its_session() {
     all_are_refused(&story, &forged).await;
     let replica = story.replica().await;
     replica.post("/api/v1/auth/logout", &json!({"refreshToken": ada.refresh_token})).send().await;
+    // As it does several times a second.
+    story.workers.follow_ended_sessions().await;
     forged.push(("ended by another server".to_owned(), ada.access_token.clone()));
     all_are_refused(&story, &forged).await;
     assert!(story.is_signed_in(&bob).await);

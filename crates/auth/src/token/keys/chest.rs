@@ -1,10 +1,9 @@
 //! Where the keys are kept, and what opens them.
 
-use super::model::{Key, KeyPolicy, Life, PrivateHalf};
+use super::model::{Key, KeyError, KeyPolicy, Life, PrivateHalf};
 use super::pair::{SigningKey, VerifyingKey, generate_pem};
 use super::store::{self, NewKey, StoredKey};
-use super::{KeyError, KeyKind};
-use crate::token::root_secret::{RootSecretError, RootSecrets};
+use crate::token::root_secret::{Purpose, RootSecretError, RootSecrets};
 use mana_kernel::{Clock, Rng};
 use mana_platform::Database;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -55,7 +54,7 @@ impl KeyChest {
     /// The private half in clear; none if it is not there.
     pub(super) fn unseal(&self, stored: &StoredKey) -> Option<Result<SecretString, RootSecretError>> {
         let (sealed, version) = (stored.private_key_sealed.as_ref()?, stored.secret_version.as_ref()?);
-        let plain = self.root_secrets.open(sealed, &stored.kid, version);
+        let plain = self.root_secrets.open(sealed, Purpose::SealedKeys, &stored.kid, version);
         Some(plain.and_then(|plain| {
             let text = String::from_utf8(plain).map_err(|_| RootSecretError::DoesNotOpen(version.clone()))?;
             Ok(SecretString::from(text))
@@ -65,13 +64,13 @@ impl KeyChest {
     /// A private half sealed under the newest root secret.
     pub(super) fn seal(&self, kid: &str, pem: &SecretString) -> Result<Vec<u8>, KeyError> {
         self.root_secrets
-            .seal(pem.expose_secret().as_bytes(), kid, &*self.rng)
+            .seal(pem.expose_secret().as_bytes(), Purpose::SealedKeys, kid, &*self.rng)
             .map_err(|cause| KeyError::Sealed { kid: kid.to_owned(), cause })
     }
 
     /// A new key of the kind that the settings want. Off the threads that answer requests: it may take seconds.
     pub(super) async fn make(&self) -> Result<NewKey, KeyError> {
-        let kind: KeyKind = self.policy.kind;
+        let kind = self.policy.kind;
         let pem = tokio::task::spawn_blocking(move || generate_pem(kind)).await;
         let pem = pem.map_err(|_| KeyError::Generate)??;
         let key = SigningKey::from_pem(&pem)?;

@@ -4,11 +4,10 @@
 //! several servers make one key and one rotation, also behind a pooler in transaction mode.
 
 use super::chest::KeyChest;
-use super::model::{self, Activation, KeyState, Occasion, Plan, Refusal};
+use super::model::{self, Activation, Key, KeyError, KeyState, Occasion, Plan, Refusal};
 use super::pair::SigningKey;
 use super::rotate::Rotation;
 use super::store::{self, NewKey, StoredKey};
-use super::{KeyError, model::Key};
 use crate::security_event::{self, EventKind};
 use mana_platform::DbError;
 use sqlx::PgConnection;

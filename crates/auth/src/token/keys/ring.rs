@@ -1,18 +1,23 @@
 //! The keys that a running server holds in memory, parsed and opened once.
 
-use super::KeyError;
 use super::chest::KeyChest;
-use super::model::{KeyState, Occasion};
+use super::model::{KeyError, KeyState, Occasion};
 use super::pair::{SigningKey, VerifyingKey};
 use super::store::StoredKey;
 use jsonwebtoken::jwk::Jwk;
+use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 /// A key that nobody here knows is looked for in the database at most this often, in seconds: tokens with made-up ids must
 /// not become a flood of reads.
 const ASKING_PAUSE_SECONDS: u64 = 5;
+
+/// How long the database is waited for then: a token with an unknown id must not wait for one that hangs as other requests
+/// do, and those that come meanwhile wait for the same answer.
+const ASKING_LIMIT: Duration = Duration::from_secs(2);
 
 /// Length of every id of ours, a SHA-256 in base64url.
 const KID_LENGTH: usize = 43;
@@ -55,12 +60,16 @@ impl KeyRing {
         let kept = match self.chest.maintain(Occasion::Pass).await {
             Ok((stored, _)) => self.take(&stored),
             Err(error) => {
-                tracing::error!(%error, "the signing keys can't be kept up to date");
+                {
+                    let cause: &(dyn Error + 'static) = &error;
+                    tracing::error!(cause, "the signing keys can't be kept up to date");
+                }
                 self.reload().await
             }
         };
         if let Err(error) = kept {
-            tracing::error!(%error, "the signing keys can't be read: those in memory go on");
+            let cause: &(dyn Error + 'static) = &error;
+            tracing::error!(cause, "the signing keys can't be read: those in memory go on");
         }
     }
 
@@ -76,7 +85,7 @@ impl KeyRing {
         held.verifying.iter().find(|key| key.kid() == kid).cloned()
     }
 
-    /// Whether a key that was not known is known now: the database is asked for it, but not often.
+    /// Whether a key that was not known is known now: the database is asked for it, but neither often nor for long.
     pub(crate) async fn learns(&self, kid: &str) -> bool {
         if kid.len() != KID_LENGTH || self.find(kid).is_some() {
             return false;
@@ -92,8 +101,15 @@ impl KeyRing {
             return false;
         }
         *asked_at = Some(now);
-        if let Err(error) = self.reload().await {
-            tracing::warn!(%error, "a token names an unknown key, and the signing keys can't be read");
+        match tokio::time::timeout(ASKING_LIMIT, self.reload()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let cause: &(dyn Error + 'static) = &error;
+                tracing::warn!(cause, "a token names an unknown key, and the signing keys can't be read");
+            }
+            Err(_) => tracing::warn!(
+                "a token names an unknown key, and the database does not say within {ASKING_LIMIT:?} whether it is one"
+            ),
         }
         self.find(kid).is_some()
     }

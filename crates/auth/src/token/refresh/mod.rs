@@ -4,24 +4,24 @@ pub mod model;
 pub(crate) mod store;
 
 use super::AppId;
-use super::access::{self, TokenError};
+use super::access;
 use super::root_secret::{Purpose, RootSecretError};
 use crate::account::model::User;
-use crate::security_event::{self, EventKind, Origin};
+use crate::security_event::Origin;
+use crate::session::end;
 use crate::session::login::TokenResponse;
 use crate::session::model::{RevokeReason, Session, SessionError};
-use crate::session::{self, liveness};
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
 use mana_kernel::{RefreshChainId, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
-use model::{ChainSecret, ChainState, Issue, PresentedToken, RefreshError, Verdict};
+use model::{ChainSecret, ChainState, Issue, PresentedToken, RefreshError, SecretVersions, Verdict};
 use secrecy::SecretString;
 use serde::Deserialize;
 use sqlx::PgConnection;
-use store::{Chain, SecretVersions};
+use store::Chain;
 use utoipa::ToSchema;
 
 /// Which chain to continue.
@@ -112,13 +112,9 @@ async fn continue_chain(
 async fn end_stolen(auth: &Auth, chain: &Chain, origin: &Origin) -> Result<(), DbError> {
     let mut transaction = auth.database.begin().await?;
     let reason = RevokeReason::RefreshReplayed;
-    if session::store::update_revoked(&mut transaction, &chain.session_id, reason, auth.clock.now()).await? {
-        let kind = EventKind::RefreshReplayed;
-        let (user, session) = (Some(&chain.user.id), Some(&chain.session_id));
-        security_event::record(&mut transaction, auth, kind, user, session, origin).await?;
-    }
-    transaction.commit().await?;
-    liveness::catch_up(auth).await;
+    let ended =
+        end::end_one(&mut transaction, auth, &chain.session_id, &chain.user.id, reason, origin).await?;
+    ended.commit(transaction, auth).await?;
     Ok(())
 }
 
@@ -150,7 +146,9 @@ pub(crate) async fn open_chain(
             is_revoked: false,
         },
     };
-    store::insert_chain(connection, &chain, app, now).await?;
+    if !store::insert_chain(connection, &chain, app, now).await? {
+        return Err(RefreshError::SessionEnded);
+    }
     answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &chain.secret, 1)
 }
 
@@ -164,7 +162,7 @@ pub(crate) async fn find_session(
         return Ok(None);
     };
     let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(token.generation()))
-        .map_err(TokenError::from)?;
+        .map_err(RefreshError::from)?;
     Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user.id)))
 }
 
@@ -186,7 +184,7 @@ fn answer(
     versions: &SecretVersions,
     generation: i64,
 ) -> Result<TokenResponse, RefreshError> {
-    let secret = chain_secret(auth, chain, seed, versions.of(generation)).map_err(TokenError::from)?;
+    let secret = chain_secret(auth, chain, seed, versions.of(generation))?;
     let issue = Issue { chain: chain.clone(), generation };
     let access_token = access::sign(auth, &user, session, issue.token_id(&*auth.rng))?;
     Ok(TokenResponse {

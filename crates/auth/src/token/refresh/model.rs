@@ -156,6 +156,40 @@ impl ChainState {
     }
 }
 
+/// A session keeps this many chains for one app: those refreshed last.
+pub(super) const CHAINS_PER_APP: i64 = 64;
+/// And this many in all: what an app calls itself is its own choice.
+pub(super) const CHAINS_PER_SESSION: i64 = 256;
+
+/// Under which versions of the root secret a chain's tokens are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretVersions {
+    /// Of the tokens from `since` on.
+    pub(crate) version: String,
+    /// The first generation under it.
+    pub(crate) since: i64,
+    /// Of the tokens before.
+    pub(crate) older: Option<String>,
+}
+
+impl SecretVersions {
+    /// The version of a generation's token.
+    pub(crate) fn of(&self, generation: i64) -> &str {
+        match &self.older {
+            Some(older) if generation < self.since => older,
+            _ => &self.version,
+        }
+    }
+
+    /// The versions when tokens from `generation` on are made under `current`.
+    pub(crate) fn moved_to(&self, current: &str, generation: i64) -> Self {
+        if self.version == current {
+            return self.clone();
+        }
+        Self { version: current.to_owned(), since: generation, older: Some(self.version.clone()) }
+    }
+}
+
 /// Which answer of a chain an access token came with: the first two parts of its `jti`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Issue {
@@ -171,11 +205,11 @@ impl Issue {
         format!("{}.{}.{}", self.chain, self.generation, BASE64.encode(unique))
     }
 
-    /// What a `jti` tells; nothing if the token came without a refresh token.
-    pub(crate) fn of_token_id(token_id: &str) -> Option<Self> {
-        let mut parts = token_id.split('.');
-        let (chain, generation) = (parts.next()?, parts.next()?);
-        Some(Self { chain: chain.parse().ok()?, generation: generation.parse().ok()? })
+    /// Chain and generation that a `jti` tells; nothing if the token came without a refresh token.
+    pub(crate) fn parts_of(token_id: &str) -> Option<(&str, i64)> {
+        let (chain, rest) = token_id.split_once('.')?;
+        let (generation, _) = rest.split_once('.')?;
+        Some((chain, generation.parse().ok()?))
     }
 }
 
@@ -188,6 +222,9 @@ pub enum RefreshError {
     /// Unused for too long.
     #[error("the chain has expired")]
     Expired,
+    /// The session ended while its chain was opened.
+    #[error("the session has ended")]
+    SessionEnded,
     /// Others rotated the chain again and again while this refresh looked at it.
     #[error("the chain moved at each of several looks")]
     Contended,
@@ -227,6 +264,7 @@ impl Problem for RefreshError {
         match self {
             Self::Invalid => &INVALID_REFRESH_TOKEN,
             Self::Expired => &REFRESH_TOKEN_EXPIRED,
+            Self::SessionEnded => &crate::session::model::DEAD_SESSION_COOKIE,
             // An operator left a version out, or others were faster: nobody may lose a session over it.
             Self::Contended | Self::RootSecret(_) => &mana_platform::http::codes::UNAVAILABLE,
             Self::Token(error) => error.code(),
@@ -291,12 +329,21 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_moves_to_the_current_secret_and_its_older_tokens_stay_readable() {
+        let first = SecretVersions { version: "one".into(), since: 1, older: None };
+        assert_eq!(first.moved_to("one", 5), first);
+        let moved = first.moved_to("two", 5);
+        assert_eq!([4, 5, 6].map(|generation| moved.of(generation)), ["one", "two", "two"]);
+        assert_eq!(first.of(4), "one");
+    }
+
+    #[test]
     fn an_access_token_tells_the_answer_it_came_with() {
         let issue = Issue { chain: "chain-1".parse().unwrap(), generation: 12 };
         let (one, two) = (issue.token_id(&SystemRng), issue.token_id(&SystemRng));
         assert_ne!(one, two, "each token has an id of its own");
-        assert_eq!(Issue::of_token_id(&one), Some(issue));
-        assert_eq!(Issue::of_token_id("0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11"), None);
+        assert_eq!(Issue::parts_of(&one), Some(("chain-1", 12)));
+        assert_eq!(Issue::parts_of("0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11"), None);
     }
 
     #[test]

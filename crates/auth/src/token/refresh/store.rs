@@ -1,13 +1,14 @@
 //! All SQL of `auth.refresh_chains`.
 
-use super::model::ChainState;
+use super::model::{CHAINS_PER_APP, CHAINS_PER_SESSION, ChainState, SecretVersions};
 use crate::account::model::User;
 use crate::account::store::UserRow;
+use crate::session::model::ACTIVITY_STEP;
 use crate::token::AppId;
 use mana_kernel::{RefreshChainId, SessionId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 /// A chain as stored, with what its session and its user say of it.
 pub(crate) struct Chain {
@@ -22,58 +23,42 @@ pub(crate) struct Chain {
     pub(crate) state: ChainState,
 }
 
-/// Under which versions of the root secret a chain's tokens are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SecretVersions {
-    /// Of the tokens from `since` on.
-    pub(crate) version: String,
-    /// The first generation under it.
-    pub(crate) since: i64,
-    /// Of the tokens before.
-    pub(crate) older: Option<String>,
-}
-
-impl SecretVersions {
-    /// The version of a generation's token.
-    pub(crate) fn of(&self, generation: i64) -> &str {
-        match &self.older {
-            Some(older) if generation < self.since => older,
-            _ => &self.version,
-        }
-    }
-
-    /// The versions when tokens from `generation` on are made under `current`.
-    pub(crate) fn moved_to(&self, current: &str, generation: i64) -> Self {
-        if self.version == current {
-            return self.clone();
-        }
-        Self { version: current.to_owned(), since: generation, older: Some(self.version.clone()) }
-    }
-}
-
-/// A session keeps this many chains for one app: those refreshed last.
-pub(super) const CHAINS_PER_APP: i64 = 64;
-
-/// Adds a chain at generation 1, and deletes the app's chains of this session that are beyond [`CHAINS_PER_APP`].
+/// Adds a chain at generation 1 under a session, which lives on by it. False if the session has ended: then nothing is added.
+///
+/// Chains beyond the limits go first, those refreshed longest ago, and before the session is touched: refreshes lock in the
+/// same order.
 pub(crate) async fn insert_chain(
     connection: &mut PgConnection,
     chain: &Chain,
     app: &AppId,
     now: OffsetDateTime,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     sqlx::query!(
-        "WITH surplus AS (
-             DELETE FROM auth.refresh_chains WHERE id IN (
-                 SELECT id FROM auth.refresh_chains WHERE session_id = $3 AND app_id = $4 ORDER BY rotated_at DESC, id DESC OFFSET $5)
+        "DELETE FROM auth.refresh_chains WHERE id IN (
+             SELECT id FROM auth.refresh_chains WHERE id IN (
+                 (SELECT id FROM auth.refresh_chains WHERE session_id = $1 AND app_id = $2 ORDER BY rotated_at DESC, id DESC OFFSET $3)
+                 UNION ALL
+                 (SELECT id FROM auth.refresh_chains WHERE session_id = $1 ORDER BY rotated_at DESC, id DESC OFFSET $4))
+             ORDER BY id FOR UPDATE SKIP LOCKED)",
+        chain.session_id.as_str(),
+        app.as_str(),
+        CHAINS_PER_APP.saturating_sub(1),
+        CHAINS_PER_SESSION.saturating_sub(1),
+    )
+    .execute(&mut *connection)
+    .await?;
+    let done = sqlx::query!(
+        "WITH session AS (
+             UPDATE auth.sessions SET last_active_at = greatest(last_active_at, $8), expires_at = greatest(expires_at, $9)
+             WHERE id = $3 AND revoked_at IS NULL RETURNING id
          )
          INSERT INTO auth.refresh_chains
              (id, user_id, session_id, app_id, secret_version, seed, generation, rotated_at, expires_at)
-         VALUES ($1, $2, $3, $4, $6, $7, $8, $9, $10)",
+         SELECT $1, $2, session.id, $4, $5, $6, $7, $8, $9 FROM session",
         chain.id.as_str(),
         chain.user.id.as_str(),
         chain.session_id.as_str(),
         app.as_str(),
-        CHAINS_PER_APP.saturating_sub(1),
         chain.secret.version,
         chain.seed,
         chain.state.generation,
@@ -82,7 +67,7 @@ pub(crate) async fn insert_chain(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// A chain as it stands.
@@ -91,19 +76,19 @@ pub(crate) async fn find_chain(
     id: &RefreshChainId,
 ) -> Result<Option<Chain>, DbError> {
     let row = sqlx::query!(
-        "SELECT chain.id, chain.session_id, chain.secret_version, chain.secret_since, chain.older_secret_version, chain.seed,
-                chain.generation, chain.confirmed_at, chain.expires_at, session.remember_me, session.revoked_at,
+        r#"SELECT chain.id, chain.session_id, chain.secret_version, chain.secret_since, chain.older_secret_version, chain.seed,
+                chain.generation, chain.confirmed_at, least(chain.expires_at, session.expires_at) AS "expires_at!", session.remember_me, session.revoked_at,
                 session.created_at AS session_created_at, users.id AS user_id, users.email, users.name, users.role,
                 users.email_verified, users.image, users.created_at AS user_created_at, users.disabled_at
          FROM auth.refresh_chains chain
          JOIN auth.sessions session ON session.id = chain.session_id
          JOIN auth.users ON users.id = chain.user_id
-         WHERE chain.id = $1",
+         WHERE chain.id = $1"#,
         id.as_str(),
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.and_then(|row| {
+    row.map(|row| {
         let user = UserRow {
             id: row.user_id,
             email: row.email,
@@ -133,11 +118,11 @@ pub(crate) async fn find_chain(
                 is_revoked: row.revoked_at.is_some(),
             },
         })
-    }))
+    })
+    // A row that this version can't read is the service's trouble, not the client's.
+    .map(|chain| chain.ok_or_else(|| DbError::unreadable("auth.refresh_chains")))
+    .transpose()
 }
-
-/// A session's activity is written when it is this much newer than what is written: constant work for any traffic.
-const ACTIVITY_STEP: Duration = Duration::MINUTE;
 
 /// Moves a chain from the state it was read in to the next, with its session's activity, in one statement that commits by
 /// itself. False if the chain has moved meanwhile or its session has ended: then nothing is changed.
@@ -154,7 +139,8 @@ pub(crate) async fn update_rotated(
                SET generation = $2, rotated_at = $3, confirmed_at = $4, expires_at = $5,
                    secret_version = $6, secret_since = $7, older_secret_version = $8
                FROM auth.sessions session
-               WHERE chain.id = $1 AND chain.generation = $9 AND session.id = chain.session_id AND session.revoked_at IS NULL
+               WHERE chain.id = $1 AND chain.generation = $9 AND session.id = chain.session_id
+                   AND session.revoked_at IS NULL AND session.expires_at > $3
                RETURNING session.id
            ), active AS (
                UPDATE auth.sessions session SET last_active_at = greatest(last_active_at, $3), expires_at = greatest(expires_at, $5)
@@ -204,7 +190,7 @@ pub(crate) async fn update_confirmed(
     Ok(())
 }
 
-/// Deletes chains of sessions that ended before `before`, at most `limit`, and says how many there were.
+/// Deletes chains of sessions that ended before `before`, and 30 days ago by the database's clock, at most `limit`, and says how many there were.
 pub(crate) async fn delete_chains_ended_before(
     connection: &mut PgConnection,
     before: OffsetDateTime,
@@ -213,7 +199,7 @@ pub(crate) async fn delete_chains_ended_before(
     let done = sqlx::query!(
         "DELETE FROM auth.refresh_chains WHERE id IN (
              SELECT chain.id FROM auth.refresh_chains chain JOIN auth.sessions session ON session.id = chain.session_id
-             WHERE session.revoked_at < $1 OR session.expires_at < $1
+             WHERE least(session.revoked_at, session.expires_at) < least($1, now() - interval '30 days')
              LIMIT $2 FOR UPDATE OF chain SKIP LOCKED)",
         before,
         limit,

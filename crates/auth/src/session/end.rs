@@ -1,0 +1,72 @@
+//! How a session ends before its time: in a transaction, with the event that tells of it, and at once on this replica.
+
+use super::liveness;
+use super::model::RevokeReason;
+use super::store::{self, Choice};
+use crate::Auth;
+use crate::security_event::{self, EventKind, Origin};
+use mana_kernel::{SessionId, UserId};
+use mana_platform::DbError;
+use mana_platform::db::Transaction;
+use sqlx::PgConnection;
+
+/// Sessions that end with the commit, which [`Self::commit`] is: after any other, this replica would go on taking them for
+/// alive until its next look.
+#[must_use = "commit by it, or sessions go on for a moment"]
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    count: usize,
+}
+
+impl Ended {
+    /// Commits, and if sessions ended with it, this replica refuses them when this returns. Says how many there were.
+    pub(crate) async fn commit(self, transaction: Transaction, auth: &Auth) -> Result<usize, DbError> {
+        transaction.commit().await?;
+        if self.count > 0 {
+            liveness::catch_up(auth).await;
+        }
+        Ok(self.count)
+    }
+
+    /// So many, ended by the caller.
+    pub(super) fn of(count: usize) -> Self {
+        Self { count }
+    }
+
+    /// All of these.
+    pub(crate) fn all(ended: Vec<Self>) -> Self {
+        Self { count: ended.into_iter().fold(0, |sum, Self { count }| sum.saturating_add(count)) }
+    }
+}
+
+/// Ends a session, live or expired, unless it was ended before.
+pub(crate) async fn end_one(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    session: &SessionId,
+    user: &UserId,
+    reason: RevokeReason,
+    origin: &Origin,
+) -> Result<Ended, DbError> {
+    if !store::update_revoked(connection, session, reason, auth.clock.now()).await? {
+        return Ok(Ended::default());
+    }
+    let kind = EventKind::of_end(reason);
+    security_event::record(connection, auth, kind, Some(user), Some(session), origin).await?;
+    Ok(Ended::of(1))
+}
+
+/// Ends those of a user's live sessions that are chosen, however many.
+pub(crate) async fn end_chosen(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    choice: Choice<'_>,
+    reason: RevokeReason,
+    origin: &Origin,
+) -> Result<Ended, DbError> {
+    let ended = store::update_revoked_of(connection, user, choice, reason, auth.clock.now()).await?;
+    let kind = EventKind::of_end(reason);
+    security_event::record_each(connection, auth, kind, user, &ended, origin).await?;
+    Ok(Ended::of(ended.len()))
+}

@@ -1,0 +1,119 @@
+//! What requests tell of their sessions, gathered in memory and written down once a second: when a session was active (to
+//! the minute), and that an answer to a refresh has arrived, since an access token of it came back.
+
+use crate::Auth;
+use crate::session;
+use crate::session::model::ACTIVITY_STEP;
+use crate::token::access::Claims;
+use crate::token::refresh::model::Issue;
+use crate::token::refresh::store::update_confirmed;
+use mana_kernel::{RefreshChainId, SessionId};
+use mana_platform::DbError;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use time::OffsetDateTime;
+
+/// Rows written in one statement at most.
+const BATCH: usize = 1_000;
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    active: Mutex<BTreeMap<SessionId, OffsetDateTime>>,
+    confirmed: Mutex<BTreeMap<RefreshChainId, (i64, OffsetDateTime)>>,
+}
+
+/// What was noted of one session already.
+#[derive(Debug)]
+pub(super) struct Noted {
+    /// When it was last noted as active, in seconds since 1970.
+    active_at: AtomicI64,
+    /// The newest generation of each chain that was noted as seen.
+    seen: Mutex<BTreeMap<String, i64>>,
+}
+
+impl Noted {
+    /// Nothing but when the database has it active.
+    pub(super) fn at(last_active_at: OffsetDateTime) -> Self {
+        Self { active_at: AtomicI64::new(last_active_at.unix_timestamp()), seen: Mutex::default() }
+    }
+}
+
+impl Notes {
+    /// Notes that the session was active and that the answer the token came with has arrived.
+    pub(super) fn note(&self, claims: &Claims, noted: &Noted, now: OffsetDateTime) {
+        let seconds = now.unix_timestamp();
+        let since = seconds.saturating_sub(noted.active_at.load(Ordering::Relaxed));
+        if since >= ACTIVITY_STEP.whole_seconds() {
+            noted.active_at.store(seconds, Ordering::Relaxed);
+            lock(&self.active).insert(claims.sid.clone(), now);
+        }
+        let Some((chain, generation)) = Issue::parts_of(&claims.jti) else { return };
+        // Before the first rotation there is no token before.
+        if generation <= 1 {
+            return;
+        }
+        let mut seen = lock(&noted.seen);
+        if seen.get(chain).is_some_and(|newest| *newest >= generation) {
+            return;
+        }
+        let Ok(id) = chain.parse() else { return };
+        seen.insert(chain.to_owned(), generation);
+        lock(&self.confirmed).insert(id, (generation, now));
+    }
+
+    /// Puts back what could not be written, unless something newer was noted since: the session will not note it again.
+    fn put_back_confirmed(&self, notes: &[(RefreshChainId, (i64, OffsetDateTime))]) {
+        let mut confirmed = lock(&self.confirmed);
+        for (chain, note) in notes {
+            let newest = confirmed.entry(chain.clone()).or_insert(*note);
+            if newest.0 < note.0 {
+                *newest = *note;
+            }
+        }
+    }
+}
+
+/// Writes down what was noted since the last call.
+///
+/// # Errors
+/// When the database fails. What is noted of answers waits for the next call then; an activity is noted anew within the next
+/// minute of use.
+pub async fn write_notes(auth: &Auth) -> Result<(), DbError> {
+    let notes = &auth.liveness.notes;
+    let confirmed: Vec<_> = take(&notes.confirmed).into_iter().collect();
+    let outcome = write_confirmed(auth, &confirmed).await;
+    if outcome.is_err() {
+        notes.put_back_confirmed(&confirmed);
+    }
+    outcome?;
+    let active: Vec<_> = take(&notes.active).into_iter().collect();
+    for batch in active.chunks(BATCH) {
+        let (ids, at): (Vec<_>, Vec<_>) = batch.iter().map(|(id, at)| (id.to_string(), *at)).unzip();
+        let mut connection = auth.database.acquire().await?;
+        session::store::update_active(&mut connection, &ids, &at).await?;
+    }
+    Ok(())
+}
+
+async fn write_confirmed(
+    auth: &Auth,
+    confirmed: &[(RefreshChainId, (i64, OffsetDateTime))],
+) -> Result<(), DbError> {
+    for batch in confirmed.chunks(BATCH) {
+        let ids: Vec<_> = batch.iter().map(|(id, _)| id.to_string()).collect();
+        let (generations, at): (Vec<_>, Vec<_>) = batch.iter().map(|(_, seen)| *seen).unzip();
+        let mut connection = auth.database.acquire().await?;
+        update_confirmed(&mut connection, &ids, &generations, &at).await?;
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take<T: Default>(mutex: &Mutex<T>) -> T {
+    std::mem::take(&mut *lock(mutex))
+}
