@@ -93,7 +93,9 @@ impl DbError {
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
             // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction.
-            return code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
+            // 26000, 42P05: a pooler gave the statement to a connection that does not have it, or has it already.
+            return matches!(&*code, "25006" | "26000" | "42P05")
+                || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
         }
         matches!(
             self.0,

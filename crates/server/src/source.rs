@@ -151,7 +151,10 @@ pub(crate) fn kept_secret(
 }
 
 fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, SourceError> {
-    PgConnectOptions::from_str(url.expose_secret()).map_err(|error| SourceError::Url(name, error))
+    // Poolers refuse a start with settings that they don't know, and no column here is a float.
+    PgConnectOptions::from_str(url.expose_secret())
+        .map(|options| options.extra_float_digits(None))
+        .map_err(|error| SourceError::Url(name, error))
 }
 
 fn password_in(url: &SecretString) -> Option<SecretString> {

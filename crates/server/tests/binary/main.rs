@@ -15,5 +15,6 @@ mod proxies;
 mod readme;
 mod refresh;
 mod refusals;
+mod revocation;
 mod serve;
 mod stopping;

@@ -1,15 +1,19 @@
 //! Chromium without a window, on a profile of its own.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A running browser; it ends with the test.
 #[derive(Debug)]
-pub(crate) struct Browser(Child);
+pub(crate) struct Browser {
+    child: Child,
+    stderr: PathBuf,
+}
 
 impl Browser {
-    /// Opens `url`. Every name under `mana.test` is this machine.
-    pub(crate) fn open(profile: &Path, url: &str) -> Self {
+    /// Opens `url`, with a profile in `folder`. Every name under `mana.test` is this machine.
+    pub(crate) fn open(folder: &Path, url: &str) -> Self {
         let mut command = Command::new("chromium");
         command.args([
             "--headless",
@@ -22,21 +26,31 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--ignore-certificate-errors",
+            // What a page writes to its console, a blocked request for one, goes to standard error.
+            "--enable-logging=stderr",
             "--host-resolver-rules=MAP *.mana.test 127.0.0.1",
         ]);
         command
-            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("--user-data-dir={}", folder.join("profile").display()))
             .arg("--remote-debugging-port=0")
             .arg(url);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("chromium is installed (apt-get install chromium)"))
+        let stderr = folder.join("browser.err");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
+        let child = command.spawn().expect("chromium is installed (apt-get install chromium)");
+        Self { child, stderr }
+    }
+
+    /// What its pages wrote to their consoles.
+    pub(crate) fn console(&self) -> String {
+        let stderr = fs::read_to_string(&self.stderr).unwrap();
+        stderr.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n")
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
         // Fails when it has ended, which is as well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
