@@ -32,7 +32,8 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     }
     let window = now.saturating_sub(mail::BUDGET_WINDOW);
     while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
-    admin::store::delete_expired(&mut connection, now).await
+    admin::store::delete_expired(&mut connection, now).await?;
+    connection.finish().await
 }
 
 /// Whether there may be more.

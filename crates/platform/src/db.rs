@@ -3,22 +3,38 @@
 use crate::http::codes;
 use mana_kernel::{ErrorCode, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool, Postgres};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 /// An open transaction. Dropped without a commit, it rolls back.
 pub type Transaction = sqlx::Transaction<'static, Postgres>;
 
-/// A connection of the pool, given back when dropped.
-pub type Connection = sqlx::pool::PoolConnection<Postgres>;
+/// A connection of the pool, given back when dropped. What was written on it holds for certain after [`Self::finish`].
+#[derive(Debug)]
+pub struct Connection(Statements);
+
+/// What becomes of each statement of a [`Connection`].
+#[derive(Debug)]
+enum Statements {
+    /// It commits by itself.
+    Single(sqlx::pool::PoolConnection<Postgres>),
+    /// It commits with the others.
+    Together(Transaction),
+}
 
 /// The server's door to PostgreSQL, as the role `mana_service`.
 ///
 /// Safe behind a pooler in transaction mode: no session state, no session locks, every setting local to a transaction.
+/// Statements are prepared, which asks more of a pooler: see [`crate::pooler`].
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    is_transactions_only: bool,
 }
+
+/// Forgets what other clients of a pooler prepared on the connection that the transaction got.
+const BEGIN_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL";
 
 impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
@@ -34,7 +50,18 @@ impl Database {
                 })
             })
             .connect_lazy_with(options);
-        Self { pool }
+        Self { pool, is_transactions_only: false }
+    }
+
+    /// The same, for a pooler that does not keep its clients' prepared statements apart: nothing is asked outside of a
+    /// transaction, and each transaction begins without statements. Its options must not cache statements.
+    pub fn in_transactions_only(self) -> Self {
+        Self { is_transactions_only: true, ..self }
+    }
+
+    /// Whether it was made so.
+    pub(crate) fn is_transactions_only(&self) -> bool {
+        self.is_transactions_only
     }
 
     /// A transaction as the service.
@@ -42,15 +69,24 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
-        Ok(self.pool.begin().await?)
+        Ok(if self.is_transactions_only {
+            self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS).await?
+        } else {
+            self.pool.begin().await?
+        })
     }
 
-    /// A connection as the service on which each statement commits by itself.
+    /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
+    /// trips, and all of them at [`Connection::finish`] where it is not.
     ///
     /// # Errors
     /// When no connection is to be had.
     pub async fn acquire(&self) -> Result<Connection, DbError> {
-        Ok(self.pool.acquire().await?)
+        Ok(Connection(if self.is_transactions_only {
+            Statements::Together(self.begin().await?)
+        } else {
+            Statements::Single(self.pool.acquire().await?)
+        }))
     }
 
     /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may
@@ -59,7 +95,7 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_as(&self, user: &UserId) -> Result<Transaction, DbError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("SELECT set_config('role', 'mana_user', true), set_config('mana.user_id', $1, true)")
             .bind(user.as_str())
             .execute(&mut *transaction)
@@ -70,6 +106,46 @@ impl Database {
     /// The pool itself, for what is no request: health, metrics, shutdown.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+}
+
+impl Connection {
+    /// Lets what was written hold, and gives the connection back. Needless after reads.
+    ///
+    /// # Errors
+    /// When the commit fails: then nothing holds for certain.
+    pub async fn finish(self) -> Result<(), DbError> {
+        match self.0 {
+            Statements::Single(_) => Ok(()),
+            Statements::Together(transaction) => Ok(transaction.commit().await?),
+        }
+    }
+
+    /// Closes it instead of giving it back. One inside a transaction is only given back once it has rolled back.
+    pub fn close_on_drop(&mut self) {
+        if let Statements::Single(connection) = &mut self.0 {
+            connection.close_on_drop();
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.0 {
+            Statements::Single(connection) => connection,
+            Statements::Together(transaction) => transaction,
+        }
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.0 {
+            Statements::Single(connection) => connection,
+            Statements::Together(transaction) => transaction,
+        }
     }
 }
 

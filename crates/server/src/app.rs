@@ -19,7 +19,7 @@ use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::frame;
 use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
-use mana_platform::{Database, Settings};
+use mana_platform::{Database, DbError, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,9 @@ pub enum BuildError {
     /// The database failed.
     #[error("the database can't be asked: {0}")]
     Database(#[from] sqlx::Error),
+    /// No connection to the database is to be had.
+    #[error(transparent)]
+    NoConnection(#[from] DbError),
 }
 
 /// The service, put together.
@@ -205,7 +208,7 @@ fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {
 async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {
     let is_known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1)")
         .bind(zone)
-        .fetch_one(database.pool())
+        .fetch_one(&mut *database.acquire().await?)
         .await?;
     if is_known { Ok(()) } else { Err(BuildError::Zone(zone.to_owned())) }
 }

@@ -3,6 +3,7 @@
 use crate::source::Source;
 use mana_auth::token::keys::{ExaminedKey, KeyError};
 use mana_kernel::Clock as _;
+use mana_platform::pooler::{self, PoolerError};
 use mana_platform::{Database, Settings, SystemClock, migrate, row_security};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -26,12 +27,17 @@ const MAX_SKEW_SECONDS: i64 = 2;
 /// Runs all checks. Without a database nothing else can be checked.
 pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding> {
     let database = source.database(settings);
-    let mut connection = match database.pool().acquire().await {
+    if let Err(error) = database.pool().acquire().await {
+        let detail = format!("{error}. Check DATABASE_URL and whether PostgreSQL runs there");
+        return vec![Finding { check: "database", ok: false, detail }];
+    }
+    // Before any statement is prepared.
+    if let Err(error) = pooler::check(&database).await {
+        return vec![finding::<PoolerError>("pooler", Err(error))];
+    }
+    let mut connection = match database.acquire().await {
         Ok(connection) => connection,
-        Err(error) => {
-            let detail = format!("{error}. Check DATABASE_URL and whether PostgreSQL runs there");
-            return vec![Finding { check: "database", ok: false, detail }];
-        }
+        Err(error) => return vec![finding("database", Err(error))],
     };
     let mut findings = vec![
         finding("database", version(&mut connection).await),

@@ -52,7 +52,7 @@ async fn live() -> Json<Health> {
     responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
 )]
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
-    let ping = sqlx::query("SELECT 1").execute(state.database.pool());
+    let ping = sqlx::raw_sql("SELECT 1").execute(state.database.pool());
     match tokio::time::timeout(PATIENCE, ping).await {
         Ok(Ok(_)) => Ok(Json(OK)),
         Ok(Err(_)) | Err(_) => {

@@ -6,8 +6,9 @@ use crate::source::Source;
 use crate::way_out::WayOut;
 use mana_platform::mail::MailSettingsError;
 use mana_platform::migrate::{self, SchemaError};
+use mana_platform::pooler::{self, PoolerError};
 use mana_platform::row_security::{self, RowSecurityError};
-use mana_platform::{Settings, SystemClock, SystemRng, SystemSteadyClock, telemetry};
+use mana_platform::{DbError, Settings, SystemClock, SystemRng, SystemSteadyClock, telemetry};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub(crate) enum ServeError {
     Listen(SocketAddr, std::io::Error),
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Pooler(#[from] PoolerError),
+    #[error(transparent)]
+    NoConnection(#[from] DbError),
     #[error(transparent)]
     RowSecurity(#[from] RowSecurityError),
     #[error(transparent)]
@@ -66,7 +71,10 @@ pub(crate) async fn prepare(
     way_out: WayOut,
 ) -> Result<Service, ServeError> {
     let database = source.database(settings);
-    let mut connection = database.pool().acquire().await.map_err(ServeError::Database)?;
+    // Before any statement is prepared.
+    drop(database.pool().acquire().await.map_err(ServeError::Database)?);
+    pooler::check(&database).await?;
+    let mut connection = database.acquire().await?;
     row_security::check_role(&mut connection).await?;
     migrate::check(&mut connection).await?;
     drop(connection);

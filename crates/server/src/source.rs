@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) struct Source {
     /// As the server.
     pub(crate) service: PgConnectOptions,
+    /// Whether its prepared statements may outlive a transaction.
+    pub(crate) caches_statements: bool,
     /// What its owner would do first, if there is one.
     pub(crate) migration: Option<Migration>,
     pub(crate) root_secrets: RootSecrets,
@@ -62,13 +64,20 @@ impl Source {
         let root_secrets =
             RootSecrets::parse(settings.secret_key.as_ref().ok_or(SourceError::NoRootSecret)?)?;
         let service = options(url, "DATABASE_URL")?;
-        Ok(Some(Self { service, migration: Migration::from_settings(settings)?, root_secrets }))
+        let caches_statements = !forbids_caching(url);
+        Ok(Some(Self {
+            service,
+            caches_statements,
+            migration: Migration::from_settings(settings)?,
+            root_secrets,
+        }))
     }
 
     /// A pool as the server.
     pub(crate) fn database(&self, settings: &Settings) -> Database {
         let wait = Duration::from_secs(settings.database_wait_seconds);
-        Database::new(self.service.clone(), settings.database_max_connections, wait)
+        let database = Database::new(self.service.clone(), settings.database_max_connections, wait);
+        if self.caches_statements { database } else { database.in_transactions_only() }
     }
 
     /// Its signing keys, for commands.
@@ -155,6 +164,13 @@ fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, S
     PgConnectOptions::from_str(url.expose_secret())
         .map(|options| options.extra_float_digits(None))
         .map_err(|error| SourceError::Url(name, error))
+}
+
+/// Whether an address says so, by the parameter that the options are read from too, but don't tell.
+fn forbids_caching(url: &SecretString) -> bool {
+    url::Url::parse(url.expose_secret()).is_ok_and(|url| {
+        url.query_pairs().any(|(name, value)| name == "statement-cache-capacity" && value == "0")
+    })
 }
 
 fn password_in(url: &SecretString) -> Option<SecretString> {

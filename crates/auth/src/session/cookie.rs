@@ -51,6 +51,7 @@ pub(crate) async fn present(auth: &Auth, headers: &HeaderMap) -> Result<Presente
         let header = presented.and_then(|cookie| set(cookie, &auth.policy));
         renewed = header.map(|value| AppendHeaders([(header::SET_COOKIE, value)]));
     }
+    connection.finish().await?;
     Ok(Presented::Live { found: Box::new(found), renewed })
 }
 

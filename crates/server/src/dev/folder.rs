@@ -76,7 +76,8 @@ impl DataFolder {
             owner,
             login: Some(Login { name: SERVICE.to_owned(), password: Some(password) }),
         });
-        Ok(Source { service, migration, root_secrets: RootSecrets::parse(&root)? })
+        let root_secrets = RootSecrets::parse(&root)?;
+        Ok(Source { service, caches_statements: true, migration, root_secrets })
     }
 
     /// Kept with data that is kept; gone with data that is thrown away.

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 /// The password of the service's role, as an operator chose it, and as it stands in an address.
 pub(crate) const SERVICE_PASSWORD: &str = "chosen@by:us";
-const SERVICE_PASSWORD_IN_URL: &str = "chosen%40by%3Aus";
+pub(crate) const SERVICE_PASSWORD_IN_URL: &str = "chosen%40by%3Aus";
 
 /// 32 bytes under an id.
 pub(crate) const ROOT_SECRET: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -46,6 +46,11 @@ impl Cluster {
     /// For `DATABASE_URL`.
     pub(crate) fn service_url(&self, database: &str) -> String {
         self.url("mana_service", SERVICE_PASSWORD_IN_URL, database)
+    }
+
+    /// Where it listens, and nowhere else.
+    pub(crate) fn socket_folder(&self) -> &Path {
+        self.postgres.socket_folder()
     }
 
     fn url(&self, user: &str, password: &str, database: &str) -> String {

@@ -93,6 +93,7 @@ pub async fn write_notes(auth: &Auth) -> Result<(), DbError> {
         let (ids, at): (Vec<_>, Vec<_>) = batch.iter().map(|(id, at)| (id.to_string(), *at)).unzip();
         let mut connection = auth.database.acquire().await?;
         session::store::update_active(&mut connection, &ids, &at).await?;
+        connection.finish().await?;
     }
     Ok(())
 }
@@ -106,6 +107,7 @@ async fn write_confirmed(
         let (generations, at): (Vec<_>, Vec<_>) = batch.iter().map(|(_, seen)| *seen).unzip();
         let mut connection = auth.database.acquire().await?;
         update_confirmed(&mut connection, &ids, &generations, &at).await?;
+        connection.finish().await?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ async fn continue_chain(
             if !store::update_rotated(&mut connection, &chain, &next, &versions, now).await? {
                 return Ok(None);
             }
-            drop(connection);
+            connection.finish().await?;
             answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &versions, next.generation)
                 .map(Some)
         }
