@@ -48,11 +48,6 @@ impl Cluster {
         self.url("mana_service", SERVICE_PASSWORD_IN_URL, database)
     }
 
-    /// Where it listens, and nowhere else.
-    pub(crate) fn socket_folder(&self) -> &Path {
-        self.postgres.socket_folder()
-    }
-
     fn url(&self, user: &str, password: &str, database: &str) -> String {
         let socket = self.postgres.socket_folder().display();
         format!("postgres://{user}:{password}@localhost/{database}?host={socket}")

@@ -102,3 +102,34 @@ fn idle_connections_keep_others_out_no_longer_than_the_header_timeout() {
     let _idle: Vec<_> = (0..8).map(|_| connect(&server, "")).collect();
     server.stop("TERM");
 }
+
+#[test]
+fn a_token_of_a_megabyte_is_refused_before_it_is_read() {
+    let home = Home::new();
+    let server = home.dev().start();
+    let megabyte = "a".repeat(1 << 20);
+    let body = format!("{{\"token\": \"{megabyte}\"}}");
+    let length = body.len();
+    let in_the_head = format!(
+        "GET /api/v1/auth/me HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {megabyte}\r\n\r\n"
+    );
+    let in_the_body = format!(
+        "POST /api/v1/auth/validate HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    for (request, status) in [(in_the_head, "431"), (in_the_body, "413")] {
+        let begun = Instant::now();
+        let mut stream = connect(&server, "");
+        stream.set_write_timeout(Some(SLACK)).unwrap();
+        // Whoever is refused in the middle may find the door shut.
+        if let Err(error) = stream.write_all(request.as_bytes()) {
+            assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()), "{error}");
+        }
+        // A reset may overtake the answer.
+        let answer = read_to_close(&stream);
+        assert!(answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(begun.elapsed() < SLACK, "{:?}", begun.elapsed());
+        assert_eq!(server.get("/health/live").status, 200);
+    }
+    server.stop("TERM");
+}

@@ -22,7 +22,8 @@ impl PgBouncer {
     /// Starts it, as the user that PostgreSQL runs as: it refuses to be root. It does not keep prepared statements apart, as
     /// no version before 1.21 can, and the next few only do when told.
     pub(crate) fn start(home: &Home, cluster: &Cluster) -> Self {
-        let (port, sockets) = (free_port(), cluster.socket_folder());
+        let (port, url) = (free_port(), cluster.service_url("mana"));
+        let (_, sockets) = url.split_once("?host=").unwrap();
         let prepared = if keeps_statements_if_told() { "max_prepared_statements = 0\n" } else { "" };
         let users = home.file("users.txt", &format!("\"mana_service\" \"{SERVICE_PASSWORD}\"\n"));
         let settings = home.file(
@@ -31,7 +32,7 @@ impl PgBouncer {
                 "[databases]\nmana = host={} dbname=mana\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
                  unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
                  default_pool_size = 2\n{prepared}",
-                sockets.display(),
+                sockets,
                 users.display(),
             ),
         );
