@@ -92,6 +92,11 @@ fn servers_behind_a_pooler_in_transaction_mode_answer_as_without_one() {
         assert!(complaints.is_empty(), "{complaints:#?}");
         server.stop("TERM");
     }
+    // What was written outside of a request's transaction was committed too.
+    cluster.owner("mana").run(&format!(
+        "DO $$ BEGIN ASSERT (SELECT count(*) FROM auth.refresh_chains
+                             WHERE generation = {REFRESHES} + 1 AND confirmed_at IS NOT NULL) = {USERS}; END $$"
+    ));
 }
 
 #[test]
