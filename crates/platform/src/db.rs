@@ -55,6 +55,7 @@ impl Database {
 
     /// The same, for a pooler that does not keep its clients' prepared statements apart: nothing is asked outside of a
     /// transaction, and each transaction begins without statements. Its options must not cache statements.
+    #[must_use]
     pub fn in_transactions_only(self) -> Self {
         Self { is_transactions_only: true, ..self }
     }
