@@ -231,8 +231,8 @@ async fn measure_refresh(
         ]);
     }
     println!(
-        "\nA core signs {}/s through jsonwebtoken: the bound of refreshes if nothing else took time.",
-        whole(bare.library_signatures)
+        "\nA core signs {}/s: the bound of refreshes for each core if nothing else took time.",
+        whole(bare.signatures)
     );
     storage::vacuum(&stage.postgres).await?;
     print_tables("Tables before the refreshes", &before);
