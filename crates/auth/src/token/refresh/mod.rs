@@ -73,7 +73,7 @@ async fn continue_chain(
 ) -> Result<Option<TokenResponse>, RefreshError> {
     let mut connection = auth.database.acquire().await?;
     let chain = store::find_chain(&mut connection, &presented.chain).await?.ok_or(RefreshError::Invalid)?;
-    let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(presented.generation()))?;
+    let secret = chain_secret(auth, &chain, presented.generation())?;
     let generation = presented.verify(&secret).ok_or(RefreshError::Invalid)?;
     if chain.is_user_disabled {
         return Err(RefreshError::Invalid);
@@ -89,14 +89,12 @@ async fn continue_chain(
                 return Ok(None);
             }
             connection.finish().await?;
-            answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &versions, next.generation)
-                .map(Some)
+            answer(auth, Chain { secret: versions, ..chain }, next.generation).map(Some)
         }
         Verdict::Repeat => {
             drop(connection);
             let newest = chain.state.generation;
-            answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &chain.secret, newest)
-                .map(Some)
+            answer(auth, chain, newest).map(Some)
         }
         Verdict::Replayed => {
             drop(connection);
@@ -149,7 +147,7 @@ pub(crate) async fn open_chain(
     if !store::insert_chain(connection, &chain, app, now).await? {
         return Err(RefreshError::SessionEnded);
     }
-    answer(auth, chain.user, &chain.session_id, &chain.id, &chain.seed, &chain.secret, 1)
+    answer(auth, chain, 1)
 }
 
 /// The session that any authentic token of a chain belongs to, also a replaced one.
@@ -161,36 +159,28 @@ pub(crate) async fn find_session(
     let Some(chain) = store::find_chain(connection, &token.chain).await? else {
         return Ok(None);
     };
-    let secret = chain_secret(auth, &chain.id, &chain.seed, chain.secret.of(token.generation()))
-        .map_err(RefreshError::from)?;
+    let secret = chain_secret(auth, &chain, token.generation()).map_err(RefreshError::from)?;
     Ok(token.verify(&secret).map(|_| (chain.session_id, chain.user.id)))
 }
 
+/// What the token of a generation is derived from.
 fn chain_secret<'a>(
     auth: &Auth,
-    chain: &'a RefreshChainId,
-    seed: &'a [u8],
-    version: &str,
+    chain: &'a Chain,
+    generation: i64,
 ) -> Result<ChainSecret<'a>, RootSecretError> {
-    Ok(ChainSecret { chain, seed, key: auth.root_secrets.derive(version, Purpose::RefreshTokens)? })
+    let key = auth.root_secrets.derive(chain.secret.of(generation), Purpose::RefreshTokens)?;
+    Ok(ChainSecret { chain: &chain.id, seed: &chain.seed, key })
 }
 
-fn answer(
-    auth: &Auth,
-    user: User,
-    session: &SessionId,
-    chain: &RefreshChainId,
-    seed: &[u8],
-    versions: &SecretVersions,
-    generation: i64,
-) -> Result<TokenResponse, RefreshError> {
-    let secret = chain_secret(auth, chain, seed, versions.of(generation))?;
-    let issue = Issue { chain: chain.clone(), generation };
-    let access_token = access::sign(auth, &user, session, issue.token_id(&*auth.rng))?;
+fn answer(auth: &Auth, chain: Chain, generation: i64) -> Result<TokenResponse, RefreshError> {
+    let refresh_token = chain_secret(auth, &chain, generation)?.token(generation);
+    let issue = Issue { chain: chain.id, generation };
+    let access_token = access::sign(auth, &chain.user, &chain.session_id, issue.token_id(&*auth.rng))?;
     Ok(TokenResponse {
-        user,
+        user: chain.user,
         access_token,
-        refresh_token: secret.token(generation),
+        refresh_token,
         expires_in: auth.policy.access_token_ttl.as_secs(),
         token_type: "Bearer",
     })
