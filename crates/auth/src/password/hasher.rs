@@ -1,13 +1,14 @@
 //! Argon2id on a bounded pool: threads of its own, as many as there are cores, with a bounded queue that is fair between
 //! networks and their addresses, and a deadline.
 //!
-//! The threads yield to all others of the machine, so what needs no hash stays fast while they are all busy. A request
-//! whose client goes away leaves the queue, and its password is not hashed.
+//! The threads yield to all others of the machine, so what needs no hash stays fast while they are all busy. A thread that
+//! yields may be kept from running for a second, so it must hold nothing that others wait for: it only computes. What it
+//! computes and for whom is handled by an attendant at its side, a thread of ordinary priority. A request whose client
+//! goes away leaves the queue, and its password is not hashed.
 
+use super::argon2id::Workspace;
 use super::fair_queue::{Arrival, FairQueue, Ticket};
 use super::model::{NewPassword, PasswordError, normalised};
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use mana_kernel::Rng;
 use mana_platform::http::{AddressBucket, NetworkBucket};
 use mana_platform::telemetry::Counted;
@@ -16,7 +17,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -47,12 +50,17 @@ impl Hasher {
     ) -> Result<Self, PasswordError> {
         let mut nobody = [0; 32];
         rng.fill(&mut nobody);
-        let hasher =
-            Self { pool: Arc::new(Pool::new(queue)), patience, decoy: hash(&nobody, rng_salt(rng))? };
+        let decoy = Workspace::default().hash(&nobody, rng_salt(rng)).map_err(PasswordError::Hash)?;
+        let hasher = Self { pool: Arc::new(Pool::new(queue)), patience, decoy };
         for _ in 0..threads {
             let pool = Arc::clone(&hasher.pool);
-            let thread = std::thread::Builder::new().name("hashing".to_owned());
-            thread.spawn(move || pool.work()).map_err(PasswordError::Thread)?;
+            let (to_compute, asked) = mpsc::channel();
+            let (computed, to_deliver) = mpsc::channel();
+            let spawn = |name: &str, life: Box<dyn FnOnce() + Send>| {
+                thread::Builder::new().name(name.to_owned()).spawn(life).map_err(PasswordError::Thread)
+            };
+            spawn("hashing", Box::new(move || compute(&asked, &computed)))?;
+            spawn("hashing-attendant", Box::new(move || pool.attend(&to_compute, &to_deliver)))?;
         }
         Ok(hasher)
     }
@@ -69,7 +77,9 @@ impl Hasher {
             return Err(PasswordError::TooShort(min_length));
         }
         let (salt, password) = (rng_salt(rng), password.into_secret());
-        self.run(address, move || hash(password.expose_secret().as_bytes(), salt)).await?
+        self.run(address, move |workspace| workspace.hash(password.expose_secret().as_bytes(), salt))
+            .await?
+            .map_err(PasswordError::Hash)
     }
 
     /// Whether `password` is the one behind `stored`, for a client at `address`. Without a stored hash it takes as long
@@ -84,11 +94,7 @@ impl Hasher {
         let stored = stored.unwrap_or_else(|| self.decoy.clone());
         let password = normalised(password);
         let matches = self
-            .run(address, move || {
-                PasswordHash::new(&stored).is_ok_and(|stored| {
-                    Argon2::default().verify_password(password.expose_secret().as_bytes(), &stored).is_ok()
-                })
-            })
+            .run(address, move |workspace| workspace.verify(password.expose_secret().as_bytes(), &stored))
             .await?;
         Ok(matches && has_account)
     }
@@ -96,13 +102,10 @@ impl Hasher {
     async fn run<T: Send + 'static>(
         &self,
         address: AddressBucket,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnMut(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let (done, mut outcome) = oneshot::channel();
-        let work = Box::new(move || {
-            // A defect must not take a thread of the pool with it. Who asked may be gone, which is as well.
-            let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
-        });
+        let work = Box::new(Asked { work, outcome: None, done });
         let place = self.pool.enter(address, work).ok_or_else(|| self.refuse())?;
         let outcome = match tokio::time::timeout(self.patience, &mut outcome).await {
             Ok(outcome) => outcome,
@@ -143,9 +146,37 @@ struct Line {
     is_closed: bool,
 }
 
+/// Something to compute. Whatever it holds is given back to the attendant before it is dropped: memory has owners, and
+/// they have locks.
+trait Work: Send {
+    fn compute(&mut self, workspace: &mut Workspace);
+
+    /// Tells who asked, who may be gone, which is as well.
+    fn deliver(self: Box<Self>);
+}
+
+struct Asked<F, T> {
+    work: F,
+    outcome: Option<thread::Result<T>>,
+    done: oneshot::Sender<thread::Result<T>>,
+}
+
+impl<T: Send, F: FnMut(&mut Workspace) -> T + Send> Work for Asked<F, T> {
+    fn compute(&mut self, workspace: &mut Workspace) {
+        // A defect must not take a thread of the pool with it.
+        self.outcome = Some(catch_unwind(AssertUnwindSafe(|| (self.work)(workspace))));
+    }
+
+    fn deliver(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            let _ = self.done.send(outcome);
+        }
+    }
+}
+
 /// A password that waits for its turn.
 struct Waiter {
-    work: Box<dyn FnOnce() + Send>,
+    work: Box<dyn Work>,
     since: Instant,
     _counted: Counted,
 }
@@ -162,7 +193,7 @@ impl Pool {
     }
 
     /// A place in the queue, if there is one.
-    fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn FnOnce() + Send>) -> Option<Place> {
+    fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn Work>) -> Option<Place> {
         let counted = Counted::on(metrics::gauge!("password_hashing_waiting"));
         let waiter = Waiter { work, since: Instant::now(), _counted: counted };
         let arrival = self.line().queue.push(address.network(), address, waiter);
@@ -174,14 +205,13 @@ impl Pool {
         Some(Place { pool: Arc::clone(self), address, ticket })
     }
 
-    /// The life of a thread: until the hasher is gone.
-    fn work(&self) {
-        yield_to_others();
-        while let Some(waiter) = self.next() {
-            metrics::histogram!("password_hashing_wait_seconds").record(waiter.since.elapsed());
-            let Waiter { work, _counted: counted, .. } = waiter;
+    /// The life of an attendant: until the hasher is gone.
+    fn attend(&self, to_compute: &Sender<Box<dyn Work>>, computed: &Receiver<Box<dyn Work>>) {
+        while let Some(Waiter { work, since, _counted: counted }) = self.next() {
+            metrics::histogram!("password_hashing_wait_seconds").record(since.elapsed());
             drop(counted);
-            work();
+            let Some(work) = to_compute.send(work).ok().and_then(|()| computed.recv().ok()) else { return };
+            work.deliver();
         }
     }
 
@@ -225,6 +255,18 @@ impl Drop for Place {
     }
 }
 
+/// The life of a thread that hashes: until its attendant is gone.
+fn compute(asked: &Receiver<Box<dyn Work>>, computed: &Sender<Box<dyn Work>>) {
+    yield_to_others();
+    let mut workspace = Workspace::default();
+    for mut work in asked {
+        work.compute(&mut workspace);
+        if computed.send(work).is_err() {
+            return;
+        }
+    }
+}
+
 /// Threads have priorities of their own on Linux only; elsewhere this would be the whole process's.
 fn yield_to_others() {
     #[cfg(target_os = "linux")]
@@ -240,18 +282,10 @@ fn rng_salt(rng: &dyn Rng) -> [u8; 16] {
     salt
 }
 
-fn hash(password: &[u8], salt: [u8; 16]) -> Result<String, PasswordError> {
-    Argon2::default()
-        .hash_password_with_salt(password, &salt)
-        .map(|hash| hash.to_string())
-        .map_err(PasswordError::Hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-    use std::sync::mpsc;
 
     #[derive(Debug)]
     struct Constant;
@@ -270,10 +304,11 @@ mod tests {
         let hasher = Arc::new(Hasher::new(1, queue, patience, &Constant).unwrap());
         let (release, held) = mpsc::channel();
         let (started, has_started) = oneshot::channel();
+        let mut started = Some(started);
         let holder = Arc::clone(&hasher);
         tokio::spawn(async move {
-            let stay_busy = move || {
-                started.send(()).unwrap();
+            let stay_busy = move |_: &mut Workspace| {
+                started.take().unwrap().send(()).unwrap();
                 let _ = held.recv();
             };
             holder.run(address(0), stay_busy).await.unwrap();
@@ -299,7 +334,7 @@ mod tests {
         let (order, served) = mpsc::channel();
         let ask = |last: u8| {
             let (hasher, order) = (Arc::clone(&hasher), order.clone());
-            tokio::spawn(async move { hasher.run(address(last), move || order.send(last).unwrap()).await })
+            tokio::spawn(async move { hasher.run(address(last), move |_| order.send(last).unwrap()).await })
         };
         let mut flood: Vec<_> = (0..10).map(|_| ask(1)).collect();
         until_waiting(&hasher, 10).await;
@@ -323,7 +358,7 @@ mod tests {
         let ask = |text: String| {
             let (hasher, order) = (Arc::clone(&hasher), order.clone());
             let address = AddressBucket::of(Some(text.parse().unwrap()));
-            tokio::spawn(async move { hasher.run(address, move || order.send(text).unwrap()).await })
+            tokio::spawn(async move { hasher.run(address, move |_| order.send(text.clone()).unwrap()).await })
         };
         let flood: Vec<_> = (0..200).map(|site| ask(format!("2001:db8:0:{site:x}::1"))).collect();
         until_waiting(&hasher, 200).await;
@@ -344,20 +379,20 @@ mod tests {
         let (hasher, release) = busy(10, Duration::from_mins(1)).await;
         let (note, noted) = mpsc::channel();
         let asker = Arc::clone(&hasher);
-        let gone = tokio::spawn(async move { asker.run(address(1), move || note.send(()).unwrap()).await });
+        let gone = tokio::spawn(async move { asker.run(address(1), move |_| note.send(()).unwrap()).await });
         until_waiting(&hasher, 1).await;
         gone.abort();
         assert!(gone.await.unwrap_err().is_cancelled());
         assert_eq!(waiting(&hasher), 0);
         drop(release);
-        hasher.run(address(1), || ()).await.unwrap();
+        hasher.run(address(1), |_| ()).await.unwrap();
         assert!(noted.try_recv().is_err());
     }
 
     #[tokio::test]
     async fn beyond_the_deadline_and_beyond_the_queue_the_answer_is_busy() {
         let (hasher, release) = busy(1, Duration::from_millis(20)).await;
-        let first = hasher.run(address(1), || ()).await;
+        let first = hasher.run(address(1), |_| ()).await;
         assert!(matches!(first, Err(PasswordError::Busy { retry_after_seconds: 1 })), "{first:?}");
         assert_eq!(waiting(&hasher), 0);
         drop(release);
@@ -366,10 +401,10 @@ mod tests {
     #[tokio::test]
     async fn a_defect_takes_no_thread_with_it() {
         let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
-        let defect = hasher.run(address(1), || panic!("an index out of bounds")).await;
+        let defect = hasher.run(address(1), |_| panic!("an index out of bounds")).await;
         assert!(matches!(defect, Err::<(), _>(PasswordError::Defect)), "{defect:?}");
         assert_eq!(waiting(&hasher), 0);
-        assert_eq!(hasher.run(address(1), || 7).await.unwrap(), 7, "on its one thread, from its one place");
+        assert_eq!(hasher.run(address(1), |_| 7).await.unwrap(), 7, "on its one thread, from its one place");
     }
 
     #[cfg(target_os = "linux")]
@@ -377,7 +412,7 @@ mod tests {
     async fn hashing_yields_to_everything_else() {
         let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
         let own = || rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(hasher.run(address(1), own).await.unwrap(), NICENESS);
+        assert_eq!(hasher.run(address(1), move |_| own()).await.unwrap(), NICENESS);
         assert_eq!(own(), 0, "the other threads keep theirs");
     }
 

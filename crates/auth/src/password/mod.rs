@@ -1,5 +1,6 @@
 //! Passwords: their rules and their hashing. Owns `auth.passwords`.
 
+mod argon2id;
 mod fair_queue;
 mod hasher;
 mod model;
