@@ -4,6 +4,7 @@ use crate::mail::Mails;
 use crate::password::Hasher;
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
+use crate::token::intact::IntactTokens;
 use crate::token::keys::KeyRing;
 use crate::token::root_secret::RootSecrets;
 use axum::extract::FromRef;
@@ -33,6 +34,8 @@ pub struct Auth {
     pub limits: Arc<RateLimits>,
     /// Keys of access tokens.
     pub keys: KeyRing,
+    /// Which tokens they are known to have signed.
+    pub intact_tokens: IntactTokens,
     /// Which sessions live, as far as is known without asking.
     pub liveness: Liveness,
     /// What refresh tokens are derived from.

@@ -10,6 +10,7 @@ use mana_auth::mail::Mails;
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
+use mana_auth::token::intact::IntactTokens;
 use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRing, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
@@ -108,6 +109,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         hasher: hasher(settings, &*rng)?,
         limits: Arc::clone(&limits),
         keys,
+        intact_tokens: IntactTokens::default(),
         liveness: Liveness::new(steady_clock),
         root_secrets,
         mails: Mails::new(mailer),

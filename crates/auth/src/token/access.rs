@@ -1,7 +1,8 @@
 //! Access tokens: JWTs (RFC 7519, RFC 8725) that say who the user is and which session vouches for it.
 
 use super::compact::{self, Compact};
-use super::keys::KeyError;
+use super::intact::IntactToken;
+use super::keys::{KeyError, KeyRing};
 use crate::Auth;
 use crate::account::model::{Role, User};
 use crate::session::liveness;
@@ -138,20 +139,24 @@ pub(crate) fn new_token_id(auth: &Auth) -> String {
 }
 
 /// What an intact, unexpired token of this service claims. Says nothing of its session.
-///
-/// The key is ours by its id and has one algorithm: whatever a token says of algorithms and keys is not followed.
 pub(crate) fn verify(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
-    let token = bounded(token).and_then(Compact::split).ok_or(InvalidToken::Invalid)?;
+    let token = bounded(token).ok_or(InvalidToken::Invalid)?;
+    let intact = auth.intact_tokens.recall_or(token, &auth.keys, || verify_signature(&auth.keys, token))?;
+    check(&intact.claims, &auth.policy.issuer, auth.clock.now().unix_timestamp())?;
+    Ok(intact.claims.clone())
+}
+
+/// The key is ours by its id and has one algorithm: whatever a token says of algorithms and keys is not followed.
+fn verify_signature(keys: &KeyRing, token: &str) -> Result<IntactToken, InvalidToken> {
+    let token = Compact::split(token).ok_or(InvalidToken::Invalid)?;
     let mut buffer = [0; compact::MAX_HEADER];
     let header =
         token.header(&mut buffer).filter(|header| header.typ == "JWT").ok_or(InvalidToken::Invalid)?;
-    let key = auth.keys.find(header.kid).ok_or(InvalidToken::Invalid)?;
+    let key = keys.find(header.kid).ok_or(InvalidToken::Invalid)?;
     if header.alg != key.kind().algorithm() || !token.is_signed_by(&key) {
         return Err(InvalidToken::Invalid);
     }
-    let claims: Claims = token.claims().ok_or(InvalidToken::Invalid)?;
-    check(&claims, &auth.policy.issuer, auth.clock.now().unix_timestamp())?;
-    Ok(claims)
+    Ok(IntactToken { claims: token.claims().ok_or(InvalidToken::Invalid)?, key })
 }
 
 /// As [`verify`], and a key that another server has made a moment ago is looked for in the database, on a connection of its

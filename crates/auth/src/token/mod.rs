@@ -4,6 +4,7 @@
 pub mod access;
 mod app_id;
 mod compact;
+pub mod intact;
 pub mod jwks;
 pub mod keys;
 pub mod refresh;

@@ -85,6 +85,12 @@ impl KeyRing {
         held.verifying.iter().find(|key| key.kid() == kid).cloned()
     }
 
+    /// Whether a key is still one of those that verify.
+    pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.verifying.iter().any(|held| Arc::ptr_eq(held, key))
+    }
+
     /// Whether a key that was not known is known now: the database is asked for it, but neither often nor for long.
     pub(crate) async fn learns(&self, kid: &str) -> bool {
         if kid.len() != KID_LENGTH || self.find(kid).is_some() {
