@@ -3,6 +3,7 @@
 
 use super::body::BODY_LIMIT_BYTES;
 use super::client_address::{self, TrustedProxies};
+use super::meters::Meters;
 use super::{ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
@@ -62,7 +63,7 @@ pub fn around(
     }
     // One stack, because a router boxes and clones what each `layer` of its own puts around a route, for every request.
     let frame = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(Arc::new(TrustedProxies::new(trusted)), observe))
+        .layer(middleware::from_fn_with_state(Arc::new(Observer::new(trusted)), observe))
         .layer(cors(origins))
         .layer(same_family)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
@@ -132,17 +133,30 @@ fn is_asked_all_the_time(route: &str) -> bool {
     route == "/api/v1/auth/validate" || route == "/metrics" || route.starts_with("/health")
 }
 
+/// What it takes to observe requests.
+struct Observer {
+    trusted: TrustedProxies,
+    meters: Meters,
+}
+
+impl Observer {
+    fn new(trusted: &[IpNet]) -> Self {
+        Self { trusted: TrustedProxies::new(trusted), meters: Meters::default() }
+    }
+}
+
 /// Names the request and its client, runs it in a span, turns failures into problems, and counts it.
 ///
 /// The route's template is logged and counted, never the path itself: paths may carry secrets, and every distinct one
 /// would be a series of its own.
-async fn observe(State(trusted): State<Arc<TrustedProxies>>, mut request: Request, next: Next) -> Response {
+async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let method = known_method(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    client_address::identify(&mut request, &trusted);
-    let is_quiet = is_asked_all_the_time(&route);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    client_address::identify(&mut request, &observer.trusted);
+    let is_quiet = is_asked_all_the_time(route);
     let span = if is_quiet {
         tracing::debug_span!("request", request_id = %id, method, route)
     } else {
@@ -165,10 +179,7 @@ async fn observe(State(trusted): State<Arc<TrustedProxies>>, mut request: Reques
         .await;
 
     drop(in_flight);
-    let status = response.status().as_u16().to_string();
-    metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => status).increment(1);
-    metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route)
-        .record(started.elapsed());
+    observer.meters.count(method, route, response.status(), started.elapsed());
     let headers = response.headers_mut();
     add_security_headers(headers);
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod codes;
 pub mod frame;
 pub mod language;
+mod meters;
 pub mod page;
 pub mod problem;
 pub mod query;
