@@ -9,6 +9,7 @@ pub mod language;
 pub mod page;
 pub mod problem;
 pub mod query;
+pub mod service;
 mod strict;
 
 pub use body::{OptionalBody, Valid};
@@ -19,3 +20,4 @@ pub use language::Language;
 pub use page::page;
 pub use problem::{ApiError, ProblemBody};
 pub use query::{Parameters, within};
+pub use service::{AuthenticateService, KeyApp, Principal, Scope, Scopes, ServiceCaller, ServiceKey};
