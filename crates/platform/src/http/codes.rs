@@ -106,6 +106,46 @@ pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
     word: None,
     way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
 };
+/// A bearer token and a service key in one request.
+pub static AMBIGUOUS_CREDENTIALS: ErrorCode = ErrorCode {
+    code: "request.ambiguous_credentials",
+    kind: Kind::Invalid,
+    title: "The request has a service key and an Authorization header",
+    word: None,
+    way_out: "Send one of them: X-Service-Key to act as an app, Authorization to act as a user.",
+};
+/// No usable service key.
+pub static SERVICE_UNAUTHENTICATED: ErrorCode = ErrorCode {
+    code: "service.unauthenticated",
+    kind: Kind::Unauthenticated,
+    title: "The service key is not accepted",
+    word: None,
+    way_out: "Send `X-Service-Key: <key>` with a key that was not revoked, as `mana-core-auth service-keys create` printed it. A user's token is none.",
+};
+/// The key allows something else.
+pub static SERVICE_SCOPE_MISSING: ErrorCode = ErrorCode {
+    code: "service.scope_missing",
+    kind: Kind::Forbidden,
+    title: "The service key does not allow this",
+    word: None,
+    way_out: "The problem's detail names the scope. Scopes of a key never change: have another one made with that scope, and revoke this one.",
+};
+/// The key is another app's.
+pub static SERVICE_APP_MISMATCH: ErrorCode = ErrorCode {
+    code: "service.app_mismatch",
+    kind: Kind::Forbidden,
+    title: "The service key belongs to another app than X-App-Id names",
+    word: None,
+    way_out: "Leave X-App-Id out, or use the key of that app.",
+};
+/// The key is no one app's, and the request names none.
+pub static SERVICE_APP_MISSING: ErrorCode = ErrorCode {
+    code: "service.app_missing",
+    kind: Kind::Invalid,
+    title: "The service key may act as any app, and the request names none",
+    word: None,
+    way_out: "Send X-App-Id with the app that acts, or use a key that was made for it.",
+};
 /// Too many requests from an address or for an account.
 pub static RATE_LIMITED: ErrorCode = ErrorCode {
     code: "request.rate_limited",
@@ -146,6 +186,11 @@ pub static CODES: &[&ErrorCode] = &[
     &INVALID_QUERY,
     &INVALID_HEADER,
     &UNAUTHENTICATED,
+    &AMBIGUOUS_CREDENTIALS,
+    &SERVICE_UNAUTHENTICATED,
+    &SERVICE_SCOPE_MISSING,
+    &SERVICE_APP_MISMATCH,
+    &SERVICE_APP_MISSING,
     &RATE_LIMITED,
     &REFRESH_LIMITED,
     &BAD_REQUEST,

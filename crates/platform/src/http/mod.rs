@@ -10,6 +10,7 @@ mod meters;
 pub mod page;
 pub mod problem;
 pub mod query;
+pub mod service;
 mod strict;
 
 pub use body::{OptionalBody, Valid};
@@ -20,3 +21,4 @@ pub use language::Language;
 pub use page::page;
 pub use problem::{ApiError, ProblemBody};
 pub use query::{Parameters, within};
+pub use service::{AuthenticateService, KeyApp, Principal, Scope, Scopes, ServiceCaller, ServiceKey};
