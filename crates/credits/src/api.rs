@@ -1,29 +1,27 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::ledger::{Books, Ledger};
 use axum::extract::FromRef;
-use mana_kernel::{Amount, Clock, Problem, Rng};
-use mana_platform::Database;
-use mana_platform::http::{Authenticate, Caller};
+use mana_kernel::{Amount, Problem, SessionId};
+use mana_platform::http::{Authenticate, AuthenticateService, Caller};
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 
 /// The parts that the credits work with.
 #[derive(Debug)]
 pub struct Credits {
-    /// PostgreSQL.
-    pub database: Database,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub rng: Arc<dyn Rng>,
+    /// What it takes to keep the books.
+    pub books: Arc<Books>,
+    /// The way into them.
+    pub ledger: Ledger,
     /// Who knows the caller behind a bearer token.
     pub authenticate: Arc<dyn Authenticate>,
-    /// Who knows whether a session still lives.
-    pub session_guard: Arc<dyn SessionGuard>,
-    /// Amounts and days.
-    pub policy: Policy,
+    /// Who knows the app behind a service key.
+    pub authenticate_service: Arc<dyn AuthenticateService>,
 }
 
 /// Amounts and days that an operator may choose.
@@ -40,22 +38,31 @@ pub struct Policy {
 /// What a port's implementation met; already in the shape that a client may see.
 pub type PortError = Box<dyn Problem>;
 
-/// Port: whether a caller's session lives. Asked inside the transaction that spends, and held until its commit: a session
+/// Port: which callers' sessions live. Asked inside the transaction that spends, and held until its commit: a session
 /// that was ended before spends nothing, and ending one waits for the spend that holds it.
 pub trait SessionGuard: Send + Sync + std::fmt::Debug {
-    /// True if the session lives; it can't be ended until `connection`'s transaction ends.
+    /// Those of the sessions that live, whose callers are who they say; they can't be ended until `connection`'s
+    /// transaction ends.
     fn hold_live<'a>(
         &'a self,
         connection: &'a mut PgConnection,
-        caller: &'a Caller,
-    ) -> Pin<Box<dyn Future<Output = Result<bool, PortError>> + Send + 'a>>;
+        callers: &'a [&'a Caller],
+    ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>>;
+}
+
+impl Deref for Credits {
+    type Target = Books;
+
+    fn deref(&self) -> &Books {
+        &self.books
+    }
 }
 
 /// [`Credits`], shared by all requests.
 #[derive(Debug, Clone)]
 pub struct CreditsState(pub Arc<Credits>);
 
-impl std::ops::Deref for CreditsState {
+impl Deref for CreditsState {
     type Target = Credits;
 
     fn deref(&self) -> &Credits {
@@ -66,5 +73,11 @@ impl std::ops::Deref for CreditsState {
 impl FromRef<CreditsState> for Arc<dyn Authenticate> {
     fn from_ref(state: &CreditsState) -> Self {
         Self::clone(&state.authenticate)
+    }
+}
+
+impl FromRef<CreditsState> for Arc<dyn AuthenticateService> {
+    fn from_ref(state: &CreditsState) -> Self {
+        Self::clone(&state.authenticate_service)
     }
 }

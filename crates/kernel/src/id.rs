@@ -110,6 +110,18 @@ impl TransactionId {
     }
 }
 
+/// Mana set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HoldId(pub Uuid);
+
+impl HoldId {
+    /// A new id.
+    pub fn new(clock: &dyn Clock, rng: &dyn Rng) -> Self {
+        Self(new_uuid(clock, rng))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

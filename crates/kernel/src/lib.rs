@@ -13,7 +13,7 @@ pub mod text;
 
 pub use clock::{Clock, SteadyClock};
 pub use error::{ErrorCode, FieldError, Kind, Problem};
-pub use id::{RefreshChainId, RequestId, SessionId, TransactionId, UserId};
+pub use id::{HoldId, RefreshChainId, RequestId, SessionId, TransactionId, UserId};
 pub use mana::{Amount, Mana};
 pub use rng::Rng;
 pub use text::{Line, Paragraph};

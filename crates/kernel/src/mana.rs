@@ -18,8 +18,8 @@ pub struct InvalidAmount;
 pub struct OutOfRange;
 
 /// A quantity of mana, 0 to [`MAX_MANA`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
 pub struct Mana(i64);
 
 impl Mana {
@@ -50,6 +50,20 @@ impl Mana {
     /// When `other` is more than there is.
     pub fn minus(self, other: Self) -> Result<Self, OutOfRange> {
         self.0.checked_sub(other.0).and_then(Self::new).ok_or(OutOfRange)
+    }
+}
+
+impl TryFrom<i64> for Mana {
+    type Error = OutOfRange;
+
+    fn try_from(value: i64) -> Result<Self, OutOfRange> {
+        Self::new(value).ok_or(OutOfRange)
+    }
+}
+
+impl From<Mana> for i64 {
+    fn from(mana: Mana) -> Self {
+        mana.get()
     }
 }
 

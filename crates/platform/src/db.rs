@@ -166,6 +166,12 @@ impl DbError {
         self.0.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
     }
 
+    /// Whether others took the same locks in another order, so that this transaction gave way (deadlock, serialisation).
+    pub fn lost_a_race(&self) -> bool {
+        let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        code.is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+    }
+
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {

@@ -14,6 +14,7 @@ use mana_auth::token::intact::IntactTokens;
 use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRing, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
+use mana_credits::ledger::{Books, Ledger};
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
@@ -24,6 +25,9 @@ use mana_platform::{Database, DbError, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Batches of the ledger that commit at the same time: while one waits for the disk, another works.
+const LEDGER_SHARDS: usize = 2;
 
 /// What a service is made of besides its settings.
 #[derive(Debug)]
@@ -120,13 +124,18 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         }),
         policy: auth_policy(settings),
     });
-    let credits = Arc::new(Credits {
+    let books = Arc::new(Books {
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng,
-        authenticate: auth.clone(),
         session_guard: Arc::new(LiveSessions { clock }),
         policy: credits_policy,
+    });
+    let credits = Arc::new(Credits {
+        ledger: Ledger::start(&books, LEDGER_SHARDS),
+        books,
+        authenticate: auth.clone(),
+        authenticate_service: auth.clone(),
     });
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth) };

@@ -4,9 +4,10 @@ use mana_auth::OnUserRegistered;
 use mana_auth::session::hold_live;
 use mana_credits::ledger::registration;
 use mana_credits::{Policy, SessionGuard};
-use mana_kernel::{Clock, Problem, Rng, UserId};
+use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,9 +39,16 @@ pub(crate) struct LiveSessions {
 }
 
 impl SessionGuard for LiveSessions {
-    fn hold_live<'a>(&'a self, connection: &'a mut PgConnection, caller: &'a Caller) -> Port<'a, bool> {
+    fn hold_live<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        callers: &'a [&'a Caller],
+    ) -> Port<'a, HashSet<SessionId>> {
         Box::pin(async move {
-            hold_live(connection, &caller.session_id, &caller.user_id, self.clock.now())
+            let sessions: Vec<_> =
+                callers.iter().map(|caller| caller.session_id.as_str().to_owned()).collect();
+            let users: Vec<_> = callers.iter().map(|caller| caller.user_id.as_str().to_owned()).collect();
+            hold_live(connection, &sessions, &users, self.clock.now())
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })

@@ -7,6 +7,7 @@ use crate::new_device::EarlierSignIn;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use time::OffsetDateTime;
 
 /// Adds a session.
@@ -36,29 +37,32 @@ pub(crate) async fn insert_session(
     Ok(())
 }
 
-/// Whether the session lives at `now` and its user may act, and if so, neither can be ended until the transaction ends.
+/// Those of the sessions that live at `now`, belong to the user that is named beside them and whose user may act. Neither
+/// can be ended until the transaction ends.
 ///
-/// The user's row is locked first, as a sign-in locks it, so that the two can't wait for each other.
+/// The users' rows are locked first, as a sign-in locks them, so that the two can't wait for each other.
 ///
 /// # Errors
-/// When the database fails; the session counts as neither then.
+/// When the database fails; no session counts as living then.
 pub async fn hold_live(
     connection: &mut PgConnection,
-    session: &SessionId,
-    user: &UserId,
+    sessions: &[String],
+    users: &[String],
     now: OffsetDateTime,
-) -> Result<bool, DbError> {
-    let held = sqlx::query!(
-        "SELECT sessions.id FROM auth.users JOIN auth.sessions ON users.id = user_id
-         WHERE sessions.id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
-         FOR SHARE",
-        session.as_str(),
-        user.as_str(),
+) -> Result<HashSet<SessionId>, DbError> {
+    let held = sqlx::query_scalar!(
+        "SELECT sessions.id FROM unnest($1::text[], $2::text[]) AS asked (session_id, user_id)
+             JOIN auth.users ON users.id = asked.user_id
+             JOIN auth.sessions ON sessions.id = asked.session_id AND sessions.user_id = users.id
+         WHERE revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
+         ORDER BY users.id, sessions.id FOR SHARE OF users, sessions",
+        sessions,
+        users,
         now,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(held.is_some())
+    held.into_iter().map(|id| id.try_into().map_err(|_| DbError::unreadable("auth.sessions"))).collect()
 }
 
 /// A session, as its owner.

@@ -1,4 +1,4 @@
-//! Requests that may be sent twice and are done once. Owns `credits.idempotency_keys`.
+//! Requests that may be sent twice and are done once. Owns `credits.remembered_answers`.
 
 pub(crate) mod store;
 
@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use mana_kernel::secret::sha256;
-use mana_kernel::{ErrorCode, Kind, Line, Problem};
-use mana_platform::http::{ApiError, codes, current_request_id};
+use mana_kernel::{ErrorCode, Kind, Line, Problem, RequestId};
+use mana_platform::http::{ApiError, codes};
 use serde::Serialize;
+use uuid::Uuid;
 
-/// The client's name for a request: 1 to 255 printable characters, scoped to the user.
+/// The client's name for a request: 1 to 255 printable characters, scoped to the user, or to the app that charges the user.
 pub type IdempotencyKey = Line<1, 255>;
 
 static KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -69,9 +70,31 @@ pub(crate) fn key_of(
     }
 }
 
-/// What tells one request from another under the same key.
-pub(crate) fn digest(operation: &str, request: &impl Serialize) -> Result<[u8; 32], serde_json::Error> {
-    Ok(sha256(&serde_json::to_vec(&(operation, request))?))
+/// A key as it is kept: 16 bytes of SHA-256 over its scope and its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct KeyDigest(pub(crate) Uuid);
+
+/// A key and what it stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestKey {
+    pub(crate) key: KeyDigest,
+    /// What tells one request from another under the same key.
+    pub(crate) request: [u8; 32],
+}
+
+impl RequestKey {
+    /// The key of a request in its scope: `user`, or an app that acts as a service.
+    pub(crate) fn new(
+        scope: &str,
+        key: &IdempotencyKey,
+        operation: &str,
+        request: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        let digest = sha256(format!("{scope}\n{}", key.as_str()).as_bytes());
+        let half = digest.first_chunk::<16>().copied().unwrap_or_default();
+        let request = sha256(&serde_json::to_vec(&(operation, request))?);
+        Ok(Self { key: KeyDigest(Uuid::from_bytes(half)), request })
+    }
 }
 
 /// An answer to the byte, so that it can be given again.
@@ -98,14 +121,20 @@ impl Answer {
     }
 
     /// A refusal that is an outcome, with the id of the request that first met it.
-    pub(crate) fn problem(error: &ApiError) -> Result<Self, serde_json::Error> {
-        let request =
-            current_request_id().ok_or_else(|| serde::ser::Error::custom("an answer outside a request"))?;
+    pub(crate) fn problem(error: &ApiError, request: &RequestId) -> Result<Self, serde_json::Error> {
         Ok(Self {
             status: error.code().kind.status(),
-            body: serde_json::to_string(&error.body(&request))?,
+            body: serde_json::to_string(&error.body(request))?,
             is_replay: false,
         })
+    }
+
+    pub(crate) fn status_number(&self) -> i16 {
+        i16::try_from(self.status.as_u16()).unwrap_or(i16::MAX)
+    }
+
+    pub(crate) fn body(&self) -> &str {
+        &self.body
     }
 }
 
@@ -125,15 +154,16 @@ impl IntoResponse for Answer {
 /// What is remembered under a key.
 #[derive(Debug)]
 pub(crate) struct Stored {
+    /// Of the request that it answers to.
     pub(crate) digest: [u8; 32],
     pub(crate) answer: Answer,
 }
 
 impl Stored {
     /// The remembered answer, if the request is the one it was given to.
-    pub(crate) fn replay(self, digest: &[u8; 32]) -> Result<Answer, KeyError> {
+    pub(crate) fn replay(&self, digest: &[u8; 32]) -> Result<Answer, KeyError> {
         if self.digest == *digest {
-            Ok(Answer { is_replay: true, ..self.answer })
+            Ok(Answer { is_replay: true, ..self.answer.clone() })
         } else {
             Err(KeyError::Reused)
         }

@@ -1,55 +1,35 @@
-//! All SQL of `credits.idempotency_keys`.
+//! All SQL that reads `credits.remembered_answers`. The ledger writes them with what they answer to.
 
-use super::{Answer, IdempotencyKey, Stored};
+use super::{Answer, KeyDigest, Stored};
+use crate::ledger::model::WalletId;
 use http::StatusCode;
-use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use std::collections::HashMap;
 
-/// What is remembered under a user's key.
-pub(crate) async fn find_answer(
+/// What is remembered under these keys.
+pub(crate) async fn find_answers(
     connection: &mut PgConnection,
-    user: &UserId,
-    key: &IdempotencyKey,
-) -> Result<Option<Stored>, DbError> {
-    let row = sqlx::query!(
-        "SELECT request_digest, status, body FROM credits.idempotency_keys WHERE user_id = $1 AND key = $2",
-        user.as_str(),
-        key.as_str(),
+    keys: &[(WalletId, KeyDigest)],
+) -> Result<HashMap<(WalletId, KeyDigest), Stored>, DbError> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query!(
+        "SELECT wallet_id, key_digest, request_digest, status, body FROM credits.remembered_answers
+            JOIN unnest($1::bigint[], $2::uuid[]) AS asked (wallet_id, key_digest) USING (wallet_id, key_digest)",
+        &keys.iter().map(|(wallet, _)| wallet.0).collect::<Vec<_>>(),
+        &keys.iter().map(|(_, key)| key.0).collect::<Vec<_>>(),
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let unreadable = || DbError::from(sqlx::Error::Decode("a remembered answer is not readable".into()));
-    let status = u16::try_from(row.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok())
-        .ok_or_else(unreadable)?;
-    Ok(Some(Stored {
-        digest: row.request_digest.try_into().map_err(|_| unreadable())?,
-        answer: Answer { status, body: row.body, is_replay: false },
-    }))
-}
-
-/// Remembers an answer, in the transaction of what it answers to.
-pub(crate) async fn insert_answer(
-    connection: &mut PgConnection,
-    user: &UserId,
-    key: &IdempotencyKey,
-    stored: &Stored,
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO credits.idempotency_keys (user_id, key, request_digest, status, body, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        user.as_str(),
-        key.as_str(),
-        stored.digest.as_slice(),
-        i16::try_from(stored.answer.status.as_u16()).unwrap_or(i16::MAX),
-        stored.answer.body,
-        now,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    let unreadable = || DbError::unreadable("credits.remembered_answers");
+    rows.into_iter()
+        .map(|row| {
+            let status = u16::try_from(row.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+            let answer = Answer { status: status.ok_or_else(unreadable)?, body: row.body, is_replay: false };
+            let digest = row.request_digest.try_into().map_err(|_| unreadable())?;
+            Ok(((WalletId(row.wallet_id), KeyDigest(row.key_digest)), Stored { digest, answer }))
+        })
+        .collect()
 }

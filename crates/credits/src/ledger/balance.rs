@@ -1,18 +1,23 @@
 //! `GET /api/v1/credits/balance`: what there is to spend. Gives the day's free mana when it is due.
 
+use super::batch::{Actor, Order, Outcome};
+use super::charge::RequestContext;
 use super::error::LedgerError;
-use super::model::{Command, Posting, Stamp, Wallet};
-use super::store::{self, BalanceRow};
+use super::history::{self, PastBalance};
+use super::model::{Refusal, Wallet};
+use super::store;
+use crate::idempotency::Answer;
 use crate::{Credits, CreditsState};
 use axum::Json;
-use axum::extract::State;
-use mana_kernel::{TransactionId, UserId};
+use axum::extract::{Path, State};
+use http::{HeaderValue, StatusCode, header};
+use mana_kernel::{Amount, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller};
-use serde::Serialize;
-use sqlx::PgConnection;
-use time::Date;
-use utoipa::ToSchema;
+use mana_platform::http::{ApiError, Caller, Parameters, ProblemBody, Scope, ServiceCaller, codes};
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+use time::{Date, OffsetDateTime};
+use utoipa::{IntoParams, ToSchema};
 
 /// A wallet's totals. What can be spent is `balance` and `freeCreditsRemaining` together.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,72 +29,161 @@ pub(crate) struct BalanceResponse {
     free_credits_remaining: i64,
     /// Bought or given so far, without bonuses.
     total_earned: i64,
-    /// Spent so far.
+    /// Spent so far, less what was given back.
     total_spent: i64,
     /// Free mana that each new day adds.
     daily_free_credits: i64,
+    /// Set aside by open holds; not in the two above.
+    held_credits: i64,
 }
 
+/// Which moment.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+pub(crate) struct BalanceParameters {
+    /// A past time (RFC 3339): the balance as it was then. What is asked once never changes.
+    #[param(format = DateTime)]
+    as_of: Option<String>,
+}
+
+type Tagged = ([(header::HeaderName, HeaderValue); 1], Json<BalanceResponse>);
+
 /// The balance
+///
+/// Its `ETag` names this state of the wallet: a spend with it as `If-Match` is refused if anything has changed since.
 #[utoipa::path(
     get, path = "/api/v1/credits/balance", tag = "credits",
+    params(BalanceParameters),
     responses((status = 200, description = "The balance", body = BalanceResponse)),
     security(("bearer" = [])),
 )]
 pub(crate) async fn balance(
     State(credits): State<CreditsState>,
     caller: Caller,
-) -> Result<Json<BalanceResponse>, ApiError> {
-    let row = match read(&credits, &caller.user_id).await? {
-        Some(row) if !(row.daily_is_due && credits.policy.daily_free.is_some()) => row,
-        Some(_) | None => {
-            touch(&credits, &caller.user_id).await?;
-            read(&credits, &caller.user_id).await?.ok_or(LedgerError::WalletMissing)?
-        }
-    };
-    Ok(Json(BalanceResponse {
-        balance: row.paid,
-        free_credits_remaining: row.free,
-        total_earned: row.total_earned,
-        total_spent: row.total_spent,
-        daily_free_credits: credits.policy.daily_free.map_or(0, mana_kernel::Amount::get),
-    }))
-}
-
-async fn read(credits: &Credits, user: &UserId) -> Result<Option<BalanceRow>, DbError> {
-    let mut transaction = credits.database.begin_as(user).await?;
-    store::find_balance(&mut transaction, user, &credits.policy.daily_zone).await
-}
-
-/// Opens the wallet if there is none and books the daily credits if they are due.
-async fn touch(credits: &Credits, user: &UserId) -> Result<(), LedgerError> {
-    let mut transaction = credits.database.begin().await?;
-    let (mut wallet, today) = lock_or_open(&mut transaction, credits, user).await?;
-    if let Some(posting) = daily_credits(&mut wallet, credits, today) {
-        let now = posting.transaction.stamp.at;
-        store::write(&mut transaction, &wallet, &[posting], now).await?;
+    context: RequestContext,
+    Parameters(parameters): Parameters<BalanceParameters>,
+) -> Result<Tagged, ApiError> {
+    let user = caller.user_id.clone();
+    match parameters.as_of {
+        Some(text) => Ok(past(&credits, &user, &text).await?),
+        None => Ok(current(&credits, &user, Actor::Session(caller), context).await?),
     }
-    transaction.commit().await.map_err(DbError::from)?;
-    Ok(())
 }
 
-/// The user's wallet, locked; opened first if an import left none.
-pub(super) async fn lock_or_open(
-    connection: &mut PgConnection,
+/// A user's balance
+///
+/// For service keys with the scope `credits:read`; the same is at `/api/v1/internal/credits/balance/{userId}`.
+#[utoipa::path(
+    get, path = "/api/v1/credits/balance/{userId}", tag = "credits",
+    params(("userId" = String, Path, description = "The user"), BalanceParameters),
+    responses(
+        (status = 200, description = "The balance", body = BalanceResponse),
+        (status = 404, description = "No such user", body = ProblemBody),
+    ),
+    security(("serviceKey" = [])),
+)]
+pub(crate) async fn balance_of_user(
+    State(credits): State<CreditsState>,
+    service: ServiceCaller,
+    Path(user): Path<String>,
+    context: RequestContext,
+    Parameters(parameters): Parameters<BalanceParameters>,
+) -> Result<Tagged, ApiError> {
+    service.require(Scope::CreditsRead)?;
+    let user: UserId = user.parse().map_err(|_| LedgerError::NoSuchUser)?;
+    match parameters.as_of {
+        Some(text) => Ok(past(&credits, &user, &text).await?),
+        None => Ok(current(&credits, &user, Actor::Service, context).await?),
+    }
+}
+
+async fn current(
     credits: &Credits,
     user: &UserId,
-) -> Result<(Wallet, Date), LedgerError> {
-    let zone = &credits.policy.daily_zone;
-    if let Some(found) = store::lock_wallet(connection, user, zone).await? {
-        return Ok(found);
-    }
-    store::insert_wallet(connection, user, zone, credits.clock.now()).await?;
-    store::lock_wallet(connection, user, zone).await?.ok_or(LedgerError::WalletMissing)
+    actor: Actor,
+    context: RequestContext,
+) -> Result<Tagged, LedgerError> {
+    let is_settled = |found: &(Wallet, Date)| {
+        let (wallet, today) = found;
+        wallet.is_closed || credits.policy.daily_free.is_none() || wallet.daily_granted_on >= *today
+    };
+    let (wallet, _) = match read(credits, user).await?.filter(is_settled) {
+        Some(found) => found,
+        None => {
+            touch(credits, user, actor, context).await?;
+            read(credits, user).await?.ok_or(LedgerError::NoSuchUser)?
+        }
+    };
+    answer(credits, &wallet)
 }
 
-/// Books the daily credits on a locked wallet if they are due. A wallet that is full to the brim goes without.
-pub(super) fn daily_credits(wallet: &mut Wallet, credits: &Credits, today: Date) -> Option<Posting> {
-    let amount = credits.policy.daily_free.filter(|_| wallet.daily_granted_on < today)?;
-    let stamp = Stamp { id: TransactionId::new(&*credits.clock, &*credits.rng), at: credits.clock.now() };
-    wallet.apply(&Command::DailyCredits { amount, day: today }, stamp).ok()
+async fn read(credits: &Credits, user: &UserId) -> Result<Option<(Wallet, Date)>, DbError> {
+    let mut transaction = credits.database.begin_as(user).await?;
+    store::find_wallet(&mut transaction, user, &credits.policy.daily_zone).await
+}
+
+/// Has done what is due by itself: the wallet is opened if there is none, and the day's credits are booked.
+async fn touch(
+    credits: &Credits,
+    user: &UserId,
+    actor: Actor,
+    context: RequestContext,
+) -> Result<(), LedgerError> {
+    let order = Order {
+        user: user.clone(),
+        actor,
+        key: None,
+        if_version: None,
+        request: context.id,
+        command: None,
+        is_dry_run: false,
+        render: touched,
+    };
+    credits.ledger.submit(order).await.map(drop)
+}
+
+fn touched(_: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
+    Answer::json(StatusCode::OK, &())
+}
+
+/// What is past its time is not shown, booked or not.
+fn answer(credits: &Credits, wallet: &Wallet) -> Result<Tagged, LedgerError> {
+    let mut shown = wallet.clone();
+    shown.advance_to(credits.clock.now());
+    shown.release_overdue().map_err(Refusal::from)?;
+    let totals = shown.spendable(shown.changed_at).map_err(Refusal::from)?;
+    let etag = HeaderValue::from_str(&format!("\"{}\"", wallet.version))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
+    let response = BalanceResponse {
+        balance: totals.paid.get(),
+        free_credits_remaining: totals.free.get(),
+        total_earned: wallet.total_earned.get(),
+        total_spent: wallet.total_spent.get(),
+        daily_free_credits: credits.policy.daily_free.map_or(0, Amount::get),
+        held_credits: totals.held.get(),
+    };
+    Ok(([(header::ETAG, etag)], Json(response)))
+}
+
+async fn past(credits: &Credits, user: &UserId, text: &str) -> Result<Tagged, ApiError> {
+    let refuse = |detail: &str| ApiError::new(&codes::INVALID_QUERY).with_detail(format!("asOf {detail}"));
+    let at = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| refuse("must be a time as 2026-01-31T12:00:00Z"))?;
+    if at > credits.clock.now().saturating_sub(history::SETTLED_AFTER) {
+        return Err(refuse("must be at least ten seconds ago"));
+    }
+    let mut transaction = credits.database.begin().await?;
+    let past = history::find_past_balance(&mut transaction, user, at).await?;
+    let PastBalance { free, paid, held, total_earned, total_spent } = past.ok_or(LedgerError::NoSuchUser)?;
+    let response = BalanceResponse {
+        balance: paid,
+        free_credits_remaining: free,
+        total_earned,
+        total_spent,
+        daily_free_credits: credits.policy.daily_free.map_or(0, Amount::get),
+        held_credits: held,
+    };
+    // A past balance is no state that a spend could be bound to.
+    Ok(([(header::ETAG, HeaderValue::from_static("W/\"past\""))], Json(response)))
 }

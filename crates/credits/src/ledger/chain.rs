@@ -1,34 +1,48 @@
 //! The hash chain of a wallet: each transaction's hash covers itself and, through its predecessor's, all before it.
 
-use super::model::{Account, Entry, Transaction, WalletId};
+use super::model::{Transaction, WalletId};
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// The hash of a transaction behind `previous`: SHA-256 over every stored field, each text with its length before it,
-/// so that no two different transactions are the same bytes.
-pub fn link(previous: &[u8; 32], wallet: WalletId, transaction: &Transaction, entries: &[Entry]) -> [u8; 32] {
+/// so that no two different transactions are the same bytes. What only some transactions have comes last, each with its
+/// name.
+pub fn link(previous: &[u8; 32], wallet: WalletId, transaction: &Transaction) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(previous);
-    context.update(transaction.stamp.id.0.as_bytes());
+    context.update(transaction.id.0.as_bytes());
     for number in [
         wallet.0,
         transaction.sequence,
         transaction.amount,
         transaction.balance_after.get(),
-        micros(transaction.stamp.at),
+        micros(transaction.at),
     ] {
         context.update(&number.to_be_bytes());
     }
+    let note = &transaction.note;
     text(&mut context, Some(transaction.kind.as_str()));
-    text(&mut context, Some(&transaction.app_id));
-    text(&mut context, Some(&transaction.description));
-    text(&mut context, transaction.metadata.as_deref());
-    text(&mut context, transaction.idempotency_key.as_deref());
-    for entry in entries {
-        text(&mut context, Some(entry.account.as_str()));
-        if let Account::Wallet { grant } = entry.account {
-            context.update(&grant.to_be_bytes());
-        }
-        context.update(&entry.amount.to_be_bytes());
+    text(&mut context, Some(&note.app_id));
+    text(&mut context, Some(&note.description));
+    text(&mut context, note.metadata.as_deref());
+    text(&mut context, note.idempotency_key.as_deref());
+    for slice in &transaction.slices {
+        text(&mut context, Some("wallet"));
+        context.update(&slice.grant.to_be_bytes());
+        context.update(&slice.amount.to_be_bytes());
+    }
+    text(&mut context, Some(transaction.counter.as_str()));
+    context.update(&0_i64.saturating_sub(transaction.amount).to_be_bytes());
+    if let Some(reference) = transaction.reference {
+        text(&mut context, Some("reference"));
+        context.update(&reference.to_be_bytes());
+    }
+    if let Some(hold) = transaction.hold_id {
+        text(&mut context, Some("hold"));
+        context.update(hold.0.as_bytes());
+    }
+    if let Some(key) = &note.service_key_id {
+        text(&mut context, Some("service key"));
+        text(&mut context, Some(key));
     }
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());

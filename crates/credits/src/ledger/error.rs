@@ -25,12 +25,34 @@ pub enum LedgerError {
     /// An answer could not be written down.
     #[error("an answer could not be serialised: {0}")]
     Answer(#[from] serde_json::Error),
-    /// A wallet that must be there is not.
-    #[error("the wallet is gone")]
-    WalletMissing,
+    /// A service names a user who has no wallet.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// No such hold, or somebody else's.
+    #[error("there is no such hold")]
+    NoSuchHold,
+    /// The wallet is not as the client saw it.
+    #[error("the wallet has moved")]
+    Moved,
+    /// As many orders wait as may.
+    #[error("the ledger's queue is full")]
+    Busy,
+    /// The database did not take the batch.
+    #[error("the database did not take the batch")]
+    Unavailable,
+    /// The process is ending.
+    #[error("the ledger has stopped")]
+    Stopped,
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
+}
+
+impl LedgerError {
+    /// Whether it passes by itself, so that to try again is worth it.
+    pub(super) fn passes(&self) -> bool {
+        self.code().kind == Kind::Unavailable
+    }
 }
 
 /// Not enough mana.
@@ -50,21 +72,152 @@ pub static OUT_OF_RANGE: ErrorCode = ErrorCode {
     way_out: "Amounts and totals stay below 2^53. Use a smaller amount.",
 };
 
+/// The owner of the wallet is gone.
+pub static WALLET_CLOSED: ErrorCode = ErrorCode {
+    code: "credits.wallet_closed",
+    kind: Kind::Conflict,
+    title: "This account is closed",
+    word: None,
+    way_out: "The account was deleted: nothing can be charged or given any more. Stop billing it.",
+};
+/// Captured, released or past its time.
+pub static HOLD_ENDED: ErrorCode = ErrorCode {
+    code: "credits.hold_ended",
+    kind: Kind::Conflict,
+    title: "This hold has ended",
+    word: None,
+    way_out: "A hold is captured or released once, and released by itself when its time is over: `GET /api/v1/credits/holds/{id}` shows what became of it. Charge with `POST /api/v1/credits/use`, or set aside anew.",
+};
+/// More than was set aside.
+pub static CAPTURE_EXCEEDS_HOLD: ErrorCode = ErrorCode {
+    code: "credits.capture_exceeds_hold",
+    kind: Kind::Invalid,
+    title: "More is captured than was set aside",
+    word: None,
+    way_out: "Capture at most the hold's amount, and charge the rest with `POST /api/v1/credits/use`.",
+};
+/// More than is left of the spend.
+pub static REFUND_EXCEEDS_SPEND: ErrorCode = ErrorCode {
+    code: "credits.refund_exceeds_spend",
+    kind: Kind::Invalid,
+    title: "More would be given back than was spent",
+    word: None,
+    way_out: "Refunds of a spend add up to its amount at most. Leave `amount` out to give back whatever is left.",
+};
+/// No spend to give back.
+pub static NO_SUCH_SPEND: ErrorCode = ErrorCode {
+    code: "credits.no_such_spend",
+    kind: Kind::NotFound,
+    title: "There is no such spend",
+    word: None,
+    way_out: "Name a transaction of type usage that this app charged, by its `id`; without one, the app must have charged this user that much lately.",
+};
+/// No such hold, or somebody else's.
+pub static NO_SUCH_HOLD: ErrorCode = ErrorCode {
+    code: "credits.no_such_hold",
+    kind: Kind::NotFound,
+    title: "There is no such hold",
+    word: None,
+    way_out: "Use the id that `POST /api/v1/credits/holds` answered, with the same user or the same app's service key.",
+};
+/// Too many holds are open.
+pub static TOO_MANY_HOLDS: ErrorCode = ErrorCode {
+    code: "credits.too_many_holds",
+    kind: Kind::Conflict,
+    title: "Too many holds are open",
+    word: None,
+    way_out: "A wallet has 200 open holds at most. Capture or release some, or let them expire sooner.",
+};
+/// Too many grants are live.
+pub static TOO_MANY_GRANTS: ErrorCode = ErrorCode {
+    code: "credits.too_many_grants",
+    kind: Kind::Conflict,
+    title: "Too many different grants are live",
+    word: None,
+    way_out: "A wallet has 200 live grants of different terms at most. Give with the same expiry, so that grants are added to.",
+};
+/// The end is before the beginning, or before now.
+pub static OVER_ALREADY: ErrorCode = ErrorCode {
+    code: "credits.over_already",
+    kind: Kind::Invalid,
+    title: "It would be over before it begins",
+    word: None,
+    way_out: "Choose an expiry in the future, after the beginning.",
+};
+/// A service names a user who has no wallet.
+pub static NO_SUCH_USER: ErrorCode = ErrorCode {
+    code: "credits.no_such_user",
+    kind: Kind::NotFound,
+    title: "There is no such user",
+    word: None,
+    way_out: "Use the `id` or `sub` of a registered user.",
+};
+/// The wallet is not as the client saw it.
+pub static MOVED: ErrorCode = ErrorCode {
+    code: "credits.balance_moved",
+    kind: Kind::PreconditionFailed,
+    title: "The balance has changed",
+    word: None,
+    way_out: "Read the balance again, decide again, and send its new `ETag` as `If-Match`. Nothing was charged.",
+};
+/// As many orders wait as may.
+pub static BUSY: ErrorCode = ErrorCode {
+    code: "credits.busy",
+    kind: Kind::Unavailable,
+    title: "Too many charges wait at the moment",
+    word: None,
+    way_out: "Nothing was charged. Send the same request again after the seconds of Retry-After.",
+};
+
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&INSUFFICIENT_FUNDS, &OUT_OF_RANGE];
+pub static CODES: &[&ErrorCode] = &[
+    &INSUFFICIENT_FUNDS,
+    &OUT_OF_RANGE,
+    &WALLET_CLOSED,
+    &HOLD_ENDED,
+    &CAPTURE_EXCEEDS_HOLD,
+    &REFUND_EXCEEDS_SPEND,
+    &NO_SUCH_SPEND,
+    &NO_SUCH_HOLD,
+    &TOO_MANY_HOLDS,
+    &TOO_MANY_GRANTS,
+    &OVER_ALREADY,
+    &NO_SUCH_USER,
+    &MOVED,
+    &BUSY,
+];
 
 impl Problem for LedgerError {
     fn code(&self) -> &'static ErrorCode {
         match self {
-            Self::Refused(Refusal::InsufficientFunds) => &INSUFFICIENT_FUNDS,
-            Self::Refused(Refusal::OutOfRange(_)) => &OUT_OF_RANGE,
-            Self::Refused(Refusal::AlreadyGranted) | Self::WalletMissing | Self::Answer(_) => {
-                &codes::INTERNAL
-            }
+            Self::Refused(refusal) => refusal_code(*refusal),
+            Self::Answer(_) => &codes::INTERNAL,
             Self::Key(error) => error.code(),
             Self::SessionEnded => &codes::UNAUTHENTICATED,
             Self::Port(error) => error.code(),
+            Self::NoSuchUser => &NO_SUCH_USER,
+            Self::NoSuchHold => &NO_SUCH_HOLD,
+            Self::Moved => &MOVED,
+            Self::Busy => &BUSY,
+            Self::Unavailable | Self::Stopped => &codes::UNAVAILABLE,
             Self::Database(error) => error.code(),
         }
+    }
+}
+
+fn refusal_code(refusal: Refusal) -> &'static ErrorCode {
+    match refusal {
+        Refusal::InsufficientFunds => &INSUFFICIENT_FUNDS,
+        // Daily credits are given by the ledger itself, which asks for none twice.
+        Refusal::AlreadyGranted => &codes::INTERNAL,
+        Refusal::Closed => &WALLET_CLOSED,
+        Refusal::HoldEnded => &HOLD_ENDED,
+        Refusal::CaptureExceedsHold => &CAPTURE_EXCEEDS_HOLD,
+        Refusal::RefundExceedsSpend => &REFUND_EXCEEDS_SPEND,
+        Refusal::NoSuchSpend => &NO_SUCH_SPEND,
+        Refusal::TooManyHolds => &TOO_MANY_HOLDS,
+        Refusal::TooManyGrants => &TOO_MANY_GRANTS,
+        Refusal::OverAlready => &OVER_ALREADY,
+        Refusal::OutOfRange(_) => &OUT_OF_RANGE,
     }
 }

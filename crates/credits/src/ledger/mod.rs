@@ -1,22 +1,46 @@
-//! The ledger: wallets, what they were given, and every transaction. Owns `credits.balances`, `credits.grants`,
-//! `credits.transactions` and `credits.entries`.
+//! The ledger: wallets, what they were given, what is set aside of it, and every transaction. Owns `credits.balances`,
+//! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`.
+//!
+//! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the [`store`]
+//! locks their wallets, the state machine of [`model`] decides, the store writes.
 
 pub mod balance;
+pub mod batch;
 pub mod chain;
+mod charge;
 pub mod error;
+mod history;
+pub mod hold;
 pub mod model;
+pub mod pipeline;
+pub mod refund;
 pub mod registration;
 pub mod spend;
 pub(crate) mod store;
 pub mod transactions;
 
+pub use batch::Books;
+pub use pipeline::Ledger;
+
 use crate::CreditsState;
+use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
     OpenApiRouter::new()
         .routes(routes!(balance::balance))
+        .routes(routes!(balance::balance_of_user))
         .routes(routes!(spend::spend))
+        .routes(routes!(hold::open::open_hold))
+        .routes(routes!(hold::find::find_hold))
+        .routes(routes!(hold::capture::capture_hold))
+        .routes(routes!(hold::release::release_hold))
+        .routes(routes!(hold::extend::extend_hold))
+        .routes(routes!(refund::refund))
         .routes(routes!(transactions::transactions))
+        // Where older services look for them.
+        .route("/api/v1/internal/credits/balance/{userId}", get(balance::balance_of_user))
+        .route("/api/v1/internal/credits/use", post(spend::spend))
+        .route("/api/v1/internal/credits/refund", post(refund::refund))
 }

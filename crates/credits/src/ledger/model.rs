@@ -1,450 +1,596 @@
-//! The ledger's state machine: a wallet and a command in, postings or a refusal out.
+//! The ledger's state machine: a wallet and a command in, effects or a refusal out.
 //!
-//! No I/O, no clock, no randomness: the same wallet, command and stamp always give the same result, so that property
+//! No I/O, no clock, no randomness: the same wallet, command and ids always give the same result, so that property
 //! tests and simulations can drive it. A refused command changes nothing.
+//!
+//! A wallet's balance is what its grants have left and what its open holds have taken from them. Transactions change the
+//! balance; holds only move parts of it out of reach and back.
+
+pub mod command;
+pub mod grant;
+pub mod hold;
+pub mod posting;
+
+pub use command::{Charge, Command, Gift, Note, Refusal};
+pub use grant::{Grant, GrantSource, Terms};
+pub use hold::{Hold, HoldChange, HoldEnd, Slice};
+pub use posting::{Change, Counter, Effects, Transaction, TransactionKind};
 
 use super::chain;
-use mana_kernel::{Amount, Mana, TransactionId, mana::OutOfRange};
+use mana_kernel::{Amount, HoldId, Mana, TransactionId, mana::OutOfRange};
 use time::{Date, OffsetDateTime};
+
+/// Open holds of a wallet at most: each is read and written with every command of the wallet.
+pub const MAX_HOLDS: usize = 200;
+/// Live grants of a wallet at most, for the same reason.
+pub const MAX_GRANTS: usize = 200;
+
+/// Where ids of transactions come from: outside.
+pub type Ids<'a> = dyn FnMut() -> TransactionId + 'a;
 
 /// A wallet's internal id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WalletId(pub i64);
 
-/// A wallet as loaded for a change: its totals, the head of its chain, and its grants that have something left.
+/// A wallet: everything that a command needs to know of it, and all of it in one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wallet {
     /// Internal id.
     pub id: WalletId,
-    /// Number of its transactions; also its version.
+    /// Counts its changes, those of holds too: what an `ETag` of the balance names.
+    pub version: i64,
+    /// Number of its transactions.
     pub sequence: i64,
     /// Hash of its last transaction; zeros before the first.
     pub head: [u8; 32],
     /// Purchases, allocations and gifts so far; bonuses are not earned.
     pub total_earned: Mana,
-    /// Spends so far.
+    /// Spends so far, less what was given back.
     pub total_spent: Mana,
     /// Last day for which the daily credits were given.
     pub daily_granted_on: Date,
-    /// What is left of free grants.
-    pub free: Mana,
-    /// What is left of paid grants.
-    pub paid: Mana,
-    /// Grants with something left, and the standing allowance.
+    /// When it last changed. Nothing happens to a wallet before that.
+    pub changed_at: OffsetDateTime,
+    /// Whether its owner is gone.
+    pub is_closed: bool,
+    /// Grants with something left, or from which an open hold has taken.
     pub grants: Vec<Grant>,
+    /// Open holds, the oldest first.
+    pub holds: Vec<Hold>,
+    /// Spends that a refund of this batch is about. Not part of the row.
+    pub recalled: Vec<RecalledSpend>,
 }
 
-/// Mana given, and what is left of it.
+/// A spend as far as a refund needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// Sequence of the transaction that first gave it; names the grant within its wallet.
+pub struct RecalledSpend {
+    /// Its sequence.
     pub sequence: i64,
-    /// Where it came from.
-    pub source: GrantSource,
-    /// Given in all.
-    pub granted: Mana,
-    /// Still there.
-    pub remaining: Mana,
-    /// From when on nothing of it can be spent.
-    pub expires_at: Option<OffsetDateTime>,
-    /// When it was first given.
-    pub created_at: OffsetDateTime,
+    /// What it took from which grant, in burn-down order.
+    pub slices: Vec<Slice>,
+    /// What was given back of it already.
+    pub refunded: Mana,
+    /// What the grants are that it took from: they may have been used up since.
+    pub terms: Vec<(i64, Terms)>,
 }
 
-/// Where mana came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GrantSource {
-    /// Sign-up bonus and daily credits: free, never expires, one grant a wallet that is topped up.
-    Allowance,
-    /// Bought.
-    Purchase,
-}
-
-impl GrantSource {
-    /// As in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowance => "allowance",
-            Self::Purchase => "purchase",
-        }
-    }
-
-    /// From the database; none for a word that this version does not know.
-    pub fn from_database(text: &str) -> Option<Self> {
-        [Self::Allowance, Self::Purchase].into_iter().find(|source| source.as_str() == text)
-    }
-
-    /// Lower is spent first.
-    pub fn priority(self) -> i16 {
-        match self {
-            Self::Allowance => 10,
-            Self::Purchase => 20,
-        }
-    }
-
-    /// Whether somebody paid for it.
-    pub fn is_paid(self) -> bool {
-        match self {
-            Self::Allowance => false,
-            Self::Purchase => true,
-        }
-    }
-}
-
-/// A change that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Free mana at registration.
-    SignupBonus {
-        /// How much.
-        amount: Amount,
-    },
-    /// Free mana for a day.
-    DailyCredits {
-        /// How much.
-        amount: Amount,
-        /// For which day.
-        day: Date,
-    },
-    /// An app charges the wallet.
-    Spend(Spend),
-}
-
-/// What an app charges for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spend {
-    /// How much.
-    pub amount: Amount,
-    /// Which app.
-    pub app_id: String,
-    /// For the owner to read.
-    pub description: String,
-    /// JSON text, kept as given.
-    pub metadata: Option<String>,
-    /// The client's name for this request.
-    pub idempotency_key: Option<String>,
-}
-
-/// Identity and time of a transaction, made outside.
+/// Totals of a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// Id of the transaction.
-    pub id: TransactionId,
-    /// When it happens, to the microsecond that the database keeps.
-    pub at: OffsetDateTime,
+pub struct Totals {
+    /// Left of free grants.
+    pub free: Mana,
+    /// Left of paid grants.
+    pub paid: Mana,
+    /// Taken by open holds.
+    pub held: Mana,
 }
 
-/// Why a command is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// More is asked for than there is.
-    #[error("more mana is asked for than is available")]
-    InsufficientFunds,
-    /// The day's credits were given already.
-    #[error("the daily credits of that day were given already")]
-    AlreadyGranted,
-    /// A total would leave the range of mana.
-    #[error(transparent)]
-    OutOfRange(#[from] OutOfRange),
-}
+impl Totals {
+    /// Free and paid together.
+    ///
+    /// # Errors
+    /// When it is more than a wallet can hold.
+    pub fn available(self) -> Result<Mana, OutOfRange> {
+        self.free.plus(self.paid)
+    }
 
-/// A transaction with its legs, to be written as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Posting {
-    /// The transaction.
-    pub transaction: Transaction,
-    /// Its legs. They sum to zero, the wallet's to the transaction's amount.
-    pub entries: Vec<Entry>,
-}
-
-/// A line of a wallet's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transaction {
-    /// Identity and time.
-    pub stamp: Stamp,
-    /// Place in the wallet's history, from 1.
-    pub sequence: i64,
-    /// What sort.
-    pub kind: TransactionKind,
-    /// Change of the balance; spends are negative.
-    pub amount: i64,
-    /// Free and paid together, afterwards.
-    pub balance_after: Mana,
-    /// Who caused it.
-    pub app_id: String,
-    /// For the owner to read.
-    pub description: String,
-    /// JSON text.
-    pub metadata: Option<String>,
-    /// The client's name for the request.
-    pub idempotency_key: Option<String>,
-    /// Links this line to all before it.
-    pub hash: [u8; 32],
-}
-
-/// What sort of transaction. The words are the wire's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransactionKind {
-    /// Free mana.
-    Bonus,
-    /// A spend.
-    Usage,
-}
-
-impl TransactionKind {
-    /// As on the wire and in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bonus => "bonus",
-            Self::Usage => "usage",
-        }
+    /// All of it.
+    ///
+    /// # Errors
+    /// When it is more than a wallet can hold.
+    pub fn balance(self) -> Result<Mana, OutOfRange> {
+        self.available()?.plus(self.held)
     }
 }
 
-/// One leg of a transaction.
+/// What is due by itself when a wallet is touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Whose side.
-    pub account: Account,
-    /// What it receives; negative if it gives.
-    pub amount: i64,
+pub struct Due {
+    /// The policy's today.
+    pub today: Date,
+    /// Free mana for it, if there is any.
+    pub daily: Option<Amount>,
 }
 
-/// A side of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Account {
-    /// The wallet, through one of its grants.
-    Wallet {
-        /// The grant's sequence.
-        grant: i64,
-    },
-    /// The system account that bonuses come from.
-    Bonus,
-    /// The revenue of the transaction's app.
-    Revenue,
-}
-
-impl Account {
-    /// As in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Wallet { .. } => "wallet",
-            Self::Bonus => "bonus",
-            Self::Revenue => "revenue",
+impl Wallet {
+    /// A wallet before its first transaction.
+    pub fn new(id: WalletId, opened_on: Date, opened_at: OffsetDateTime) -> Self {
+        Self {
+            id,
+            version: 0,
+            sequence: 0,
+            head: [0; 32],
+            total_earned: Mana::ZERO,
+            total_spent: Mana::ZERO,
+            daily_granted_on: opened_on,
+            changed_at: opened_at,
+            is_closed: false,
+            grants: Vec::new(),
+            holds: Vec::new(),
+            recalled: Vec::new(),
         }
+    }
+
+    /// What is in the wallet, whether or not it can be spent now.
+    ///
+    /// # Errors
+    /// When it is more than a wallet can hold.
+    pub fn totals(&self) -> Result<Totals, OutOfRange> {
+        self.totals_of(|_| true)
+    }
+
+    /// What can be spent at `now`, and what open holds have taken.
+    ///
+    /// # Errors
+    /// When it is more than a wallet can hold.
+    pub fn spendable(&self, now: OffsetDateTime) -> Result<Totals, OutOfRange> {
+        self.totals_of(|grant| grant.terms.is_live(now))
+    }
+
+    fn totals_of(&self, counts: impl Fn(&Grant) -> bool) -> Result<Totals, OutOfRange> {
+        let mut totals = Totals { free: Mana::ZERO, paid: Mana::ZERO, held: Mana::ZERO };
+        for grant in self.grants.iter().filter(|grant| counts(grant)) {
+            let side = if grant.terms.source.is_paid() { &mut totals.paid } else { &mut totals.free };
+            *side = side.plus(grant.remaining)?;
+        }
+        for slice in self.holds.iter().flat_map(|hold| &hold.slices) {
+            totals.held = totals.held.plus(slice.amount)?;
+        }
+        Ok(totals)
+    }
+
+    /// Does what is due by itself: releases holds and books grants whose time is over, and gives the day's credits. A
+    /// wallet that is full to the brim, or closed, goes without.
+    ///
+    /// # Errors
+    /// When a total leaves its range; the wallet is unchanged then.
+    pub fn settle(&mut self, due: Due, ids: &mut Ids) -> Result<Effects, OutOfRange> {
+        let daily = due.daily.filter(|_| self.daily_granted_on < due.today && !self.is_closed);
+        let now = self.changed_at;
+        let is_over = self.holds.iter().any(|hold| hold.expires_at <= now)
+            || self.grants.iter().any(|grant| grant.terms.has_expired(now) && grant.remaining > Mana::ZERO);
+        if !is_over && daily.is_none() {
+            return Ok(Effects::default());
+        }
+        let mut changed = self.clone();
+        let mut effects = Effects::default();
+        changed.release_expired_holds(&mut effects)?;
+        changed.book_expired_grants(&mut effects, ids)?;
+        if let Some(amount) = daily {
+            let command = Command::DailyCredits { amount, day: due.today };
+            if let Ok(given) = changed.apply(&command, ids) {
+                effects.append(given);
+            }
+        }
+        changed.version = self.version.saturating_add(1);
+        *self = changed;
+        Ok(effects)
+    }
+
+    /// Moves the wallet to `now`, unless that is before its last change: clocks of servers differ.
+    pub fn advance_to(&mut self, now: OffsetDateTime) {
+        self.changed_at = self.changed_at.max(now);
+    }
+
+    /// Applies one command, at the time that the wallet was moved to.
+    ///
+    /// # Errors
+    /// When it is refused; the wallet is unchanged then.
+    pub fn apply(&mut self, command: &Command, ids: &mut Ids) -> Result<Effects, Refusal> {
+        let mut changed = self.clone();
+        let mut effects = Effects::default();
+        changed.run(command, &mut effects, ids)?;
+        changed.version = self.version.saturating_add(1);
+        changed.forget_what_is_over();
+        *self = changed;
+        Ok(effects)
+    }
+
+    /// May leave half a change behind when it fails; [`Self::apply`] calls it on a copy.
+    fn run(&mut self, command: &Command, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
+        match command {
+            Command::SignupBonus { amount } => self.give(&allowance(*amount, "Signup bonus"), effects, ids),
+            Command::DailyCredits { amount, day } => {
+                if *day <= self.daily_granted_on {
+                    return Err(Refusal::AlreadyGranted);
+                }
+                self.daily_granted_on = *day;
+                self.give(&allowance(*amount, "Daily free credits"), effects, ids)
+            }
+            Command::Give(gift) => self.give(gift, effects, ids),
+            Command::Spend(charge) => {
+                let slices = self.take(charge.amount.mana())?;
+                self.charge(&slices, charge.note.clone(), None, effects, ids)?;
+                Ok(())
+            }
+            Command::Hold { id, charge, expires_at } => self.hold(*id, charge, *expires_at, effects),
+            Command::Capture { id, amount, note } => self.capture(*id, *amount, note, effects, ids),
+            Command::Release { id } => {
+                let hold = self.end_hold(*id)?;
+                self.put_back(&hold.slices)?;
+                let ended = HoldChange::Ended { id: *id, end: HoldEnd::Released, at: self.changed_at };
+                effects.holds.push(ended);
+                Ok(self.book_expired_grants(effects, ids)?)
+            }
+            Command::Extend { id, expires_at } => self.extend(*id, *expires_at, effects),
+            Command::Refund { spend, amount, revives_expired, note } => {
+                self.refund(*spend, *amount, *revives_expired, note, effects, ids)
+            }
+        }
+    }
+
+    fn give(&mut self, gift: &Gift, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
+        let Gift { amount, mut terms, note } = gift.clone();
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
+        terms.effective_from = terms.effective_from.filter(|start| *start > self.changed_at);
+        let ends_before_it_begins =
+            matches!((terms.effective_from, terms.expires_at), (Some(start), Some(end)) if end <= start);
+        if terms.has_expired(self.changed_at) || ends_before_it_begins {
+            return Err(Refusal::OverAlready);
+        }
+        let (kind, counter) = match terms.source {
+            GrantSource::Allowance | GrantSource::Promotion => (TransactionKind::Bonus, Counter::Bonus),
+            GrantSource::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
+            GrantSource::Purchase => (TransactionKind::Purchase, Counter::Clearing),
+        };
+        if terms.source.is_earned() {
+            self.total_earned = self.total_earned.plus(amount.mana())?;
+        }
+        let grant = self.add_to_grant(terms, amount.mana(), effects)?;
+        let slices = vec![Change { grant, amount: amount.get() }];
+        let draft = Draft { kind, counter, slices, reference: None, hold_id: None, note };
+        Ok(self.post(draft, effects, ids)?)
+    }
+
+    /// Adds to the live grant of these terms, or makes one.
+    fn add_to_grant(&mut self, terms: Terms, amount: Mana, effects: &mut Effects) -> Result<i64, Refusal> {
+        if let Some(grant) = self.grants.iter_mut().find(|grant| grant.terms == terms) {
+            grant.remaining = grant.remaining.plus(amount)?;
+            return Ok(grant.sequence);
+        }
+        if self.grants.len() >= MAX_GRANTS {
+            return Err(Refusal::TooManyGrants);
+        }
+        let grant = Grant { sequence: self.sequence.saturating_add(1), terms, remaining: amount };
+        effects.new_grants.push(grant.clone());
+        let sequence = grant.sequence;
+        self.grants.push(grant);
+        Ok(sequence)
+    }
+
+    /// Takes slices of live grants in burn-down order.
+    fn take(&mut self, amount: Mana) -> Result<Vec<Slice>, Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
+        let now = self.changed_at;
+        if amount > self.spendable(now)?.available()? {
+            return Err(Refusal::InsufficientFunds);
+        }
+        self.grants.sort_by_key(Grant::burn_down_rank);
+        let mut missing = amount;
+        let mut slices = Vec::new();
+        for grant in self.grants.iter_mut().filter(|grant| grant.terms.is_live(now)) {
+            let slice = missing.min(grant.remaining);
+            if slice > Mana::ZERO {
+                grant.remaining = grant.remaining.minus(slice)?;
+                missing = missing.minus(slice)?;
+                slices.push(Slice { grant: grant.sequence, amount: slice });
+            }
+        }
+        if missing == Mana::ZERO { Ok(slices) } else { Err(Refusal::InsufficientFunds) }
+    }
+
+    /// Books what was taken as the app's revenue.
+    fn charge(
+        &mut self,
+        slices: &[Slice],
+        note: Note,
+        hold_id: Option<HoldId>,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), OutOfRange> {
+        self.total_spent = self.total_spent.plus(sum(slices)?)?;
+        let slices = slices.iter().map(|slice| Change { grant: slice.grant, amount: given(slice.amount) });
+        let draft = Draft {
+            kind: TransactionKind::Usage,
+            counter: Counter::Revenue,
+            slices: slices.collect(),
+            reference: None,
+            hold_id,
+            note,
+        };
+        self.post(draft, effects, ids)
+    }
+
+    fn hold(
+        &mut self,
+        id: HoldId,
+        charge: &Charge,
+        expires_at: OffsetDateTime,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        if self.holds.len() >= MAX_HOLDS {
+            return Err(Refusal::TooManyHolds);
+        }
+        if expires_at <= self.changed_at {
+            return Err(Refusal::OverAlready);
+        }
+        let slices = self.take(charge.amount.mana())?;
+        let Note { app_id, description, metadata, service_key_id, .. } = charge.note.clone();
+        let hold = Hold { id, app_id, slices, expires_at };
+        self.holds.push(hold.clone());
+        effects.holds.push(HoldChange::Opened {
+            hold,
+            description,
+            metadata,
+            service_key_id,
+            at: self.changed_at,
+        });
+        Ok(())
+    }
+
+    fn capture(
+        &mut self,
+        id: HoldId,
+        amount: Option<Amount>,
+        note: &Note,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
+        let hold = self.end_hold(id)?;
+        let held = sum(&hold.slices)?;
+        let amount = amount.map_or(held, Amount::mana);
+        if amount > held {
+            return Err(Refusal::CaptureExceedsHold);
+        }
+        let (charged, rest) = split(&hold.slices, amount)?;
+        self.put_back(&rest)?;
+        self.charge(&charged, note.clone(), Some(id), effects, ids)?;
+        let end = HoldEnd::Captured { amount, sequence: self.sequence };
+        effects.holds.push(HoldChange::Ended { id, end, at: self.changed_at });
+        Ok(self.book_expired_grants(effects, ids)?)
+    }
+
+    fn extend(
+        &mut self,
+        id: HoldId,
+        expires_at: OffsetDateTime,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        if expires_at <= self.changed_at {
+            return Err(Refusal::OverAlready);
+        }
+        let hold = self.holds.iter_mut().find(|hold| hold.id == id).ok_or(Refusal::HoldEnded)?;
+        hold.expires_at = expires_at;
+        effects.holds.push(HoldChange::Extended { id, expires_at });
+        Ok(())
+    }
+
+    /// Gives a spend's slices back, the last taken first. What belongs to a grant whose time is over is booked as expired
+    /// in the same breath, unless it is to be revived.
+    fn refund(
+        &mut self,
+        sequence: i64,
+        amount: Option<Amount>,
+        revives_expired: bool,
+        note: &Note,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), Refusal> {
+        let now = self.changed_at;
+        let position = self.recalled.iter().position(|spend| spend.sequence == sequence);
+        let Some(spend) = position.and_then(|position| self.recalled.get(position)).cloned() else {
+            return Err(Refusal::NoSuchSpend);
+        };
+        let rest = sum(&spend.slices)?.minus(spend.refunded)?;
+        let amount = amount.map_or(rest, Amount::mana);
+        if amount > rest || amount == Mana::ZERO {
+            return Err(Refusal::RefundExceedsSpend);
+        }
+        let reversed: Vec<Slice> = spend.slices.iter().rev().copied().collect();
+        let (_, open) = split(&reversed, spend.refunded)?;
+        let (returned, _) = split(&open, amount)?;
+        let mut changes = Vec::with_capacity(returned.len());
+        for slice in returned {
+            let terms = spend.terms.iter().find(|(grant, _)| *grant == slice.grant).map(|(_, terms)| *terms);
+            let terms = terms.ok_or(Refusal::NoSuchSpend)?;
+            let grant = if revives_expired && terms.has_expired(now) {
+                let revived = Terms { effective_from: None, expires_at: None, ..terms };
+                self.add_to_grant(revived, slice.amount, effects)?
+            } else {
+                self.return_to_grant(slice, terms)?;
+                slice.grant
+            };
+            changes.push(Change { grant, amount: slice.amount.get() });
+        }
+        self.total_spent = self.total_spent.minus(amount)?;
+        if let Some(spend) = position.and_then(|position| self.recalled.get_mut(position)) {
+            spend.refunded = spend.refunded.plus(amount)?;
+        }
+        let draft = Draft {
+            kind: TransactionKind::Refund,
+            counter: Counter::Revenue,
+            slices: changes,
+            reference: Some(sequence),
+            hold_id: None,
+            note: note.clone(),
+        };
+        self.post(draft, effects, ids)?;
+        Ok(self.book_expired_grants(effects, ids)?)
+    }
+
+    fn return_to_grant(&mut self, slice: Slice, terms: Terms) -> Result<(), OutOfRange> {
+        match self.grants.iter_mut().find(|grant| grant.sequence == slice.grant) {
+            Some(grant) => grant.remaining = grant.remaining.plus(slice.amount)?,
+            None => {
+                self.grants.push(Grant { sequence: slice.grant, terms, remaining: slice.amount });
+            }
+        }
+        Ok(())
+    }
+
+    fn end_hold(&mut self, id: HoldId) -> Result<Hold, Refusal> {
+        let position = self.holds.iter().position(|hold| hold.id == id).ok_or(Refusal::HoldEnded)?;
+        Ok(self.holds.remove(position))
+    }
+
+    /// Gives back what a hold took. Its grants are still here: a hold keeps them.
+    fn put_back(&mut self, slices: &[Slice]) -> Result<(), OutOfRange> {
+        for slice in slices {
+            let grant = self.grants.iter_mut().find(|grant| grant.sequence == slice.grant);
+            let grant = grant.ok_or(OutOfRange)?;
+            grant.remaining = grant.remaining.plus(slice.amount)?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what holds have taken whose time is over, as [`Self::settle`] does, but books nothing: for showing.
+    ///
+    /// # Errors
+    /// When a total leaves its range.
+    pub fn release_overdue(&mut self) -> Result<(), OutOfRange> {
+        self.release_expired_holds(&mut Effects::default())
+    }
+
+    fn release_expired_holds(&mut self, effects: &mut Effects) -> Result<(), OutOfRange> {
+        let now = self.changed_at;
+        let (over, open) = self.holds.drain(..).partition(|hold| hold.expires_at <= now);
+        self.holds = open;
+        let over: Vec<Hold> = over;
+        for hold in over {
+            self.put_back(&hold.slices)?;
+            let at = hold.expires_at;
+            effects.holds.push(HoldChange::Ended { id: hold.id, end: HoldEnd::Expired, at });
+        }
+        Ok(())
+    }
+
+    fn book_expired_grants(&mut self, effects: &mut Effects, ids: &mut Ids) -> Result<(), OutOfRange> {
+        let now = self.changed_at;
+        let expired = self.grants.iter_mut().filter(|grant| grant.terms.has_expired(now));
+        let expired: Vec<Slice> = expired
+            .map(|grant| Slice { grant: grant.sequence, amount: std::mem::take(&mut grant.remaining) })
+            .filter(|slice| slice.amount > Mana::ZERO)
+            .collect();
+        for slice in expired {
+            let draft = Draft {
+                kind: TransactionKind::Expiry,
+                counter: Counter::Expired,
+                slices: vec![Change { grant: slice.grant, amount: given(slice.amount) }],
+                reference: None,
+                hold_id: None,
+                note: system_note("Expired credits"),
+            };
+            self.post(draft, effects, ids)?;
+        }
+        self.forget_what_is_over();
+        Ok(())
+    }
+
+    /// Drops grants that are used up and that no hold may give back to.
+    fn forget_what_is_over(&mut self) {
+        let holds = &self.holds;
+        self.grants.retain(|grant| {
+            grant.remaining > Mana::ZERO
+                || grant.terms.is_standing()
+                || holds.iter().flat_map(|hold| &hold.slices).any(|slice| slice.grant == grant.sequence)
+        });
+    }
+
+    /// Gives a change its place in the history.
+    fn post(&mut self, draft: Draft, effects: &mut Effects, ids: &mut Ids) -> Result<(), OutOfRange> {
+        self.sequence = self.sequence.saturating_add(1);
+        let Draft { kind, counter, slices, reference, hold_id, note } = draft;
+        let amount = slices.iter().try_fold(0_i64, |sum, slice| sum.checked_add(slice.amount));
+        let mut transaction = Transaction {
+            id: ids(),
+            at: self.changed_at,
+            sequence: self.sequence,
+            kind,
+            amount: amount.ok_or(OutOfRange)?,
+            balance_after: self.totals()?.balance()?,
+            counter,
+            slices,
+            reference,
+            hold_id,
+            note,
+            hash: [0; 32],
+        };
+        transaction.hash = chain::link(&self.head, self.id, &transaction);
+        self.head = transaction.hash;
+        effects.transactions.push(transaction);
+        Ok(())
     }
 }
 
 /// What takes part in a transaction before it has its place in the history.
 struct Draft {
     kind: TransactionKind,
-    amount: i64,
-    app_id: String,
-    description: String,
-    metadata: Option<String>,
-    idempotency_key: Option<String>,
+    counter: Counter,
+    slices: Vec<Change>,
+    reference: Option<i64>,
+    hold_id: Option<HoldId>,
+    note: Note,
 }
 
-impl Wallet {
-    /// A wallet before its first transaction.
-    pub fn new(id: WalletId, opened_on: Date) -> Self {
-        Self {
-            id,
-            sequence: 0,
-            head: [0; 32],
-            total_earned: Mana::ZERO,
-            total_spent: Mana::ZERO,
-            daily_granted_on: opened_on,
-            free: Mana::ZERO,
-            paid: Mana::ZERO,
-            grants: Vec::new(),
+fn allowance(amount: Amount, description: &str) -> Gift {
+    Gift { amount, terms: Terms::ALLOWANCE, note: system_note(description) }
+}
+
+fn system_note(description: &str) -> Note {
+    Note { app_id: "system".to_owned(), description: description.to_owned(), ..Note::default() }
+}
+
+fn sum(slices: &[Slice]) -> Result<Mana, OutOfRange> {
+    slices.iter().try_fold(Mana::ZERO, |sum, slice| sum.plus(slice.amount))
+}
+
+/// The slices that make up the first `amount`, and those after it. There must be that much.
+fn split(slices: &[Slice], amount: Mana) -> Result<(Vec<Slice>, Vec<Slice>), OutOfRange> {
+    let mut missing = amount;
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for slice in slices {
+        let part = missing.min(slice.amount);
+        missing = missing.minus(part)?;
+        let left = slice.amount.minus(part)?;
+        for (side, amount) in [(&mut first, part), (&mut rest, left)] {
+            if amount > Mana::ZERO {
+                side.push(Slice { grant: slice.grant, amount });
+            }
         }
     }
-
-    /// The wallet with these grants, its totals counted from them.
-    ///
-    /// # Errors
-    /// When they add up to more than a wallet can hold.
-    pub fn with_grants(mut self, grants: Vec<Grant>) -> Result<Self, OutOfRange> {
-        self.grants = grants;
-        self.count_totals()?;
-        Ok(self)
-    }
-
-    /// Counts the totals anew from the grants, and gives what they make together.
-    fn count_totals(&mut self) -> Result<Mana, OutOfRange> {
-        self.free = self.sum(|grant| !grant.source.is_paid())?;
-        self.paid = self.sum(|grant| grant.source.is_paid())?;
-        self.free.plus(self.paid)
-    }
-
-    /// What can be spent at `now`.
-    ///
-    /// # Errors
-    /// When the grants add up to more than a wallet can hold.
-    pub fn available(&self, now: OffsetDateTime) -> Result<Mana, OutOfRange> {
-        self.sum(|grant| grant.is_live(now))
-    }
-
-    fn sum(&self, counts: impl Fn(&Grant) -> bool) -> Result<Mana, OutOfRange> {
-        self.grants
-            .iter()
-            .filter(|grant| counts(grant))
-            .try_fold(Mana::ZERO, |sum, grant| sum.plus(grant.remaining))
-    }
-
-    /// Applies one command.
-    ///
-    /// # Errors
-    /// When it is refused; the wallet is unchanged then.
-    pub fn apply(&mut self, command: &Command, stamp: Stamp) -> Result<Posting, Refusal> {
-        let mut changed = self.clone();
-        let posting = changed.post_command(command, stamp)?;
-        *self = changed;
-        Ok(posting)
-    }
-
-    /// May leave half a change behind when it fails; [`Self::apply`] calls it on a copy.
-    fn post_command(&mut self, command: &Command, stamp: Stamp) -> Result<Posting, Refusal> {
-        match command {
-            Command::SignupBonus { amount } => self.give_allowance(*amount, "Signup bonus", stamp),
-            Command::DailyCredits { amount, day } => {
-                if *day <= self.daily_granted_on {
-                    return Err(Refusal::AlreadyGranted);
-                }
-                let posting = self.give_allowance(*amount, "Daily free credits", stamp)?;
-                self.daily_granted_on = *day;
-                Ok(posting)
-            }
-            Command::Spend(spend) => self.spend(spend, stamp),
-        }
-    }
-
-    fn give_allowance(
-        &mut self,
-        amount: Amount,
-        description: &str,
-        stamp: Stamp,
-    ) -> Result<Posting, Refusal> {
-        let next = self.sequence.saturating_add(1);
-        let standing = self
-            .grants
-            .iter_mut()
-            .find(|grant| grant.source == GrantSource::Allowance && grant.expires_at.is_none());
-        let grant = match standing {
-            Some(grant) => {
-                grant.granted = grant.granted.plus(amount.mana())?;
-                grant.remaining = grant.remaining.plus(amount.mana())?;
-                grant.sequence
-            }
-            None => {
-                self.grants.push(Grant {
-                    sequence: next,
-                    source: GrantSource::Allowance,
-                    granted: amount.mana(),
-                    remaining: amount.mana(),
-                    expires_at: None,
-                    created_at: stamp.at,
-                });
-                next
-            }
-        };
-        let draft = Draft {
-            kind: TransactionKind::Bonus,
-            amount: amount.get(),
-            app_id: "system".to_owned(),
-            description: description.to_owned(),
-            metadata: None,
-            idempotency_key: None,
-        };
-        let entries = vec![
-            Entry { account: Account::Wallet { grant }, amount: amount.get() },
-            Entry { account: Account::Bonus, amount: given_by(amount.mana()) },
-        ];
-        Ok(self.post(draft, entries, stamp)?)
-    }
-
-    fn spend(&mut self, spend: &Spend, stamp: Stamp) -> Result<Posting, Refusal> {
-        let amount = spend.amount.mana();
-        if amount > self.available(stamp.at)? {
-            return Err(Refusal::InsufficientFunds);
-        }
-        let total_spent = self.total_spent.plus(amount)?;
-        let mut entries = self.take(amount, stamp.at)?;
-        entries.push(Entry { account: Account::Revenue, amount: amount.get() });
-        self.total_spent = total_spent;
-        let draft = Draft {
-            kind: TransactionKind::Usage,
-            amount: given_by(amount),
-            app_id: spend.app_id.clone(),
-            description: spend.description.clone(),
-            metadata: spend.metadata.clone(),
-            idempotency_key: spend.idempotency_key.clone(),
-        };
-        Ok(self.post(draft, entries, stamp)?)
-    }
-
-    /// Takes slices of live grants in burn-down order: by priority, then what expires soonest, then free before paid,
-    /// then the oldest. There must be enough.
-    fn take(&mut self, amount: Mana, now: OffsetDateTime) -> Result<Vec<Entry>, OutOfRange> {
-        self.grants.sort_by_key(Grant::burn_down_rank);
-        let mut missing = amount;
-        let mut slices = Vec::new();
-        for grant in self.grants.iter_mut().filter(|grant| grant.is_live(now) && grant.remaining > Mana::ZERO)
-        {
-            let slice = missing.min(grant.remaining);
-            if slice == Mana::ZERO {
-                break;
-            }
-            grant.remaining = grant.remaining.minus(slice)?;
-            missing = missing.minus(slice)?;
-            slices
-                .push(Entry { account: Account::Wallet { grant: grant.sequence }, amount: given_by(slice) });
-        }
-        if missing == Mana::ZERO { Ok(slices) } else { Err(OutOfRange) }
-    }
-
-    /// Gives a change its place in the history.
-    fn post(&mut self, draft: Draft, entries: Vec<Entry>, stamp: Stamp) -> Result<Posting, OutOfRange> {
-        self.sequence = self.sequence.saturating_add(1);
-        let balance_after = self.count_totals()?;
-        let mut transaction = Transaction {
-            stamp,
-            sequence: self.sequence,
-            kind: draft.kind,
-            amount: draft.amount,
-            balance_after,
-            app_id: draft.app_id,
-            description: draft.description,
-            metadata: draft.metadata,
-            idempotency_key: draft.idempotency_key,
-            hash: [0; 32],
-        };
-        transaction.hash = chain::link(&self.head, self.id, &transaction, &entries);
-        self.head = transaction.hash;
-        Ok(Posting { transaction, entries })
-    }
+    if missing == Mana::ZERO { Ok((first, rest)) } else { Err(OutOfRange) }
 }
 
 /// What the side that gives `mana` receives. Mana is never negative, so the sign can't overflow.
-fn given_by(mana: Mana) -> i64 {
+fn given(mana: Mana) -> i64 {
     0_i64.saturating_sub(mana.get())
-}
-
-impl Grant {
-    fn is_live(&self, now: OffsetDateTime) -> bool {
-        self.expires_at.is_none_or(|expiry| now < expiry)
-    }
-
-    fn burn_down_rank(&self) -> (i16, bool, Option<OffsetDateTime>, bool, i64) {
-        (
-            self.source.priority(),
-            self.expires_at.is_none(),
-            self.expires_at,
-            self.source.is_paid(),
-            self.sequence,
-        )
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What comes with a new account: its wallet and the sign-up bonus, in the transaction that registers the user.
 
 use super::error::LedgerError;
-use super::model::{Command, Stamp};
-use super::store;
+use super::model::{Command, Effects};
+use super::store::{self, Changed};
 use crate::Policy;
 use mana_kernel::{Clock, Rng, TransactionId, UserId};
 use sqlx::PgConnection;
@@ -19,14 +19,17 @@ pub async fn open_wallet(
     user: &UserId,
 ) -> Result<(), LedgerError> {
     let now = clock.now();
-    store::insert_wallet(connection, user, &policy.daily_zone, now).await?;
+    let users = [user.as_str().to_owned()];
+    store::insert_wallets(connection, &users, &policy.daily_zone, now).await?;
     let Some(amount) = policy.signup_bonus else {
         return Ok(());
     };
-    let (mut wallet, _) =
-        store::lock_wallet(connection, user, &policy.daily_zone).await?.ok_or(LedgerError::WalletMissing)?;
-    let stamp = Stamp { id: TransactionId::new(clock, rng), at: now };
-    let posting = wallet.apply(&Command::SignupBonus { amount }, stamp)?;
-    store::write(connection, &wallet, &[posting], now).await?;
-    Ok(())
+    let mut loaded = store::lock_wallets(connection, &users, &policy.daily_zone).await?;
+    let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(user.as_str()), loaded.today) else {
+        return Err(LedgerError::NoSuchUser);
+    };
+    let mut new_id = || TransactionId::new(clock, rng);
+    let effects: Effects = wallet.apply(&Command::SignupBonus { amount }, &mut new_id)?;
+    let changed = [Changed { wallet: &wallet, effects: &effects }];
+    Ok(store::write(connection, &changed, &[], today, now).await?)
 }

@@ -1,20 +1,17 @@
-//! `POST /api/v1/credits/use`: an app charges the caller's wallet.
+//! `POST /api/v1/credits/use`: an app charges a wallet.
 
-use super::balance::{daily_credits, lock_or_open};
-use super::error::LedgerError;
-use super::model::{Command, Posting, Refusal, Spend, Stamp, Wallet};
-use super::store;
+use super::batch::{Order, Outcome};
+use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::model::{Charge, Command, GrantSource, Wallet};
 use super::transactions::TransactionResponse;
-use crate::idempotency::{self, Answer, IdempotencyKey, Stored};
-use crate::{Credits, CreditsState};
+use crate::CreditsState;
+use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
-use http::{HeaderMap, StatusCode};
-use mana_kernel::{Amount, Line, Paragraph, TransactionId};
-use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, ProblemBody, Valid};
+use http::StatusCode;
+use mana_kernel::{Amount, Line, Paragraph, UserId};
+use mana_platform::http::{ApiError, Principal, ProblemBody, Scope, Valid};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use sqlx::PgConnection;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// What to charge, and for what.
@@ -22,31 +19,25 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SpendRequest {
     /// Mana to take.
-    amount: Amount,
-    /// The app that charges.
-    app_id: Line<1, 128>,
+    pub(super) amount: Amount,
+    /// The app that charges. With a service key it is the key's app, whatever this says.
+    pub(super) app_id: Line<1, 128>,
     /// What the person reads in the list of transactions.
-    description: Paragraph<1, 1000>,
+    pub(super) description: Paragraph<1, 1000>,
     /// Name of this request: sent again under the same name, it is answered again and charged once. The
     /// `Idempotency-Key` header does the same.
-    idempotency_key: Option<IdempotencyKey>,
-    /// Anything the app wants to find again.
+    #[serde(skip_serializing)]
+    pub(super) idempotency_key: Option<IdempotencyKey>,
+    /// Anything the app wants to find again: at most 8 KiB, kept as given.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Metadata>,
-}
-
-/// A JSON object of at most 8 KiB, kept in the order given.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(try_from = "Map<String, Value>")]
-pub(crate) struct Metadata(Map<String, Value>);
-
-impl TryFrom<Map<String, Value>> for Metadata {
-    type Error = &'static str;
-
-    fn try_from(members: Map<String, Value>) -> Result<Self, &'static str> {
-        let is_small = serde_json::to_string(&members).is_ok_and(|text| text.len() <= 8192);
-        if is_small { Ok(Self(members)) } else { Err("must be at most 8192 bytes of JSON") }
-    }
+    pub(super) metadata: Option<Metadata>,
+    /// Whom to charge; for service keys.
+    #[serde(skip_serializing)]
+    #[schema(value_type = Option<String>)]
+    pub(super) user_id: Option<UserId>,
+    /// Answers what would happen, and changes nothing.
+    #[serde(default, skip_serializing)]
+    pub(super) dry_run: bool,
 }
 
 /// What was charged, and what is left.
@@ -56,112 +47,103 @@ pub(crate) struct SpendResponse {
     success: bool,
     transaction: TransactionResponse,
     new_balance: NewBalance,
+    /// What it was taken from, in this order.
+    slices: Vec<SliceResponse>,
 }
 
-/// The wallet after a spend.
+/// A part of a charge.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct NewBalance {
-    /// Paid mana.
-    balance: i64,
-    /// Free mana.
-    free_credits_remaining: i64,
-    /// Spent so far.
-    total_spent: i64,
+pub(crate) struct SliceResponse {
+    /// Names the grant within its wallet.
+    grant: i64,
+    /// Where the mana came from.
+    source: GrantSource,
+    /// How much of it.
+    amount: i64,
+    /// When the rest of the grant expires; null if never.
+    #[serde(with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
 }
 
 /// Spends mana
 ///
-/// Free mana goes before paid. With an idempotency key the outcome is remembered, a refusal too, and the same request
-/// gets the same bytes again.
+/// Free mana goes before paid, and what expires soonest goes first. With an idempotency key the outcome is remembered, a
+/// refusal too, and the same request gets the same bytes again. With `If-Match`, nothing is charged if the balance has
+/// changed since its `ETag` was read. A service key (scope `credits:spend`) charges the user it names; the same is at
+/// `/api/v1/internal/credits/use`.
 #[utoipa::path(
     post, path = "/api/v1/credits/use", tag = "credits",
     request_body = SpendRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the balance that this was decided on"),
+    ),
     responses(
         (status = 201, description = "Charged", body = SpendResponse),
         (status = 400, description = "Not enough mana, or a body that does not fit", body = ProblemBody),
+        (status = 404, description = "A service key names a user who does not exist", body = ProblemBody),
+        (status = 409, description = "The account is closed", body = ProblemBody),
+        (status = 412, description = "The balance has changed", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
     ),
-    security(("bearer" = [])),
+    security(("bearer" = []), ("serviceKey" = [])),
 )]
 pub(crate) async fn spend(
     State(credits): State<CreditsState>,
-    caller: Caller,
-    headers: HeaderMap,
-    Valid(mut request): Valid<SpendRequest>,
+    principal: Principal,
+    context: RequestContext,
+    Valid(request): Valid<SpendRequest>,
 ) -> Result<Answer, ApiError> {
-    let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
-    let mut transaction = credits.database.begin().await?;
-    let answer = spend_once(&mut transaction, &credits, &caller, request, key).await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    let outcome = answer.outcome();
-    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => outcome).increment(1);
+    let if_version = context.if_version()?;
+    let order = order(principal, context, request)?;
+    let answer = credits.ledger.submit(Order { if_version, ..order }).await?;
+    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome())
+        .increment(1);
     Ok(answer)
 }
 
-/// The wallet's lock comes first: whoever sends the same key at the same time waits here and finds the answer. Then
-/// the session is held, so that it can't end between this look and the commit.
-async fn spend_once(
-    connection: &mut PgConnection,
-    credits: &Credits,
-    caller: &Caller,
-    request: SpendRequest,
-    key: Option<IdempotencyKey>,
-) -> Result<Answer, LedgerError> {
-    let (mut wallet, today) = lock_or_open(connection, credits, &caller.user_id).await?;
-    if !credits.session_guard.hold_live(connection, caller).await.map_err(LedgerError::Port)? {
-        return Err(LedgerError::SessionEnded);
-    }
-    let digest = idempotency::digest("credits.use", &request)?;
-    if let Some(key) = &key
-        && let Some(stored) = idempotency::store::find_answer(connection, &caller.user_id, key).await?
-    {
-        return Ok(stored.replay(&digest)?);
-    }
-    let mut postings: Vec<Posting> = daily_credits(&mut wallet, credits, today).into_iter().collect();
-    let now = credits.clock.now();
-    let stamp = Stamp { id: TransactionId::new(&*credits.clock, &*credits.rng), at: now };
-    let answer = match wallet.apply(&command(request, key.as_ref())?, stamp) {
-        Ok(posting) => {
-            let answer = charged(&wallet, &posting, caller)?;
-            postings.push(posting);
-            answer
-        }
-        Err(refusal @ (Refusal::InsufficientFunds | Refusal::OutOfRange(_))) => {
-            Answer::problem(&ApiError::from(LedgerError::from(refusal)))?
-        }
-        Err(refusal @ Refusal::AlreadyGranted) => return Err(refusal.into()),
-    };
-    if !postings.is_empty() {
-        store::write(connection, &wallet, &postings, now).await?;
-    }
-    if let Some(key) = &key {
-        let stored = Stored { digest, answer: answer.clone() };
-        idempotency::store::insert_answer(connection, &caller.user_id, key, &stored, now).await?;
-    }
-    Ok(answer)
+/// The order that a request is.
+pub(super) fn order(
+    principal: Principal,
+    context: RequestContext,
+    mut request: SpendRequest,
+) -> Result<Order, ApiError> {
+    let key = context.key(request.idempotency_key.take())?;
+    let payer = Payer::of(principal, request.user_id.take(), Scope::CreditsSpend)?;
+    let is_dry_run = request.dry_run;
+    let request_key = payer.request_key(key.as_ref(), "credits.use", &request)?;
+    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let command = Command::Spend(Charge { amount: request.amount, note });
+    let order = payer.order(context, command, request_key.filter(|_| !is_dry_run), charged);
+    Ok(Order { is_dry_run, ..order })
 }
 
-fn command(request: SpendRequest, key: Option<&IdempotencyKey>) -> Result<Command, LedgerError> {
-    Ok(Command::Spend(Spend {
-        amount: request.amount,
-        app_id: request.app_id.into(),
-        description: request.description.into(),
-        metadata: request.metadata.as_ref().map(serde_json::to_string).transpose()?,
-        idempotency_key: key.map(|key| key.as_str().to_owned()),
-    }))
+fn charged(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
+    Answer::json(StatusCode::CREATED, &SpendResponse::of(outcome)?)
 }
 
-fn charged(wallet: &Wallet, posting: &Posting, caller: &Caller) -> Result<Answer, LedgerError> {
-    let response = SpendResponse {
-        success: true,
-        transaction: TransactionResponse::of_posting(&posting.transaction, &caller.user_id)?,
-        new_balance: NewBalance {
-            balance: wallet.paid.get(),
-            free_credits_remaining: wallet.free.get(),
-            total_spent: wallet.total_spent.get(),
-        },
-    };
-    Ok(Answer::json(StatusCode::CREATED, &response)?)
+impl SpendResponse {
+    /// Of an outcome that charged.
+    pub(super) fn of(outcome: &Outcome<'_>) -> Result<Self, serde_json::Error> {
+        let charge = outcome.effects.transactions.first();
+        let charge = charge.ok_or_else(|| serde::ser::Error::custom("a charge without a transaction"))?;
+        let slice = |change: &super::model::Change| {
+            let grants =
+                |wallet: &Wallet| wallet.grants.iter().find(|grant| grant.sequence == change.grant).cloned();
+            let grant = grants(outcome.before).or_else(|| grants(outcome.wallet))?;
+            Some(SliceResponse {
+                grant: change.grant,
+                source: grant.terms.source,
+                amount: 0_i64.saturating_sub(change.amount),
+                expires_at: grant.terms.expires_at,
+            })
+        };
+        Ok(Self {
+            success: true,
+            transaction: TransactionResponse::of_posting(charge, outcome.user)?,
+            new_balance: NewBalance::of(outcome.wallet)?,
+            slices: charge.slices.iter().filter_map(slice).collect(),
+        })
+    }
 }

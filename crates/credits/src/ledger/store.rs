@@ -1,57 +1,133 @@
-//! All SQL of the ledger's tables.
+//! All SQL that reads and writes wallets.
 #![expect(
     clippy::as_conversions,
     reason = "how a checked query is told that elements of an array may be null"
 )]
 
-use super::model::{Account, Grant, GrantSource, Posting, Wallet, WalletId};
-use mana_kernel::{Mana, TransactionId, UserId};
+use super::model::{
+    Effects, Grant, GrantSource, Hold, HoldChange, HoldEnd, RecalledSpend, Slice, Terms, Transaction,
+    TransactionKind, Wallet, WalletId,
+};
+use crate::idempotency::{KeyDigest, Stored};
+use mana_kernel::{HoldId, Mana, TransactionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use sqlx::types::Json;
+use std::collections::HashMap;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-/// A wallet's totals, for an answer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BalanceRow {
-    pub(crate) free: i64,
-    pub(crate) paid: i64,
-    pub(crate) total_earned: i64,
-    pub(crate) total_spent: i64,
-    /// Whether the daily credits of the database's today have not been given.
-    pub(crate) daily_is_due: bool,
+const BALANCES: &str = "credits.balances";
+const TRANSACTIONS: &str = "credits.transactions";
+
+/// A wallet as its row has it.
+struct WalletRow {
+    wallet_id: i64,
+    user_id: String,
+    version: i64,
+    sequence: i64,
+    head: Vec<u8>,
+    total_earned: i64,
+    total_spent: i64,
+    daily_granted_on: Date,
+    updated_at: OffsetDateTime,
+    is_closed: bool,
+    grants: Json<Vec<Grant>>,
+    holds: Json<Vec<Hold>>,
+    today: Date,
 }
 
-/// The totals of a user's wallet; the day is the zone's.
-pub(crate) async fn find_balance(
+/// Wallets of users, and the zone's today.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) wallets: HashMap<String, Wallet>,
+    pub(crate) today: Option<Date>,
+}
+
+impl Loaded {
+    fn of(rows: Vec<WalletRow>) -> Result<Self, DbError> {
+        let today = rows.first().map(|row| row.today);
+        let wallets = rows.into_iter().map(|row| Ok((row.user_id.clone(), row.into_wallet()?)));
+        Ok(Self { wallets: wallets.collect::<Result<_, DbError>>()?, today })
+    }
+}
+
+impl WalletRow {
+    fn into_wallet(self) -> Result<Wallet, DbError> {
+        Ok(Wallet {
+            id: WalletId(self.wallet_id),
+            version: self.version,
+            sequence: self.sequence,
+            head: self.head.try_into().map_err(|_| DbError::unreadable(BALANCES))?,
+            total_earned: mana(self.total_earned)?,
+            total_spent: mana(self.total_spent)?,
+            daily_granted_on: self.daily_granted_on,
+            changed_at: self.updated_at,
+            is_closed: self.is_closed,
+            grants: self.grants.0,
+            holds: self.holds.0,
+            recalled: Vec::new(),
+        })
+    }
+}
+
+/// The wallets of these users, locked in the order of their ids until the transaction ends.
+pub(crate) async fn lock_wallets(
+    connection: &mut PgConnection,
+    users: &[String],
+    zone: &str,
+) -> Result<Loaded, DbError> {
+    let rows = sqlx::query_as!(
+        WalletRow,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
+                closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
+                (now() AT TIME ZONE $2)::date AS "today!"
+           FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id FOR UPDATE"#,
+        users,
+        zone,
+    )
+    .fetch_all(connection)
+    .await?;
+    Loaded::of(rows)
+}
+
+/// A user's wallet as it is, and the zone's today.
+pub(crate) async fn find_wallet(
     connection: &mut PgConnection,
     user: &UserId,
     zone: &str,
-) -> Result<Option<BalanceRow>, DbError> {
-    Ok(sqlx::query_as!(
-        BalanceRow,
-        r#"SELECT free, paid, total_earned, total_spent, daily_granted_on < (now() AT TIME ZONE $2)::date AS "daily_is_due!"
+) -> Result<Option<(Wallet, Date)>, DbError> {
+    let row = sqlx::query_as!(
+        WalletRow,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
+                closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
+                (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = $1"#,
         user.as_str(),
         zone,
     )
     .fetch_optional(connection)
-    .await?)
+    .await?;
+    row.map(|row| {
+        let today = row.today;
+        Ok((row.into_wallet()?, today))
+    })
+    .transpose()
 }
 
-/// Opens an empty wallet if the user has none. Its daily credits begin the day after.
-pub(crate) async fn insert_wallet(
+/// Opens empty wallets for those of the users that have none. Their daily credits begin the day after.
+pub(crate) async fn insert_wallets(
     connection: &mut PgConnection,
-    user: &UserId,
+    users: &[String],
     zone: &str,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "INSERT INTO credits.balances
             (user_id, sequence, free, paid, total_earned, total_spent, head, daily_granted_on, created_at, updated_at)
-         VALUES ($1, 0, 0, 0, 0, 0, $2, (now() AT TIME ZONE $3)::date, $4, $4)
+         SELECT user_id, 0, 0, 0, 0, 0, $2, (now() AT TIME ZONE $3)::date, $4, $4 FROM unnest($1::text[]) AS opened (user_id) ORDER BY user_id
          ON CONFLICT ON CONSTRAINT balances_user_id_key DO NOTHING",
-        user.as_str(),
+        users,
         [0_u8; 32].as_slice(),
         zone,
         now,
@@ -61,182 +137,420 @@ pub(crate) async fn insert_wallet(
     Ok(())
 }
 
-/// A wallet, locked until the transaction ends, and the zone's today.
-pub(crate) async fn lock_wallet(
-    connection: &mut PgConnection,
-    user: &UserId,
-    zone: &str,
-) -> Result<Option<(Wallet, Date)>, DbError> {
-    let row = sqlx::query!(
-        r#"SELECT wallet_id, sequence, head, total_earned, total_spent, daily_granted_on, (now() AT TIME ZONE $2)::date AS "today!"
-           FROM credits.balances WHERE user_id = $1 FOR UPDATE"#,
-        user.as_str(),
-        zone,
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let grants = list_open_grants(connection, WalletId(row.wallet_id)).await?;
-    let wallet = Wallet {
-        sequence: row.sequence,
-        head: row.head.try_into().map_err(|_| out_of_range())?,
-        total_earned: mana(row.total_earned)?,
-        total_spent: mana(row.total_spent)?,
-        ..Wallet::new(WalletId(row.wallet_id), row.daily_granted_on)
-    };
-    let wallet = wallet.with_grants(grants).map_err(|_| out_of_range())?;
-    Ok(Some((wallet, row.today)))
+/// A wallet after a batch, with all that the batch did to it.
+#[derive(Debug)]
+pub(crate) struct Changed<'a> {
+    pub(crate) wallet: &'a Wallet,
+    pub(crate) effects: &'a Effects,
 }
 
-/// Grants with something left, and the standing allowance even when it is used up: the next one tops it up.
-async fn list_open_grants(connection: &mut PgConnection, wallet: WalletId) -> Result<Vec<Grant>, DbError> {
-    let rows = sqlx::query!(
-        "SELECT grant_sequence, source, granted, remaining, expires_at, created_at FROM credits.grants
-         WHERE wallet_id = $1 AND (remaining > 0 OR source = 'allowance')",
-        wallet.0,
+/// An answer to be remembered with what it answers to.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    pub(crate) wallet: WalletId,
+    pub(crate) key: KeyDigest,
+    pub(crate) stored: Stored,
+}
+
+/// Writes what the state machine did: the only statements that change a balance.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    changed: &[Changed<'_>],
+    answers: &[Remembered],
+    today: Date,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    write_grants(connection, changed).await?;
+    write_holds(connection, changed).await?;
+    let transactions: Vec<(WalletId, &Transaction)> = changed
+        .iter()
+        .flat_map(|change| change.effects.transactions.iter().map(|line| (change.wallet.id, line)))
+        .collect();
+    let usage = Usage::of(&transactions);
+    let wallets = WalletColumns::of(changed)?;
+    let lines = TransactionColumns::of(&transactions);
+    // One statement: a round trip less for each of its parts, and PostgreSQL plans it once.
+    sqlx::query!(
+        "WITH wallets AS (
+             UPDATE credits.balances SET version = new.version, sequence = new.sequence, free = new.free, paid = new.paid,
+                 held = new.held, total_earned = new.total_earned, total_spent = new.total_spent, head = new.head,
+                 daily_granted_on = new.daily_granted_on, grants = new.grants::json, holds = new.holds::json, updated_at = new.updated_at
+             FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+                     $9::bytea[], $10::date[], $11::text[], $12::text[], $13::timestamptz[])
+                 AS new (wallet_id, version, sequence, free, paid, held, total_earned, total_spent, head, daily_granted_on, grants, holds, updated_at)
+             WHERE balances.wallet_id = new.wallet_id
+         ), answers AS (
+             INSERT INTO credits.remembered_answers (wallet_id, key_digest, request_digest, status, body, created_at)
+             SELECT *, $14 FROM unnest($15::bigint[], $16::uuid[], $17::bytea[], $18::smallint[], $19::text[])
+         ), usage AS (
+             INSERT INTO credits.usage_stats (wallet_id, day, app_id, spends, spent, refunded)
+             SELECT wallet_id, $20, app_id, spends, spent, refunded
+             FROM unnest($21::bigint[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[]) AS new (wallet_id, app_id, spends, spent, refunded)
+             ON CONFLICT ON CONSTRAINT usage_stats_pkey DO UPDATE SET spends = usage_stats.spends + excluded.spends,
+                 spent = usage_stats.spent + excluded.spent, refunded = usage_stats.refunded + excluded.refunded
+         )
+         INSERT INTO credits.transactions
+             (wallet_id, sequence, id, type, amount, balance_after, counter, slice_grants, slice_amounts, reference, hold_id,
+              app_id, description, metadata, idempotency_key, service_key_id, created_at, hash)
+         SELECT wallet_id, sequence, id, type, amount, balance_after, counter, slice_grants::bigint[], slice_amounts::bigint[], reference,
+              hold_id, app_id, description, metadata::json, idempotency_key, service_key_id, created_at, hash
+         FROM unnest($26::bigint[], $27::bigint[], $28::uuid[], $29::text[], $30::bigint[], $31::bigint[], $32::text[], $33::text[],
+                 $34::text[], $35::bigint[], $36::uuid[], $37::text[], $38::text[], $39::text[], $40::text[], $41::text[],
+                 $42::timestamptz[], $43::bytea[])
+             AS line (wallet_id, sequence, id, type, amount, balance_after, counter, slice_grants, slice_amounts, reference, hold_id,
+                 app_id, description, metadata, idempotency_key, service_key_id, created_at, hash)",
+        &wallets.ids,
+        &wallets.versions,
+        &wallets.sequences,
+        &wallets.free,
+        &wallets.paid,
+        &wallets.held,
+        &wallets.earned,
+        &wallets.spent,
+        &wallets.heads,
+        &wallets.daily,
+        &wallets.grants,
+        &wallets.holds,
+        &wallets.changed_at,
+        now,
+        &column(answers, |answer| answer.wallet.0),
+        &column(answers, |answer| answer.key.0),
+        &column(answers, |answer| answer.stored.digest.to_vec()),
+        &column(answers, |answer| answer.stored.answer.status_number()),
+        &column(answers, |answer| answer.stored.answer.body().to_owned()),
+        today,
+        &usage.wallets,
+        &usage.apps,
+        &usage.spends,
+        &usage.spent,
+        &usage.refunded,
+        &lines.wallets,
+        &lines.sequences,
+        &lines.ids,
+        &lines.kinds,
+        &lines.amounts,
+        &lines.balances,
+        &lines.counters,
+        &lines.slice_grants,
+        &lines.slice_amounts,
+        &lines.references as &[Option<i64>],
+        &lines.holds as &[Option<Uuid>],
+        &lines.apps,
+        &lines.descriptions,
+        &lines.metadata as &[Option<String>],
+        &lines.keys as &[Option<String>],
+        &lines.service_keys as &[Option<String>],
+        &lines.at,
+        &lines.hashes,
     )
-    .fetch_all(connection)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+fn column<Row, Value>(rows: &[Row], value: impl Fn(&Row) -> Value) -> Vec<Value> {
+    rows.iter().map(value).collect()
+}
+
+/// Wallets, column by column.
+#[derive(Default)]
+struct WalletColumns {
+    ids: Vec<i64>,
+    versions: Vec<i64>,
+    sequences: Vec<i64>,
+    free: Vec<i64>,
+    paid: Vec<i64>,
+    held: Vec<i64>,
+    earned: Vec<i64>,
+    spent: Vec<i64>,
+    heads: Vec<Vec<u8>>,
+    daily: Vec<Date>,
+    grants: Vec<String>,
+    holds: Vec<String>,
+    changed_at: Vec<OffsetDateTime>,
+}
+
+impl WalletColumns {
+    fn of(changed: &[Changed<'_>]) -> Result<Self, DbError> {
+        let mut columns = Self::default();
+        for Changed { wallet, .. } in changed {
+            let totals = wallet.totals().map_err(|_| DbError::unreadable(BALANCES))?;
+            columns.ids.push(wallet.id.0);
+            columns.versions.push(wallet.version);
+            columns.sequences.push(wallet.sequence);
+            columns.free.push(totals.free.get());
+            columns.paid.push(totals.paid.get());
+            columns.held.push(totals.held.get());
+            columns.earned.push(wallet.total_earned.get());
+            columns.spent.push(wallet.total_spent.get());
+            columns.heads.push(wallet.head.to_vec());
+            columns.daily.push(wallet.daily_granted_on);
+            columns.grants.push(json(&wallet.grants)?);
+            columns.holds.push(json(&wallet.holds)?);
+            columns.changed_at.push(wallet.changed_at);
+        }
+        Ok(columns)
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, DbError> {
+    serde_json::to_string(value).map_err(|_| DbError::unreadable(BALANCES))
+}
+
+/// Lines of histories, column by column.
+#[derive(Default)]
+struct TransactionColumns {
+    wallets: Vec<i64>,
+    sequences: Vec<i64>,
+    ids: Vec<Uuid>,
+    kinds: Vec<String>,
+    amounts: Vec<i64>,
+    balances: Vec<i64>,
+    counters: Vec<String>,
+    slice_grants: Vec<String>,
+    slice_amounts: Vec<String>,
+    references: Vec<Option<i64>>,
+    holds: Vec<Option<Uuid>>,
+    apps: Vec<String>,
+    descriptions: Vec<String>,
+    metadata: Vec<Option<String>>,
+    keys: Vec<Option<String>>,
+    service_keys: Vec<Option<String>>,
+    at: Vec<OffsetDateTime>,
+    hashes: Vec<Vec<u8>>,
+}
+
+impl TransactionColumns {
+    fn of(transactions: &[(WalletId, &Transaction)]) -> Self {
+        let mut columns = Self::default();
+        for (wallet, line) in transactions {
+            columns.wallets.push(wallet.0);
+            columns.sequences.push(line.sequence);
+            columns.ids.push(line.id.0);
+            columns.kinds.push(line.kind.as_str().to_owned());
+            columns.amounts.push(line.amount);
+            columns.balances.push(line.balance_after.get());
+            columns.counters.push(line.counter.as_str().to_owned());
+            columns.slice_grants.push(array(line.slices.iter().map(|slice| slice.grant)));
+            columns.slice_amounts.push(array(line.slices.iter().map(|slice| slice.amount)));
+            columns.references.push(line.reference);
+            columns.holds.push(line.hold_id.map(|hold| hold.0));
+            columns.apps.push(line.note.app_id.clone());
+            columns.descriptions.push(line.note.description.clone());
+            columns.metadata.push(line.note.metadata.clone());
+            columns.keys.push(line.note.idempotency_key.clone());
+            columns.service_keys.push(line.note.service_key_id.clone());
+            columns.at.push(line.at);
+            columns.hashes.push(line.hash.to_vec());
+        }
+        columns
+    }
+}
+
+/// An array as PostgreSQL writes it: arrays of arrays can't be taken apart into rows.
+fn array(values: impl Iterator<Item = i64>) -> String {
+    let mut text = String::from("{");
+    for value in values {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&value.to_string());
+    }
+    text.push('}');
+    text
+}
+
+/// What a batch adds to the statistics, column by column: a row for each wallet and app.
+#[derive(Default)]
+struct Usage {
+    wallets: Vec<i64>,
+    apps: Vec<String>,
+    spends: Vec<i64>,
+    spent: Vec<i64>,
+    refunded: Vec<i64>,
+}
+
+impl Usage {
+    fn of(transactions: &[(WalletId, &Transaction)]) -> Self {
+        let mut sums: HashMap<(WalletId, &str), (i64, i64, i64)> = HashMap::new();
+        for (wallet, line) in transactions {
+            let (spends, spent, refunded) = match line.kind {
+                TransactionKind::Usage => (1, 0_i64.saturating_sub(line.amount), 0),
+                TransactionKind::Refund => (0, 0, line.amount),
+                TransactionKind::Purchase
+                | TransactionKind::Bonus
+                | TransactionKind::Expiry
+                | TransactionKind::Adjustment => continue,
+            };
+            let sum = sums.entry((*wallet, &line.note.app_id)).or_default();
+            *sum =
+                (sum.0.saturating_add(spends), sum.1.saturating_add(spent), sum.2.saturating_add(refunded));
+        }
+        let mut usage = Self::default();
+        for ((wallet, app), (spends, spent, refunded)) in sums {
+            usage.wallets.push(wallet.0);
+            usage.apps.push(app.to_owned());
+            usage.spends.push(spends);
+            usage.spent.push(spent);
+            usage.refunded.push(refunded);
+        }
+        usage
+    }
+}
+
+async fn write_grants(connection: &mut PgConnection, changed: &[Changed<'_>]) -> Result<(), DbError> {
+    let grants: Vec<(i64, OffsetDateTime, &Grant)> = changed
+        .iter()
+        .flat_map(|change| {
+            let (wallet, at) = (change.wallet.id.0, change.wallet.changed_at);
+            change.effects.new_grants.iter().map(move |grant| (wallet, at, grant))
+        })
+        .collect();
+    if grants.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO credits.grants (wallet_id, grant_sequence, source, priority, cost_micros, effective_from, expires_at, created_at)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::smallint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[])",
+        &column(&grants, |(wallet, ..)| *wallet),
+        &column(&grants, |(.., grant)| grant.sequence),
+        &column(&grants, |(.., grant)| grant.terms.source.as_str().to_owned()),
+        &column(&grants, |(.., grant)| grant.terms.priority),
+        &column(&grants, |(.., grant)| grant.terms.cost_micros),
+        &column(&grants, |(.., grant)| grant.terms.effective_from) as &[Option<OffsetDateTime>],
+        &column(&grants, |(.., grant)| grant.terms.expires_at) as &[Option<OffsetDateTime>],
+        &column(&grants, |(_, at, _)| *at),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One after the other, as they happened: holds are few beside spends.
+async fn write_holds(connection: &mut PgConnection, changed: &[Changed<'_>]) -> Result<(), DbError> {
+    for change in changed {
+        for hold in &change.effects.holds {
+            write_hold(connection, change.wallet.id, hold).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_hold(
+    connection: &mut PgConnection,
+    wallet: WalletId,
+    change: &HoldChange,
+) -> Result<(), DbError> {
+    match change {
+        HoldChange::Opened { hold, description, metadata, service_key_id, at } => {
+            sqlx::query!(
+                "INSERT INTO credits.holds
+                    (wallet_id, id, app_id, description, metadata, amount, slice_grants, slice_amounts, status, service_key_id, created_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5::text::json, (SELECT sum(slice) FROM unnest($7::bigint[]) slice), $6, $7, 'open', $8, $9, $10)",
+                wallet.0,
+                hold.id.0,
+                hold.app_id,
+                description,
+                metadata.as_deref(),
+                &column(&hold.slices, |slice| slice.grant),
+                &column(&hold.slices, |slice| slice.amount.get()),
+                service_key_id.as_deref(),
+                at,
+                hold.expires_at,
+            )
+            .execute(connection)
+            .await?;
+        }
+        HoldChange::Extended { id, expires_at } => {
+            sqlx::query!(
+                "UPDATE credits.holds SET expires_at = $3 WHERE wallet_id = $1 AND id = $2",
+                wallet.0,
+                id.0,
+                expires_at,
+            )
+            .execute(connection)
+            .await?;
+        }
+        HoldChange::Ended { id, end, at } => {
+            let (captured, sequence) = match end {
+                HoldEnd::Captured { amount, sequence } => (amount.get(), Some(*sequence)),
+                HoldEnd::Released | HoldEnd::Expired => (0, None),
+            };
+            sqlx::query!(
+                "UPDATE credits.holds SET status = $3, captured = $4, capture_sequence = $5, ended_at = $6 WHERE wallet_id = $1 AND id = $2",
+                wallet.0,
+                id.0,
+                end.as_str(),
+                captured,
+                sequence,
+                at,
+            )
+            .execute(connection)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Spends that are about to be refunded, by wallet: what they took, and what was given back of it.
+pub(crate) async fn recall_spends(
+    connection: &mut PgConnection,
+    wallet: WalletId,
+    sequences: &[i64],
+) -> Result<Vec<RecalledSpend>, DbError> {
+    let rows = sqlx::query!(
+        r#"SELECT sequence, slice_grants, slice_amounts, coalesce((
+               SELECT sum(refund.amount) FROM credits.transactions refund
+               WHERE refund.wallet_id = $1 AND refund.reference = spend.sequence), 0)::bigint AS "refunded!"
+           FROM credits.transactions spend WHERE wallet_id = $1 AND sequence = ANY($2) AND type = 'usage'"#,
+        wallet.0,
+        sequences,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let grants: Vec<i64> = rows.iter().flat_map(|row| row.slice_grants.iter().copied()).collect();
+    let terms = find_terms(connection, wallet, &grants).await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Grant {
-                sequence: row.grant_sequence,
-                source: GrantSource::from_database(&row.source).ok_or_else(out_of_range)?,
-                granted: mana(row.granted)?,
-                remaining: mana(row.remaining)?,
-                expires_at: row.expires_at,
-                created_at: row.created_at,
+            let slices = row.slice_grants.iter().zip(&row.slice_amounts).map(|(grant, amount)| {
+                Ok(Slice { grant: *grant, amount: mana(0_i64.saturating_sub(*amount))? })
+            });
+            Ok(RecalledSpend {
+                sequence: row.sequence,
+                slices: slices.collect::<Result<_, DbError>>()?,
+                refunded: mana(row.refunded)?,
+                terms: terms.iter().filter(|(grant, _)| row.slice_grants.contains(grant)).copied().collect(),
             })
         })
         .collect()
 }
 
-/// Writes what the state machine posted: the only statements that change a balance.
-///
-/// All legs go in one statement, because the database checks their sum when it ends.
-pub(crate) async fn write(
-    connection: &mut PgConnection,
-    wallet: &Wallet,
-    postings: &[Posting],
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    write_totals(connection, wallet, now).await?;
-    write_grants(connection, wallet, postings).await?;
-    write_transactions(connection, wallet.id, postings).await?;
-    write_entries(connection, wallet.id, postings).await
-}
-
-async fn write_totals(
-    connection: &mut PgConnection,
-    wallet: &Wallet,
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "UPDATE credits.balances
-         SET sequence = $2, free = $3, paid = $4, total_earned = $5, total_spent = $6, head = $7, daily_granted_on = $8, updated_at = $9
-         WHERE wallet_id = $1",
-        wallet.id.0,
-        wallet.sequence,
-        wallet.free.get(),
-        wallet.paid.get(),
-        wallet.total_earned.get(),
-        wallet.total_spent.get(),
-        wallet.head.as_slice(),
-        wallet.daily_granted_on,
-        now,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_grants(
-    connection: &mut PgConnection,
-    wallet: &Wallet,
-    postings: &[Posting],
-) -> Result<(), DbError> {
-    let touched = |grant: &&Grant| {
-        let account = Account::Wallet { grant: grant.sequence };
-        postings.iter().flat_map(|posting| &posting.entries).any(|entry| entry.account == account)
-    };
-    let grants: Vec<&Grant> = wallet.grants.iter().filter(touched).collect();
-    sqlx::query!(
-        "INSERT INTO credits.grants (wallet_id, grant_sequence, source, priority, paid, granted, remaining, expires_at, created_at)
-         SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::smallint[], $5::boolean[], $6::bigint[], $7::bigint[], $8::timestamptz[], $9::timestamptz[])
-         ON CONFLICT ON CONSTRAINT grants_pkey DO UPDATE SET granted = excluded.granted, remaining = excluded.remaining",
-        wallet.id.0,
-        &grants.iter().map(|grant| grant.sequence).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.source.as_str().to_owned()).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.source.priority()).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.source.is_paid()).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.granted.get()).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.remaining.get()).collect::<Vec<_>>(),
-        &grants.iter().map(|grant| grant.expires_at).collect::<Vec<_>>() as &[Option<OffsetDateTime>],
-        &grants.iter().map(|grant| grant.created_at).collect::<Vec<_>>(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn write_transactions(
+async fn find_terms(
     connection: &mut PgConnection,
     wallet: WalletId,
-    postings: &[Posting],
-) -> Result<(), DbError> {
-    let lines: Vec<_> = postings.iter().map(|posting| &posting.transaction).collect();
-    sqlx::query!(
-        "INSERT INTO credits.transactions
-            (wallet_id, sequence, id, type, amount, balance_after, app_id, description, metadata, idempotency_key, created_at, hash)
-         SELECT $1, sequence, id, type, amount, balance_after, app_id, description, metadata::json, idempotency_key, created_at, hash
-         FROM unnest($2::bigint[], $3::uuid[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::timestamptz[], $12::bytea[])
-            AS line (sequence, id, type, amount, balance_after, app_id, description, metadata, idempotency_key, created_at, hash)",
+    grants: &[i64],
+) -> Result<Vec<(i64, Terms)>, DbError> {
+    let rows = sqlx::query!(
+        "SELECT grant_sequence, source, priority, cost_micros, effective_from, expires_at
+         FROM credits.grants WHERE wallet_id = $1 AND grant_sequence = ANY($2)",
         wallet.0,
-        &lines.iter().map(|line| line.sequence).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.stamp.id.0).collect::<Vec<Uuid>>(),
-        &lines.iter().map(|line| line.kind.as_str().to_owned()).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.amount).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.balance_after.get()).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.app_id.clone()).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.description.clone()).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.metadata.clone()).collect::<Vec<_>>() as &[Option<String>],
-        &lines.iter().map(|line| line.idempotency_key.clone()).collect::<Vec<_>>() as &[Option<String>],
-        &lines.iter().map(|line| line.stamp.at).collect::<Vec<_>>(),
-        &lines.iter().map(|line| line.hash.to_vec()).collect::<Vec<_>>(),
+        grants,
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
-}
-
-async fn write_entries(
-    connection: &mut PgConnection,
-    wallet: WalletId,
-    postings: &[Posting],
-) -> Result<(), DbError> {
-    let legs: Vec<_> = postings
-        .iter()
-        .flat_map(|posting| {
-            (0_i16..).zip(&posting.entries).map(|(leg, entry)| (posting.transaction.sequence, leg, entry))
+    rows.into_iter()
+        .map(|row| {
+            let source = GrantSource::from_database(&row.source);
+            let terms = Terms {
+                source: source.ok_or_else(|| DbError::unreadable("credits.grants"))?,
+                priority: row.priority,
+                cost_micros: row.cost_micros,
+                effective_from: row.effective_from,
+                expires_at: row.expires_at,
+            };
+            Ok((row.grant_sequence, terms))
         })
-        .collect();
-    let grant = |account| match account {
-        Account::Wallet { grant } => Some(grant),
-        Account::Bonus | Account::Revenue => None,
-    };
-    sqlx::query!(
-        "INSERT INTO credits.entries (wallet_id, sequence, leg, account, grant_sequence, amount)
-         SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::text[], $5::bigint[], $6::bigint[])",
-        wallet.0,
-        &legs.iter().map(|(sequence, ..)| *sequence).collect::<Vec<_>>(),
-        &legs.iter().map(|(_, leg, _)| *leg).collect::<Vec<_>>(),
-        &legs.iter().map(|(.., entry)| entry.account.as_str().to_owned()).collect::<Vec<_>>(),
-        &legs.iter().map(|(.., entry)| grant(entry.account)).collect::<Vec<_>>() as &[Option<i64>],
-        &legs.iter().map(|(.., entry)| entry.amount).collect::<Vec<_>>(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+        .collect()
 }
 
 /// A line of a wallet's history, for an answer.
@@ -244,7 +558,7 @@ async fn write_entries(
 pub(crate) struct TransactionRow {
     pub(crate) sequence: i64,
     pub(crate) id: TransactionId,
-    pub(crate) r#type: String,
+    pub(crate) kind: TransactionKind,
     pub(crate) amount: i64,
     pub(crate) balance_after: i64,
     pub(crate) app_id: String,
@@ -274,28 +588,112 @@ pub(crate) async fn list_transactions(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| TransactionRow {
-            sequence: row.sequence,
-            id: TransactionId(row.id),
-            r#type: row.r#type,
-            amount: row.amount,
-            balance_after: row.balance_after,
-            app_id: row.app_id,
-            description: row.description,
-            metadata: row.metadata,
-            idempotency_key: row.idempotency_key,
-            created_at: row.created_at,
+    rows.into_iter()
+        .map(|row| {
+            let kind = TransactionKind::from_database(&row.r#type);
+            Ok(TransactionRow {
+                sequence: row.sequence,
+                id: TransactionId(row.id),
+                kind: kind.ok_or_else(|| DbError::unreadable(TRANSACTIONS))?,
+                amount: row.amount,
+                balance_after: row.balance_after,
+                app_id: row.app_id,
+                description: row.description,
+                metadata: row.metadata,
+                idempotency_key: row.idempotency_key,
+                created_at: row.created_at,
+            })
         })
-        .collect())
+        .collect()
+}
+
+/// A spend that somebody wants to give back.
+#[derive(Debug)]
+pub(crate) struct SpendRow {
+    pub(crate) user_id: String,
+    pub(crate) sequence: i64,
+    pub(crate) app_id: String,
+}
+
+/// A spend by its id, whoever's it is.
+pub(crate) async fn find_spend(
+    connection: &mut PgConnection,
+    id: TransactionId,
+) -> Result<Option<SpendRow>, DbError> {
+    Ok(sqlx::query_as!(
+        SpendRow,
+        "SELECT user_id, transactions.sequence, app_id FROM credits.transactions JOIN credits.balances USING (wallet_id)
+         WHERE id = $1 AND type = 'usage'",
+        id.0,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// The newest spend of an app among a user's latest hundred lines of which at least `amount` was not given back.
+pub(crate) async fn find_refundable(
+    connection: &mut PgConnection,
+    user: &UserId,
+    app_id: &str,
+    amount: i64,
+) -> Result<Option<SpendRow>, DbError> {
+    Ok(sqlx::query_as!(
+        SpendRow,
+        r#"SELECT $1 AS "user_id!", sequence, app_id FROM (
+               SELECT * FROM credits.transactions
+               WHERE wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1) ORDER BY sequence DESC LIMIT 100
+           ) spend
+           WHERE type = 'usage' AND app_id = $2 AND -amount - coalesce((
+               SELECT sum(refund.amount) FROM credits.transactions refund
+               WHERE refund.wallet_id = spend.wallet_id AND refund.reference = spend.sequence), 0) >= $3::bigint
+           ORDER BY sequence DESC LIMIT 1"#,
+        user.as_str(),
+        app_id,
+        amount,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// A hold, as its row has it.
+#[derive(Debug)]
+pub(crate) struct HoldRow {
+    pub(crate) id: HoldId,
+    pub(crate) user_id: String,
+    pub(crate) app_id: String,
+    pub(crate) description: String,
+    pub(crate) metadata: Option<serde_json::Value>,
+    pub(crate) amount: i64,
+    pub(crate) captured: i64,
+    pub(crate) status: String,
+    pub(crate) expires_at: OffsetDateTime,
+    /// Whether an app opened it by a service key.
+    pub(crate) is_of_service: bool,
+}
+
+/// A hold by its id, whoever's it is.
+pub(crate) async fn find_hold(connection: &mut PgConnection, id: HoldId) -> Result<Option<HoldRow>, DbError> {
+    Ok(sqlx::query!(
+        r#"SELECT id, user_id, app_id, description, metadata, amount, captured, status, expires_at, service_key_id IS NOT NULL AS "is_of_service!"
+         FROM credits.holds JOIN credits.balances USING (wallet_id) WHERE id = $1"#,
+        id.0,
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(|row| HoldRow {
+        id: HoldId(row.id),
+        user_id: row.user_id,
+        app_id: row.app_id,
+        description: row.description,
+        metadata: row.metadata,
+        amount: row.amount,
+        captured: row.captured,
+        status: row.status,
+        expires_at: row.expires_at,
+        is_of_service: row.is_of_service,
+    }))
 }
 
 fn mana(value: i64) -> Result<Mana, DbError> {
-    Mana::new(value).ok_or_else(out_of_range)
-}
-
-/// The database's own checks make this impossible; if it happens all the same, nothing may be built on it.
-fn out_of_range() -> DbError {
-    DbError::from(sqlx::Error::Decode("a value of the ledger is out of range".into()))
+    Mana::new(value).ok_or_else(|| DbError::unreadable(BALANCES))
 }

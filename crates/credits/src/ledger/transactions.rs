@@ -29,14 +29,14 @@ pub(crate) struct TransactionResponse {
     #[schema(value_type = String)]
     user_id: UserId,
     /// purchase, usage, refund, bonus, expiry or adjustment.
-    r#type: String,
+    r#type: &'static str,
     /// Always `completed`: what is in the ledger has happened.
     status: &'static str,
     /// Change of the balance; spends are negative.
     amount: i64,
-    /// Free and paid mana before.
+    /// Everything in the wallet before, what is set aside included.
     balance_before: i64,
-    /// Free and paid mana after.
+    /// Everything in the wallet after.
     balance_after: i64,
     app_id: String,
     description: String,
@@ -55,17 +55,18 @@ pub(crate) struct TransactionResponse {
 impl TransactionResponse {
     /// Of a transaction that is being written.
     pub(super) fn of_posting(transaction: &Transaction, user: &UserId) -> Result<Self, serde_json::Error> {
+        let note = &transaction.note;
         let row = TransactionRow {
             sequence: transaction.sequence,
-            id: transaction.stamp.id,
-            r#type: transaction.kind.as_str().to_owned(),
+            id: transaction.id,
+            kind: transaction.kind,
             amount: transaction.amount,
             balance_after: transaction.balance_after.get(),
-            app_id: transaction.app_id.clone(),
-            description: transaction.description.clone(),
-            metadata: transaction.metadata.as_deref().map(serde_json::from_str).transpose()?,
-            idempotency_key: transaction.idempotency_key.clone(),
-            created_at: transaction.stamp.at,
+            app_id: note.app_id.clone(),
+            description: note.description.clone(),
+            metadata: note.metadata.as_deref().map(serde_json::from_str).transpose()?,
+            idempotency_key: note.idempotency_key.clone(),
+            created_at: transaction.at,
         };
         Ok(Self::of_row(row, user))
     }
@@ -74,7 +75,7 @@ impl TransactionResponse {
         Self {
             id: row.id,
             user_id: user.clone(),
-            r#type: row.r#type,
+            r#type: row.kind.as_str(),
             status: "completed",
             amount: row.amount,
             balance_before: row.balance_after.saturating_sub(row.amount),

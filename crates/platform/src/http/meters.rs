@@ -20,13 +20,7 @@ struct Meter {
 
 impl Meters {
     /// Counts an answer of `route`, which took `duration`.
-    pub(super) fn count(
-        &self,
-        method: &'static str,
-        route: &str,
-        status: StatusCode,
-        duration: Duration,
-    ) {
+    pub(super) fn count(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
         let meter = self.find(route, (method, status)).unwrap_or_else(|| self.add(route, (method, status)));
         meter.answers.increment(1);
         meter.seconds.record(duration);

@@ -5,10 +5,10 @@ use futures_util::FutureExt as _;
 use http::Method;
 use mana_auth::admin::new_claim_link;
 use mana_credits::ledger::chain;
-use mana_credits::ledger::model::{Account, Entry, Stamp, Transaction, TransactionKind, WalletId};
+use mana_credits::ledger::model::{Change, Counter, Note, Transaction, TransactionKind, WalletId};
 use mana_kernel::{Mana, TransactionId};
 use mana_platform::SystemRng;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -151,53 +151,40 @@ async fn the_chain_of_hashes_recomputes_from_what_is_stored() {
     assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
 
     let mut owner = story.database.owner().await;
-    let lines = sqlx::query(
-        "SELECT t.*, metadata::text AS metadata_text,
-                (SELECT jsonb_agg(jsonb_build_array(account, grant_sequence, amount) ORDER BY leg) FROM credits.entries e
-                 WHERE e.wallet_id = t.wallet_id AND e.sequence = t.sequence) AS legs
-         FROM credits.transactions t ORDER BY sequence",
-    )
-    .fetch_all(&mut owner)
-    .await
-    .unwrap();
+    let lines =
+        sqlx::query("SELECT *, metadata::text AS metadata_text FROM credits.transactions ORDER BY sequence")
+            .fetch_all(&mut owner)
+            .await
+            .unwrap();
     assert_eq!(lines.len(), 4);
     let mut head = [0; 32];
     for line in lines {
-        let legs: Value = line.get("legs");
-        let entries: Vec<_> = legs.as_array().unwrap().iter().map(entry).collect();
+        let slices =
+            line.get::<Vec<i64>, _>("slice_grants").into_iter().zip(line.get::<Vec<i64>, _>("slice_amounts"));
         let transaction = Transaction {
-            stamp: Stamp {
-                id: TransactionId(line.get::<Uuid, _>("id")),
-                at: line.get::<OffsetDateTime, _>("created_at"),
-            },
+            id: TransactionId(line.get::<Uuid, _>("id")),
+            at: line.get::<OffsetDateTime, _>("created_at"),
             sequence: line.get("sequence"),
-            kind: if line.get::<&str, _>("type") == "usage" {
-                TransactionKind::Usage
-            } else {
-                TransactionKind::Bonus
-            },
+            kind: TransactionKind::from_database(line.get("type")).unwrap(),
             amount: line.get("amount"),
             balance_after: Mana::new(line.get("balance_after")).unwrap(),
-            app_id: line.get("app_id"),
-            description: line.get("description"),
-            metadata: line.get("metadata_text"),
-            idempotency_key: line.get("idempotency_key"),
+            counter: Counter::from_database(line.get("counter")).unwrap(),
+            slices: slices.map(|(grant, amount)| Change { grant, amount }).collect(),
+            reference: line.get("reference"),
+            hold_id: None,
+            note: Note {
+                app_id: line.get("app_id"),
+                description: line.get("description"),
+                metadata: line.get("metadata_text"),
+                idempotency_key: line.get("idempotency_key"),
+                service_key_id: line.get("service_key_id"),
+            },
             hash: [0; 32],
         };
-        head = chain::link(&head, WalletId(line.get("wallet_id")), &transaction, &entries);
+        head = chain::link(&head, WalletId(line.get("wallet_id")), &transaction);
         assert_eq!(line.get::<Vec<u8>, _>("hash"), head);
     }
     let stored: Vec<u8> =
         sqlx::query_scalar("SELECT head FROM credits.balances").fetch_one(&mut owner).await.unwrap();
     assert_eq!(stored, head);
-}
-
-fn entry(leg: &Value) -> Entry {
-    let account = match leg[0].as_str().unwrap() {
-        "wallet" => Account::Wallet { grant: leg[1].as_i64().unwrap() },
-        "bonus" => Account::Bonus,
-        "revenue" => Account::Revenue,
-        other => panic!("{other} is no account"),
-    };
-    Entry { account, amount: leg[2].as_i64().unwrap() }
 }

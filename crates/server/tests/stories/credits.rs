@@ -16,7 +16,7 @@ async fn a_new_account_has_the_bonus_and_its_line_in_the_history() {
     let balance = story.get(BALANCE, &ada).await;
     assert_eq!(
         balance.json,
-        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5})
+        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5, "heldCredits": 0})
     );
     let history = story.get(TRANSACTIONS, &ada).await;
     let [line] = history.json.as_array().unwrap().as_slice() else { panic!("{}", history.json) };
@@ -45,7 +45,7 @@ async fn a_spend_answers_with_its_transaction_and_the_new_balance() {
     assert_eq!(spent.json["success"], true);
     assert_eq!(
         spent.json["newBalance"],
-        json!({"balance": 0, "freeCreditsRemaining": 120, "totalSpent": 30})
+        json!({"balance": 0, "freeCreditsRemaining": 120, "totalSpent": 30, "heldCredits": 0})
     );
     let line = &story.get(TRANSACTIONS, &ada).await.json[0];
     assert_eq!(line, &spent.json["transaction"], "the list shows what the spend answered");
@@ -308,30 +308,46 @@ async fn packages_are_for_anybody_and_purchases_for_their_owner() {
     assert_eq!(story.get("/api/v1/credits/purchases", &bob).await.json, json!([]));
 }
 
-/// Invariants 1 to 4, 8 and 9 of the ledger, in SQL over everything that a story has written.
+/// Invariants 1 to 4, 8, 9 and 15 of the ledger, in SQL over everything that a story has written.
 pub(crate) async fn books_are_true(story: &Story) {
     let lies: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT 'entries do not sum to zero', wallet_id FROM credits.entries GROUP BY wallet_id, sequence HAVING sum(amount) <> 0
+        "WITH live AS (
+             SELECT wallet_id, (entry ->> 'sequence')::bigint AS grant_sequence, entry ->> 'source' AS source, (entry ->> 'remaining')::bigint AS remaining
+             FROM credits.balances, json_array_elements(grants) entry
+         ), held AS (
+             SELECT wallet_id, (slice ->> 'grant')::bigint AS grant_sequence, (slice ->> 'amount')::bigint AS amount
+             FROM credits.balances, json_array_elements(holds) entry, json_array_elements(entry -> 'slices') slice
+         )
+         SELECT 'entries do not sum to zero', wallet_id FROM credits.entries GROUP BY wallet_id, sequence HAVING sum(amount) <> 0
          UNION ALL
          SELECT 'sequence has a gap', wallet_id FROM credits.transactions GROUP BY wallet_id HAVING count(*) <> max(sequence)
          UNION ALL
          SELECT 'balance is not the last line', b.wallet_id FROM credits.balances b
          LEFT JOIN credits.transactions t ON t.wallet_id = b.wallet_id AND t.sequence = b.sequence
-         WHERE coalesce(t.balance_after, 0) <> b.free + b.paid OR coalesce(t.hash, b.head) <> b.head
+         WHERE coalesce(t.balance_after, 0) <> b.free + b.paid + b.held OR coalesce(t.hash, b.head) <> b.head
          UNION ALL
          SELECT 'balance is not the sum', b.wallet_id FROM credits.balances b
-         WHERE b.free + b.paid <> (SELECT coalesce(sum(amount), 0) FROM credits.transactions t WHERE t.wallet_id = b.wallet_id)
+         WHERE b.free + b.paid + b.held <> (SELECT coalesce(sum(amount), 0) FROM credits.transactions t WHERE t.wallet_id = b.wallet_id)
          UNION ALL
          SELECT 'a line does not continue the one before', wallet_id
          FROM (SELECT *, lag(balance_after, 1, 0::bigint) OVER (PARTITION BY wallet_id ORDER BY sequence) AS before FROM credits.transactions) t
          WHERE balance_after <> before + amount
          UNION ALL
          SELECT 'grants do not sum to the balance', b.wallet_id FROM credits.balances b
-         WHERE b.free <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.wallet_id = b.wallet_id AND NOT paid)
-            OR b.paid <> (SELECT coalesce(sum(remaining), 0) FROM credits.grants g WHERE g.wallet_id = b.wallet_id AND paid)
+         WHERE b.free <> (SELECT coalesce(sum(remaining), 0) FROM live g WHERE g.wallet_id = b.wallet_id AND source <> 'purchase')
+            OR b.paid <> (SELECT coalesce(sum(remaining), 0) FROM live g WHERE g.wallet_id = b.wallet_id AND source = 'purchase')
+         UNION ALL
+         SELECT 'holds do not sum to what is held', b.wallet_id FROM credits.balances b
+         WHERE b.held <> (SELECT coalesce(sum(amount), 0) FROM held h WHERE h.wallet_id = b.wallet_id)
          UNION ALL
          SELECT 'a grant is not the sum of its legs', g.wallet_id FROM credits.grants g
-         WHERE g.remaining <> (SELECT sum(amount) FROM credits.entries e WHERE e.wallet_id = g.wallet_id AND e.grant_sequence = g.grant_sequence)",
+         WHERE coalesce((SELECT remaining FROM live l WHERE (l.wallet_id, l.grant_sequence) = (g.wallet_id, g.grant_sequence)), 0)
+             + coalesce((SELECT sum(amount) FROM held h WHERE (h.wallet_id, h.grant_sequence) = (g.wallet_id, g.grant_sequence)), 0)
+            <> (SELECT sum(amount) FROM credits.entries e WHERE e.wallet_id = g.wallet_id AND e.grant_sequence = g.grant_sequence)
+         UNION ALL
+         SELECT 'usage is not what was spent', b.wallet_id FROM credits.balances b
+         WHERE (SELECT coalesce(sum(spent - refunded), 0) FROM credits.usage_stats u WHERE u.wallet_id = b.wallet_id) <> b.total_spent
+            OR (SELECT coalesce(-sum(amount), 0) FROM credits.transactions t WHERE t.wallet_id = b.wallet_id AND type IN ('usage', 'refund')) <> b.total_spent",
     )
     .fetch_all(&mut story.database.owner().await)
     .await

@@ -1,0 +1,260 @@
+//! A batch of orders in one transaction: lock the wallets, let the state machine decide, write, commit.
+
+use super::error::LedgerError;
+use super::model::{Command, Due, Effects, Refusal, Wallet, WalletId};
+use super::store::{self, Changed, Loaded, Remembered};
+use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
+use crate::{Policy, SessionGuard};
+use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
+use mana_platform::http::{ApiError, Caller};
+use mana_platform::{Database, DbError};
+use sqlx::PgConnection;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use time::OffsetDateTime;
+
+/// What it takes to keep the books.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// PostgreSQL.
+    pub database: Database,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Arc<dyn Rng>,
+    /// Who knows whether a session still lives.
+    pub session_guard: Arc<dyn SessionGuard>,
+    /// Amounts and days.
+    pub policy: Policy,
+}
+
+/// Something to do to a user's wallet, and how to answer.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Whose wallet.
+    pub(crate) user: UserId,
+    /// Who asks.
+    pub(crate) actor: Actor,
+    /// The client's name for the request, and what it stands for.
+    pub(crate) key: Option<RequestKey>,
+    /// The version that the wallet must have.
+    pub(crate) if_version: Option<i64>,
+    /// The request that asks, for problems to name it.
+    pub(crate) request: RequestId,
+    /// What to do; nothing but what is due by itself if absent.
+    pub(crate) command: Option<Command>,
+    /// Whether to answer what would happen and change nothing.
+    pub(crate) is_dry_run: bool,
+    /// Writes the answer.
+    pub(crate) render: Render,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) enum Actor {
+    /// The owner. The session must live when the batch commits.
+    Session(Caller),
+    /// An app, by a service key.
+    Service,
+}
+
+/// Writes an answer from what a command did.
+pub(crate) type Render = fn(&Outcome<'_>) -> Result<Answer, serde_json::Error>;
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Outcome<'a> {
+    pub(crate) user: &'a UserId,
+    /// The wallet afterwards.
+    pub(crate) wallet: &'a Wallet,
+    /// The wallet before, after what was due by itself.
+    pub(crate) before: &'a Wallet,
+    /// What the command changed; nothing of what was due by itself.
+    pub(crate) effects: &'a Effects,
+}
+
+/// One answer for each order.
+pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
+
+/// Commits all orders together.
+///
+/// # Errors
+/// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit.
+pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, LedgerError> {
+    let mut transaction = books.database.begin().await?;
+    let mut batch = Batch::load(&mut transaction, books, orders).await?;
+    let answers = orders.iter().map(|order| batch.run(books, order)).collect();
+    batch.write(&mut transaction).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(answers)
+}
+
+/// The wallets of a batch while it runs.
+struct Batch {
+    accounts: HashMap<String, Account>,
+    due: Option<Due>,
+    live_sessions: HashSet<SessionId>,
+    /// What was remembered before, and what this batch adds.
+    answers: HashMap<(WalletId, KeyDigest), Stored>,
+    new_answers: Vec<(WalletId, KeyDigest)>,
+    now: OffsetDateTime,
+}
+
+/// A wallet, and what the batch has done to it.
+struct Account {
+    wallet: Wallet,
+    effects: Effects,
+    was: i64,
+}
+
+impl Batch {
+    /// The wallets' locks come first: whoever sends the same key at the same time waits here and finds the answer. Then
+    /// the sessions are held, so that none can end between this look and the commit.
+    async fn load(
+        connection: &mut PgConnection,
+        books: &Books,
+        orders: &[Order],
+    ) -> Result<Self, LedgerError> {
+        let now = books.clock.now();
+        let Loaded { mut wallets, today } = lock_or_open(connection, books, orders, now).await?;
+        let sessions: HashMap<&SessionId, &Caller> = orders
+            .iter()
+            .filter_map(|order| match &order.actor {
+                Actor::Session(caller) => Some((&caller.session_id, caller)),
+                Actor::Service => None,
+            })
+            .collect();
+        let callers: Vec<&Caller> = sessions.into_values().collect();
+        let live_sessions = if callers.is_empty() {
+            HashSet::new()
+        } else {
+            books.session_guard.hold_live(connection, &callers).await.map_err(LedgerError::Port)?
+        };
+        let keys: Vec<(WalletId, KeyDigest)> = orders
+            .iter()
+            .filter_map(|order| Some((wallets.get(order.user.as_str())?.id, order.key.as_ref()?.key)))
+            .collect();
+        let answers = idempotency::store::find_answers(connection, &keys).await?;
+        recall_spends(connection, &mut wallets, orders).await?;
+        let accounts = wallets.into_iter().map(|(user, mut wallet)| {
+            let was = wallet.version;
+            wallet.advance_to(now);
+            (user, Account { wallet, effects: Effects::default(), was })
+        });
+        Ok(Self {
+            accounts: accounts.collect(),
+            due: today.map(|today| Due { today, daily: books.policy.daily_free }),
+            live_sessions,
+            answers,
+            new_answers: Vec::new(),
+            now,
+        })
+    }
+
+    fn run(&mut self, books: &Books, order: &Order) -> Result<Answer, LedgerError> {
+        let Self { accounts, due, live_sessions, answers, new_answers, .. } = self;
+        if let Actor::Session(caller) = &order.actor
+            && !live_sessions.contains(&caller.session_id)
+        {
+            return Err(LedgerError::SessionEnded);
+        }
+        let account = accounts.get_mut(order.user.as_str()).ok_or(LedgerError::NoSuchUser)?;
+        let due = due.ok_or(LedgerError::NoSuchUser)?;
+        let place = order.key.as_ref().map(|key| ((account.wallet.id, key.key), key.request));
+        if let Some((place, request)) = &place
+            && let Some(stored) = answers.get(place)
+        {
+            return Ok(stored.replay(request)?);
+        }
+        if order.if_version.is_some_and(|version| version != account.wallet.version) {
+            return Err(LedgerError::Moved);
+        }
+        let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
+        let mut wallet = account.wallet.clone();
+        let mut effects = wallet.settle(due, &mut new_id).map_err(Refusal::from)?;
+        let before = wallet.clone();
+        let outcome = match &order.command {
+            Some(command) => wallet.apply(command, &mut new_id),
+            None => Ok(Effects::default()),
+        };
+        let answer = match outcome {
+            Ok(done) => {
+                let outcome = Outcome { user: &order.user, wallet: &wallet, before: &before, effects: &done };
+                let answer = (order.render)(&outcome)?;
+                effects.append(done);
+                answer
+            }
+            Err(refusal) => Answer::problem(&ApiError::from(LedgerError::from(refusal)), &order.request)?,
+        };
+        if order.is_dry_run {
+            return Ok(answer);
+        }
+        account.wallet = wallet;
+        account.effects.append(effects);
+        if let Some((place, digest)) = place {
+            answers.insert(place, Stored { digest, answer: answer.clone() });
+            new_answers.push(place);
+        }
+        Ok(answer)
+    }
+
+    async fn write(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+        let changed = self.accounts.values().filter(|account| account.wallet.version != account.was);
+        let mut changed: Vec<Changed<'_>> =
+            changed.map(|account| Changed { wallet: &account.wallet, effects: &account.effects }).collect();
+        changed.sort_by_key(|change| change.wallet.id);
+        let answers = self.new_answers.drain(..).filter_map(|(wallet, key)| {
+            let stored = self.answers.remove(&(wallet, key))?;
+            Some(Remembered { wallet, key, stored })
+        });
+        let answers: Vec<_> = answers.collect();
+        let Some(due) = self.due.filter(|_| !(changed.is_empty() && answers.is_empty())) else {
+            return Ok(());
+        };
+        Ok(store::write(connection, &changed, &answers, due.today, self.now).await?)
+    }
+}
+
+/// The wallets of all orders, locked. Owners that have none, as an import leaves them, get one.
+async fn lock_or_open(
+    connection: &mut PgConnection,
+    books: &Books,
+    orders: &[Order],
+    now: OffsetDateTime,
+) -> Result<Loaded, LedgerError> {
+    let zone = &books.policy.daily_zone;
+    let users: HashSet<&str> = orders.iter().map(|order| order.user.as_str()).collect();
+    let users: Vec<String> = users.into_iter().map(str::to_owned).collect();
+    let loaded = store::lock_wallets(connection, &users, zone).await?;
+    let without: HashSet<&str> = orders
+        .iter()
+        .filter(|order| matches!(order.actor, Actor::Session(_)))
+        .map(|order| order.user.as_str())
+        .filter(|user| !loaded.wallets.contains_key(*user))
+        .collect();
+    if without.is_empty() {
+        return Ok(loaded);
+    }
+    let without: Vec<String> = without.into_iter().map(str::to_owned).collect();
+    store::insert_wallets(connection, &without, zone, now).await?;
+    Ok(store::lock_wallets(connection, &users, zone).await?)
+}
+
+async fn recall_spends(
+    connection: &mut PgConnection,
+    wallets: &mut HashMap<String, Wallet>,
+    orders: &[Order],
+) -> Result<(), LedgerError> {
+    let mut refunds: HashMap<&str, Vec<i64>> = HashMap::new();
+    for order in orders {
+        if let Some(Command::Refund { spend, .. }) = &order.command {
+            refunds.entry(order.user.as_str()).or_default().push(*spend);
+        }
+    }
+    for (user, sequences) in refunds {
+        if let Some(wallet) = wallets.get_mut(user) {
+            wallet.recalled = store::recall_spends(connection, wallet.id, &sequences).await?;
+        }
+    }
+    Ok(())
+}

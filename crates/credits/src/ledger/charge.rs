@@ -1,0 +1,201 @@
+//! What requests that charge a wallet have in common: who pays, who asks, and what the line will say.
+
+use super::batch::{Actor, Order, Render};
+use super::error::{LedgerError, NO_SUCH_USER};
+use super::model::{Command, Note, Wallet};
+use crate::idempotency::{self, IdempotencyKey, RequestKey};
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use mana_kernel::{Line, Paragraph, RequestId, UserId};
+use mana_platform::http::{ApiError, Principal, Scope, ServiceCaller, codes, current_request_id};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// A JSON object of at most 8 KiB, kept in the order given.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(try_from = "Map<String, Value>")]
+pub(crate) struct Metadata(Map<String, Value>);
+
+impl TryFrom<Map<String, Value>> for Metadata {
+    type Error = &'static str;
+
+    fn try_from(members: Map<String, Value>) -> Result<Self, &'static str> {
+        let is_small = serde_json::to_string(&members).is_ok_and(|text| text.len() <= 8192);
+        if is_small { Ok(Self(members)) } else { Err("must be at most 8192 bytes of JSON") }
+    }
+}
+
+/// Whose wallet a request is about, and who asks.
+#[derive(Debug)]
+pub(super) struct Payer {
+    pub(super) user: UserId,
+    actor: Actor,
+    service: Option<ServiceCaller>,
+}
+
+impl Payer {
+    /// The caller's own wallet; with a service key that has `scope`, that of the user it names.
+    pub(super) fn of(principal: Principal, named: Option<UserId>, scope: Scope) -> Result<Self, ApiError> {
+        match principal {
+            Principal::User(caller) => {
+                if named.is_some_and(|named| named != caller.user_id) {
+                    return Err(ApiError::new(&NO_SUCH_USER));
+                }
+                let user = caller.user_id.clone();
+                Ok(Self { user, actor: Actor::Session(caller), service: None })
+            }
+            Principal::Service(service) => {
+                let user = named.ok_or_else(|| {
+                    ApiError::new(&codes::INVALID_BODY).with_detail("userId is required with a service key")
+                })?;
+                Self::of_service(service, user, scope)
+            }
+        }
+    }
+
+    /// The wallet of the user that a service names.
+    pub(super) fn of_service(service: ServiceCaller, user: UserId, scope: Scope) -> Result<Self, ApiError> {
+        service.require(scope)?;
+        Ok(Self { user, actor: Actor::Service, service: Some(service) })
+    }
+
+    /// The app that a line names: a service's own, whatever its body claims.
+    pub(super) fn app(&self, claimed: Line<1, 128>) -> String {
+        self.service.as_ref().map_or_else(|| claimed.into(), |service| service.app_id.clone())
+    }
+
+    /// What a line of the history will say.
+    pub(super) fn note(
+        &self,
+        app_id: Line<1, 128>,
+        description: Paragraph<1, 1000>,
+        metadata: Option<&Metadata>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Note, LedgerError> {
+        Ok(Note {
+            app_id: self.app(app_id),
+            description: description.into(),
+            metadata: metadata.map(serde_json::to_string).transpose()?,
+            idempotency_key: key.map(|key| key.as_str().to_owned()),
+            service_key_id: self.service.as_ref().map(|service| service.key_id.clone()),
+        })
+    }
+
+    /// The same, from what is in the database already.
+    pub(super) fn note_of(
+        &self,
+        app_id: &str,
+        description: &str,
+        metadata: Option<String>,
+        key: Option<&IdempotencyKey>,
+    ) -> Note {
+        Note {
+            app_id: app_id.to_owned(),
+            description: description.to_owned(),
+            metadata,
+            idempotency_key: key.map(|key| key.as_str().to_owned()),
+            service_key_id: self.service.as_ref().map(|service| service.key_id.clone()),
+        }
+    }
+
+    /// The key of a request, in the scope of the user, or of the app that acts on the user.
+    pub(super) fn request_key(
+        &self,
+        key: Option<&IdempotencyKey>,
+        operation: &str,
+        request: &impl Serialize,
+    ) -> Result<Option<RequestKey>, LedgerError> {
+        let scope = match &self.service {
+            Some(service) => format!("service {}", service.app_id),
+            None => "user".to_owned(),
+        };
+        Ok(key.map(|key| RequestKey::new(&scope, key, operation, request)).transpose()?)
+    }
+
+    /// The order to do `command` to the wallet.
+    pub(super) fn order(
+        self,
+        context: RequestContext,
+        command: Command,
+        key: Option<RequestKey>,
+        render: Render,
+    ) -> Order {
+        Order {
+            user: self.user,
+            actor: self.actor,
+            key,
+            if_version: None,
+            request: context.id,
+            command: Some(command),
+            is_dry_run: false,
+            render,
+        }
+    }
+}
+
+/// What an order needs of the request that gives it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestContext {
+    pub(super) id: RequestId,
+    headers: HeaderMap,
+}
+
+impl RequestContext {
+    /// The idempotency key, from the header or the body.
+    pub(super) fn key(&self, in_body: Option<IdempotencyKey>) -> Result<Option<IdempotencyKey>, ApiError> {
+        idempotency::key_of(&self.headers, in_body)
+    }
+
+    /// The version that the wallet must have (RFC 9110, section 13.1.1); any if it says so or nothing.
+    pub(super) fn if_version(&self) -> Result<Option<i64>, ApiError> {
+        let refuse = || {
+            let detail = "If-Match must be one ETag of a balance, or *";
+            ApiError::new(&codes::INVALID_HEADER).with_detail(detail)
+        };
+        let mut values = self.headers.get_all(header::IF_MATCH).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or_else(refuse)?.trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        quoted.and_then(|version| version.parse().ok()).map(Some).ok_or_else(refuse)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let id = current_request_id().ok_or_else(|| ApiError::new(&codes::INTERNAL))?;
+        Ok(Self { id, headers: parts.headers.clone() })
+    }
+}
+
+/// The wallet after a charge.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NewBalance {
+    /// Paid mana that can be spent.
+    balance: i64,
+    /// Free mana that can be spent.
+    free_credits_remaining: i64,
+    /// Spent so far, less what was given back.
+    total_spent: i64,
+    /// Set aside by open holds.
+    held_credits: i64,
+}
+
+impl NewBalance {
+    pub(super) fn of(wallet: &Wallet) -> Result<Self, serde_json::Error> {
+        let totals = wallet.spendable(wallet.changed_at).map_err(serde::ser::Error::custom)?;
+        Ok(Self {
+            balance: totals.paid.get(),
+            free_credits_remaining: totals.free.get(),
+            total_spent: wallet.total_spent.get(),
+            held_credits: totals.held.get(),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The one way into the ledger: adaptive group commit.
+//!
+//! Orders queue by wallet on a few shards. What arrived while a shard's last batch committed is its next batch: there is
+//! no timer, so an order on an idle server commits at once and alone, and under load a commit is shared by many. An answer
+//! leaves after the commit, never before.
+
+use super::batch::{self, Books, Order};
+use super::error::LedgerError;
+use crate::idempotency::Answer;
+use mana_platform::telemetry::Counted;
+use std::error::Error;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// Orders that wait on a shard at most; with more, the service is busy.
+const QUEUE: usize = 4096;
+/// Orders of a batch at most: beyond it, a longer transaction gains nothing and keeps its wallets locked.
+const MAX_BATCH: usize = 256;
+
+/// The door to the shards. They end when it is dropped and what was taken in is done.
+#[derive(Debug)]
+pub struct Ledger {
+    shards: Vec<mpsc::Sender<Waiting>>,
+}
+
+/// An order that waits for its batch.
+#[derive(Debug)]
+struct Waiting {
+    order: Order,
+    reply: oneshot::Sender<Result<Answer, LedgerError>>,
+    _counted: Counted,
+}
+
+impl Ledger {
+    /// Starts `shards` writers, each of which works on a connection of its own.
+    pub fn start(books: &Arc<Books>, shards: usize) -> Self {
+        let start = || {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            tokio::spawn(write_batches(Arc::clone(books), receiver));
+            sender
+        };
+        Self { shards: std::iter::repeat_with(start).take(shards.max(1)).collect() }
+    }
+
+    /// Has an order carried out, and gives its answer once that is safe on disk.
+    ///
+    /// Whoever stops waiting may find it done or not: an order that nobody waits for any more is left out if its batch
+    /// has not begun.
+    pub(crate) async fn submit(&self, order: Order) -> Result<Answer, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let mut hasher = DefaultHasher::new();
+        order.user.as_str().hash(&mut hasher);
+        let shards = u64::try_from(self.shards.len()).unwrap_or(1);
+        let shard = usize::try_from(hasher.finish().checked_rem(shards).unwrap_or(0)).unwrap_or(0);
+        let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
+        let waiting = Waiting { order, reply, _counted: counted };
+        let shard = self.shards.get(shard).ok_or(LedgerError::Stopped)?;
+        shard.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopped,
+        })?;
+        answer.await.map_err(|_| LedgerError::Stopped)?
+    }
+}
+
+/// The life of a shard.
+async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut arrived = Vec::with_capacity(MAX_BATCH);
+    while queue.recv_many(&mut arrived, MAX_BATCH).await > 0 {
+        let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
+        let (orders, replies): (Vec<_>, Vec<_>) =
+            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting._counted))).unzip();
+        if orders.is_empty() {
+            continue;
+        }
+        metrics::histogram!("ledger_batch_orders").record(u32::try_from(orders.len()).unwrap_or(u32::MAX));
+        let began = Instant::now();
+        let answers = write(&books, &orders).await;
+        metrics::histogram!("ledger_batch_seconds").record(began.elapsed());
+        for (answer, (reply, _)) in answers.into_iter().zip(replies) {
+            // Who asked may be gone; it is done all the same.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+/// Commits a batch. If the database refuses it, its halves are tried apart, down to the order that is to blame: one bad
+/// order hurts nobody else. If the database is away, all are told so at once.
+async fn write(books: &Books, orders: &[Order]) -> Vec<Result<Answer, LedgerError>> {
+    let mut answers = Vec::with_capacity(orders.len());
+    let mut parts = vec![orders];
+    while let Some(part) = parts.pop() {
+        match commit(books, part).await {
+            Ok(done) => answers.extend(done),
+            Err(error) if error.passes() => {
+                let cause: &(dyn Error + 'static) = &error;
+                tracing::warn!(cause, orders = part.len(), "the database did not take a batch of the ledger");
+                answers.extend(part.iter().map(|_| Err(LedgerError::Unavailable)));
+            }
+            Err(error) => match part {
+                [_] => answers.push(Err(error)),
+                _ => {
+                    let (first, second) = part.split_at(part.len().div_ceil(2));
+                    // The stack gives the first half first, so that answers stay in the order of orders.
+                    parts.extend([second, first]);
+                }
+            },
+        }
+    }
+    answers
+}
+
+/// Commits, once more if it lost a race for locks with another replica.
+async fn commit(books: &Books, orders: &[Order]) -> Result<batch::Answers, LedgerError> {
+    match batch::commit(books, orders).await {
+        Err(LedgerError::Database(error)) if error.lost_a_race() => batch::commit(books, orders).await,
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,114 @@
+//! `POST /api/v1/credits/refund`: an app gives back what it has charged.
+
+use super::batch::Outcome;
+use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::model::Command;
+use super::store;
+use super::transactions::TransactionResponse;
+use crate::CreditsState;
+use crate::idempotency::{Answer, IdempotencyKey};
+use axum::extract::State;
+use http::StatusCode;
+use mana_kernel::{Amount, Line, Paragraph, TransactionId, UserId};
+use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What to give back.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RefundRequest {
+    /// To whom.
+    #[schema(value_type = String)]
+    user_id: UserId,
+    /// Mana to give back.
+    amount: Amount,
+    /// The app that gives it back: the key's, whatever this says.
+    app_id: Line<1, 128>,
+    /// What the person reads in the list of transactions.
+    description: Paragraph<1, 1000>,
+    /// The spend, by the `id` of its transaction. If absent, it is the app's newest spend of the user of which that much was not
+    /// given back yet, among the hundred latest lines.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    transaction_id: Option<TransactionId>,
+    /// Whether mana that has expired since comes back as mana that does not expire. Else it stays expired: the refund is booked,
+    /// and so is its expiry.
+    #[serde(default)]
+    revive_expired: bool,
+    /// Name of this request, as the `Idempotency-Key` header.
+    #[serde(skip_serializing)]
+    idempotency_key: Option<IdempotencyKey>,
+    /// Anything the app wants to find again: at most 8 KiB, kept as given.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+}
+
+/// What was given back.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RefundResponse {
+    success: bool,
+    transaction: TransactionResponse,
+    new_balance: NewBalance,
+}
+
+/// Gives a spend back
+///
+/// Whole or in parts, up to its amount; the mana goes back to the grants that it was taken from, the last taken first. For
+/// service keys with the scope `credits:refund`, of what their own app charged. The same is at
+/// `/api/v1/internal/credits/refund`.
+#[utoipa::path(
+    post, path = "/api/v1/credits/refund", tag = "credits",
+    request_body = RefundRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
+    responses(
+        (status = 201, description = "Given back", body = RefundResponse),
+        (status = 400, description = "More than is left of the spend, or a body that does not fit", body = ProblemBody),
+        (status = 404, description = "No such user or spend", body = ProblemBody),
+        (status = 422, description = "The key was used for another request", body = ProblemBody),
+    ),
+    security(("serviceKey" = [])),
+)]
+pub(crate) async fn refund(
+    State(credits): State<CreditsState>,
+    service: ServiceCaller,
+    context: RequestContext,
+    Valid(mut request): Valid<RefundRequest>,
+) -> Result<Answer, ApiError> {
+    let key = context.key(request.idempotency_key.take())?;
+    let app_id = service.app_id.clone();
+    let payer = Payer::of_service(service, request.user_id.clone(), Scope::CreditsRefund)?;
+    let request_key = payer.request_key(key.as_ref(), "credits.refund", &request)?;
+
+    let mut connection = credits.database.acquire().await?;
+    let found = match request.transaction_id {
+        Some(id) => store::find_spend(&mut connection, id).await?,
+        None => store::find_refundable(&mut connection, &payer.user, &app_id, request.amount.get()).await?,
+    };
+    drop(connection);
+    let own = found.filter(|row| row.user_id == payer.user.as_str() && row.app_id == app_id);
+    // A spend that is not there is still an order: its key may have been answered before.
+    let spend = own.map_or(0, |row| row.sequence);
+    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let command = Command::Refund {
+        spend,
+        amount: Some(request.amount),
+        revives_expired: request.revive_expired,
+        note,
+    };
+    let answer = credits.ledger.submit(payer.order(context, command, request_key, refunded)).await?;
+    metrics::counter!("ledger_commands_total", "command" => "refund", "outcome" => answer.outcome())
+        .increment(1);
+    Ok(answer)
+}
+
+fn refunded(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
+    let line = outcome.effects.transactions.first();
+    let line = line.ok_or_else(|| serde::ser::Error::custom("a refund without a transaction"))?;
+    let response = RefundResponse {
+        success: true,
+        transaction: TransactionResponse::of_posting(line, outcome.user)?,
+        new_balance: NewBalance::of(outcome.wallet)?,
+    };
+    Answer::json(StatusCode::CREATED, &response)
+}
