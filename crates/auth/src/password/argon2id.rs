@@ -1,8 +1,8 @@
 //! Argon2id (RFC 9106) in memory that is used again: a thread that allocates 19 MiB for each hash spends its time in the
 //! kernel, on a lock that every other thread of the process waits for.
 
-use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::password_hash::Error;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 /// The memory of one thread. What a hash leaves in it, the next one overwrites before it reads.
@@ -92,7 +92,9 @@ mod tests {
     #[test]
     fn what_is_no_hash_verifies_nothing() {
         let mut workspace = Workspace::default();
-        for stored in ["", "x", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ", "$scrypt$ln=1$c29tZXNhbHQ$c29tZXNhbHQ"] {
+        for stored in
+            ["", "x", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ", "$scrypt$ln=1$c29tZXNhbHQ$c29tZXNhbHQ"]
+        {
             assert!(!workspace.verify(b"password", stored), "{stored}");
         }
     }
