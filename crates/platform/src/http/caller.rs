@@ -78,7 +78,7 @@ impl ClientInfo {
         AddressBucket::of(self.ip_address)
     }
 
-    fn of(parts: &Parts) -> Self {
+    pub(super) fn of(parts: &Parts) -> Self {
         Self::read(&parts.headers, &parts.extensions)
     }
 
