@@ -1,5 +1,7 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::account;
+use crate::account::model::Role;
 use crate::mail::Mails;
 use crate::password::Hasher;
 use crate::session::liveness::Liveness;
@@ -9,7 +11,7 @@ use crate::token::root_secret::RootSecrets;
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
-use mana_platform::http::{ApiError, Authenticate};
+use mana_platform::http::{ApiError, Authenticate, Caller};
 use mana_platform::rate_limit::RateLimits;
 use sqlx::PgConnection;
 use std::future::Future;
@@ -122,7 +124,18 @@ impl Authenticate for Auth {
     fn authenticate<'a>(
         &'a self,
         bearer: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<mana_platform::http::Caller, ApiError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, ApiError>> + Send + 'a>> {
         Box::pin(crate::token::access::authenticate(self, bearer))
+    }
+
+    fn is_admin<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut transaction = self.database.begin_as(&caller.user_id).await?;
+            let user = account::store::find_user(&mut transaction, &caller.user_id).await?;
+            Ok(user.is_some_and(|user| user.role == Role::Admin))
+        })
     }
 }

@@ -252,6 +252,10 @@ mod tests {
                 }
             })
         }
+
+        fn is_admin<'a>(&'a self, _: &'a Caller) -> Port<'a, bool> {
+            Box::pin(async { Ok(false) })
+        }
     }
 
     impl AuthenticateService for Known {
