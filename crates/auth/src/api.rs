@@ -4,6 +4,7 @@ use crate::account;
 use crate::account::model::Role;
 use crate::mail::Mails;
 use crate::password::Hasher;
+use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
 use crate::token::keys::KeyRing;
@@ -11,7 +12,7 @@ use crate::token::root_secret::RootSecrets;
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
-use mana_platform::http::{ApiError, Authenticate, Caller};
+use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
 use sqlx::PgConnection;
 use std::future::Future;
@@ -37,6 +38,8 @@ pub struct Auth {
     pub keys: KeyRing,
     /// Which sessions live, as far as is known without asking.
     pub liveness: Liveness,
+    /// Which service keys are good, as far as is known without asking.
+    pub service_keys: ServiceKeys,
     /// What refresh tokens are derived from.
     pub root_secrets: Arc<RootSecrets>,
     /// The way out for mails.
@@ -137,5 +140,20 @@ impl Authenticate for Auth {
             let user = account::store::find_user(&mut transaction, &caller.user_id).await?;
             Ok(user.is_some_and(|user| user.role == Role::Admin))
         })
+    }
+}
+
+impl FromRef<AuthState> for Arc<dyn AuthenticateService> {
+    fn from_ref(state: &AuthState) -> Self {
+        state.0.clone()
+    }
+}
+
+impl AuthenticateService for Auth {
+    fn authenticate_service<'a>(
+        &'a self,
+        secret: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Arc<ServiceKey>, ApiError>> + Send + 'a>> {
+        Box::pin(service_key::authenticate(self, secret))
     }
 }
