@@ -1,7 +1,10 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::account;
+use crate::account::model::Role;
 use crate::mail::Mails;
 use crate::password::Hasher;
+use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
 use crate::token::intact::IntactTokens;
@@ -10,7 +13,7 @@ use crate::token::root_secret::RootSecrets;
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
-use mana_platform::http::{ApiError, Authenticate};
+use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
 use sqlx::PgConnection;
 use std::future::Future;
@@ -38,6 +41,8 @@ pub struct Auth {
     pub intact_tokens: IntactTokens,
     /// Which sessions live, as far as is known without asking.
     pub liveness: Liveness,
+    /// Which service keys are good, as far as is known without asking.
+    pub service_keys: ServiceKeys,
     /// What refresh tokens are derived from.
     pub root_secrets: Arc<RootSecrets>,
     /// The way out for mails.
@@ -125,7 +130,33 @@ impl Authenticate for Auth {
     fn authenticate<'a>(
         &'a self,
         bearer: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<mana_platform::http::Caller, ApiError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Caller, ApiError>> + Send + 'a>> {
         Box::pin(crate::token::access::authenticate(self, bearer))
+    }
+
+    fn is_admin<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut transaction = self.database.begin_as(&caller.user_id).await?;
+            let user = account::store::find_user(&mut transaction, &caller.user_id).await?;
+            Ok(user.is_some_and(|user| user.role == Role::Admin))
+        })
+    }
+}
+
+impl FromRef<AuthState> for Arc<dyn AuthenticateService> {
+    fn from_ref(state: &AuthState) -> Self {
+        state.0.clone()
+    }
+}
+
+impl AuthenticateService for Auth {
+    fn authenticate_service<'a>(
+        &'a self,
+        secret: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Arc<ServiceKey>, ApiError>> + Send + 'a>> {
+        Box::pin(service_key::authenticate(self, secret))
     }
 }

@@ -11,6 +11,7 @@ pub mod new_device;
 pub mod password;
 pub mod retention;
 pub mod security_event;
+pub mod service_key;
 pub mod session;
 pub mod token;
 
@@ -28,9 +29,17 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(token::routes())
         .merge(security_event::routes())
         .merge(admin::routes())
+        .merge(service_key::routes())
 }
 
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
-    [account::model::CODES, password::CODES, session::model::CODES, token::refresh::model::CODES].concat()
+    [
+        account::model::CODES,
+        password::CODES,
+        session::model::CODES,
+        token::refresh::model::CODES,
+        service_key::model::CODES,
+    ]
+    .concat()
 }

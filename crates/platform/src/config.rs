@@ -159,6 +159,10 @@ pub struct Settings {
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
 
+    /// A service key of all credits scopes for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
+    #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
+    pub service_key: Option<SecretString>,
+
     /// Characters a new password needs at least (8 to 128)
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]
     pub password_min_length: u8,

@@ -8,6 +8,7 @@ use crate::workers::Workers;
 use axum::Router;
 use mana_auth::mail::Mails;
 use mana_auth::password::{Hasher, PasswordError};
+use mana_auth::service_key::{GivenServiceKey, ServiceKeys, WeakServiceKey};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
 use mana_auth::token::intact::IntactTokens;
@@ -59,6 +60,9 @@ pub enum BuildError {
     /// No way to hash.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The service key of the environment is none.
+    #[error(transparent)]
+    ServiceKey(#[from] WeakServiceKey),
     /// No such zone.
     #[error(
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
@@ -114,7 +118,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         limits: Arc::clone(&limits),
         keys,
         intact_tokens: IntactTokens::default(),
-        liveness: Liveness::new(steady_clock),
+        liveness: Liveness::new(Arc::clone(&steady_clock)),
+        service_keys: ServiceKeys::new(given_service_key(settings)?, steady_clock),
         root_secrets,
         mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
@@ -182,6 +187,11 @@ pub fn key_chest(
 pub(crate) fn given_key(settings: &Settings) -> Result<Option<SigningKey>, KeyError> {
     let Some(private) = &settings.jwt_private_key else { return Ok(None) };
     keys::given(private, settings.jwt_public_key.as_deref()).map(Some)
+}
+
+/// The service key that the environment gives, if it does.
+pub(crate) fn given_service_key(settings: &Settings) -> Result<Option<GivenServiceKey>, WeakServiceKey> {
+    settings.service_key.as_ref().map(GivenServiceKey::new).transpose()
 }
 
 /// What a new key of an algorithm is.

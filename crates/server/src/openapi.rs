@@ -37,9 +37,14 @@ pub fn document() -> OpenApi {
         "mana.session_token",
         "The session cookie; __Secure- before it over https",
     );
+    let service_key = ApiKeyValue::with_description(
+        "X-Service-Key",
+        "The key of an app's backend, which acts for users; never beside a bearer token",
+    );
     if let Some(components) = &mut document.components {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        components.add_security_scheme("serviceKey", SecurityScheme::ApiKey(ApiKey::Header(service_key)));
     }
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in [

@@ -4,7 +4,7 @@
 
 use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
-use mana_auth::{Auth, mail, retention, security_event};
+use mana_auth::{Auth, mail, retention, security_event, service_key};
 use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
@@ -44,9 +44,10 @@ impl Workers {
         liveness::catch_up(&self.auth).await;
     }
 
-    /// Writes down which sessions were active and which refresh answers were seen in use.
+    /// Writes down which sessions were active, which refresh answers were seen in use, and which service keys were used.
     pub async fn write_notes(&self) {
         log_failure("writing the activity of sessions", liveness::write_notes(&self.auth).await);
+        log_failure("writing the use of service keys", service_key::write_notes(&self.auth).await);
     }
 
     /// Deletes what is past its time.

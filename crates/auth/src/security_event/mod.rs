@@ -10,8 +10,10 @@ use mana_platform::DbError;
 use mana_platform::http::{ClientInfo, current_request_id};
 use mana_platform::rate_limit::RateLimitHit;
 use sqlx::PgConnection;
+use std::borrow::Cow;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new().routes(routes!(list::security_events))
@@ -38,6 +40,10 @@ pub enum EventKind {
     BecameAdmin,
     /// Another key signs access tokens from now on. Has no user.
     KeyRotated,
+    /// A service key was made, by an administrator or at the command line: then the event has no user.
+    ServiceKeyCreated(Uuid),
+    /// A service key was revoked, likewise.
+    ServiceKeyRevoked(Uuid),
     /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
     RateLimited,
 }
@@ -66,14 +72,17 @@ impl EventKind {
             Self::NewDevice => "new_device",
             Self::BecameAdmin => "became_admin",
             Self::KeyRotated => "key_rotated",
+            Self::ServiceKeyCreated(_) => "service_key_created",
+            Self::ServiceKeyRevoked(_) => "service_key_revoked",
             Self::RateLimited => "rate_limited",
         }
     }
 
     /// What the type alone does not say.
-    fn detail(self) -> Option<&'static str> {
+    fn detail(self) -> Option<Cow<'static, str>> {
         match self {
-            Self::SessionRevoked(reason) => Some(reason.as_str()),
+            Self::SessionRevoked(reason) => Some(reason.as_str().into()),
+            Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
             Self::Registered
             | Self::SignedIn
             | Self::SignInFailed
@@ -170,12 +179,13 @@ async fn write(
     origin: &Origin,
 ) -> Result<(), DbError> {
     let ids: Vec<_> = sessions.iter().map(|_| mana_kernel::id::new_uuid(clock, rng)).collect();
+    let detail = kind.detail();
     let events = store::EventRows {
         ids: &ids,
         sessions,
         user_id: user.map(UserId::as_str),
         kind: kind.as_str(),
-        detail: kind.detail(),
+        detail: detail.as_deref(),
         ip_address: origin.client.ip_address.map(|address| address.to_string()),
         user_agent: origin.client.user_agent.as_deref(),
         request_id: origin.request_id.as_ref().map(RequestId::as_str),

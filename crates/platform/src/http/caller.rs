@@ -34,6 +34,12 @@ pub trait Authenticate: Send + Sync + std::fmt::Debug {
         &'a self,
         bearer: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Caller, ApiError>> + Send + 'a>>;
+
+    /// Whether the caller is an administrator now. A token may be older than the loss of the role.
+    fn is_admin<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>>;
 }
 
 impl<S> FromRequestParts<S> for Caller
@@ -50,6 +56,27 @@ where
             limit.check(&caller.user_id, || ClientInfo::of(parts)).await?;
         }
         Ok(caller)
+    }
+}
+
+/// A caller who is an administrator as this request arrives. A handler that takes one can't be reached by anybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin(pub Caller);
+
+impl<S> FromRequestParts<S> for Admin
+where
+    S: Send + Sync,
+    Arc<dyn Authenticate>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if <Arc<dyn Authenticate>>::from_ref(state).is_admin(&caller).await? {
+            Ok(Self(caller))
+        } else {
+            Err(ApiError::new(&codes::ADMIN_REQUIRED))
+        }
     }
 }
 
@@ -78,7 +105,7 @@ impl ClientInfo {
         AddressBucket::of(self.ip_address)
     }
 
-    fn of(parts: &Parts) -> Self {
+    pub(super) fn of(parts: &Parts) -> Self {
         Self::read(&parts.headers, &parts.extensions)
     }
 

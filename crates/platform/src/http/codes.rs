@@ -106,6 +106,14 @@ pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
     word: None,
     way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
 };
+/// The caller is no administrator.
+pub static ADMIN_REQUIRED: ErrorCode = ErrorCode {
+    code: "auth.admin_required",
+    kind: Kind::Forbidden,
+    title: "Only administrators may do this",
+    word: None,
+    way_out: "Sign in as an administrator. `mana-core-auth admin claim-link` makes the first one; the role is looked up anew by each request.",
+};
 /// A bearer token and a service key in one request.
 pub static AMBIGUOUS_CREDENTIALS: ErrorCode = ErrorCode {
     code: "request.ambiguous_credentials",
@@ -186,6 +194,7 @@ pub static CODES: &[&ErrorCode] = &[
     &INVALID_QUERY,
     &INVALID_HEADER,
     &UNAUTHENTICATED,
+    &ADMIN_REQUIRED,
     &AMBIGUOUS_CREDENTIALS,
     &SERVICE_UNAUTHENTICATED,
     &SERVICE_SCOPE_MISSING,

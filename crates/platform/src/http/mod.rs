@@ -14,7 +14,7 @@ pub mod service;
 mod strict;
 
 pub use body::{OptionalBody, Valid};
-pub use caller::{Authenticate, Caller, ClientInfo};
+pub use caller::{Admin, Authenticate, Caller, ClientInfo};
 pub use client_address::{AddressBucket, NetworkBucket};
 pub use frame::current_request_id;
 pub use language::Language;

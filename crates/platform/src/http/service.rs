@@ -1,7 +1,8 @@
 //! Apps that act for users: which app asks, proven by its key, and what it may do.
 
-use super::caller::{Authenticate, Caller};
+use super::caller::{Authenticate, Caller, ClientInfo};
 use super::{ApiError, codes};
+use crate::rate_limit::AccountLimit;
 use axum::extract::{FromRef, FromRequestParts};
 use clap::ValueEnum;
 use http::request::Parts;
@@ -153,7 +154,15 @@ where
         if parts.headers.contains_key(header::AUTHORIZATION) {
             return Err(ApiError::new(&codes::AMBIGUOUS_CREDENTIALS));
         }
-        let key = <Arc<dyn AuthenticateService>>::from_ref(state).authenticate_service(secret).await?;
+        let found = <Arc<dyn AuthenticateService>>::from_ref(state).authenticate_service(secret).await;
+        if let Some(limit) = parts.extensions.get::<AccountLimit>() {
+            match &found {
+                Ok(key) => limit.check_service(secret, key, || ClientInfo::of(parts)).await?,
+                Err(error) if error.code() == &codes::SERVICE_UNAUTHENTICATED => limit.forget_service(secret),
+                Err(_) => {}
+            }
+        }
+        let key = found?;
         let app_id = app_of(&key.app, &parts.headers)?.into();
         Ok(Self { key_id: key.id.clone(), app_id, scopes: key.scopes.clone() })
     }
@@ -242,6 +251,10 @@ mod tests {
                     _ => Err(ApiError::new(&codes::UNAUTHENTICATED)),
                 }
             })
+        }
+
+        fn is_admin<'a>(&'a self, _: &'a Caller) -> Port<'a, bool> {
+            Box::pin(async { Ok(false) })
         }
     }
 
@@ -370,5 +383,34 @@ mod tests {
             assert_eq!(Scope::from_database(scope.as_str()), Some(*scope));
         }
         assert_eq!(Scope::from_database("credits:mint"), None);
+    }
+
+    /// How often `headers` are answered until a limit is met.
+    async fn answered_until_limited(client: &Client, headers: &[(&str, &str)]) -> usize {
+        for count in 0..20 {
+            let request = headers
+                .iter()
+                .fold(client.get("/whoever"), |request, (name, value)| request.header(name, value));
+            if request.send().await.status == 429 {
+                return count;
+            }
+        }
+        20
+    }
+
+    #[tokio::test]
+    async fn an_app_is_counted_by_its_key_and_not_by_the_address_it_shares_with_its_users() {
+        let client = client();
+        let mail = [("x-service-key", "of-mail")];
+        assert_eq!(answered_until_limited(&client, &mail).await, 20, "it has no limit");
+        assert_eq!(answered_until_limited(&client, &[("x-service-key", "limited")]).await, 2);
+        let limited = client.get("/whoever").header("x-service-key", "limited").send().await;
+        assert_eq!(limited.problem(), "request.rate_limited");
+        assert_eq!(limited.headers["ratelimit-policy"], "\"service-key\";q=2;w=60");
+        assert_eq!(limited.headers["ratelimit"], "\"service-key\";r=0;t=30");
+        // Each key's first use was counted for the address, which has five.
+        assert_eq!(answered_until_limited(&client, &[("x-service-key", "no-key")]).await, 3);
+        assert_eq!(answered_until_limited(&client, &mail).await, 20, "the key is known");
+        assert_eq!(answered_until_limited(&client, &[("authorization", "Bearer ada")]).await, 0);
     }
 }

@@ -3,19 +3,26 @@
 use super::Subject;
 use super::attempts::{AccountKey, Attempts, Rule, Taken};
 use super::quota::{Decision, Quota, of_network};
-use super::remembered::Buckets;
+use super::remembered::{Buckets, Remembered};
 use super::route_class::RouteClass;
 use crate::http::{AddressBucket, NetworkBucket};
+use mana_kernel::secret::sha256;
 use mana_kernel::{Clock, UserId};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use time::OffsetDateTime;
+
+/// How long a service key is known after its last use.
+const KNOW_KEY_FOR: Duration = Duration::from_mins(10);
 
 /// All counters of this process.
 #[derive(Debug)]
 pub(super) struct InProcess {
     requests: Mutex<Requests>,
     attempts: Mutex<Attempts>,
+    /// Service keys that were found good, by their hashes.
+    good_keys: Mutex<Remembered<[u8; 32], ()>>,
     clock: SteadyClock,
 }
 
@@ -25,11 +32,17 @@ struct Requests {
     addresses: Buckets<(RouteClass, AddressBucket)>,
     networks: Buckets<(RouteClass, NetworkBucket)>,
     users: Buckets<(RouteClass, UserId)>,
+    service_keys: Buckets<String>,
 }
 
 impl InProcess {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
-        Self { requests: Mutex::default(), attempts: Mutex::default(), clock: SteadyClock::new(clock) }
+        Self {
+            requests: Mutex::default(),
+            attempts: Mutex::default(),
+            good_keys: Mutex::default(),
+            clock: SteadyClock::new(clock),
+        }
     }
 
     /// Counts a request: for an address, in its own bucket and its network's, or in neither.
@@ -38,8 +51,26 @@ impl InProcess {
         let now = self.clock.now();
         match subject {
             Subject::Address(address) => requests.count_address(class, *address, quota, now),
-            Subject::User(user) => requests.count_user(class, user, quota, now),
+            Subject::User(user) => take(&mut requests.users, (class, user.clone()), quota, now),
+            Subject::ServiceKey(key) => take(&mut requests.service_keys, key.clone(), quota, now),
         }
+    }
+
+    /// Remembers a service key as good.
+    pub(super) fn note_good_key(&self, secret: &str) {
+        let now = self.clock.now();
+        locked(&self.good_keys).put(sha256(secret.as_bytes()), (), now);
+    }
+
+    /// Whether a service key was found good, and not bad since. Nobody is let in by it.
+    pub(super) fn is_good_key(&self, secret: &str) -> bool {
+        let now = self.clock.now();
+        locked(&self.good_keys).get(&sha256(secret.as_bytes()), now, KNOW_KEY_FOR).is_some()
+    }
+
+    /// Forgets that it was good.
+    pub(super) fn forget_key(&self, secret: &str) {
+        locked(&self.good_keys).remove(&sha256(secret.as_bytes()));
     }
 
     /// See [`Attempts::reserve`].
@@ -97,15 +128,14 @@ impl Requests {
         }
         decision(of_address).tighter(decision(of_network))
     }
+}
 
-    fn count_user(&mut self, class: RouteClass, user: &UserId, quota: Quota, now: Duration) -> Decision {
-        let key = (class, user.clone());
-        let taken = quota.take(self.users.full(&key, quota, now), now);
-        if let Ok((full, _)) = taken {
-            self.users.put(key, full, now);
-        }
-        decision(taken)
+fn take<K: Eq + Hash>(buckets: &mut Buckets<K>, key: K, quota: Quota, now: Duration) -> Decision {
+    let taken = quota.take(buckets.full(&key, quota, now), now);
+    if let Ok((full, _)) = taken {
+        buckets.put(key, full, now);
     }
+    decision(taken)
 }
 
 fn decision(taken: Result<(Duration, u32), Duration>) -> Decision {

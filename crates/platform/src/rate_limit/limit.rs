@@ -3,7 +3,8 @@
 use super::quota::{Decision, Quota, whole_seconds};
 use super::route_class::RouteClass;
 use super::{RateLimits, Subject};
-use crate::http::{ApiError, ClientInfo, codes};
+use crate::http::service::{SERVICE_KEY, the_one};
+use crate::http::{ApiError, ClientInfo, ServiceKey, codes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -17,8 +18,29 @@ pub(crate) static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// What is allowed.
 pub(crate) static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// What the policy of a service key is called.
+const OF_SERVICE_KEY: &str = "service-key";
+
+/// What a request was counted against, and what became of it: what the headers tell.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    policy: &'static str,
+    quota: Quota,
+    decision: Decision,
+}
+
+impl Counted {
+    /// The one of two that leaves less.
+    fn tighter(self, other: Self) -> Self {
+        if self.decision.tighter(other.decision) == other.decision { other } else { self }
+    }
+}
+
 /// Counts a request for its client's address, answers it when that has had enough, and lets [`AccountLimit`] count it
 /// for its caller.
+///
+/// A backend asks for many users from one address, so a request with a service key is not counted for its address, once the
+/// key was found good. Whatever else it says it is, it is counted: a key that nobody has looked up is no way around a limit.
 pub(crate) async fn limit(
     State(limits): State<Arc<RateLimits>>,
     mut request: Request,
@@ -28,46 +50,59 @@ pub(crate) async fn limit(
     let Some(class) = RouteClass::of(request.method(), template) else {
         return next.run(request).await;
     };
-    let client = ClientInfo::read(request.headers(), request.extensions());
-    let subject = Subject::Address(client.bucket());
-    let Some((quota, decision)) = limits.count(class, &subject).await else {
-        return next.run(request).await;
-    };
-    let of_account = Arc::new(OnceLock::new());
-    let mut response = match decision {
-        Decision::Allowed { .. } => {
-            let decision = Arc::clone(&of_account);
-            request.extensions_mut().insert(AccountLimit { limits, class, decision });
-            next.run(request).await
+    let secret = the_one(request.headers(), &SERVICE_KEY).filter(|_| class == RouteClass::Other);
+    let mut of_address = None;
+    if !secret.is_some_and(|secret| limits.in_process.is_good_key(secret)) {
+        let client = ClientInfo::read(request.headers(), request.extensions());
+        let subject = Subject::Address(client.bucket());
+        let Some((quota, decision)) = limits.count(class, &subject).await else {
+            return next.run(request).await;
+        };
+        let counted = Counted { policy: class.as_str(), quota, decision };
+        if let Decision::Refused { wait } = decision {
+            let mut response = limits.refuse(class, &subject, client, None, wait).into_response();
+            counted.tell(&mut response);
+            return response;
         }
-        Decision::Refused { wait } => limits.refuse(class, &subject, client, None, wait).into_response(),
+        of_address = Some(counted);
+    }
+    let of_caller = Arc::new(OnceLock::new());
+    request.extensions_mut().insert(AccountLimit { limits, class, counted: Arc::clone(&of_caller) });
+    let mut response = next.run(request).await;
+    let counted = match (of_address, of_caller.get()) {
+        (Some(of_address), Some(of_caller)) => Some(of_address.tighter(*of_caller)),
+        (of_address, of_caller) => of_caller.copied().or(of_address),
     };
-    // An account has as much as an address, so one policy tells of both.
-    let decision = of_account.get().map_or(decision, |of_account| decision.tighter(*of_account));
-    let headers = response.headers_mut();
-    headers.extend([
-        (RATE_LIMIT_POLICY.clone(), policy(class, quota)),
-        (RATE_LIMIT.clone(), left(class, quota, decision)),
-    ]);
+    if let Some(counted) = counted {
+        counted.tell(&mut response);
+    }
     response
 }
 
-/// `"login";q=10;w=60`
-fn policy(class: RouteClass, quota: Quota) -> HeaderValue {
-    let text = format!("\"{}\";q={};w={}", class.as_str(), quota.limit(), quota.window().as_secs());
-    // A class's name and numbers are always a value.
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
-}
+impl Counted {
+    fn tell(self, response: &mut Response) {
+        // A policy's name and numbers are always a value.
+        let value = |text| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        response.headers_mut().extend([
+            (RATE_LIMIT_POLICY.clone(), value(self.allowed())),
+            (RATE_LIMIT.clone(), value(self.left())),
+        ]);
+    }
 
-/// `"login";r=9;t=6`: what is left, and the seconds until all of it is there again; after a refusal, until there is
-/// one, as in Retry-After.
-fn left(class: RouteClass, quota: Quota, decision: Decision) -> HeaderValue {
-    let (remaining, seconds) = match decision {
-        Decision::Allowed { remaining } => (remaining, quota.seconds_to_full(remaining)),
-        Decision::Refused { wait } => (0, whole_seconds(wait)),
-    };
-    let text = format!("\"{}\";r={remaining};t={seconds}", class.as_str());
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+    /// `"login";q=10;w=60`
+    fn allowed(self) -> String {
+        format!("\"{}\";q={};w={}", self.policy, self.quota.limit(), self.quota.window().as_secs())
+    }
+
+    /// `"login";r=9;t=6`: what is left, and the seconds until all of it is there again; after a refusal, until there is
+    /// one, as in Retry-After.
+    fn left(self) -> String {
+        let (remaining, seconds) = match self.decision {
+            Decision::Allowed { remaining } => (remaining, self.quota.seconds_to_full(remaining)),
+            Decision::Refused { wait } => (0, whole_seconds(wait)),
+        };
+        format!("\"{}\";r={remaining};t={seconds}", self.policy)
+    }
 }
 
 /// The second half of a request's limits, in its extensions: counted when the caller is known.
@@ -76,7 +111,7 @@ pub(crate) struct AccountLimit {
     limits: Arc<RateLimits>,
     class: RouteClass,
     /// What became of it, for the headers.
-    decision: Arc<OnceLock<Decision>>,
+    counted: Arc<OnceLock<Counted>>,
 }
 
 impl AccountLimit {
@@ -90,15 +125,48 @@ impl AccountLimit {
         client: impl FnOnce() -> ClientInfo,
     ) -> Result<(), ApiError> {
         let subject = Subject::User(user.clone());
-        let Some((_, decision)) = self.limits.count(self.class, &subject).await else {
+        let Some((quota, decision)) = self.limits.count(self.class, &subject).await else {
             return Ok(());
         };
+        self.settle(Counted { policy: self.class.as_str(), quota, decision }, &subject, client, Some(user))
+    }
+
+    /// Counts the request for the key that it was made with, if that has a limit, and knows the key from then on.
+    ///
+    /// # Errors
+    /// When the key has had enough.
+    pub(crate) async fn check_service(
+        &self,
+        secret: &str,
+        key: &ServiceKey,
+        client: impl FnOnce() -> ClientInfo,
+    ) -> Result<(), ApiError> {
+        self.limits.in_process.note_good_key(secret);
+        let Some(quota) = key.limit_per_minute.and_then(|limit| Quota::new(limit, Duration::from_mins(1)))
+        else {
+            return Ok(());
+        };
+        let subject = Subject::ServiceKey(key.id.clone());
+        let decision = self.limits.count_within(self.class, &subject, quota).await;
+        self.settle(Counted { policy: OF_SERVICE_KEY, quota, decision }, &subject, client, None)
+    }
+
+    /// Knows the key no more: it is not accepted.
+    pub(crate) fn forget_service(&self, secret: &str) {
+        self.limits.in_process.forget_key(secret);
+    }
+
+    fn settle(
+        &self,
+        counted: Counted,
+        subject: &Subject,
+        client: impl FnOnce() -> ClientInfo,
+        user: Option<&UserId>,
+    ) -> Result<(), ApiError> {
         // Taken already only by a second look at the caller, which the first one's answer covers.
-        let _ = self.decision.set(decision);
-        match decision {
-            Decision::Refused { wait } => {
-                Err(self.limits.refuse(self.class, &subject, client(), Some(user), wait))
-            }
+        let _ = self.counted.set(counted);
+        match counted.decision {
+            Decision::Refused { wait } => Err(self.limits.refuse(self.class, subject, client(), user, wait)),
             Decision::Allowed { .. } => Ok(()),
         }
     }

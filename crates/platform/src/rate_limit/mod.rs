@@ -1,5 +1,5 @@
-//! Limits on how often something may be asked: per client address, its network and per account by class of routes, and
-//! attempts to prove a password.
+//! Limits on how often something may be asked: per client address, its network and per account by class of routes, per
+//! service key, and attempts to prove a password.
 //!
 //! Counted in Redis when one is configured, so that replicas share it, else in this process; both decide alike. When
 //! Redis is lost, each process counts for itself: limits get looser by the number of replicas, and never vanish.
@@ -42,6 +42,8 @@ pub enum Subject {
     Address(AddressBucket),
     /// An account, from wherever it asks.
     User(UserId),
+    /// A service key by its id, from wherever it is used.
+    ServiceKey(String),
 }
 
 impl fmt::Display for Subject {
@@ -49,6 +51,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Address(address) => write!(f, "address:{address}"),
             Self::User(user) => write!(f, "user:{}", user.as_str()),
+            Self::ServiceKey(key) => write!(f, "service-key:{key}"),
         }
     }
 }
@@ -100,8 +103,13 @@ impl RateLimits {
     /// Counts a request; nothing, if its class has no limit.
     pub async fn count(&self, class: RouteClass, subject: &Subject) -> Option<(Quota, Decision)> {
         let quota = self.quotas.as_ref()?.of(class)?;
+        Some((quota, self.count_within(class, subject, quota).await))
+    }
+
+    /// Counts a request against a limit of the subject's own.
+    async fn count_within(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Decision {
         let shared = self.ask_redis(|redis| redis.count(class, subject, quota)).await;
-        Some((quota, shared.unwrap_or_else(|| self.in_process.count(class, subject, quota))))
+        shared.unwrap_or_else(|| self.in_process.count(class, subject, quota))
     }
 
     /// Counts an attempt to prove the account's password as failed, before it is looked at. [`Self::attempt_succeeded`]

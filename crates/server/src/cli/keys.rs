@@ -1,6 +1,6 @@
 //! `keys`: the keys that sign access tokens, and the root secret that seals them.
 
-use super::{Cli, CommandError, print};
+use super::{Cli, CommandError, print, written};
 use crate::app;
 use crate::source::{Source, SourceError};
 use clap::Subcommand;
@@ -10,8 +10,6 @@ use mana_platform::SystemRng;
 use mana_platform::config::JwtAlgorithm;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -143,8 +141,4 @@ fn rekeyed(keys: &[RekeyedKey], json: bool) -> Result<(), CommandError> {
         0 => Ok(()),
         closed => Err(CommandError::StillClosed(closed)),
     }
-}
-
-fn written(instant: OffsetDateTime) -> String {
-    instant.format(&Rfc3339).unwrap_or_default()
 }

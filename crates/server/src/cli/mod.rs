@@ -3,6 +3,7 @@
 
 mod keys;
 pub(crate) mod print;
+mod service_keys;
 mod show;
 
 use crate::dev::folder::DataFolder;
@@ -14,13 +15,18 @@ use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
 use mana_auth::admin;
+use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
+use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 /// Accounts and prepaid credits for a family of apps
 #[derive(Debug, Parser)]
@@ -62,6 +68,9 @@ enum Command {
     /// Keys and secrets
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Keys by which apps act for users
+    #[command(subcommand)]
+    ServiceKeys(ServiceKeysCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +117,10 @@ enum CommandError {
          `mana-core-auth keys rotate --force` replace them"
     )]
     StillClosed(usize),
+    #[error("--scope: a key {0}")]
+    NoScope(NoScope),
+    #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
+    NoServiceKey(Uuid),
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]
@@ -156,8 +169,15 @@ fn run() -> Result<(), CommandError> {
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
+            Command::ServiceKeys(command) => {
+                service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
+            }
         }
     })
+}
+
+fn written(instant: OffsetDateTime) -> String {
+    instant.format(&Rfc3339).unwrap_or_default()
 }
 
 /// The database of the settings, else that of a running dev mode.

@@ -77,6 +77,7 @@ pub(super) fn config(
     Migration::from_settings(settings)?;
     Source::from_settings(settings)?;
     app::given_key(settings)?;
+    app::given_service_key(settings).map_err(BuildError::from).map_err(ServeError::from)?;
     Ok(())
 }
 

@@ -1,0 +1,84 @@
+//! `POST /api/v1/admin/service-keys`: makes a key and tells it, once.
+
+use super::model::{CreatedServiceKey, NewServiceKey, ServiceKeyDetails, ServiceKeySecret};
+use super::store;
+use crate::AuthState;
+use crate::security_event::{self, EventKind, Origin};
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use mana_kernel::id::new_uuid;
+use mana_kernel::{Clock, Rng, UserId};
+use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::{Database, DbError};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Makes a service key
+///
+/// The answer tells the key, and nothing tells it again: only its hash is stored.
+#[utoipa::path(
+    post, path = "/api/v1/admin/service-keys", tag = "admin",
+    request_body = NewServiceKey,
+    responses(
+        (status = 201, description = "The key", body = CreatedServiceKey),
+        (status = 403, description = "Not an administrator", body = ProblemBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn create_service_key(
+    State(auth): State<AuthState>,
+    Admin(admin): Admin,
+    client: ClientInfo,
+    Valid(new): Valid<NewServiceKey>,
+) -> Result<(StatusCode, Json<CreatedServiceKey>), ApiError> {
+    let mut transaction = auth.database.begin().await?;
+    let (id, created) =
+        insert(&mut transaction, &*auth.clock, &*auth.rng, &new, Some(&admin.user_id)).await?;
+    let kind = EventKind::ServiceKeyCreated(id);
+    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
+    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Makes a key for whoever may use the command line.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(
+    database: &Database,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    new: &NewServiceKey,
+) -> Result<CreatedServiceKey, DbError> {
+    let mut transaction = database.begin().await?;
+    let (id, created) = insert(&mut transaction, clock, rng, new, None).await?;
+    let kind = EventKind::ServiceKeyCreated(id);
+    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
+    transaction.commit().await?;
+    Ok(created)
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    new: &NewServiceKey,
+    by: Option<&UserId>,
+) -> Result<(Uuid, CreatedServiceKey), DbError> {
+    let (id, key) = (new_uuid(clock, rng), ServiceKeySecret::generate(rng));
+    let details = ServiceKeyDetails {
+        id: id.to_string(),
+        name: new.name.as_str().to_owned(),
+        app_id: new.app_id.as_ref().map(|app| app.as_str().to_owned()),
+        scopes: new.scopes.scopes().clone(),
+        limit_per_minute: new.limit_per_minute.map(super::PerMinute::number),
+        created_at: clock.now(),
+        created_by: by.map(ToString::to_string),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    store::insert(connection, &details, key.hash()).await?;
+    Ok((id, CreatedServiceKey { key, details }))
+}

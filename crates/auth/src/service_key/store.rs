@@ -1,0 +1,115 @@
+//! All SQL of `auth.service_keys`.
+
+use super::model::{ServiceKeyDetails, ServiceKeyHash};
+use mana_kernel::Line;
+use mana_platform::DbError;
+use mana_platform::http::{KeyApp, Scope, Scopes, ServiceKey};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Adds a key.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    key: &ServiceKeyDetails,
+    hash: ServiceKeyHash,
+) -> Result<(), DbError> {
+    let scopes: Vec<_> = key.scopes.iter().map(ToString::to_string).collect();
+    sqlx::query!(
+        "INSERT INTO auth.service_keys (id, key_hash, name, app_id, scopes, limit_per_minute, created_at, created_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        key.id,
+        hash.as_bytes(),
+        key.name,
+        key.app_id,
+        &scopes,
+        key.limit_per_minute,
+        key.created_at,
+        key.created_by,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A key that is accepted, and when it was last used.
+pub(super) async fn find_good(
+    connection: &mut PgConnection,
+    hash: ServiceKeyHash,
+) -> Result<Option<(ServiceKey, Option<OffsetDateTime>)>, DbError> {
+    let row = sqlx::query!(
+        "SELECT id, app_id, scopes, limit_per_minute, last_used_at FROM auth.service_keys
+         WHERE key_hash = $1 AND revoked_at IS NULL",
+        hash.as_bytes(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let unreadable = || DbError::unreadable("auth.service_keys");
+    let app = match row.app_id {
+        Some(app) => KeyApp::Only(Line::try_from(app).map_err(|_| unreadable())?),
+        None => KeyApp::Any { otherwise: None },
+    };
+    let limit_per_minute = row.limit_per_minute.map(u32::try_from).transpose().map_err(|_| unreadable())?;
+    let key = ServiceKey { id: row.id, app, scopes: scopes_of(&row.scopes), limit_per_minute };
+    Ok(Some((key, row.last_used_at)))
+}
+
+/// All keys, the newest first.
+pub(super) async fn list_all(connection: &mut PgConnection) -> Result<Vec<ServiceKeyDetails>, DbError> {
+    let rows = sqlx::query!(
+        "SELECT id, name, app_id, scopes, limit_per_minute, created_at, created_by, last_used_at, revoked_at
+         FROM auth.service_keys ORDER BY created_at DESC, id DESC",
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = rows.into_iter().map(|row| ServiceKeyDetails {
+        id: row.id,
+        name: row.name,
+        app_id: row.app_id,
+        scopes: scopes_of(&row.scopes),
+        limit_per_minute: row.limit_per_minute,
+        created_at: row.created_at,
+        created_by: row.created_by,
+        last_used_at: row.last_used_at,
+        revoked_at: row.revoked_at,
+    });
+    Ok(keys.collect())
+}
+
+/// Ends a key. False if there is none that is accepted.
+pub(super) async fn update_revoked(
+    connection: &mut PgConnection,
+    id: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "UPDATE auth.service_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+        id.to_string(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Writes down when keys were used, unless that is known to the minute: each replica writes what it saw.
+pub(super) async fn update_used(
+    connection: &mut PgConnection,
+    ids: &[String],
+    at: &[OffsetDateTime],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.service_keys SET last_used_at = used.at FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)
+         WHERE service_keys.id = used.id AND (last_used_at IS NULL OR last_used_at <= used.at - interval '1 minute')",
+        ids,
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn scopes_of(texts: &[String]) -> Scopes {
+    texts.iter().filter_map(|text| Scope::from_database(text)).collect()
+}
