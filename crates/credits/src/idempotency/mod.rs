@@ -129,6 +129,18 @@ impl Answer {
         })
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        self.is_replay
+    }
+
+    pub(crate) fn into_body(self) -> String {
+        self.body
+    }
+
     pub(crate) fn status_number(&self) -> i16 {
         i16::try_from(self.status.as_u16()).unwrap_or(i16::MAX)
     }

@@ -148,6 +148,11 @@ impl RequestContext {
         idempotency::key_of(&self.headers, in_body)
     }
 
+    /// The same request, without the key in its header: it would name each of many.
+    pub(super) fn without_key(&self) -> Self {
+        Self { id: self.id.clone(), headers: HeaderMap::new() }
+    }
+
     /// The version that the wallet must have (RFC 9110, section 13.1.1); any if it says so or nothing.
     pub(super) fn if_version(&self) -> Result<Option<i64>, ApiError> {
         let refuse = || {

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod chain;
 mod charge;
 pub mod error;
+pub mod give;
 mod history;
 pub mod hold;
 pub mod model;
@@ -16,13 +17,16 @@ pub mod pipeline;
 pub mod refund;
 pub mod registration;
 pub mod spend;
+pub mod spend_batch;
 pub(crate) mod store;
 pub mod transactions;
+pub mod usage;
 
 pub use batch::Books;
 pub use pipeline::Ledger;
 
 use crate::CreditsState;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,6 +36,14 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(balance::balance))
         .routes(routes!(balance::balance_of_user))
         .routes(routes!(spend::spend))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(spend_batch::spend_batch))
+                .layer(DefaultBodyLimit::max(spend_batch::BODY_LIMIT)),
+        )
+        .routes(routes!(give::give))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::usage_of_all))
         .routes(routes!(hold::open::open_hold))
         .routes(routes!(hold::find::find_hold))
         .routes(routes!(hold::capture::capture_hold))

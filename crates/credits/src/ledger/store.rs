@@ -607,6 +607,57 @@ pub(crate) async fn list_transactions(
         .collect()
 }
 
+/// How statistics are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grouping {
+    /// A line for each day.
+    Day,
+    /// A line for each app.
+    App,
+}
+
+/// Spends of a day or an app.
+#[derive(Debug)]
+pub(crate) struct UsageRow {
+    pub(crate) day: Option<Date>,
+    pub(crate) app_id: Option<String>,
+    pub(crate) spends: i64,
+    pub(crate) spent: i64,
+    pub(crate) refunded: i64,
+}
+
+/// What a user has spent, or all of them, from the day `from` to the day `to`.
+pub(crate) async fn sum_usage(
+    connection: &mut PgConnection,
+    user: Option<&UserId>,
+    from: Date,
+    to: Date,
+    grouping: Grouping,
+) -> Result<Vec<UsageRow>, DbError> {
+    Ok(sqlx::query_as!(
+        UsageRow,
+        r#"SELECT CASE WHEN $4 THEN day END AS day, CASE WHEN NOT $4 THEN app_id END AS app_id,
+               sum(spends)::bigint AS "spends!", sum(spent)::bigint AS "spent!", sum(refunded)::bigint AS "refunded!"
+           FROM credits.usage_stats
+           WHERE day BETWEEN $2 AND $3
+               AND ($1::text IS NULL OR wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1))
+           GROUP BY 1, 2 ORDER BY 1, 4 DESC, 2"#,
+        user.map(UserId::as_str),
+        from,
+        to,
+        grouping == Grouping::Day,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The zone's today.
+pub(crate) async fn find_today(connection: &mut PgConnection, zone: &str) -> Result<Date, DbError> {
+    Ok(sqlx::query_scalar!(r#"SELECT (now() AT TIME ZONE $1)::date AS "today!""#, zone)
+        .fetch_one(connection)
+        .await?)
+}
+
 /// A spend that somebody wants to give back.
 #[derive(Debug)]
 pub(crate) struct SpendRow {

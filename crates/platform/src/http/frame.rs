@@ -93,11 +93,13 @@ fn cors(origins: &[Origin]) -> CorsLayer {
             HeaderName::from_static("x-app-id"),
             HeaderName::from_static("x-service-key"),
             HeaderName::from_static("idempotency-key"),
+            header::IF_MATCH,
         ])
         .expose_headers([
             REQUEST_ID.clone(),
             header::RETRY_AFTER,
             header::LINK,
+            header::ETAG,
             HeaderName::from_static("idempotency-hit"),
             limit::RATE_LIMIT.clone(),
             limit::RATE_LIMIT_POLICY.clone(),

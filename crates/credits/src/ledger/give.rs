@@ -1,0 +1,141 @@
+//! `POST /api/v1/internal/credits/grants`: an app gives a user mana.
+
+use super::batch::Outcome;
+use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::model::{Command, Gift, GrantSource, Terms};
+use super::transactions::TransactionResponse;
+use crate::CreditsState;
+use crate::idempotency::{Answer, IdempotencyKey};
+use axum::extract::State;
+use http::StatusCode;
+use mana_kernel::{Amount, Line, Paragraph, UserId};
+use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// Where the mana of an app's grant comes from.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum GivenSource {
+    /// Given away: a gift, a campaign.
+    Promotion,
+    /// Something is put right.
+    Adjustment,
+}
+
+/// A place in the order of burn-down, 0 to 100: lower is spent first.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
+#[serde(try_from = "i64", into = "i64")]
+#[schema(value_type = i64, minimum = 0, maximum = 100)]
+struct Priority(i16);
+
+impl TryFrom<i64> for Priority {
+    type Error = &'static str;
+
+    fn try_from(value: i64) -> Result<Self, &'static str> {
+        let priority = i16::try_from(value).ok().filter(|priority| (0..=100).contains(priority));
+        priority.map(Self).ok_or("must be an integer from 0 to 100")
+    }
+}
+
+impl From<Priority> for i64 {
+    fn from(priority: Priority) -> Self {
+        priority.0.into()
+    }
+}
+
+/// What to give.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct GiveRequest {
+    /// To whom.
+    #[schema(value_type = String)]
+    user_id: UserId,
+    /// Mana to give.
+    amount: Amount,
+    /// The app that gives: the key's, whatever this says.
+    app_id: Line<1, 128>,
+    /// What the person reads in the list of transactions.
+    description: Paragraph<1, 1000>,
+    /// `promotion` if absent.
+    source: Option<GivenSource>,
+    /// 10 if absent, as other free mana; what is bought has 20.
+    priority: Option<Priority>,
+    /// From when on it can be spent; at once if absent.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    effective_from: Option<OffsetDateTime>,
+    /// From when on it can't be spent any more; never if absent.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    expires_at: Option<OffsetDateTime>,
+    /// Name of this request, as the `Idempotency-Key` header.
+    #[serde(skip_serializing)]
+    idempotency_key: Option<IdempotencyKey>,
+    /// Anything the app wants to find again: at most 8 KiB, kept as given.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+}
+
+/// What was given.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GiveResponse {
+    success: bool,
+    transaction: TransactionResponse,
+    new_balance: NewBalance,
+}
+
+/// Gives mana
+///
+/// For service keys with the scope `credits:grant`. Mana of the same source, priority and expiry is one grant that is added
+/// to; a wallet has 200 different ones at most.
+#[utoipa::path(
+    post, path = "/api/v1/internal/credits/grants", tag = "credits",
+    request_body = GiveRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
+    responses(
+        (status = 201, description = "Given", body = GiveResponse),
+        (status = 400, description = "Over before it begins, or a body that does not fit", body = ProblemBody),
+        (status = 404, description = "No such user", body = ProblemBody),
+        (status = 409, description = "Too many different grants, or the account is closed", body = ProblemBody),
+        (status = 422, description = "The key was used for another request", body = ProblemBody),
+    ),
+    security(("serviceKey" = [])),
+)]
+pub(crate) async fn give(
+    State(credits): State<CreditsState>,
+    service: ServiceCaller,
+    context: RequestContext,
+    Valid(mut request): Valid<GiveRequest>,
+) -> Result<Answer, ApiError> {
+    let key = context.key(request.idempotency_key.take())?;
+    let payer = Payer::of_service(service, request.user_id.clone(), Scope::CreditsGrant)?;
+    let request_key = payer.request_key(key.as_ref(), "credits.give", &request)?;
+    let source = match request.source {
+        Some(GivenSource::Adjustment) => GrantSource::Adjustment,
+        Some(GivenSource::Promotion) | None => GrantSource::Promotion,
+    };
+    let terms = Terms {
+        source,
+        priority: request.priority.map_or(source.priority(), |priority| priority.0),
+        cost_micros: 0,
+        effective_from: request.effective_from,
+        expires_at: request.expires_at,
+    };
+    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let command = Command::Give(Gift { amount: request.amount, terms, note });
+    let answer = credits.ledger.submit(payer.order(context, command, request_key, given)).await?;
+    metrics::counter!("ledger_commands_total", "command" => "give", "outcome" => answer.outcome()).increment(1);
+    Ok(answer)
+}
+
+fn given(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
+    let line = outcome.effects.transactions.first();
+    let line = line.ok_or_else(|| serde::ser::Error::custom("a gift without a transaction"))?;
+    let response = GiveResponse {
+        success: true,
+        transaction: TransactionResponse::of_posting(line, outcome.user)?,
+        new_balance: NewBalance::of(outcome.wallet)?,
+    };
+    Answer::json(StatusCode::CREATED, &response)
+}

@@ -1,0 +1,101 @@
+//! `POST /api/v1/credits/use/batch`: an app charges many times in one request.
+
+use super::charge::RequestContext;
+use super::spend::{self, SpendRequest};
+use crate::CreditsState;
+use crate::idempotency::Answer;
+use axum::Json;
+use axum::extract::State;
+use futures_util::future::join_all;
+use mana_platform::http::{ApiError, Principal, Valid};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// Charges of a request at most.
+const MAX_COMMANDS: usize = 1000;
+
+/// The largest body, in bytes.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+
+/// What to charge, one after the other for each user; users side by side.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SpendBatchRequest {
+    /// 1 to 1,000 charges, each as for `POST /api/v1/credits/use` and with a key of its own.
+    commands: Commands,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "Vec<SpendRequest>")]
+#[schema(min_items = 1, max_items = 1000)]
+struct Commands(Vec<SpendRequest>);
+
+impl TryFrom<Vec<SpendRequest>> for Commands {
+    type Error = &'static str;
+
+    fn try_from(commands: Vec<SpendRequest>) -> Result<Self, &'static str> {
+        if (1..=MAX_COMMANDS).contains(&commands.len()) {
+            Ok(Self(commands))
+        } else {
+            Err("must have 1 to 1000 commands")
+        }
+    }
+}
+
+/// An answer for each charge, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SpendBatchResponse {
+    results: Vec<SpendResult>,
+}
+
+/// What `POST /api/v1/credits/use` would have answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SpendResult {
+    /// The HTTP status.
+    status: u16,
+    /// Whether it was answered before.
+    replayed: bool,
+    /// The body: of a charge, or of a problem.
+    #[schema(value_type = Object)]
+    body: Box<RawValue>,
+}
+
+/// Spends mana, many times
+///
+/// Each charge has its own outcome: some may be refused while others are made. Repeated with the same keys, nothing is
+/// charged twice.
+#[utoipa::path(
+    post, path = "/api/v1/credits/use/batch", tag = "credits",
+    request_body = SpendBatchRequest,
+    responses((status = 200, description = "An answer for each charge", body = SpendBatchResponse)),
+    security(("bearer" = []), ("serviceKey" = [])),
+)]
+pub(crate) async fn spend_batch(
+    State(credits): State<CreditsState>,
+    principal: Principal,
+    context: RequestContext,
+    Valid(request): Valid<SpendBatchRequest>,
+) -> Result<Json<SpendBatchResponse>, ApiError> {
+    let charges = request.commands.0.into_iter().map(|charge| {
+        let order = spend::order(principal.clone(), context.without_key(), charge);
+        async { Ok::<_, ApiError>(credits.ledger.submit(order?).await?) }
+    });
+    let answers = join_all(charges).await;
+    let results = answers.into_iter().map(|answer| result_of(answer, &context));
+    let results = results.collect::<Result<_, _>>().map_err(super::error::LedgerError::from)?;
+    Ok(Json(SpendBatchResponse { results }))
+}
+
+fn result_of(
+    answer: Result<Answer, ApiError>,
+    context: &RequestContext,
+) -> Result<SpendResult, serde_json::Error> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => Answer::problem(&error, &context.id)?,
+    };
+    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome()).increment(1);
+    let (status, replayed) = (answer.status().as_u16(), answer.is_replay());
+    Ok(SpendResult { status, replayed, body: RawValue::from_string(answer.into_body())? })
+}
