@@ -22,7 +22,7 @@ pub struct Workers {
     /// What /metrics prints.
     pub(crate) metrics: PrometheusHandle,
     /// The accounts.
-    pub(crate) auth: Arc<Auth>,
+    pub auth: Arc<Auth>,
 }
 
 impl Workers {

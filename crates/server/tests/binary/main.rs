@@ -17,4 +17,5 @@ mod refresh;
 mod refusals;
 mod revocation;
 mod serve;
+mod service_keys;
 mod stopping;

@@ -25,5 +25,6 @@ mod refresh;
 mod refresh_under_fire;
 mod register;
 mod retention;
+mod service_keys;
 mod single_sign_on;
 mod validate;

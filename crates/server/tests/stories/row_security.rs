@@ -9,8 +9,14 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 5] =
-    ["auth.jwks", "auth.admin_claims", "auth.mail_budgets", "credits.packages", "auth.revocations"];
+const NOBODYS: [&str; 6] = [
+    "auth.jwks",
+    "auth.admin_claims",
+    "auth.mail_budgets",
+    "credits.packages",
+    "auth.revocations",
+    "auth.service_keys",
+];
 
 struct Table {
     name: String,

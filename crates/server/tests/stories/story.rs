@@ -158,6 +158,22 @@ impl Story {
         self.sign_in(email).await
     }
 
+    /// Registers, becomes an administrator, and signs in.
+    pub(crate) async fn administrator(&self, email: &str) -> User {
+        let user = self.user(email).await;
+        self.set_role(&user, "admin").await;
+        user
+    }
+
+    pub(crate) async fn set_role(&self, user: &User, role: &str) {
+        sqlx::query("UPDATE auth.users SET role = $2 WHERE id = $1")
+            .bind(&user.id)
+            .bind(role)
+            .execute(&mut self.database.owner().await)
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn sign_in(&self, email: &str) -> User {
         User::of(&self.login(email).await)
     }
