@@ -125,7 +125,8 @@ pub(crate) async fn give(
     let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Give(Gift { amount: request.amount, terms, note });
     let answer = credits.ledger.submit(payer.order(context, command, request_key, given)).await?;
-    metrics::counter!("ledger_commands_total", "command" => "give", "outcome" => answer.outcome()).increment(1);
+    metrics::counter!("ledger_commands_total", "command" => "give", "outcome" => answer.outcome())
+        .increment(1);
     Ok(answer)
 }
 

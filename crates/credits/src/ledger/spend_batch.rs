@@ -95,7 +95,8 @@ fn result_of(
         Ok(answer) => answer,
         Err(error) => Answer::problem(&error, &context.id)?,
     };
-    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome()).increment(1);
+    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome())
+        .increment(1);
     let (status, replayed) = (answer.status().as_u16(), answer.is_replay());
     Ok(SpendResult { status, replayed, body: RawValue::from_string(answer.into_body())? })
 }

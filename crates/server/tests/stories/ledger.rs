@@ -1,0 +1,567 @@
+//! What the ledger does beyond a plain spend: holds, refunds, gifts, dry runs, batches, statistics, balances of the past; and
+//! which app may do what to whom.
+
+use crate::credits::books_are_true;
+use crate::story::{Story, User, spend_of};
+use futures_util::future::join_all;
+use http::Method;
+use mana_testkit::{Client, Reply};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use time::Duration;
+use time::format_description::well_known::Rfc3339;
+
+const KEY: &str = "a-service-key-of-the-environment";
+const BALANCE: &str = "/api/v1/credits/balance";
+const TRANSACTIONS: &str = "/api/v1/credits/transactions";
+const USE: &str = "/api/v1/credits/use";
+const HOLDS: &str = "/api/v1/credits/holds";
+const REFUND: &str = "/api/v1/credits/refund";
+const GRANTS: &str = "/api/v1/internal/credits/grants";
+
+async fn with_service() -> Story {
+    Story::with(|settings| settings.service_key = Some(SecretString::from(KEY))).await
+}
+
+/// As the app `app`, by the key of the environment.
+async fn as_app(client: &Client, app: &str, path: &str, body: &Value) -> Reply {
+    client.post(path, body).header("x-service-key", KEY).header("x-app-id", app).send().await
+}
+
+async fn as_user(story: &Story, user: &User, path: &str, body: &Value) -> Reply {
+    story.client.post(path, body).bearer(&user.access_token).send().await
+}
+
+fn for_user(user: &User, mut body: Value) -> Value {
+    body["userId"] = json!(user.id);
+    body
+}
+
+fn in_seconds(story: &Story, seconds: i64) -> String {
+    use mana_kernel::Clock as _;
+    (story.clock.now() + Duration::seconds(seconds)).format(&Rfc3339).unwrap()
+}
+
+async fn gift(story: &Story, user: &User, amount: i64, more: Value) -> Reply {
+    let mut body = for_user(user, json!({"amount": amount, "appId": "shop", "description": "A gift"}));
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    as_app(&story.client, "shop", GRANTS, &body).await
+}
+
+/// What can be spent, and what is set aside.
+async fn balance(story: &Story, user: &User) -> (i64, i64) {
+    let reply = story.get(BALANCE, user).await;
+    (reply.integer("/balance") + reply.integer("/freeCreditsRemaining"), reply.integer("/heldCredits"))
+}
+
+fn problem(reply: &Reply) -> (u16, &str) {
+    (reply.status.as_u16(), reply.problem())
+}
+
+#[tokio::test]
+async fn a_hold_sets_mana_aside_and_is_captured_in_part() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let mut body = spend_of(100);
+    body["metadata"] = json!({"job": 7});
+    let hold = as_user(&story, &ada, HOLDS, &body).await;
+    assert_eq!((hold.status.as_u16(), hold.text("/hold/status")), (201, "open"));
+    assert_eq!(balance(&story, &ada).await, (50, 100));
+    assert_eq!(problem(&story.spend(&ada, &spend_of(51)).await), (400, "credits.insufficient_funds"));
+
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    let too_much = as_user(&story, &ada, &format!("{path}/capture"), &json!({"amount": 101})).await;
+    assert_eq!(problem(&too_much), (400, "credits.capture_exceeds_hold"));
+    let captured = as_user(&story, &ada, &format!("{path}/capture"), &json!({"amount": 30})).await;
+    assert_eq!((captured.status.as_u16(), captured.text("/hold/status")), (201, "captured"));
+    assert_eq!((captured.integer("/transaction/amount"), captured.integer("/hold/captured")), (-30, 30));
+    assert_eq!(captured.json["transaction"]["metadata"], json!({"job": 7}));
+    assert_eq!(balance(&story, &ada).await, (120, 0));
+    for end in ["capture", "release"] {
+        let again = as_user(&story, &ada, &format!("{path}/{end}"), &json!({})).await;
+        assert_eq!(problem(&again), (409, "credits.hold_ended"), "{end}");
+    }
+    let seen = story.get(&path, &ada).await;
+    assert_eq!((seen.text("/status"), seen.integer("/captured")), ("captured", 30));
+    assert_eq!(story.get(TRANSACTIONS, &ada).await.json.as_array().unwrap().len(), 2, "a hold is no line");
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_hold_is_released_by_itself_at_its_time_swept_or_not_and_can_be_extended() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let mut body = spend_of(150);
+    body["expiresInSeconds"] = json!(60);
+    let hold = as_user(&story, &ada, HOLDS, &body).await;
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    let extended = as_user(&story, &ada, &format!("{path}/extend"), &json!({"expiresInSeconds": 120})).await;
+    assert_eq!(extended.status, 201);
+    story.clock.advance(Duration::seconds(119));
+    assert_eq!(balance(&story, &ada).await, (0, 150));
+    story.clock.advance(Duration::seconds(1));
+    assert_eq!(balance(&story, &ada).await, (150, 0), "nobody has touched it");
+    assert_eq!(story.get(&path, &ada).await.text("/status"), "expired");
+    for (end, body) in
+        [("capture", json!({})), ("release", json!({})), ("extend", json!({"expiresInSeconds": 5}))]
+    {
+        let late = as_user(&story, &ada, &format!("{path}/{end}"), &body).await;
+        assert_eq!(problem(&late), (409, "credits.hold_ended"), "{end}");
+    }
+    assert_eq!(story.spend(&ada, &spend_of(150)).await.status, 201);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn of_parallel_ends_of_a_hold_on_two_replicas_exactly_one_wins() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let replica = story.replica().await;
+    for _ in 0..5 {
+        let hold = as_user(&story, &ada, HOLDS, &spend_of(10)).await;
+        let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+        let ends = (0..8).map(|number| {
+            let client = if number % 2 == 0 { &story.client } else { &replica };
+            let end = if number % 4 < 2 { "capture" } else { "release" };
+            client.post(&format!("{path}/{end}"), &json!({})).bearer(&ada.access_token).send()
+        });
+        let statuses: Vec<_> = join_all(ends).await.iter().map(|reply| reply.status.as_u16()).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7, "{statuses:?}");
+    }
+    assert_eq!(balance(&story, &ada).await.1, 0);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn what_expires_soonest_goes_first_and_an_answer_says_what_it_took() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    assert_eq!(gift(&story, &ada, 10, json!({"expiresAt": in_seconds(&story, 7200)})).await.status, 201);
+    assert_eq!(gift(&story, &ada, 10, json!({"expiresAt": in_seconds(&story, 600)})).await.status, 201);
+    assert_eq!(
+        gift(
+            &story,
+            &ada,
+            10,
+            json!({"effectiveFrom": in_seconds(&story, 300), "expiresAt": in_seconds(&story, 400)})
+        )
+        .await
+        .status,
+        201
+    );
+    let spent = story.spend(&ada, &spend_of(25)).await;
+    let slices: Vec<_> = spent.json["slices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|slice| {
+            (
+                slice["source"].as_str().unwrap(),
+                slice["amount"].as_i64().unwrap(),
+                !slice["expiresAt"].is_null(),
+            )
+        })
+        .collect();
+    assert_eq!(slices, [("promotion", 10, true), ("promotion", 10, true), ("allowance", 5, false)]);
+    assert_eq!(balance(&story, &ada).await, (145, 0), "what begins later can't be spent yet");
+    story.clock.advance(Duration::seconds(300));
+    assert_eq!(balance(&story, &ada).await, (155, 0));
+    story.clock.advance(Duration::seconds(100));
+    assert_eq!(balance(&story, &ada).await, (145, 0), "not shown, though nothing has booked it");
+    let spent = story.spend(&ada, &spend_of(1)).await;
+    assert_eq!(spent.status, 201);
+    let lines = story.get(TRANSACTIONS, &ada).await;
+    let kinds: Vec<_> =
+        lines.json.as_array().unwrap().iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["usage", "expiry", "usage", "bonus", "bonus", "bonus", "bonus"]);
+    assert_eq!(
+        problem(&gift(&story, &ada, 1, json!({"expiresAt": in_seconds(&story, -1)})).await),
+        (400, "credits.over_already")
+    );
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_grant_that_never_expires_is_topped_up() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    for _ in 0..5 {
+        assert_eq!(gift(&story, &ada, 10, json!({})).await.status, 201);
+    }
+    assert_eq!(story.number("SELECT count(*) FROM credits.grants").await, 2, "the bonus and the gifts");
+    assert_eq!(story.get(BALANCE, &ada).await.integer("/totalEarned"), 50);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn an_app_gives_a_spend_back_in_parts_and_never_more_than_it_took() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    assert_eq!(gift(&story, &ada, 10, json!({"expiresAt": in_seconds(&story, 600)})).await.status, 201);
+    let spent = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(30))).await;
+    assert_eq!(spent.status, 201);
+    let refund = |amount: i64| {
+        let mut body = for_user(&ada, json!({"amount": amount, "appId": "shop", "description": "Sorry"}));
+        body["transactionId"] = spent.json["transaction"]["id"].clone();
+        body
+    };
+    let back = as_app(&story.client, "shop", REFUND, &refund(20)).await;
+    assert_eq!((back.status.as_u16(), back.integer("/transaction/amount")), (201, 20));
+    assert_eq!(back.integer("/newBalance/totalSpent"), 10);
+    let other_app = as_app(&story.client, "other", REFUND, &refund(1)).await;
+    assert_eq!(problem(&other_app), (404, "credits.no_such_spend"));
+    let too_much = as_app(&story.client, "shop", REFUND, &refund(11)).await;
+    assert_eq!(problem(&too_much), (400, "credits.refund_exceeds_spend"));
+
+    // The rest was taken from what expires first; it stays expired, and both is booked.
+    story.clock.advance(Duration::seconds(600));
+    assert_eq!(as_app(&story.client, "shop", REFUND, &refund(4)).await.status, 201);
+    assert_eq!(balance(&story, &ada).await, (150, 0));
+    let mut revived = refund(6);
+    revived["reviveExpired"] = json!(true);
+    assert_eq!(as_app(&story.client, "shop", REFUND, &revived).await.status, 201);
+    assert_eq!(balance(&story, &ada).await, (156, 0));
+    assert_eq!(
+        problem(&as_app(&story.client, "shop", REFUND, &refund(1)).await),
+        (400, "credits.refund_exceeds_spend")
+    );
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn parallel_refunds_of_a_spend_on_two_replicas_give_back_no_more_than_it() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let replica = story.replica().await;
+    let spent = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(50))).await;
+    let mut body = for_user(&ada, json!({"amount": 10, "appId": "shop", "description": "Sorry"}));
+    body["transactionId"] = spent.json["transaction"]["id"].clone();
+    let refunds = (0..16)
+        .map(|number| as_app(if number % 2 == 0 { &story.client } else { &replica }, "shop", REFUND, &body));
+    let statuses: Vec<_> = join_all(refunds).await.iter().map(|reply| reply.status.as_u16()).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 5, "{statuses:?}");
+    assert_eq!(balance(&story, &ada).await, (150, 0));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_names_no_spend_finds_the_apps_newest_that_covers_it() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    for (app, amount) in [("shop", 40), ("shop", 5), ("other", 60)] {
+        assert_eq!(as_app(&story.client, app, USE, &for_user(&ada, spend_of(amount))).await.status, 201);
+    }
+    let refund = |amount: i64, key: &str| {
+        let body = json!({"amount": amount, "appId": "shop", "description": "Sorry", "idempotencyKey": key});
+        for_user(&ada, body)
+    };
+    let first = as_app(&story.client, "shop", REFUND, &refund(30, "a")).await;
+    assert_eq!(first.status, 201);
+    assert_eq!(
+        as_app(&story.client, "shop", REFUND, &refund(30, "a")).await.bytes,
+        first.bytes,
+        "a retry finds it"
+    );
+    assert_eq!(
+        problem(&as_app(&story.client, "shop", REFUND, &refund(30, "b")).await),
+        (404, "credits.no_such_spend")
+    );
+    assert_eq!(as_app(&story.client, "shop", REFUND, &refund(5, "c")).await.status, 201);
+    assert_eq!(balance(&story, &ada).await, (80, 0));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let mut body = spend_of(30);
+    body["dryRun"] = json!(true);
+    body["idempotencyKey"] = json!("k");
+    let dry = story.spend(&ada, &body).await;
+    assert_eq!((dry.status.as_u16(), dry.integer("/newBalance/freeCreditsRemaining")), (201, 120));
+    assert_eq!(dry.json["slices"][0]["amount"], 30);
+    let mut beyond = spend_of(151);
+    beyond["dryRun"] = json!(true);
+    assert_eq!(problem(&story.spend(&ada, &beyond).await), (400, "credits.insufficient_funds"));
+    assert_eq!(balance(&story, &ada).await, (150, 0));
+    assert_eq!(story.get(TRANSACTIONS, &ada).await.json.as_array().unwrap().len(), 1);
+    body["dryRun"] = json!(false);
+    assert_eq!(story.spend(&ada, &body).await.status, 201, "the key is still new");
+}
+
+#[tokio::test]
+async fn a_spend_on_a_balance_that_has_moved_is_refused() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let etag = |reply: &Reply| reply.headers["etag"].to_str().unwrap().to_owned();
+    let seen = etag(&story.get(BALANCE, &ada).await);
+    assert_eq!(etag(&story.get(BALANCE, &ada).await), seen);
+    let spend = |tag: &str| {
+        story.client.post(USE, &spend_of(1)).bearer(&ada.access_token).header("if-match", tag).send()
+    };
+    assert_eq!(spend(&seen).await.status, 201);
+    assert_eq!(problem(&spend(&seen).await), (412, "credits.balance_moved"));
+    assert_eq!(as_user(&story, &ada, HOLDS, &spend_of(1)).await.status, 201);
+    let seen = etag(&story.get(BALANCE, &ada).await);
+    let spends = join_all((0..10).map(|_| spend(&seen))).await;
+    assert_eq!(spends.iter().filter(|reply| reply.status == 201).count(), 1);
+    assert_eq!(spend("*").await.status, 201);
+    for bad in ["x", "\"x\"", "\"1\", \"2\"", ""] {
+        assert_eq!(problem(&spend(bad).await), (400, "request.invalid_header"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn each_charge_of_a_batch_has_its_own_outcome_and_key() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let charge = |amount: i64, key: &str| {
+        let mut body = spend_of(amount);
+        body["idempotencyKey"] = json!(key);
+        body
+    };
+    let mut commands: Vec<_> = (0..100).map(|number| charge(1, &format!("k{number}"))).collect();
+    commands.push(charge(51, "too much"));
+    commands.push(charge(2, "k0"));
+    commands.push(charge(1, "k1"));
+    let path = format!("{USE}/batch");
+    let batch = as_user(&story, &ada, &path, &json!({"commands": commands})).await;
+    assert_eq!(batch.status, 200, "{}", batch.json);
+    let results = batch.json["results"].as_array().unwrap();
+    let statuses: Vec<_> = results.iter().map(|result| result["status"].as_i64().unwrap()).collect();
+    assert!(statuses[..100].iter().all(|status| *status == 201), "{statuses:?}");
+    assert_eq!(statuses[100..], [400, 422, 201]);
+    assert_eq!(
+        (&results[100]["body"]["code"], &results[102]["replayed"]),
+        (&json!("credits.insufficient_funds"), &json!(true))
+    );
+    assert_eq!(results[102]["body"], results[1]["body"]);
+    let again = as_user(&story, &ada, &path, &json!({"commands": commands})).await;
+    assert!(again.json["results"].as_array().unwrap()[..101].iter().all(|result| result["replayed"] == true));
+    assert_eq!(balance(&story, &ada).await, (50, 0));
+    for bad in
+        [json!({"commands": []}), json!({"commands": vec![spend_of(1); 1001]}), json!({"commands": [{}]})]
+    {
+        assert_eq!(problem(&as_user(&story, &ada, &path, &bad).await), (400, "request.invalid_body"));
+    }
+    let full = as_user(&story, &ada, &path, &json!({"commands": vec![spend_of(1); 1000]})).await;
+    assert_eq!(full.status, 200);
+    assert_eq!(balance(&story, &ada).await, (0, 0));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_balance_of_the_past_is_answered_and_never_changes() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    story.clock.advance(Duration::seconds(60));
+    assert_eq!(gift(&story, &ada, 10, json!({"expiresAt": in_seconds(&story, 100)})).await.status, 201);
+    assert_eq!(story.spend(&ada, &spend_of(4)).await.status, 201);
+    assert_eq!(as_user(&story, &ada, HOLDS, &spend_of(3)).await.status, 201);
+    let then = in_seconds(&story, 0);
+    let past = |at: &str| {
+        let path = format!("{BALANCE}?asOf={}", at.replace('+', "%2B"));
+        let (story, ada) = (&story, &ada);
+        async move { story.get(&path, ada).await }
+    };
+    assert_eq!(problem(&past(&then).await), (400, "request.invalid_query"), "it is not over yet");
+    story.clock.advance(Duration::seconds(30));
+    let first = past(&then).await.json;
+    assert_eq!(
+        first,
+        json!({"balance": 0, "freeCreditsRemaining": 153, "totalEarned": 10, "totalSpent": 4, "dailyFreeCredits": 5, "heldCredits": 3})
+    );
+    let expired = in_seconds(&story, 100);
+    story.clock.advance(Duration::seconds(200));
+    let before_booking = past(&expired).await.json;
+    assert_eq!(before_booking["freeCreditsRemaining"], 150);
+    assert_eq!(story.spend(&ada, &spend_of(100)).await.status, 201);
+    assert_eq!(past(&then).await.json, first);
+    assert_eq!(past(&expired).await.json, before_booking, "also after the expiry was booked");
+    let first_day = in_seconds(&story, -86_400);
+    assert_eq!(past(&first_day).await.integer("/freeCreditsRemaining"), 0);
+    assert_eq!(problem(&past("yesterday").await), (400, "request.invalid_query"));
+}
+
+#[tokio::test]
+async fn usage_is_counted_by_day_and_by_app_and_for_all_users_by_administrators() {
+    let story = with_service().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    for (user, app, amount) in [(&ada, "chat", 5), (&ada, "chat", 6), (&ada, "draw", 30), (&bob, "chat", 1)] {
+        assert_eq!(as_app(&story.client, app, USE, &for_user(user, spend_of(amount))).await.status, 201);
+    }
+    let refund = for_user(&ada, json!({"amount": 10, "appId": "draw", "description": "Sorry"}));
+    assert_eq!(as_app(&story.client, "draw", REFUND, &refund).await.status, 201);
+    let by_app = story.get("/api/v1/credits/usage?groupBy=app", &ada).await;
+    assert_eq!(
+        by_app.json["items"],
+        json!([{"appId": "draw", "spends": 1, "spent": 30, "refunded": 10}, {"appId": "chat", "spends": 2, "spent": 11, "refunded": 0}])
+    );
+    let by_day = story.get("/api/v1/credits/usage", &ada).await;
+    assert_eq!((by_day.integer("/items/0/spent"), by_day.json["items"].as_array().unwrap().len()), (41, 1));
+    let path = "/api/v1/admin/credits/usage?groupBy=app";
+    assert_eq!(story.get(path, &bob).await.status, 403);
+    story.execute("UPDATE auth.users SET role = 'admin' WHERE email = 'bob@example.com'").await;
+    let all = story.get(path, &bob).await;
+    assert_eq!((all.text("/items/0/appId"), all.integer("/items/1/spent")), ("draw", 12));
+    for bad in [
+        "groupBy=month",
+        "from=x",
+        "from=2026-02-30",
+        "from=2020-01-01&to=2026-01-01",
+        "from=2026-02-01&to=2026-01-01",
+    ] {
+        let refused = story.get(&format!("/api/v1/credits/usage?{bad}"), &ada).await;
+        assert_eq!(problem(&refused), (400, "request.invalid_query"), "{bad}");
+    }
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn an_app_charges_the_user_it_names_in_its_own_name_whatever_the_body_claims() {
+    let story = with_service().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let mut body = for_user(&ada, spend_of(10));
+    body["appId"] = json!("somebody else");
+    body["idempotencyKey"] = json!("k");
+    let spent = as_app(&story.client, "shop", USE, &body).await;
+    assert_eq!((spent.status.as_u16(), spent.text("/transaction/appId")), (201, "shop"));
+    assert_eq!(as_app(&story.client, "shop", USE, &body).await.bytes, spent.bytes);
+    assert_eq!(
+        as_app(&story.client, "draw", USE, &body).await.text("/transaction/appId"),
+        "draw",
+        "a key is the app's"
+    );
+    let own = as_user(&story, &ada, USE, &{
+        let mut own = spend_of(10);
+        own["idempotencyKey"] = json!("k");
+        own
+    })
+    .await;
+    assert_eq!(own.status, 201, "and not the user's");
+    assert_eq!(balance(&story, &ada).await, (120, 0));
+    assert_eq!(
+        story.number("SELECT count(*) FROM credits.transactions WHERE service_key_id IS NOT NULL").await,
+        2
+    );
+
+    assert_eq!(
+        problem(&as_app(&story.client, "shop", USE, &spend_of(1)).await),
+        (400, "request.invalid_body")
+    );
+    let mut nobody = spend_of(1);
+    nobody["userId"] = json!("nobody");
+    assert_eq!(problem(&as_app(&story.client, "shop", USE, &nobody).await), (404, "credits.no_such_user"));
+    let foreign = as_user(&story, &bob, USE, &for_user(&ada, spend_of(1))).await;
+    assert_eq!(problem(&foreign), (404, "credits.no_such_user"), "a user charges nobody else");
+    for path in [REFUND, GRANTS] {
+        let body = for_user(&ada, json!({"amount": 1, "appId": "a", "description": "b"}));
+        assert_eq!(as_user(&story, &ada, path, &body).await.status, 401, "{path} is for apps");
+    }
+    // Without the session that the user has ended long ago.
+    assert_eq!(
+        story
+            .client
+            .request(Method::POST, "/api/v1/auth/logout")
+            .bearer(&ada.access_token)
+            .send()
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        as_app(&story.client, "shop", "/api/v1/internal/credits/use", &for_user(&ada, spend_of(1)))
+            .await
+            .status,
+        201
+    );
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_balance_is_shown_to_apps_that_may_see_it() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    for path in [format!("{BALANCE}/{}", ada.id), format!("/api/v1/internal/credits/balance/{}", ada.id)] {
+        let seen = story.client.get(&path).header("x-service-key", KEY).send().await;
+        assert_eq!((seen.status.as_u16(), seen.integer("/freeCreditsRemaining")), (200, 150), "{path}");
+        assert_eq!(story.get(&path, &ada).await.status, 401, "not with a user's token");
+    }
+    for unknown in ["nobody", "a%20b", "%00"] {
+        let path = format!("{BALANCE}/{unknown}");
+        let refused = story.client.get(&path).header("x-service-key", KEY).send().await;
+        assert_eq!(problem(&refused), (404, "credits.no_such_user"), "{unknown}");
+    }
+}
+
+#[tokio::test]
+async fn an_apps_hold_is_neither_another_apps_nor_the_users_to_end() {
+    let story = with_service().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let hold = as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(10))).await;
+    assert_eq!(hold.status, 201, "{}", hold.json);
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    for end in ["capture", "release"] {
+        let path = format!("{path}/{end}");
+        assert_eq!(
+            problem(&as_app(&story.client, "draw", &path, &json!({})).await),
+            (404, "credits.no_such_hold")
+        );
+        for user in [&ada, &bob] {
+            assert_eq!(
+                problem(&as_user(&story, user, &path, &json!({})).await),
+                (404, "credits.no_such_hold")
+            );
+        }
+    }
+    assert_eq!(story.get(&path, &ada).await.status, 200, "its user sees it");
+    assert_eq!(problem(&story.get(&path, &bob).await), (404, "credits.no_such_hold"));
+    assert_eq!(problem(&story.get(&format!("{HOLDS}/x"), &ada).await), (404, "credits.no_such_hold"));
+    assert_eq!(as_app(&story.client, "shop", &format!("{path}/capture"), &json!({})).await.status, 201);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_closed_wallet_gives_and_takes_nothing() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let hold = as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(10))).await;
+    story.execute("UPDATE credits.balances SET closed_at = now()").await;
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    let refusals = [
+        story.spend(&ada, &spend_of(1)).await,
+        as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(1))).await,
+        as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(1))).await,
+        as_app(&story.client, "shop", &format!("{path}/capture"), &json!({})).await,
+        gift(&story, &ada, 1, json!({})).await,
+    ];
+    let codes: BTreeSet<_> = refusals.iter().map(problem).collect();
+    assert_eq!(codes, BTreeSet::from([(409, "credits.wallet_closed")]));
+    assert_eq!(as_app(&story.client, "shop", &format!("{path}/release"), &json!({})).await.status, 201);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn holds_and_grants_of_a_wallet_are_bounded() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    assert_eq!(gift(&story, &ada, 100, json!({})).await.status, 201);
+    let body = for_user(&ada, spend_of(1));
+    let holds = join_all((0..205).map(|_| as_app(&story.client, "shop", HOLDS, &body))).await;
+    let refused: Vec<_> = holds.iter().filter(|reply| reply.status != 201).map(problem).collect();
+    assert_eq!(refused, [(409, "credits.too_many_holds"); 5]);
+    let gifts = join_all((0..205).map(|number| {
+        let at = in_seconds(&story, 1000 + number);
+        let (story, ada) = (&story, &ada);
+        async move { gift(story, ada, 1, json!({"expiresAt": at})).await }
+    }))
+    .await;
+    let refused: Vec<_> = gifts.iter().filter(|reply| reply.status != 201).map(problem).collect();
+    assert_eq!(refused, [(409, "credits.too_many_grants"); 7], "two are there already");
+    books_are_true(&story).await;
+}
