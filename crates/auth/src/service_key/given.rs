@@ -1,5 +1,4 @@
-//! The key that the environment gives: for installations whose apps have one key, and for the time before there is a database
-//! to keep keys in.
+//! The key that the environment gives: for clients that were made for a service which had one key.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use mana_kernel::Line;
