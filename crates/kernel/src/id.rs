@@ -98,28 +98,44 @@ text_id! {
     RequestId
 }
 
-/// A transaction of the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TransactionId(pub Uuid);
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "Uuid")]
+        pub struct $name(pub Uuid);
 
-impl TransactionId {
-    /// A new id.
-    pub fn new(clock: &dyn Clock, rng: &dyn Rng) -> Self {
-        Self(new_uuid(clock, rng))
-    }
+        impl $name {
+            /// A new id.
+            pub fn new(clock: &dyn Clock, rng: &dyn Rng) -> Self {
+                Self(new_uuid(clock, rng))
+            }
+        }
+
+        // By way of a text: a UUID of its own accord would also be read from a list of numbers.
+        impl TryFrom<String> for $name {
+            type Error = uuid::Error;
+
+            fn try_from(text: String) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
 }
 
-/// Mana set aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HoldId(pub Uuid);
-
-impl HoldId {
-    /// A new id.
-    pub fn new(clock: &dyn Clock, rng: &dyn Rng) -> Self {
-        Self(new_uuid(clock, rng))
-    }
+uuid_id! {
+    /// A transaction of the ledger.
+    TransactionId
+}
+uuid_id! {
+    /// Mana set aside.
+    HoldId
 }
 
 #[cfg(test)]

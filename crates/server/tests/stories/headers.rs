@@ -231,6 +231,7 @@ async fn a_preflight_lists_what_the_clients_use() {
             "x-app-id",
             "x-service-key",
             "idempotency-key",
+            "if-match",
         ];
         assert_eq!(headers, BTreeSet::from(promised.map(str::to_owned)));
         assert!(words(&reply, "vary").contains("origin"));

@@ -11,6 +11,9 @@ struct Operation {
     method: Method,
     path: String,
     needs_bearer: bool,
+    /// Whether an app may ask, and nobody else or users too.
+    takes_service_key: bool,
+    takes_bearer: bool,
     /// Schema of the JSON body, resolved.
     body: Option<Value>,
     statuses: Vec<u16>,
@@ -25,10 +28,13 @@ fn operations(document: &Value) -> Vec<Operation> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let security = operation["security"].as_array();
+            let takes = |scheme: &str| security.is_some_and(|all| all.iter().any(|one| one.get(scheme).is_some()));
             found.push(Operation {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
                 needs_bearer: security.is_some_and(|all| all.iter().all(|one| one.get("bearer").is_some())),
+                takes_service_key: takes("serviceKey"),
+                takes_bearer: takes("bearer"),
                 body: operation
                     .pointer("/requestBody/content/application~1json/schema")
                     .map(|schema| resolved(document, schema)),
@@ -72,16 +78,37 @@ fn sample(document: &Value, schema: &Value) -> Value {
         "string" if schema["enum"].is_array() => schema["enum"][0].clone(),
         "string" => match schema["format"].as_str() {
             Some("email") => json!("someone@example.com"),
+            Some("date-time") => json!("2126-01-31T12:00:00Z"),
+            Some("uuid") => json!("00000000-0000-7000-8000-000000000000"),
             Some("uri") => json!("https://app.example.com"),
-            _ => json!("long enough text"),
+            _ => json!("long-enough-text"),
         },
         other => panic!("no sample of {other}: {schema}"),
     }
 }
 
+const KEY: &str = "a-service-key-of-the-environment";
+
+async fn with_service_key() -> Story {
+    Story::with(|settings| settings.service_key = Some(KEY.into())).await
+}
+
+/// As whoever may ask: the user, or an app where only apps may.
+fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
+    if operation.takes_service_key && !operation.takes_bearer {
+        request.header("x-service-key", KEY)
+    } else {
+        request.bearer(&user.access_token)
+    }
+}
+
+/// A path whose parameters name nothing.
+fn filled(path: &str) -> String {
+    path.replace("{id}", "no-such-thing").replace("{userId}", "no-such-thing")
+}
+
 fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
-    let request =
-        story.client.request(operation.method.clone(), &operation.path.replace("{id}", "no-such-thing"));
+    let request = story.client.request(operation.method.clone(), &filled(&operation.path));
     match body {
         Some(body) => request.body("application/json", body.to_string()),
         None => request,
@@ -132,8 +159,38 @@ async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
 }
 
 #[tokio::test]
+async fn every_operation_for_apps_refuses_whoever_is_none() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let for_apps: Vec<_> =
+        operations(&document).into_iter().filter(|operation| operation.takes_service_key).collect();
+    assert!(for_apps.len() >= 8);
+    for operation in for_apps {
+        let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let attempt = || request(&story, &operation, body.as_ref());
+        let mut attempts = vec![
+            ("no key", attempt()),
+            ("garbage", attempt().header("x-service-key", "garbage")),
+            ("an almost right key", attempt().header("x-service-key", &format!("{KEY}x"))),
+        ];
+        if !operation.takes_bearer {
+            attempts.push(("a token", attempt().bearer(&ada.access_token)));
+        }
+        for (what, attempt) in attempts {
+            let refused = attempt.send().await;
+            assert_eq!(refused.status, 401, "{} with {what}: {}", operation.path, refused.json);
+        }
+        let both = attempt().bearer(&ada.access_token).header("x-service-key", KEY).send().await;
+        assert_eq!((both.status.as_u16(), both.problem()), (400, "request.ambiguous_credentials"));
+        let control = attempt().header("x-service-key", KEY).send().await;
+        assert!([200, 201, 400, 404].contains(&control.status.as_u16()), "{} {}", operation.path, control.json);
+    }
+}
+
+#[tokio::test]
 async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_name() {
-    let story = Story::new().await;
+    let story = with_service_key().await;
     let ada = story.administrator("ada@example.com").await;
     let document = document();
     let with_body: Vec<_> =
@@ -143,7 +200,7 @@ async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_nam
         let schema = operation.body.clone().unwrap();
         let valid = sample(&document, &schema);
         let send = async |body: &Value| {
-            request(&story, &operation, Some(body)).bearer(&ada.access_token).send().await
+            allowed(request(&story, &operation, Some(body)), &operation, &ada).send().await
         };
 
         let mut broken = vec![("/surprise".to_owned(), "unknown", with(&valid, "surprise", json!(1)))];
@@ -229,7 +286,7 @@ async fn every_path_refuses_other_methods_and_says_which_it_takes() {
                 continue;
             }
             let refused =
-                story.client.request(method.clone(), &path.replace("{id}", "no-such-thing")).send().await;
+                story.client.request(method.clone(), &filled(path)).send().await;
             assert_eq!(
                 (refused.status.as_u16(), refused.problem()),
                 (405, "request.method_not_allowed"),
@@ -266,7 +323,7 @@ async fn stored(story: &Story) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn a_get_changes_nothing() {
-    let story = Story::new().await;
+    let story = with_service_key().await;
     let old = story.user("ada@example.com").await;
     // A day's credits and a cookie's renewal are due.
     story.clock.advance(Duration::days(2));
@@ -279,11 +336,11 @@ async fn a_get_changes_nothing() {
         let path = match operation.path.as_str() {
             "/claim-admin" => claim.clone(),
             "/not-me" => format!("/not-me?token=mnm_{}", "A".repeat(43)),
-            path => path.replace("{id}", "no-such-thing"),
+            path => filled(path),
         };
         for method in [Method::HEAD, Method::GET] {
             let before = stored(&story).await;
-            let request = story.client.request(method, &path).bearer(&ada.access_token);
+            let request = allowed(story.client.request(method, &path), &operation, &ada);
             let reply = request.header("cookie", &old.cookie).send().await;
             assert!(reply.status.is_success() || reply.status == 404, "{path} {}", reply.json);
             if stored(&story).await != before {
