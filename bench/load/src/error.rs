@@ -1,5 +1,6 @@
 //! Why a measurement ended without a result.
 
+use crate::connection::Answer;
 use mana_platform::embedded_postgres::EmbeddedPostgresError;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,14 @@ pub(crate) enum BenchError {
     Io(#[from] std::io::Error),
     #[error("a part of the measurement hit a defect: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl BenchError {
+    /// An answer that is not the right one.
+    pub(crate) fn unexpected(what: impl Into<String>, answer: Answer<'_>) -> Self {
+        let body = String::from_utf8_lossy(answer.body).into_owned();
+        Self::Unexpected { what: what.into(), status: answer.status, body }
+    }
 }
 
 impl From<aws_lc_rs::error::Unspecified> for BenchError {

@@ -51,7 +51,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Accounts(arguments) => run(&arguments),
+        Command::Accounts(arguments) => run(arguments.time_limit_seconds, accounts::run(&arguments)),
         Command::Reference(arguments) => reference::run(&arguments),
     };
     match outcome {
@@ -64,15 +64,18 @@ fn main() -> ExitCode {
 }
 
 /// On one thread: the load shares the cores with what it loads, and a second thread would only take more of them.
-fn run(arguments: &accounts::Arguments) -> Result<(), BenchError> {
+fn run(
+    time_limit_seconds: u64,
+    measurement: impl Future<Output = Result<(), BenchError>>,
+) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let limit = Duration::from_secs(arguments.time_limit_seconds);
+        let limit = Duration::from_secs(time_limit_seconds);
         // What is dropped here stops its processes.
         tokio::select! {
-            outcome = accounts::run(arguments) => outcome,
+            outcome = measurement => outcome,
             () = tokio::time::sleep(limit) => Err(BenchError::TimeLimit(limit)),
             _ = interrupt.recv() => Err(BenchError::Stopped),
             _ = terminate.recv() => Err(BenchError::Stopped),

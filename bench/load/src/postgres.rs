@@ -32,11 +32,15 @@ impl Postgres {
         let start = move || EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes));
         let server = tokio::task::spawn_blocking(start).await??;
         let postgres = Self { server, service_password: in_hex(random()), folder };
-        let mut maintenance =
-            PgConnection::connect_with(&postgres.owner_options().database("postgres")).await?;
-        sqlx::query("CREATE DATABASE mana").execute(&mut maintenance).await?;
-        maintenance.close().await?;
+        postgres.create_database(DATABASE).await?;
         Ok(postgres)
+    }
+
+    pub(crate) async fn create_database(&self, name: &str) -> Result<(), BenchError> {
+        let mut maintenance = PgConnection::connect_with(&self.owner_options().database("postgres")).await?;
+        let statement = format!("CREATE DATABASE {name}");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut maintenance).await?;
+        Ok(maintenance.close().await?)
     }
 
     pub(crate) fn owner_options(&self) -> PgConnectOptions {

@@ -77,3 +77,24 @@ pub(crate) fn waits(observed: &Observed) -> String {
     let words = words.map(|(what, count)| format!("{what} {}", percent(as_number(*count), as_number(total))));
     words.collect::<Vec<_>>().join("; ")
 }
+
+/// Prints what the right answers of loads cost the database, for each number of connections.
+pub(crate) fn costs(title: &str, loads: &[(usize, Tally, Observed)]) {
+    let columns =
+        ["connections", "commits", "WAL records", "WAL bytes", "answers per flush", "what the backends did"];
+    head(title, &columns);
+    for (connections, tally, observed) in loads {
+        let each = |count: u64| as_number(count) / as_number(tally.rights());
+        let written = observed.written;
+        let per_sync =
+            written.syncs.map(|syncs| format!("{:.1}", as_number(tally.rights()) / as_number(syncs.max(1))));
+        row(&[
+            connections.to_string(),
+            format!("{:.2}", each(written.commits)),
+            format!("{:.1}", each(written.records)),
+            whole(each(written.bytes)),
+            per_sync.unwrap_or_default(),
+            waits(observed),
+        ]);
+    }
+}

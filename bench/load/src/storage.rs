@@ -42,15 +42,19 @@ pub(crate) struct Table {
     pub(crate) hot_updates: i64,
 }
 
-/// The tables of sessions as they are now.
-pub(crate) async fn tables(postgres: &Postgres) -> Result<Vec<Table>, BenchError> {
+/// The tables of sessions.
+pub(crate) const OF_SESSIONS: &str = "^auth\\.(sessions|refresh_chains|security_events)$";
+
+/// The tables whose names match, as they are now.
+pub(crate) async fn tables(postgres: &Postgres, names: &str) -> Result<Vec<Table>, BenchError> {
     tokio::time::sleep(STATISTICS_LAG).await;
     let tables = sqlx::query_as(
         "SELECT relname::text AS name, n_live_tup AS rows, pg_table_size(relid) AS heap_bytes,
                 pg_indexes_size(relid) AS index_bytes, n_dead_tup AS dead_rows, n_tup_upd AS updates, n_tup_hot_upd AS hot_updates
          FROM pg_stat_user_tables
-         WHERE schemaname = 'auth' AND relname IN ('sessions', 'refresh_chains', 'security_events') ORDER BY relname",
+         WHERE schemaname || '.' || relname ~ $1 ORDER BY relname",
     )
+    .bind(names)
     .fetch_all(&mut postgres.owner().await?)
     .await?;
     Ok(tables)
