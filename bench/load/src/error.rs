@@ -28,6 +28,10 @@ pub(crate) enum BenchError {
     Hash(#[from] argon2::Error),
     #[error("a token can't be made or read: {0}")]
     Token(#[from] jsonwebtoken::errors::Error),
+    #[error("{0} failed: {1}")]
+    Program(&'static str, String),
+    #[error("{0} does not read as expected")]
+    NotUnderstood(&'static str),
     #[error(transparent)]
     Postgres(#[from] EmbeddedPostgresError),
     #[error("PostgreSQL: {0}")]

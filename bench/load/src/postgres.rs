@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,19 @@ impl Postgres {
         let statement = format!("CREATE DATABASE {name}");
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut maintenance).await?;
         Ok(maintenance.close().await?)
+    }
+
+    /// A program of the server's own version, with its connection to `database` in the environment.
+    pub(crate) fn program(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.server.programs().join(name));
+        command
+            .env_clear()
+            .env("PGHOST", self.server.socket_folder())
+            .env("PGPORT", self.server.port().to_string())
+            .env("PGUSER", self.server.superuser())
+            .env("PGPASSWORD", self.server.password())
+            .env("PGDATABASE", database);
+        command
     }
 
     pub(crate) fn owner_options(&self) -> PgConnectOptions {
