@@ -4,10 +4,10 @@ use crate::connection::{Connection, post};
 use crate::error::BenchError;
 use crate::limits::{self, Bare, Reference};
 use crate::load::{self, Done, Times};
-use crate::observed::{self, Observed};
+use crate::observed;
 use crate::processors::processors;
 use crate::report::{self, LATENCIES, PROCESSORS, head, percent, row, whole};
-use crate::script::{Repeat, Rotate, Script};
+use crate::script::{Repeat, Rotate, Script as _};
 use crate::seed::{self, Session};
 use crate::stage::{Stage, StageArguments};
 use crate::storage::{self, OfUser, Table};
@@ -70,14 +70,12 @@ impl Arguments {
     }
 
     fn times(&self) -> Times {
-        let measured = Duration::from_secs(self.seconds.max(1));
-        Times { warm_up: measured / 5, measured }
+        Times::of(self.seconds)
     }
 }
 
 /// Enough to keep two cores busy, and what each is told of in the comparison.
 const REFERENCE_CONNECTIONS: usize = 64;
-const UPDATE_CONNECTIONS: [usize; 4] = [1, 4, 16, 64];
 const LOGIN_CONNECTIONS: usize = 16;
 /// More than the pool and its queue hold.
 const FLOOD_CONNECTIONS: usize = 512;
@@ -101,14 +99,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), BenchError> {
         eprintln!("measuring: HTTP with one RSA operation");
         reference = Some(limits::reference(REFERENCE_CONNECTIONS, times).await?);
     }
-    let stage = Stage::build(&arguments.stage).await?;
+    let stage = Stage::build(&arguments.stage, &[]).await?;
     if arguments.wants(Part::Limits) {
-        print_limits(&bare, limits::argon2id(bare_time).await?, reference.as_ref());
-        measure_updates(&stage, times).await?;
+        limits::print(&bare, limits::argon2id(bare_time).await?, reference.as_ref());
+        limits::measure_updates(&stage.postgres, times).await?;
     }
     let server = stage.server.address;
     let mut sessions = seed::sessions(server, 0..arguments.users, arguments.sessions_each).await?;
-    seed::idle_sessions(&stage.postgres, arguments.idle_sessions).await?;
+    // Indexes get the depth that they have in production.
+    seed::copies(&stage.postgres, "idle", arguments.idle_sessions).await?;
 
     if arguments.wants(Part::Storage) {
         measure_storage(&stage, arguments.users).await?;
@@ -125,31 +124,6 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), BenchError> {
         if arguments.wants(Part::Flood) {
             measure_flood(&stage, arguments, &mut sessions, hashes.max(sign_ins)).await?;
         }
-    }
-    Ok(())
-}
-
-fn print_limits(bare: &Bare, argon2id: f64, reference: Option<&Reference>) {
-    head("Limits of the machine", &["limit", "asked", "seen"]);
-    row(&["Argon2id (19 MiB, t=2, p=1), a core", "67/s", &format!("{argon2id:.1}/s")]);
-    row(&["RS256 signatures, a core", "3,600/s", &format!("{}/s", whole(bare.signatures))]);
-    row(&["the same through jsonwebtoken", "", &format!("{}/s", whole(bare.library_signatures))]);
-    row(&["RS256 verifications, a core", "", &format!("{}/s", whole(bare.verifications))]);
-    row(&["the same through jsonwebtoken", "", &format!("{}/s", whole(bare.library_verifications))]);
-    if let Some(reference) = reference {
-        let seen = |tally: &Tally| format!("{}/s, p99 {:.2} ms", whole(tally.rate()), tally.millis_at(0.99));
-        row(&["HTTP with an RS256 verification", "51,000/s", &seen(&reference.verify)]);
-        row(&["HTTP with an RS256 signature", "6,400/s", &seen(&reference.sign)]);
-    }
-}
-
-async fn measure_updates(stage: &Stage, times: Times) -> Result<(), BenchError> {
-    head("Durable updates of one row", &[&["connections"], &LATENCIES[..]].concat());
-    let times = Times { measured: times.measured / 2, ..times };
-    for connections in UPDATE_CONNECTIONS {
-        eprintln!("measuring: durable updates on {connections} connections");
-        let tally = limits::durable_updates(&stage.postgres, connections, times).await?;
-        row(&[vec![connections.to_string()], report::latencies(&tally)].concat());
     }
     Ok(())
 }
@@ -171,7 +145,7 @@ async fn measure_validate(
     for &connections in &arguments.validate_connections {
         eprintln!("measuring: validate on {connections} connections");
         let scripts = Repeat::share(validate_requests(sessions), connections, VALID);
-        let (tally, observed) = closed(stage, scripts, times, "validate").await?;
+        let (tally, observed) = observed::closed(stage, scripts, times, "validate").await?;
         let share = reference.map(|reference| percent(tally.rate(), reference.verify.rate()));
         let share = vec![share.unwrap_or_default()];
         let cells = [vec![connections.to_string()], report::latencies(&tally), share];
@@ -187,7 +161,7 @@ async fn measure_refresh(
     bare: &Bare,
 ) -> Result<(), BenchError> {
     let times = arguments.times();
-    let before = storage::tables(&stage.postgres).await?;
+    let before = storage::tables(&stage.postgres, storage::OF_SESSIONS).await?;
     let title = format!("Refresh, {} sessions, each always with its newest token", sessions.len());
     head(&title, &[&["connections"], &LATENCIES[..], &PROCESSORS[..]].concat());
     let mut causes = Vec::new();
@@ -205,38 +179,17 @@ async fn measure_refresh(
         row(&[cells.concat(), report::processors(&observed, tally.rate())].concat());
         causes.push((connections, tally, observed));
     }
-    head(
-        "What a refresh costs",
-        &[
-            "connections",
-            "commits",
-            "WAL records",
-            "WAL bytes",
-            "refreshes per flush",
-            "what the backends did",
-        ],
-    );
-    for (connections, tally, observed) in &causes {
-        let each = |count: u64| as_number(count) / as_number(tally.rights());
-        let written = observed.written;
-        let per_sync =
-            written.syncs.map(|syncs| format!("{:.1}", as_number(tally.rights()) / as_number(syncs.max(1))));
-        row(&[
-            connections.to_string(),
-            format!("{:.2}", each(written.commits)),
-            format!("{:.1}", each(written.records)),
-            whole(each(written.bytes)),
-            per_sync.unwrap_or_default(),
-            report::waits(observed),
-        ]);
-    }
+    report::costs("What a refresh costs", &causes);
     println!(
         "\nA core signs {}/s: the bound of refreshes for each core if nothing else took time.",
         whole(bare.signatures)
     );
     storage::vacuum(&stage.postgres).await?;
     print_tables("Tables before the refreshes", &before);
-    print_tables("Tables after them and a VACUUM", &storage::tables(&stage.postgres).await?);
+    print_tables(
+        "Tables after them and a VACUUM",
+        &storage::tables(&stage.postgres, storage::OF_SESSIONS).await?,
+    );
     Ok(())
 }
 
@@ -245,7 +198,7 @@ async fn measure_login(stage: &Stage, arguments: &Arguments, hashes: f64) -> Res
     let times = arguments.times();
     eprintln!("measuring: sign-ins on {LOGIN_CONNECTIONS} connections");
     let scripts = Repeat::share(login_requests(arguments), LOGIN_CONNECTIONS, SIGNED_IN);
-    let (tally, observed) = closed(stage, scripts, times, "sign-in").await?;
+    let (tally, observed) = observed::closed(stage, scripts, times, "sign-in").await?;
     head(
         "Sign-ins",
         &[&["connections"], &LATENCIES[..], &["of the Argon2id rate"], &PROCESSORS[..]].concat(),
@@ -320,19 +273,18 @@ async fn measure_storage(stage: &Stage, user: usize) -> Result<(), BenchError> {
     storage::vacuum(&stage.postgres).await?;
     let mut owner = stage.postgres.owner().await?;
     let before = storage::of_user(&mut owner, &session.user_id).await?;
-    let tables_before = storage::tables(&stage.postgres).await?;
+    let tables_before = storage::tables(&stage.postgres, storage::OF_SESSIONS).await?;
 
     let mut script = Rotate::new(vec![session.refresh_token]);
     let mut connection = Connection::open(server).await?;
     for _ in 0..STORED_REFRESHES {
         let answer = connection.exchange(script.request()).await?;
         if !script.accepts(answer) {
-            let body = String::from_utf8_lossy(answer.body).into_owned();
-            return Err(BenchError::Unexpected { what: "a refresh".to_owned(), status: answer.status, body });
+            return Err(BenchError::unexpected("a refresh", answer));
         }
     }
     let after = storage::of_user(&mut owner, &session.user_id).await?;
-    let tables_after = storage::tables(&stage.postgres).await?;
+    let tables_after = storage::tables(&stage.postgres, storage::OF_SESSIONS).await?;
 
     head("One session", &["when", "rows", "bytes in them"]);
     let print = |when: &str, of_user: OfUser| {
@@ -362,17 +314,6 @@ fn print_tables(title: &str, tables: &[Table]) {
         let numbers = numbers.map(|number| whole(as_number(u64::try_from(number).unwrap_or_default())));
         row(&[vec![table.name.clone()], numbers.to_vec()].concat());
     }
-}
-
-async fn closed<S: Script>(
-    stage: &Stage,
-    scripts: Vec<S>,
-    times: Times,
-    what: &str,
-) -> Result<(Tally, Observed), BenchError> {
-    let load = load::closed(stage.server.address, scripts, times);
-    let (done, observed) = observed::during(stage, times, load).await?;
-    Ok((done.tally.checked(what)?, observed))
 }
 
 fn take_tokens(sessions: &mut [Session]) -> Vec<String> {

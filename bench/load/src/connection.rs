@@ -84,16 +84,38 @@ fn number(digits: &[u8]) -> Option<usize> {
 
 /// The bytes of a POST of JSON.
 pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .into_bytes()
+    post_with("", path, body)
+}
+
+/// The bytes of a POST of JSON by whom the access token names.
+pub(crate) fn post_as(token: &str, path: &str, body: &str) -> Vec<u8> {
+    post_with(&bearer(token), path, body)
 }
 
 /// The bytes of a GET.
 pub(crate) fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+    get_with("", path)
+}
+
+/// The bytes of a GET by whom the access token names.
+pub(crate) fn get_as(token: &str, path: &str) -> Vec<u8> {
+    get_with(&bearer(token), path)
+}
+
+fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+fn post_with(header: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\n{header}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn get_with(header: &str, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n").into_bytes()
 }
 
 #[cfg(test)]

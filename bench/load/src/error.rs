@@ -1,5 +1,6 @@
 //! Why a measurement ended without a result.
 
+use crate::connection::Answer;
 use mana_platform::embedded_postgres::EmbeddedPostgresError;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +28,10 @@ pub(crate) enum BenchError {
     Hash(#[from] argon2::Error),
     #[error("a token can't be made or read: {0}")]
     Token(#[from] jsonwebtoken::errors::Error),
+    #[error("{0} failed: {1}")]
+    Program(&'static str, String),
+    #[error("{0} does not read as expected")]
+    NotUnderstood(&'static str),
     #[error(transparent)]
     Postgres(#[from] EmbeddedPostgresError),
     #[error("PostgreSQL: {0}")]
@@ -35,6 +40,14 @@ pub(crate) enum BenchError {
     Io(#[from] std::io::Error),
     #[error("a part of the measurement hit a defect: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl BenchError {
+    /// An answer that is not the right one.
+    pub(crate) fn unexpected(what: impl Into<String>, answer: Answer<'_>) -> Self {
+        let body = String::from_utf8_lossy(answer.body).into_owned();
+        Self::Unexpected { what: what.into(), status: answer.status, body }
+    }
 }
 
 impl From<aws_lc_rs::error::Unspecified> for BenchError {

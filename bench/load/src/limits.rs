@@ -6,6 +6,7 @@ use crate::load::{self, Times};
 use crate::postgres::Postgres;
 use crate::processors::processors;
 use crate::reference::CLAIMS;
+use crate::report::{self, LATENCIES, head, row, whole};
 use crate::script::{Repeat, text_of};
 use crate::stage::Process;
 use crate::tally::{Tally, per_second};
@@ -23,6 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+
+/// Connections on which durable updates are measured.
+const UPDATE_CONNECTIONS: [usize; 4] = [1, 4, 16, 64];
 
 /// Does `work` on every processor for a while, and says how often a second and processor.
 async fn per_processor<E: Into<BenchError> + Send + 'static>(
@@ -72,10 +76,7 @@ pub(crate) async fn bare(time: Duration) -> Result<Bare, BenchError> {
     let pair = Arc::new(KeyPair::generate(KeySize::Rsa2048)?);
     let public = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref())
         .map_err(|_| BenchError::Key)?;
-    let der: Pkcs8V1Der<'_> = pair.as_der()?;
-    let pem =
-        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(der.as_ref()));
-    let encoding = EncodingKey::from_rsa_pem(pem.as_bytes())?;
+    let encoding = EncodingKey::from_rsa_pem(pem_of(&pair)?.as_bytes())?;
     let decoding = DecodingKey::from_rsa_der(pair.public_key().as_ref());
     let claims: serde_json::Value = serde_json::from_str(CLAIMS).unwrap_or_default();
     let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &encoding)?;
@@ -99,6 +100,12 @@ pub(crate) async fn bare(time: Duration) -> Result<Bare, BenchError> {
         library_signatures: per_processor(time, encode).await?,
         library_verifications: per_processor(time, decode).await?,
     })
+}
+
+/// A private key as environments give it.
+pub(crate) fn pem_of(pair: &KeyPair) -> Result<String, BenchError> {
+    let der: Pkcs8V1Der<'_> = pair.as_der()?;
+    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(der.as_ref())))
 }
 
 /// Right answers of the two servers that do one RSA operation per request.
@@ -171,4 +178,31 @@ pub(crate) async fn durable_updates(
         sum.add(tally??)?;
     }
     sum.checked("durable updates")
+}
+
+/// Prints the limits next to those of the machine on which the targets were set.
+pub(crate) fn print(bare: &Bare, argon2id: f64, reference: Option<&Reference>) {
+    head("Limits of the machine", &["limit", "asked", "seen"]);
+    row(&["Argon2id (19 MiB, t=2, p=1), a core", "67/s", &format!("{argon2id:.1}/s")]);
+    row(&["RS256 signatures, a core", "3,600/s", &format!("{}/s", whole(bare.signatures))]);
+    row(&["the same through jsonwebtoken", "", &format!("{}/s", whole(bare.library_signatures))]);
+    row(&["RS256 verifications, a core", "", &format!("{}/s", whole(bare.verifications))]);
+    row(&["the same through jsonwebtoken", "", &format!("{}/s", whole(bare.library_verifications))]);
+    if let Some(reference) = reference {
+        let seen = |tally: &Tally| format!("{}/s, p99 {:.2} ms", whole(tally.rate()), tally.millis_at(0.99));
+        row(&["HTTP with an RS256 verification", "51,000/s", &seen(&reference.verify)]);
+        row(&["HTTP with an RS256 signature", "6,400/s", &seen(&reference.sign)]);
+    }
+}
+
+/// Measures and prints what the database commits when each transaction updates one row.
+pub(crate) async fn measure_updates(postgres: &Postgres, times: Times) -> Result<(), BenchError> {
+    head("Durable updates of one row", &[&["connections"], &LATENCIES[..]].concat());
+    let times = Times { measured: times.measured / 2, ..times };
+    for connections in UPDATE_CONNECTIONS {
+        eprintln!("measuring: durable updates on {connections} connections");
+        let tally = durable_updates(postgres, connections, times).await?;
+        row(&[vec![connections.to_string()], report::latencies(&tally)].concat());
+    }
+    Ok(())
 }

@@ -25,6 +25,14 @@ pub(crate) struct Times {
     pub(crate) measured: Duration,
 }
 
+impl Times {
+    /// So many seconds, after a fifth of that to warm up.
+    pub(crate) fn of(seconds: u64) -> Self {
+        let measured = Duration::from_secs(seconds.max(1));
+        Self { warm_up: measured / 5, measured }
+    }
+}
+
 /// What a load leaves behind.
 #[derive(Debug)]
 pub(crate) struct Done<S> {

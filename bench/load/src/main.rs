@@ -1,7 +1,7 @@
 //! Measures the service under load, beside the limits of the machine, in one run and on the same cores.
 //!
-//! `accounts` starts a durable PostgreSQL of its own and the release binary's `serve` on it, fills them, measures, prints
-//! tables in Markdown on standard output, and stops everything, whatever happens. `reference` is a server that does one
+//! `accounts` and `credits` each start a durable PostgreSQL of their own and the release binary's `serve` on it, fill them, measure,
+//! print tables in Markdown on standard output, and stop everything, whatever happens. `reference` is a server that does one
 //! thing and nothing of the product's; a measurement starts it as a child.
 #![expect(
     clippy::float_arithmetic,
@@ -13,6 +13,7 @@
 
 mod accounts;
 mod connection;
+mod credits;
 mod error;
 mod limits;
 mod load;
@@ -26,6 +27,8 @@ mod seed;
 mod stage;
 mod storage;
 mod tally;
+mod wallets;
+mod yardstick;
 
 use clap::{Parser, Subcommand};
 use error::BenchError;
@@ -44,6 +47,8 @@ struct Cli {
 enum Command {
     /// Validate, refresh and sign-in, beside the limits of the machine
     Accounts(accounts::Arguments),
+    /// Spends, balances and histories, beside what PostgreSQL alone can do
+    Credits(credits::Arguments),
     /// A server that does one thing, to compare with
     #[command(hide = true)]
     Reference(reference::Arguments),
@@ -51,7 +56,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Accounts(arguments) => run(&arguments),
+        Command::Accounts(arguments) => run(arguments.time_limit_seconds, accounts::run(&arguments)),
+        Command::Credits(arguments) => run(arguments.time_limit_seconds, credits::run(&arguments)),
         Command::Reference(arguments) => reference::run(&arguments),
     };
     match outcome {
@@ -64,15 +70,18 @@ fn main() -> ExitCode {
 }
 
 /// On one thread: the load shares the cores with what it loads, and a second thread would only take more of them.
-fn run(arguments: &accounts::Arguments) -> Result<(), BenchError> {
+fn run(
+    time_limit_seconds: u64,
+    measurement: impl Future<Output = Result<(), BenchError>>,
+) -> Result<(), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let limit = Duration::from_secs(arguments.time_limit_seconds);
+        let limit = Duration::from_secs(time_limit_seconds);
         // What is dropped here stops its processes.
         tokio::select! {
-            outcome = accounts::run(arguments) => outcome,
+            outcome = measurement => outcome,
             () = tokio::time::sleep(limit) => Err(BenchError::TimeLimit(limit)),
             _ = interrupt.recv() => Err(BenchError::Stopped),
             _ = terminate.recv() => Err(BenchError::Stopped),

@@ -1,10 +1,12 @@
 //! What else happens on the machine while a load runs.
 
 use crate::error::BenchError;
-use crate::load::{Done, Times};
+use crate::load::{self, Done, Times};
 use crate::postgres::{WaitSampler, Written};
 use crate::processors::{Split, Totals};
+use crate::script::Script;
 use crate::stage::Stage;
+use crate::tally::Tally;
 
 /// Of the measured time of a load.
 #[derive(Debug)]
@@ -33,4 +35,16 @@ pub(crate) async fn during<S>(
     };
     let (done, observed) = tokio::join!(load, look);
     Ok((done?, observed?))
+}
+
+/// Runs a closed load and looks on. Fails when no answer was right.
+pub(crate) async fn closed<S: Script>(
+    stage: &Stage,
+    scripts: Vec<S>,
+    times: Times,
+    what: &str,
+) -> Result<(Tally, Observed), BenchError> {
+    let load = load::closed(stage.server.address, scripts, times);
+    let (done, observed) = during(stage, times, load).await?;
+    Ok((done.tally.checked(what)?, observed))
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,11 +33,28 @@ impl Postgres {
         let start = move || EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes));
         let server = tokio::task::spawn_blocking(start).await??;
         let postgres = Self { server, service_password: in_hex(random()), folder };
-        let mut maintenance =
-            PgConnection::connect_with(&postgres.owner_options().database("postgres")).await?;
-        sqlx::query("CREATE DATABASE mana").execute(&mut maintenance).await?;
-        maintenance.close().await?;
+        postgres.create_database(DATABASE).await?;
         Ok(postgres)
+    }
+
+    pub(crate) async fn create_database(&self, name: &str) -> Result<(), BenchError> {
+        let mut maintenance = PgConnection::connect_with(&self.owner_options().database("postgres")).await?;
+        let statement = format!("CREATE DATABASE {name}");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut maintenance).await?;
+        Ok(maintenance.close().await?)
+    }
+
+    /// A program of the server's own version, with its connection to `database` in the environment.
+    pub(crate) fn program(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.server.programs().join(name));
+        command
+            .env_clear()
+            .env("PGHOST", self.server.socket_folder())
+            .env("PGPORT", self.server.port().to_string())
+            .env("PGUSER", self.server.superuser())
+            .env("PGPASSWORD", self.server.password())
+            .env("PGDATABASE", database);
+        command
     }
 
     pub(crate) fn owner_options(&self) -> PgConnectOptions {

@@ -1,6 +1,7 @@
 //! Tables in Markdown, as they stand in docs/BENCHMARKS.md.
 
 use crate::observed::Observed;
+use crate::processors::processors as processors_of_machine;
 use crate::tally::{Tally, as_number};
 
 /// Prints a table's head.
@@ -76,4 +77,56 @@ pub(crate) fn waits(observed: &Observed) -> String {
     let words = observed.waits.iter().take(6);
     let words = words.map(|(what, count)| format!("{what} {}", percent(as_number(*count), as_number(total))));
     words.collect::<Vec<_>>().join("; ")
+}
+
+/// Prints what the right answers of loads cost the database, for each number of connections.
+pub(crate) fn costs(title: &str, loads: &[(usize, Tally, Observed)]) {
+    let columns =
+        ["connections", "commits", "WAL records", "WAL bytes", "answers per flush", "what the backends did"];
+    head(title, &columns);
+    for (connections, tally, observed) in loads {
+        let each = |count: u64| as_number(count) / as_number(tally.rights());
+        let written = observed.written;
+        let per_sync =
+            written.syncs.map(|syncs| format!("{:.1}", as_number(tally.rights()) / as_number(syncs.max(1))));
+        row(&[
+            connections.to_string(),
+            format!("{:.2}", each(written.commits)),
+            format!("{:.1}", each(written.records)),
+            whole(each(written.bytes)),
+            per_sync.unwrap_or_default(),
+            waits(observed),
+        ]);
+    }
+}
+
+/// What keeps a load from being faster: the processors, the load itself, or what the backends stand and wait for.
+pub(crate) fn bound(observed: &Observed) -> String {
+    let split = observed.split;
+    if split.load > 0.95 {
+        return "the load's one thread".to_owned();
+    }
+    if split.idle < as_number(processors_of_machine()) * 0.05 {
+        let mut parts = [
+            (split.server, "service"),
+            (split.postgres, "PostgreSQL"),
+            (split.load, "load"),
+            (split.others, "others"),
+        ];
+        parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let names = parts.iter().take(2).map(|(_, name)| *name).collect::<Vec<_>>();
+        return format!("the processors: {}", names.join(", then "));
+    }
+    let busy = || observed.waits.iter().filter(|(what, _)| what != "idle");
+    let total: u64 = busy().map(|(_, count)| count).sum();
+    let of_log: u64 = busy().filter(|(what, _)| what.contains("WAL")).map(|(_, count)| count).sum();
+    if total > 0 && of_log * 2 >= total {
+        return format!(
+            "the disk: flushes of the WAL {} of busy backends",
+            percent(as_number(of_log), as_number(total))
+        );
+    }
+    let most =
+        busy().next().map(|(what, count)| format!("{what} {}", percent(as_number(*count), as_number(total))));
+    format!("waiting; busy backends: {}", most.unwrap_or_else(|| "none".to_owned()))
 }

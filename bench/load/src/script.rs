@@ -1,8 +1,9 @@
 //! What a connection sends, one request after another, and which answers count.
 
-use crate::connection::{Answer, post};
+use crate::connection::{Answer, post, post_as};
 use memchr::memmem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one connection does.
 pub(crate) trait Script: Send + 'static {
@@ -13,11 +14,33 @@ pub(crate) trait Script: Send + 'static {
     fn accepts(&mut self, answer: Answer<'_>) -> bool;
 }
 
+/// What several connections share, each going through all of it again and again.
+#[derive(Debug, Clone)]
+struct Turns<T> {
+    all: Arc<[T]>,
+    current: usize,
+}
+
+impl<T> Turns<T> {
+    /// For each of `connections` one that begins at a place of its own.
+    fn share(all: Vec<T>, connections: usize) -> impl Iterator<Item = Self> {
+        let all: Arc<[T]> = all.into();
+        (0..connections).map(move |number| Self {
+            current: number * all.len() / connections.max(1),
+            all: Arc::clone(&all),
+        })
+    }
+
+    fn next(&mut self) -> Option<&T> {
+        self.current = if self.current + 1 < self.all.len() { self.current + 1 } else { 0 };
+        self.all.get(self.current)
+    }
+}
+
 /// Sends prepared requests in turn, again and again.
 #[derive(Debug, Clone)]
 pub(crate) struct Repeat {
-    requests: Arc<[Vec<u8>]>,
-    next: usize,
+    requests: Turns<Vec<u8>>,
     proof: &'static [u8],
 }
 
@@ -25,22 +48,50 @@ impl Repeat {
     /// One script for each of `connections`, which begin at different places. An answer is right if its status is 200
     /// and its body contains `proof`.
     pub(crate) fn share(requests: Vec<Vec<u8>>, connections: usize, proof: &'static [u8]) -> Vec<Self> {
-        let requests: Arc<[Vec<u8>]> = requests.into();
-        let begin = |number: usize| number * requests.len() / connections.max(1);
-        (0..connections)
-            .map(|number| Self { requests: Arc::clone(&requests), next: begin(number), proof })
-            .collect()
+        Turns::share(requests, connections).map(|requests| Self { requests, proof }).collect()
     }
 }
 
 impl Script for Repeat {
     fn request(&mut self) -> &[u8] {
-        self.next = if self.next + 1 < self.requests.len() { self.next + 1 } else { 0 };
-        self.requests.get(self.next).map(Vec::as_slice).unwrap_or_default()
+        self.requests.next().map(Vec::as_slice).unwrap_or_default()
     }
 
     fn accepts(&mut self, answer: Answer<'_>) -> bool {
         answer.status == 200 && memmem::find(answer.body, self.proof).is_some()
+    }
+}
+
+/// Charges one mana to users in turn, each time under a new idempotency key.
+#[derive(Debug)]
+pub(crate) struct Spend {
+    tokens: Turns<String>,
+    keys: Arc<AtomicU64>,
+    request: Vec<u8>,
+}
+
+impl Spend {
+    /// One script for each of `connections`. `keys` numbers the keys of all loads of a run.
+    pub(crate) fn share(tokens: Vec<String>, connections: usize, keys: &Arc<AtomicU64>) -> Vec<Self> {
+        Turns::share(tokens, connections)
+            .map(|tokens| Self { tokens, keys: Arc::clone(keys), request: Vec::new() })
+            .collect()
+    }
+}
+
+impl Script for Spend {
+    fn request(&mut self) -> &[u8] {
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let body = format!(
+            r#"{{"amount":1,"appId":"bench","description":"An answer","idempotencyKey":"bench-{key}"}}"#
+        );
+        let token = self.tokens.next().map(String::as_str).unwrap_or_default();
+        self.request = post_as(token, "/api/v1/credits/use", &body);
+        &self.request
+    }
+
+    fn accepts(&mut self, answer: Answer<'_>) -> bool {
+        answer.status == 201 && memmem::find(answer.body, br#""success":true"#).is_some()
     }
 }
 
@@ -116,6 +167,20 @@ mod tests {
         assert!(script.accepts(answer(200, r#"{"valid":true}"#)));
         assert!(!script.accepts(answer(200, r#"{"valid":false}"#)));
         assert!(!script.accepts(answer(503, r#"{"valid":true}"#)));
+    }
+
+    #[test]
+    fn no_two_spends_have_the_same_key_and_users_take_turns() {
+        let keys = Arc::new(AtomicU64::new(0));
+        let mut scripts = Spend::share(vec!["a".into(), "b".into()], 2, &keys);
+        let mut sent = |number: usize| String::from_utf8_lossy(scripts[number].request()).into_owned();
+        let requests = [sent(0), sent(1), sent(0), sent(1)];
+        for (number, (request, token)) in requests.iter().zip(["b", "a", "a", "b"]).enumerate() {
+            assert!(request.contains(&format!(r#""idempotencyKey":"bench-{number}""#)), "{request}");
+            assert!(request.contains(&format!("authorization: Bearer {token}\r\n")), "{request}");
+        }
+        assert!(scripts[0].accepts(answer(201, r#"{"success":true}"#)));
+        assert!(!scripts[0].accepts(answer(400, r#"{"success":true}"#)));
     }
 
     #[test]

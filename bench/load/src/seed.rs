@@ -76,8 +76,7 @@ async fn register(connection: &mut Connection, user: usize) -> Result<(), BenchE
     if answer.status == 201 {
         return Ok(());
     }
-    let body = String::from_utf8_lossy(answer.body).into_owned();
-    Err(BenchError::Unexpected { what: "a registration".to_owned(), status: answer.status, body })
+    Err(BenchError::unexpected("a registration", answer))
 }
 
 async fn sign_in(connection: &mut Connection, user: usize) -> Result<Session, BenchError> {
@@ -90,38 +89,38 @@ async fn sign_in(connection: &mut Connection, user: usize) -> Result<Session, Be
             refresh_token: text("refreshToken")?,
         })
     };
-    read().ok_or_else(|| BenchError::Unexpected {
-        what: "a sign-in".to_owned(),
-        status: answer.status,
-        body: String::from_utf8_lossy(answer.body).into_owned(),
-    })
+    read().ok_or_else(|| BenchError::unexpected("a sign-in", answer))
 }
 
-/// Adds sessions that nobody uses, each of a user of its own, as copies of one that is there: indexes get the depth that
-/// they have in production. Whatever columns the tables have, they come along.
-pub(crate) async fn idle_sessions(postgres: &Postgres, count: u32) -> Result<(), BenchError> {
+/// Adds sessions, each of a user of its own, as copies of one that is there. Users and sessions are both called `name-1` to
+/// `name-count`. Whatever columns the tables have, they come along.
+pub(crate) async fn copies(postgres: &Postgres, name: &str, count: u32) -> Result<(), BenchError> {
     if count == 0 {
         return Ok(());
     }
-    eprintln!("seeding: {count} idle sessions");
+    eprintln!("seeding: {count} sessions, copied");
     let mut owner = postgres.owner().await?;
+    let own = format!("'id', '{name}-' || n, 'user_id', '{name}-' || n, 'session_id', '{name}-' || n");
+    let digest = format!("sha256(convert_to('{name}-' || n, 'UTF8'))");
     for (table, columns) in [
-        ("users", "'id', 'idle-' || n, 'email', 'idle' || n || '@example.com'"),
-        ("sessions", "'id', 'idle-' || n, 'user_id', 'idle-' || n, 'cookie_hash', sha256(n::text::bytea)"),
-        (
-            "refresh_chains",
-            "'id', 'idle-' || n, 'user_id', 'idle-' || n, 'session_id', 'idle-' || n, 'seed', sha256(n::text::bytea)",
-        ),
+        ("users", format!("{own}, 'email', '{name}-' || n || '@example.com'")),
+        ("sessions", format!("{own}, 'cookie_hash', {digest}")),
+        ("refresh_chains", format!("{own}, 'seed', {digest}")),
     ] {
         let statement = format!(
             "INSERT INTO auth.{table}
-             SELECT (jsonb_populate_record(pattern, jsonb_build_object({columns}))).*
-             FROM auth.{table} AS pattern, generate_series(1, {count}) AS n
+             SELECT copy.* FROM auth.{table} AS pattern, generate_series(1, {count}) AS n,
+                 jsonb_populate_record(pattern, jsonb_build_object({columns})) AS copy
              WHERE pattern.ctid = (SELECT ctid FROM auth.{table} LIMIT 1)"
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut owner).await?;
     }
-    // Their writing out belongs to no measurement.
+    settle(postgres).await
+}
+
+/// Writes out what was seeded, which belongs to no measurement.
+pub(crate) async fn settle(postgres: &Postgres) -> Result<(), BenchError> {
+    let mut owner = postgres.owner().await?;
     for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
         sqlx::query(statement).execute(&mut owner).await?;
     }

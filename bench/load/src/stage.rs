@@ -22,7 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StageArguments {
     /// The binary to measure
-    #[arg(long, default_value = "target/release/mana-core-auth")]
+    #[arg(long, visible_alias = "server", default_value = "target/release/mana-core-auth")]
     binary: PathBuf,
     /// A setting of the service, as `DATABASE_MAX_CONNECTIONS=32`; may be given several times
     #[arg(long = "env", value_name = "NAME=VALUE")]
@@ -50,7 +50,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) async fn build(arguments: &StageArguments) -> Result<Self, BenchError> {
+    /// With `settings` of the measurement's own, which those of the arguments may overrule.
+    pub(crate) async fn build(
+        arguments: &StageArguments,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, BenchError> {
         if !arguments.binary.exists() {
             return Err(BenchError::NoBinary(arguments.binary.clone()));
         }
@@ -59,6 +63,7 @@ impl Stage {
         command.arg("serve").env_clear().envs(SETTINGS);
         command.env("DATABASE_URL", postgres.service_url()).env("DATABASE_OWNER_URL", postgres.owner_url());
         command.env("MANA_SECRET_KEY", format!("bench:{}", BASE64.encode(random())));
+        command.envs(settings.iter().copied());
         command.envs(arguments.settings.iter().filter_map(|setting| setting.split_once('=')));
         let server = Process::start("the service", command, "PORT", &arguments.log_file)?;
         server.await_answer(&get("/health/ready")).await?;

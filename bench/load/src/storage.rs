@@ -1,4 +1,4 @@
-//! What sessions take in the database, and whether refreshes make it more.
+//! What sessions and spends take in the database.
 
 use crate::error::BenchError;
 use crate::postgres::Postgres;
@@ -36,21 +36,28 @@ pub(crate) struct Table {
     pub(crate) rows: i64,
     pub(crate) heap_bytes: i64,
     pub(crate) index_bytes: i64,
+    pub(crate) inserts: i64,
     pub(crate) dead_rows: i64,
     pub(crate) updates: i64,
     /// Updates that touched no index (heap-only tuples).
     pub(crate) hot_updates: i64,
 }
 
-/// The tables of sessions as they are now.
-pub(crate) async fn tables(postgres: &Postgres) -> Result<Vec<Table>, BenchError> {
+/// The tables of sessions.
+pub(crate) const OF_SESSIONS: &str = "^auth\\.(sessions|refresh_chains|security_events)$";
+/// All tables of the ledger.
+pub(crate) const OF_CREDITS: &str = "^credits\\.";
+
+/// The tables whose names match, as they are now.
+pub(crate) async fn tables(postgres: &Postgres, names: &str) -> Result<Vec<Table>, BenchError> {
     tokio::time::sleep(STATISTICS_LAG).await;
     let tables = sqlx::query_as(
         "SELECT relname::text AS name, n_live_tup AS rows, pg_table_size(relid) AS heap_bytes,
-                pg_indexes_size(relid) AS index_bytes, n_dead_tup AS dead_rows, n_tup_upd AS updates, n_tup_hot_upd AS hot_updates
+                pg_indexes_size(relid) AS index_bytes, n_tup_ins AS inserts, n_dead_tup AS dead_rows, n_tup_upd AS updates, n_tup_hot_upd AS hot_updates
          FROM pg_stat_user_tables
-         WHERE schemaname = 'auth' AND relname IN ('sessions', 'refresh_chains', 'security_events') ORDER BY relname",
+         WHERE schemaname || '.' || relname ~ $1 ORDER BY relname",
     )
+    .bind(names)
     .fetch_all(&mut postgres.owner().await?)
     .await?;
     Ok(tables)
@@ -61,4 +68,10 @@ pub(crate) async fn vacuum(postgres: &Postgres) -> Result<(), BenchError> {
         .execute(&mut postgres.owner().await?)
         .await?;
     Ok(())
+}
+
+/// How many bytes of log PostgreSQL has written so far.
+pub(crate) async fn log_position(connection: &mut PgConnection) -> Result<i64, BenchError> {
+    let position = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint";
+    Ok(sqlx::query_scalar(position).fetch_one(connection).await?)
 }
