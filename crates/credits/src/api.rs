@@ -1,6 +1,6 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
-use crate::ledger::{Books, Ledger};
+use crate::ledger::{Books, Ledger, Reader};
 use axum::extract::FromRef;
 use mana_kernel::{Amount, Problem, SessionId};
 use mana_platform::http::{Authenticate, AuthenticateService, Caller};
@@ -18,6 +18,8 @@ pub struct Credits {
     pub books: Arc<Books>,
     /// The way into them.
     pub ledger: Ledger,
+    /// The way to look at wallets.
+    pub reader: Reader,
     /// Who knows the caller behind a bearer token.
     pub authenticate: Arc<dyn Authenticate>,
     /// Who knows the app behind a service key.

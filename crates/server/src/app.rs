@@ -15,7 +15,7 @@ use mana_auth::token::intact::IntactTokens;
 use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRing, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
-use mana_credits::ledger::{Books, Ledger};
+use mana_credits::ledger::{Books, Ledger, Reader};
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
@@ -138,6 +138,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     });
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
+        reader: Reader::start(&books),
         books,
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),

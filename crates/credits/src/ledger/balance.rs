@@ -5,14 +5,12 @@ use super::charge::RequestContext;
 use super::error::LedgerError;
 use super::history::{self, PastBalance};
 use super::model::{Refusal, Wallet};
-use super::store;
 use crate::idempotency::Answer;
 use crate::{Credits, CreditsState};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{HeaderValue, StatusCode, header};
 use mana_kernel::{Amount, UserId};
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, Parameters, ProblemBody, Scope, ServiceCaller, codes};
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
@@ -108,19 +106,14 @@ async fn current(
         let (wallet, today) = found;
         wallet.is_closed || credits.policy.daily_free.is_none() || wallet.daily_granted_on >= *today
     };
-    let (wallet, _) = match read(credits, user).await?.filter(is_settled) {
+    let (wallet, _) = match credits.reader.find_wallet(user).await?.filter(is_settled) {
         Some(found) => found,
         None => {
             touch(credits, user, actor, context).await?;
-            read(credits, user).await?.ok_or(LedgerError::NoSuchUser)?
+            credits.reader.find_wallet(user).await?.ok_or(LedgerError::NoSuchUser)?
         }
     };
     answer(credits, &wallet)
-}
-
-async fn read(credits: &Credits, user: &UserId) -> Result<Option<(Wallet, Date)>, DbError> {
-    let mut transaction = credits.database.begin_as(user).await?;
-    store::find_wallet(&mut transaction, user, &credits.policy.daily_zone).await
 }
 
 /// Has done what is due by itself: the wallet is opened if there is none, and the day's credits are booked.

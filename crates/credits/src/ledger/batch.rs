@@ -81,7 +81,7 @@ pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 /// # Errors
 /// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit.
 pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, LedgerError> {
-    let mut transaction = books.database.begin().await?;
+    let mut transaction = books.database.begin_batch().await?;
     let mut batch = Batch::load(&mut transaction, books, orders).await?;
     let answers = orders.iter().map(|order| batch.run(books, order)).collect();
     batch.write(&mut transaction).await?;

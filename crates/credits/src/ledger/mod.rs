@@ -14,6 +14,7 @@ mod history;
 pub mod hold;
 pub mod model;
 pub mod pipeline;
+pub mod reader;
 pub mod refund;
 pub mod registration;
 pub mod spend;
@@ -24,6 +25,7 @@ pub mod usage;
 
 pub use batch::Books;
 pub use pipeline::Ledger;
+pub use reader::Reader;
 
 use crate::CreditsState;
 use axum::extract::DefaultBodyLimit;

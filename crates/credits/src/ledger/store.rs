@@ -91,28 +91,24 @@ pub(crate) async fn lock_wallets(
     Loaded::of(rows)
 }
 
-/// A user's wallet as it is, and the zone's today.
-pub(crate) async fn find_wallet(
+/// The wallets of these users as they are, and the zone's today.
+pub(crate) async fn find_wallets(
     connection: &mut PgConnection,
-    user: &UserId,
+    users: &[String],
     zone: &str,
-) -> Result<Option<(Wallet, Date)>, DbError> {
-    let row = sqlx::query_as!(
+) -> Result<Loaded, DbError> {
+    let rows = sqlx::query_as!(
         WalletRow,
         r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
-           FROM credits.balances WHERE user_id = $1"#,
-        user.as_str(),
+           FROM credits.balances WHERE user_id = ANY($1)"#,
+        users,
         zone,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    row.map(|row| {
-        let today = row.today;
-        Ok((row.into_wallet()?, today))
-    })
-    .transpose()
+    Loaded::of(rows)
 }
 
 /// Opens empty wallets for those of the users that have none. Their daily credits begin the day after.
