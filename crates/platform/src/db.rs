@@ -36,7 +36,11 @@ pub struct Database {
 /// Forgets what other clients of a pooler prepared on the connection that the transaction got.
 const BEGIN_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL";
 
-const BEGIN_PLANNED_ONCE: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
+/// For statements over arrays that find rows by their keys. Planned anew each time, they cost more to plan than to run. A
+/// plan that is kept must be good for tables that have grown since, so it may only look rows up: what reads a whole table is
+/// the better plan only while the table is nearly empty.
+const BEGIN_LOOKUPS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
@@ -79,18 +83,15 @@ impl Database {
         })
     }
 
-    /// A transaction as the service whose statements are planned once for a connection. For statements over arrays: planned
-    /// anew each time, they cost more to plan than to run, and with many elements PostgreSQL reads whole tables where an
-    /// index would do.
+    /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
     ///
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_batch(&self) -> Result<Transaction, DbError> {
-        Ok(if self.is_transactions_only {
-            self.begin().await?
-        } else {
-            self.pool.begin_with(BEGIN_PLANNED_ONCE).await?
-        })
+        if self.is_transactions_only {
+            return self.begin().await;
+        }
+        Ok(self.pool.begin_with(BEGIN_LOOKUPS).await?)
     }
 
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
