@@ -416,12 +416,25 @@ impl Wallet {
         let reversed: Vec<Slice> = spend.slices.iter().rev().copied().collect();
         let (_, open) = split(&reversed, spend.refunded)?;
         let (returned, _) = split(&open, amount)?;
+        let draft = |slices| Draft {
+            kind: TransactionKind::Refund,
+            counter: Counter::Revenue,
+            slices,
+            reference: Some(sequence),
+            hold_id: None,
+            note: note.clone(),
+        };
         let mut changes = Vec::with_capacity(returned.len());
         for slice in returned {
             let terms = spend.terms.iter().find(|(grant, _)| *grant == slice.grant).map(|(_, terms)| *terms);
             let terms = terms.ok_or(Refusal::NoSuchSpend)?;
             let grant = if revives_expired && terms.has_expired(now) {
                 let revived = Terms { effective_from: None, expires_at: None, ..terms };
+                // A grant is named after the line that first gave it, so that no line makes two.
+                let is_made = self.grants.iter().any(|grant| grant.sequence > self.sequence);
+                if is_made && !self.grants.iter().any(|grant| grant.terms == revived) {
+                    self.post(draft(std::mem::take(&mut changes)), effects, ids)?;
+                }
                 self.add_to_grant(revived, slice.amount, effects)?
             } else {
                 self.return_to_grant(slice, terms)?;
@@ -433,15 +446,7 @@ impl Wallet {
         if let Some(spend) = position.and_then(|position| self.recalled.get_mut(position)) {
             spend.refunded = spend.refunded.plus(amount)?;
         }
-        let draft = Draft {
-            kind: TransactionKind::Refund,
-            counter: Counter::Revenue,
-            slices: changes,
-            reference: Some(sequence),
-            hold_id: None,
-            note: note.clone(),
-        };
-        self.post(draft, effects, ids)?;
+        self.post(draft(changes), effects, ids)?;
         Ok(self.book_expired_grants(effects, ids)?)
     }
 
