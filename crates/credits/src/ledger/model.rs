@@ -182,6 +182,9 @@ impl Wallet {
                 effects.append(given);
             }
         }
+        if effects.is_empty() {
+            return Ok(effects);
+        }
         changed.version = self.version.saturating_add(1);
         *self = changed;
         Ok(effects)
