@@ -601,4 +601,6 @@ fn given(mana: Mana) -> i64 {
 }
 
 #[cfg(test)]
+pub(super) mod audit;
+#[cfg(test)]
 mod tests;
