@@ -15,6 +15,8 @@ pub mod model;
 pub mod pipeline;
 pub mod refund;
 pub mod registration;
+#[cfg(test)]
+mod simulation;
 pub mod spend;
 pub(crate) mod store;
 pub mod transactions;
