@@ -1,7 +1,7 @@
 //! A batch of orders in one transaction: lock the wallets, let the state machine decide, write, commit.
 
 use super::error::LedgerError;
-use super::model::{Command, Due, Effects, Refusal, Wallet, WalletId};
+use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
 use super::store::{self, Changed, Loaded, Remembered};
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
 use crate::{Policy, SessionGuard};
@@ -83,14 +83,16 @@ pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, LedgerError> {
     let mut transaction = books.database.begin_batch().await?;
     let mut batch = Batch::load(&mut transaction, books, orders).await?;
-    let answers = orders.iter().map(|order| batch.run(books, order)).collect();
+    let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
+    let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
     batch.write(&mut transaction).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(answers)
 }
 
-/// The wallets of a batch while it runs.
-struct Batch {
+/// The wallets of a batch while it runs. What happens between loading and writing does no I/O, so that the simulation
+/// drives it too.
+pub(super) struct Batch {
     accounts: HashMap<String, Account>,
     due: Option<Due>,
     live_sessions: HashSet<SessionId>,
@@ -136,22 +138,27 @@ impl Batch {
             .collect();
         let answers = idempotency::store::find_answers(connection, &keys).await?;
         recall_spends(connection, &mut wallets, orders).await?;
+        let due = today.map(|today| Due { today, daily: books.policy.daily_free });
+        Ok(Self::new(wallets, due, live_sessions, answers, now))
+    }
+
+    /// Of locked wallets by their owners, and what was remembered before.
+    pub(super) fn new(
+        wallets: HashMap<String, Wallet>,
+        due: Option<Due>,
+        live_sessions: HashSet<SessionId>,
+        answers: HashMap<(WalletId, KeyDigest), Stored>,
+        now: OffsetDateTime,
+    ) -> Self {
         let accounts = wallets.into_iter().map(|(user, mut wallet)| {
             let was = wallet.version;
             wallet.advance_to(now);
             (user, Account { wallet, effects: Effects::default(), was })
         });
-        Ok(Self {
-            accounts: accounts.collect(),
-            due: today.map(|today| Due { today, daily: books.policy.daily_free }),
-            live_sessions,
-            answers,
-            new_answers: Vec::new(),
-            now,
-        })
+        Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers: Vec::new(), now }
     }
 
-    fn run(&mut self, books: &Books, order: &Order) -> Result<Answer, LedgerError> {
+    pub(super) fn run(&mut self, order: &Order, new_id: &mut Ids<'_>) -> Result<Answer, LedgerError> {
         let Self { accounts, due, live_sessions, answers, new_answers, .. } = self;
         if let Actor::Session(caller) = &order.actor
             && !live_sessions.contains(&caller.session_id)
@@ -169,12 +176,11 @@ impl Batch {
         if order.if_version.is_some_and(|version| version != account.wallet.version) {
             return Err(LedgerError::Moved);
         }
-        let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
         let mut wallet = account.wallet.clone();
-        let mut effects = wallet.settle(due, &mut new_id).map_err(Refusal::from)?;
+        let mut effects = wallet.settle(due, new_id).map_err(Refusal::from)?;
         let before = wallet.clone();
         let outcome = match &order.command {
-            Some(command) => wallet.apply(command, &mut new_id),
+            Some(command) => wallet.apply(command, new_id),
             None => Ok(Effects::default()),
         };
         let answer = match outcome {
@@ -198,16 +204,27 @@ impl Batch {
         Ok(answer)
     }
 
-    async fn write(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+    /// The wallets that changed, in the order of their ids.
+    pub(super) fn changed(&self) -> Vec<Changed<'_>> {
         let changed = self.accounts.values().filter(|account| account.wallet.version != account.was);
         let mut changed: Vec<Changed<'_>> =
             changed.map(|account| Changed { wallet: &account.wallet, effects: &account.effects }).collect();
         changed.sort_by_key(|change| change.wallet.id);
+        changed
+    }
+
+    /// The answers that are to be remembered from now on.
+    pub(super) fn take_new_answers(&mut self) -> Vec<Remembered> {
         let answers = self.new_answers.drain(..).filter_map(|(wallet, key)| {
             let stored = self.answers.remove(&(wallet, key))?;
             Some(Remembered { wallet, key, stored })
         });
-        let answers: Vec<_> = answers.collect();
+        answers.collect()
+    }
+
+    async fn write(&mut self, connection: &mut PgConnection) -> Result<(), LedgerError> {
+        let answers = self.take_new_answers();
+        let changed = self.changed();
         let Some(due) = self.due.filter(|_| !(changed.is_empty() && answers.is_empty())) else {
             return Ok(());
         };

@@ -17,6 +17,8 @@ pub mod pipeline;
 pub mod reader;
 pub mod refund;
 pub mod registration;
+#[cfg(test)]
+mod simulation;
 pub mod spend;
 pub mod spend_batch;
 pub(crate) mod store;

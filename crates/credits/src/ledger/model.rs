@@ -182,6 +182,9 @@ impl Wallet {
                 effects.append(given);
             }
         }
+        if effects.is_empty() {
+            return Ok(effects);
+        }
         changed.version = self.version.saturating_add(1);
         *self = changed;
         Ok(effects)
@@ -416,12 +419,25 @@ impl Wallet {
         let reversed: Vec<Slice> = spend.slices.iter().rev().copied().collect();
         let (_, open) = split(&reversed, spend.refunded)?;
         let (returned, _) = split(&open, amount)?;
+        let draft = |slices| Draft {
+            kind: TransactionKind::Refund,
+            counter: Counter::Revenue,
+            slices,
+            reference: Some(sequence),
+            hold_id: None,
+            note: note.clone(),
+        };
         let mut changes = Vec::with_capacity(returned.len());
         for slice in returned {
             let terms = spend.terms.iter().find(|(grant, _)| *grant == slice.grant).map(|(_, terms)| *terms);
             let terms = terms.ok_or(Refusal::NoSuchSpend)?;
             let grant = if revives_expired && terms.has_expired(now) {
                 let revived = Terms { effective_from: None, expires_at: None, ..terms };
+                // A grant is named after the line that first gave it, so that no line makes two.
+                let is_made = self.grants.iter().any(|grant| grant.sequence > self.sequence);
+                if is_made && !self.grants.iter().any(|grant| grant.terms == revived) {
+                    self.post(draft(std::mem::take(&mut changes)), effects, ids)?;
+                }
                 self.add_to_grant(revived, slice.amount, effects)?
             } else {
                 self.return_to_grant(slice, terms)?;
@@ -433,15 +449,7 @@ impl Wallet {
         if let Some(spend) = position.and_then(|position| self.recalled.get_mut(position)) {
             spend.refunded = spend.refunded.plus(amount)?;
         }
-        let draft = Draft {
-            kind: TransactionKind::Refund,
-            counter: Counter::Revenue,
-            slices: changes,
-            reference: Some(sequence),
-            hold_id: None,
-            note: note.clone(),
-        };
-        self.post(draft, effects, ids)?;
+        self.post(draft(changes), effects, ids)?;
         Ok(self.book_expired_grants(effects, ids)?)
     }
 
@@ -493,12 +501,11 @@ impl Wallet {
 
     fn book_expired_grants(&mut self, effects: &mut Effects, ids: &mut Ids) -> Result<(), OutOfRange> {
         let now = self.changed_at;
-        let expired = self.grants.iter_mut().filter(|grant| grant.terms.has_expired(now));
-        let expired: Vec<Slice> = expired
-            .map(|grant| Slice { grant: grant.sequence, amount: std::mem::take(&mut grant.remaining) })
-            .filter(|slice| slice.amount > Mana::ZERO)
-            .collect();
-        for slice in expired {
+        // One by one: each line says what is left after it, and before the next.
+        while let Some(grant) =
+            self.grants.iter_mut().find(|grant| grant.terms.has_expired(now) && grant.remaining > Mana::ZERO)
+        {
+            let slice = Slice { grant: grant.sequence, amount: std::mem::take(&mut grant.remaining) };
             let draft = Draft {
                 kind: TransactionKind::Expiry,
                 counter: Counter::Expired,
@@ -593,5 +600,7 @@ fn given(mana: Mana) -> i64 {
     0_i64.saturating_sub(mana.get())
 }
 
+#[cfg(test)]
+pub(super) mod audit;
 #[cfg(test)]
 mod tests;
