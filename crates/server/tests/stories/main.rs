@@ -15,6 +15,7 @@ mod devices;
 mod foreign_sites;
 mod headers;
 mod keys;
+mod ledger_faults;
 mod limits;
 mod liveness;
 mod login;
