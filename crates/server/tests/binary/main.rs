@@ -18,3 +18,4 @@ mod refusals;
 mod revocation;
 mod serve;
 mod stopping;
+mod torture;
