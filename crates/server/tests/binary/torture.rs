@@ -39,6 +39,8 @@ struct Spends {
     unacknowledged: Vec<String>,
     /// Of the unacknowledged, those that were done all the same.
     done: Vec<String>,
+    /// Of the acknowledged, those that were not done before they were sent again.
+    lost: Vec<String>,
 }
 
 impl Spends {
@@ -46,6 +48,7 @@ impl Spends {
         self.acknowledged.extend(more.acknowledged);
         self.unacknowledged.extend(more.unacknowledged);
         self.done.extend(more.done);
+        self.lost.extend(more.lost);
     }
 
     /// How often each is in the books.
@@ -58,7 +61,7 @@ impl Spends {
         let count = |is_so: fn(i64) -> bool| times.iter().filter(|times| is_so(**times)).count();
         Found {
             once: count(|times| times == 1),
-            lost: count(|times| times == 0),
+            lost: count(|times| times == 0).saturating_add(self.lost.len()),
             doubled: count(|times| times > 1),
         }
     }
@@ -228,11 +231,13 @@ impl Stage {
     /// Sends again what was not acknowledged, and the last that was.
     fn retry(&self, token: &str, sent: Sent) -> Spends {
         let again = |key: &str| spend_until_done(self.server.port, token, key);
-        if let Some((key, first)) = sent.acknowledged.last() {
+        let is_lost = |(key, first): &&(String, Reply)| {
             let again = again(key);
-            assert!(is_replay(&again) && again.body == first.body, "{again:?} for {first:?}");
-        }
+            assert!(!is_replay(&again) || again.body == first.body, "{again:?} for {first:?}");
+            !is_replay(&again)
+        };
         Spends {
+            lost: sent.acknowledged.last().filter(is_lost).map(|(key, _)| key.clone()).into_iter().collect(),
             done: sent.unacknowledged.iter().filter(|key| is_replay(&again(key))).cloned().collect(),
             unacknowledged: sent.unacknowledged.into_iter().collect(),
             acknowledged: sent.acknowledged.into_iter().map(|(key, _)| key).collect(),
@@ -258,7 +263,8 @@ fn torture(Plan { cycles, seed, victims }: &Plan) {
         all.extend(spends);
         let found = all.look_up(&stage.cluster);
         if cycle == *cycles || found.lost > 0 || found.doubled > 0 {
-            eprintln!("{all}; in the books: {found:?}");
+            let Found { once, lost, doubled } = found;
+            eprintln!("{all}; in the books: {once} once, {lost} lost, {doubled} doubled");
         }
         let once = all.acknowledged.iter().chain(&all.unacknowledged).count();
         assert_eq!(found, Found { once, lost: 0, doubled: 0 }, "seed {seed}");
