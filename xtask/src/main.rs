@@ -1,9 +1,11 @@
-//! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure.
+//! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
+//! `cargo xtask torture` kills the server and PostgreSQL under load.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod generate;
 mod queries;
 mod tidy;
+mod torture;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ enum Chore {
     },
     /// Check the direction of dependencies and where things may be done
     Tidy,
+    /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
+    Torture(torture::Plan),
 }
 
 /// Why a chore failed.
@@ -41,6 +45,8 @@ enum ChoreError {
     Schema(#[from] mana_platform::migrate::SchemaError),
     #[error("the build with a database failed")]
     Build,
+    #[error("torture: the books are not as they must be, or it could not go on (--seed {0})")]
+    Torture(u64),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Gen { check } => generate::run(check),
         Chore::Tidy => tidy::run(),
+        Chore::Torture(plan) => torture::run(&plan),
     };
     match outcome {
         Ok(done) => {

@@ -60,9 +60,7 @@ async fn read_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Asked>) {
         }
         for Asked { user, reply } in asked.drain(..) {
             let answer = match &found {
-                Ok(loaded) => {
-                    Ok(loaded.wallets.get(user.as_str()).cloned().zip(loaded.today))
-                }
+                Ok(loaded) => Ok(loaded.wallets.get(user.as_str()).cloned().zip(loaded.today)),
                 Err(_) => Err(LedgerError::Unavailable),
             };
             // Who asked may be gone.

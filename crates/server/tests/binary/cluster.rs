@@ -1,11 +1,11 @@
 //! PostgreSQL as the tests' own, for `serve`; and a way to look into any database and meddle.
 
-use crate::process::fresh_path;
+use crate::process::{Home, fresh_path, processes_under, send_signal};
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
 use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection};
 use std::path::Path;
 use tokio::runtime::Runtime;
 
@@ -16,16 +16,69 @@ pub(crate) const SERVICE_PASSWORD_IN_URL: &str = "chosen%40by%3Aus";
 /// 32 bytes under an id.
 pub(crate) const ROOT_SECRET: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
+/// What no ledger may show, each with the wallet that does.
+const LIES: &str = include_str!("../lies.sql");
+
 /// An empty server, thrown away at the end.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    postgres: EmbeddedPostgres,
+    /// Absent only while it is started anew.
+    postgres: Option<EmbeddedPostgres>,
+    options: Options,
 }
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let options = Options { folder: fresh_path(), durability: Durability::None, throw_away: true };
-        Self { postgres: EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes)).unwrap() }
+        Self::of(Options { folder: fresh_path(), durability: Durability::None, throw_away: true })
+    }
+
+    /// One that keeps what it has committed when it is killed. It ends with the home.
+    pub(crate) fn durable(home: &Home) -> Self {
+        let folder = home.path().join("postgres");
+        Self::of(Options { folder, durability: Durability::Full, throw_away: false })
+    }
+
+    fn of(options: Options) -> Self {
+        Self { postgres: Some(launch(&options)), options }
+    }
+
+    fn postgres(&self) -> &EmbeddedPostgres {
+        self.postgres.as_ref().unwrap()
+    }
+
+    /// The server and all that it has started.
+    fn processes(&self) -> Vec<u32> {
+        let noted = std::fs::read_to_string(self.options.folder.join("cluster/postmaster.pid")).unwrap();
+        processes_under(noted.lines().next().unwrap().trim().parse().unwrap())
+    }
+
+    /// Kills every process of a durable server where it is, and starts it anew.
+    pub(crate) fn crash(&mut self) {
+        // Stopped first, it starts no more of them.
+        send_signal("STOP", &self.processes()[..1]);
+        send_signal("KILL", &self.processes());
+        drop(self.postgres.take());
+        self.postgres = Some(launch(&self.options));
+    }
+
+    /// Lets no process of the server go on until what this gives is dropped.
+    pub(crate) fn pause(&self) -> Pause {
+        send_signal("STOP", &self.processes()[..1]);
+        let processes = self.processes();
+        send_signal("STOP", &processes);
+        Pause(processes)
+    }
+
+    /// Invariants of the ledger over all that is in the books of a database.
+    pub(crate) fn books_are_true(&self, database: &str) {
+        assert_eq!(self.owner(database).rows::<(String, i64)>(LIES), []);
+    }
+
+    /// Changes a setting of the whole server, or takes the change back.
+    pub(crate) fn alter(&self, change: &str) {
+        let mut owner = self.owner("postgres");
+        owner.run(&format!("ALTER SYSTEM {change}"));
+        owner.run("SELECT pg_reload_conf()");
     }
 
     /// A new database.
@@ -35,12 +88,12 @@ impl Cluster {
     }
 
     pub(crate) fn password(&self) -> &str {
-        self.postgres.password()
+        self.postgres().password()
     }
 
     /// For `DATABASE_OWNER_URL`.
     pub(crate) fn owner_url(&self, database: &str) -> String {
-        self.url(self.postgres.superuser(), self.password(), database)
+        self.url(self.postgres().superuser(), self.password(), database)
     }
 
     /// For `DATABASE_URL`.
@@ -49,12 +102,30 @@ impl Cluster {
     }
 
     fn url(&self, user: &str, password: &str, database: &str) -> String {
-        let socket = self.postgres.socket_folder().display();
+        let socket = self.socket_folder().display();
         format!("postgres://{user}:{password}@localhost/{database}?host={socket}")
+    }
+
+    pub(crate) fn socket_folder(&self) -> &Path {
+        self.postgres().socket_folder()
     }
 
     pub(crate) fn owner(&self, database: &str) -> Sql {
         Sql::connect(&self.owner_url(database).parse().unwrap())
+    }
+}
+
+fn launch(options: &Options) -> EmbeddedPostgres {
+    EmbeddedPostgres::start(options, &|bytes| SystemRng.fill(bytes)).unwrap()
+}
+
+/// Processes that stand still until this is dropped: one that does could not be stopped either.
+#[derive(Debug)]
+pub(crate) struct Pause(Vec<u32>);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        send_signal("CONT", &self.0);
     }
 }
 
@@ -83,5 +154,12 @@ impl Sql {
     pub(crate) fn run(&mut self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.connection);
         self.runtime.block_on(statements).unwrap();
+    }
+
+    pub(crate) fn rows<Row>(&mut self, query: &'static str) -> Vec<Row>
+    where
+        Row: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.runtime.block_on(sqlx::query_as(query).fetch_all(&mut self.connection)).unwrap()
     }
 }

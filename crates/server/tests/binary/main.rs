@@ -4,10 +4,12 @@
 mod cluster;
 mod http;
 mod process;
+mod wire;
 
 mod commands;
 mod connections;
 mod dev;
+mod faults;
 mod hashing;
 mod keys;
 mod logs;
@@ -19,3 +21,4 @@ mod revocation;
 mod serve;
 mod service_keys;
 mod stopping;
+mod torture;

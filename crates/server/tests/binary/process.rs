@@ -52,6 +52,19 @@ pub(crate) fn processes_of(path: &Path) -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(names_it).collect()
 }
 
+/// A process, and then those that it has started itself.
+pub(crate) fn processes_under(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status
+            .lines()
+            .any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim().parse() == Ok(parent)))
+    };
+    let entries = fs::read_dir("/proc").unwrap();
+    let all = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    std::iter::once(parent).chain(all.filter(is_child)).collect()
+}
+
 pub(crate) fn send_signal(signal: &str, processes: &[u32]) {
     let mut kill = Command::new("sh");
     kill.args(["-c", r#"signal=$1; shift; kill -s "$signal" "$@""#, "sh", signal]);

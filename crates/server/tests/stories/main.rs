@@ -16,6 +16,7 @@ mod foreign_sites;
 mod headers;
 mod keys;
 mod ledger;
+mod ledger_faults;
 mod limits;
 mod liveness;
 mod login;

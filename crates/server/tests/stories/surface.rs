@@ -28,7 +28,8 @@ fn operations(document: &Value) -> Vec<Operation> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let security = operation["security"].as_array();
-            let takes = |scheme: &str| security.is_some_and(|all| all.iter().any(|one| one.get(scheme).is_some()));
+            let takes =
+                |scheme: &str| security.is_some_and(|all| all.iter().any(|one| one.get(scheme).is_some()));
             found.push(Operation {
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.clone(),
@@ -184,7 +185,12 @@ async fn every_operation_for_apps_refuses_whoever_is_none() {
         let both = attempt().bearer(&ada.access_token).header("x-service-key", KEY).send().await;
         assert_eq!((both.status.as_u16(), both.problem()), (400, "request.ambiguous_credentials"));
         let control = attempt().header("x-service-key", KEY).send().await;
-        assert!([200, 201, 400, 404].contains(&control.status.as_u16()), "{} {}", operation.path, control.json);
+        assert!(
+            [200, 201, 400, 404].contains(&control.status.as_u16()),
+            "{} {}",
+            operation.path,
+            control.json
+        );
     }
 }
 
@@ -285,8 +291,7 @@ async fn every_path_refuses_other_methods_and_says_which_it_takes() {
             if item.get(method.as_str().to_lowercase()).is_some() {
                 continue;
             }
-            let refused =
-                story.client.request(method.clone(), &filled(path)).send().await;
+            let refused = story.client.request(method.clone(), &filled(path)).send().await;
             assert_eq!(
                 (refused.status.as_u16(), refused.problem()),
                 (405, "request.method_not_allowed"),

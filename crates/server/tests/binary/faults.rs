@@ -1,0 +1,128 @@
+//! What a spend is answered while its database stands still, takes no writes, or is cut off in the middle of a commit.
+
+use crate::cluster::{Cluster, SERVICE_PASSWORD_IN_URL};
+use crate::http::{self, Reply};
+use crate::process::{Home, Server, poll};
+use crate::torture::{is_replay, ledger_server, owner_of_wallet, spend, spend_under, spend_until_done};
+use crate::wire::{Cut, Proxy};
+use std::time::{Duration, Instant};
+
+const USE: &str = "/api/v1/credits/use";
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn is_told_to_come_again(reply: &Reply) {
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(reply.header("retry-after").parse::<u32>().is_ok(), "{reply:?}");
+}
+
+fn spent(server: &Server, token: &str) -> i64 {
+    server.get_as(token, "/api/v1/credits/balance").json()["totalSpent"].as_i64().unwrap()
+}
+
+#[test]
+fn a_database_that_stands_still_is_answered_for_in_time_and_work_resumes_by_itself() {
+    const SPENDS: u32 = 300;
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = ledger_server(&home, &cluster).env("REQUEST_TIMEOUT_SECONDS", "1").start();
+    let token = owner_of_wallet(&server, "ada@example.com");
+    let orders_waiting = || -> u32 {
+        let metrics = server.get("/metrics").body;
+        metrics.lines().find_map(|line| line.strip_prefix("ledger_orders_waiting ")?.parse().ok()).unwrap()
+    };
+    assert_eq!(spend(server.port, &token, "before").unwrap().status, 201);
+
+    let pause = cluster.pause();
+    let begun = Instant::now();
+    let sent: Vec<_> = (0..SPENDS)
+        .map(|spend| http::send(server.port, "POST", USE, &token, &spend_under(&spend.to_string())).unwrap())
+        .collect();
+    for stream in sent {
+        is_told_to_come_again(&http::receive(stream).unwrap());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(server.get("/health/live").status, 200);
+    assert!((1..=SPENDS).contains(&orders_waiting()));
+    drop(pause);
+
+    for spend in 0..SPENDS {
+        spend_until_done(server.port, &token, &spend.to_string());
+    }
+    poll(LIMIT, "an empty queue", || (orders_waiting() == 0).then_some(()));
+    assert_eq!(spent(&server, &token), i64::from(SPENDS) + 1);
+    cluster.books_are_true("mana");
+}
+
+#[test]
+fn a_connection_that_is_cut_around_a_commit_leaves_an_outcome_to_be_found() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
+    let through_proxy = format!(
+        "postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{}/mana?sslmode=disable",
+        proxy.port
+    );
+    let direct = ledger_server(&home, &cluster).start();
+    let token = owner_of_wallet(&direct, "ada@example.com");
+    direct.kill();
+    let server = ledger_server(&home, &cluster).env("DATABASE_URL", through_proxy).start();
+
+    for (number, (cut, key)) in (1..).zip([
+        (Cut::BeforeCommit, "cut-before-1"),
+        (Cut::AfterCommit, "cut-after-1"),
+        (Cut::AfterCommit, "cut-after-2"),
+    ]) {
+        proxy.cut(cut, key);
+        is_told_to_come_again(&spend(server.port, &token, key).unwrap());
+        assert!(!proxy.is_waiting(), "it was cut");
+        let found = spend(server.port, &token, key).unwrap();
+        assert_eq!(found.status, 201, "{found:?}");
+        assert_eq!(is_replay(&found), cut == Cut::AfterCommit, "{cut:?}: {found:?}");
+        assert_eq!(spend(server.port, &token, key).unwrap().body, found.body);
+        assert_eq!(spent(&server, &token), number, "{cut:?}");
+    }
+
+    // Others that share the commit, too.
+    proxy.cut(Cut::AfterCommit, "shared");
+    let sent: Vec<_> = (0..40)
+        .map(|spend| {
+            http::send(server.port, "POST", USE, &token, &spend_under(&format!("shared-{spend}"))).unwrap()
+        })
+        .collect();
+    let replies: Vec<_> = sent.into_iter().map(|stream| http::receive(stream).unwrap()).collect();
+    assert!(replies.iter().all(|reply| [201, 503].contains(&reply.status)), "{replies:?}");
+    for (spend, reply) in replies.iter().enumerate() {
+        let found = crate::torture::spend(server.port, &token, &format!("shared-{spend}")).unwrap();
+        assert_eq!((found.status, is_replay(&found)), (201, true), "done, acknowledged or not: {found:?}");
+        assert!(reply.status == 503 || reply.body == found.body);
+    }
+    assert!(!proxy.is_waiting() && replies.iter().any(|reply| reply.status == 503));
+    assert_eq!(spent(&server, &token), 43);
+    cluster.books_are_true("mana");
+}
+
+#[test]
+fn a_database_that_takes_no_writes_is_answered_for_and_nothing_is_half_written() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = ledger_server(&home, &cluster).start();
+    let token = owner_of_wallet(&server, "ada@example.com");
+    cluster.alter("SET default_transaction_read_only = on");
+    let mut done = 0;
+    // Each of the server's connections hears of it when it next has something to do.
+    poll(LIMIT, "a refusal", || {
+        let reply = spend(server.port, &token, &done.to_string()).unwrap();
+        if reply.status == 201 {
+            done += 1;
+            return None;
+        }
+        is_told_to_come_again(&reply);
+        Some(())
+    });
+    let refused = done.to_string();
+    is_told_to_come_again(&spend(server.port, &token, &refused).unwrap());
+    assert_eq!(spent(&server, &token), done);
+    cluster.books_are_true("mana");
+
+    cluster.alter("RESET default_transaction_read_only");
+    assert!(!is_replay(&spend_until_done(server.port, &token, &refused)), "nothing was done before");
+    assert_eq!(spent(&server, &token), done + 1);
+    cluster.books_are_true("mana");
+}

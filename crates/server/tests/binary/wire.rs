@@ -1,0 +1,115 @@
+//! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream, UnixStream, tcp};
+use tokio::runtime::Runtime;
+
+/// The message of a client that has sqlx commit.
+const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+
+/// When to cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// PostgreSQL never hears of it.
+    BeforeCommit,
+    /// PostgreSQL commits, and its answer goes nowhere.
+    AfterCommit,
+}
+
+/// The next transaction to be cut: the first that writes this text.
+type Next = Arc<Mutex<Option<(Cut, &'static str)>>>;
+
+/// Listens on TCP as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    next: Next,
+    _runtime: Runtime,
+}
+
+impl Proxy {
+    /// Before the PostgreSQL at this socket.
+    pub(crate) fn start(socket: PathBuf) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let next = Next::default();
+        let shared = Arc::clone(&next);
+        runtime.spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = UnixStream::connect(&socket).await.unwrap();
+                tokio::spawn(relay(client, server, Arc::clone(&shared)));
+            }
+        });
+        Self { port, next, _runtime: runtime }
+    }
+
+    /// Cuts the next transaction that writes `text`.
+    pub(crate) fn cut(&self, cut: Cut, text: &'static str) {
+        *self.next.lock().unwrap() = Some((cut, text));
+    }
+
+    /// Whether that is still to come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.next.lock().unwrap().is_some()
+    }
+}
+
+/// Ends, and with it the connection, when either side does or when it is cut.
+async fn relay(client: TcpStream, server: UnixStream, next: Next) -> io::Result<()> {
+    let (mut from_client, to_client) = client.into_split();
+    let (from_server, mut to_server) = server.into_split();
+    let is_silent = Arc::new(AtomicBool::new(false));
+    tokio::spawn(answer(from_server, to_client, Arc::clone(&is_silent)));
+    // The first message has no type before its length.
+    let length = from_client.read_u32().await?;
+    let mut message = length.to_be_bytes().to_vec();
+    let mut is_chosen = false;
+    loop {
+        // The length counts itself.
+        let length = u32::from_be_bytes(*message.last_chunk().unwrap()).saturating_sub(4);
+        let mut rest = vec![0; usize::try_from(length).unwrap()];
+        from_client.read_exact(&mut rest).await?;
+        message.extend(rest);
+        let cut = next.lock().unwrap().map(|(cut, text)| (cut, contains(&message, text)));
+        is_chosen |= cut.is_some_and(|(_, is_written)| is_written);
+        if message == COMMIT && is_chosen {
+            is_chosen = false;
+            if let Some((cut, _)) = next.lock().unwrap().take() {
+                if cut == Cut::BeforeCommit {
+                    return Ok(());
+                }
+                is_silent.store(true, Ordering::SeqCst);
+            }
+        }
+        to_server.write_all(&message).await?;
+        message = vec![from_client.read_u8().await?];
+        message.extend(from_client.read_u32().await?.to_be_bytes());
+    }
+}
+
+/// Passes answers on until the first that is not to be heard.
+async fn answer(
+    mut from_server: OwnedReadHalf,
+    mut to_client: tcp::OwnedWriteHalf,
+    is_silent: Arc<AtomicBool>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        let length = from_server.read(&mut bytes).await?;
+        if length == 0 || is_silent.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        to_client.write_all(&bytes[..length]).await?;
+    }
+}
+
+fn contains(message: &[u8], text: &str) -> bool {
+    message.windows(text.len()).any(|window| window == text.as_bytes())
+}

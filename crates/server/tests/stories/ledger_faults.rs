@@ -1,0 +1,208 @@
+//! The ledger under races and faults that two replicas on one PostgreSQL can show. What it takes real processes to show
+//! is in `binary/faults.rs` and `binary/torture.rs`.
+
+use crate::credits::books_are_true;
+use crate::story::{Story, spend_of};
+use futures_util::future::join_all;
+use mana_testkit::{Client, Reply};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+const USE: &str = "/api/v1/credits/use";
+const HOLDS: &str = "/api/v1/credits/holds";
+
+/// Refuses two descriptions, as a database would that has a rule of its own, or no room.
+const REFUSALS: &str = "
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.description = 'bad' THEN
+            RAISE EXCEPTION 'no such lines here';
+        ELSIF NEW.description = 'no room' THEN
+            RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION public.refuse()";
+
+fn spend_for(description: &str, key: &str) -> Value {
+    json!({"amount": 1, "appId": "chat", "description": description, "idempotencyKey": key})
+}
+
+fn is_replay(reply: &Reply) -> bool {
+    reply.headers.contains_key("idempotency-hit")
+}
+
+fn statuses(replies: &[Reply]) -> Vec<u16> {
+    let mut statuses: Vec<_> = replies.iter().map(|reply| reply.status.as_u16()).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+/// Until a transaction waits for a lock that this connection holds.
+async fn somebody_waits(owner: &mut PgConnection) {
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *owner).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn of_two_payloads_under_one_key_on_two_replicas_one_is_done_and_one_refused() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let replica = story.replica().await;
+    for round in 1..=10 {
+        let spend = |client: &Client, amount: i64| {
+            let spend = client.post(USE, &spend_of(amount)).bearer(&ada.access_token);
+            spend.header("idempotency-key", &format!("round {round}")).send()
+        };
+        let replies: [Reply; 2] = tokio::join!(spend(&story.client, 1), spend(&replica, 2)).into();
+        assert_eq!(statuses(&replies), [201, 422], "round {round}");
+        let refused = replies.iter().find(|reply| reply.status == 422).unwrap();
+        assert_eq!(refused.problem(), "request.idempotency_key_reused");
+    }
+    let lines = "SELECT count(*) FROM credits.transactions WHERE type = 'usage'";
+    assert_eq!(story.number(lines).await, 10);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn of_a_capture_and_a_release_of_one_hold_on_two_replicas_exactly_one_wins() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let replica = story.replica().await;
+    let end = async |client: &Client, id: &str, how: &str| {
+        let path = format!("{HOLDS}/{id}/{how}");
+        client.request(http::Method::POST, &path).bearer(&ada.access_token).send().await
+    };
+    let mut spent = 0_i64;
+    for round in 1..=20 {
+        let hold = story.client.post(HOLDS, &spend_of(3)).bearer(&ada.access_token).send().await;
+        assert_eq!(hold.status, 201, "{}", hold.json);
+        let id = hold.text("/hold/id");
+        let replies: [Reply; 4] = tokio::join!(
+            end(&story.client, id, "capture"),
+            end(&replica, id, "release"),
+            end(&replica, id, "capture"),
+            end(&story.client, id, "release"),
+        )
+        .into();
+        assert_eq!(statuses(&replies), [201, 409, 409, 409], "round {round}");
+        for refused in replies.iter().filter(|reply| reply.status == 409) {
+            assert_eq!(refused.problem(), "credits.hold_ended");
+        }
+        if replies.iter().any(|reply| reply.text("/hold/status") == "captured") {
+            spent = spent.saturating_add(3);
+        }
+    }
+    let balance = story.get("/api/v1/credits/balance", &ada).await;
+    assert_eq!((balance.integer("/heldCredits"), balance.integer("/totalSpent")), (0, spent));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn an_order_that_the_database_refuses_hurts_no_other_of_its_batch() {
+    const GOOD: i64 = 40;
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let mut owner = story.database.owner().await;
+    sqlx::raw_sql(REFUSALS).execute(&mut owner).await.unwrap();
+    let spend = async |description: &str, key: &str| story.spend(&ada, &spend_for(description, key)).await;
+    sqlx::raw_sql("BEGIN; SELECT FROM credits.balances FOR UPDATE").execute(&mut owner).await.unwrap();
+    let all = async {
+        let good = (0..GOOD).map(async |number| spend("An answer", &number.to_string()).await);
+        // Between the others, and its key with it.
+        let (some, bad, more) = tokio::join!(
+            join_all(good.clone().take(20)),
+            join_all([spend("bad", "bad"), spend("bad", "bad")]),
+            join_all(good.skip(20)),
+        );
+        ([some, more].concat(), bad)
+    };
+    let release = async {
+        somebody_waits(&mut owner).await;
+        sqlx::raw_sql("COMMIT").execute(&mut owner).await.unwrap();
+    };
+    let ((good, bad), ()) = tokio::join!(all, release);
+    assert!(good.iter().all(|reply| reply.status == 201 && !is_replay(reply)));
+    for bad in &bad {
+        assert_eq!((bad.status.as_u16(), bad.problem()), (500, "service.internal"));
+    }
+    let commits = "SELECT count(DISTINCT xmin::text) FROM credits.transactions WHERE type = 'usage'";
+    assert!(story.number(commits).await < GOOD, "some shared a batch");
+    books_are_true(&story).await;
+
+    // Nothing is remembered of it.
+    story.execute("DROP TRIGGER refuse ON credits.transactions").await;
+    let again = spend("bad", "bad").await;
+    assert!(again.status == 201 && !is_replay(&again), "{}", again.json);
+    let lines = "SELECT count(*) FROM credits.transactions WHERE type = 'usage'";
+    assert_eq!(story.number(lines).await, GOOD + 1);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_database_without_room_is_answered_for_and_nothing_is_half_written() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let mut owner = story.database.owner().await;
+    sqlx::raw_sql(REFUSALS).execute(&mut owner).await.unwrap();
+    let full = async |number: i64| story.spend(&ada, &spend_for("no room", &number.to_string())).await;
+    for refused in join_all((0..20).map(full)).await {
+        assert_eq!((refused.status.as_u16(), refused.problem()), (503, "service.unavailable"));
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    books_are_true(&story).await;
+    assert_eq!(story.number("SELECT count(*) FROM credits.remembered_answers").await, 0);
+    story.execute("DROP TRIGGER refuse ON credits.transactions").await;
+    let done = join_all((0..20).map(full)).await;
+    assert!(done.iter().all(|reply| reply.status == 201 && !is_replay(reply)));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn batches_of_many_wallets_on_two_replicas_beside_sign_outs_meet_no_deadlock() {
+    let story = Story::new().await;
+    let replicas = [story.client.clone(), story.replica().await];
+    let mut users = Vec::new();
+    for number in 0..8 {
+        let email = format!("owner{number}@example.com");
+        users.push([story.user(&email).await, story.sign_in(&email).await]);
+    }
+    // The day has turned over for all of them.
+    story.execute("UPDATE credits.balances SET daily_granted_on = daily_granted_on - 1").await;
+    let mut owner = story.database.owner().await;
+    for (round, [first, second]) in users.iter().enumerate() {
+        // Whatever is sent while all wallets are held comes in few batches, of many wallets each.
+        sqlx::raw_sql("BEGIN; SELECT FROM credits.balances FOR UPDATE").execute(&mut owner).await.unwrap();
+        let clients =
+            users.iter().flatten().flat_map(|user| replicas.iter().map(move |client| (client, user)));
+        let requests = clients.flat_map(|(client, user)| {
+            [USE, HOLDS].map(|path| client.post(path, &spend_of(1)).bearer(&user.access_token).send())
+        });
+        let end = async {
+            somebody_waits(&mut owner).await;
+            sqlx::raw_sql("COMMIT").execute(&mut owner).await.unwrap();
+            let end = match round % 2 {
+                0 => replicas[0]
+                    .request(http::Method::DELETE, "/api/v1/auth/sessions")
+                    .bearer(&first.access_token),
+                _ => replicas[1]
+                    .request(http::Method::POST, "/api/v1/auth/logout")
+                    .bearer(&second.access_token),
+            };
+            end.send().await
+        };
+        let (replies, end) = tokio::join!(join_all(requests), end);
+        for reply in replies {
+            assert!([201, 401].contains(&reply.status.as_u16()), "{}", reply.json);
+        }
+        assert!(end.status.is_success(), "{}", end.json);
+    }
+    // A connection has told of all that it met when it is gone.
+    let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'mana_service'";
+    while story.number(end_of_connections).await > 0 {}
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(story.number(deadlocks).await, 0);
+    books_are_true(&story).await;
+}
