@@ -493,12 +493,10 @@ impl Wallet {
 
     fn book_expired_grants(&mut self, effects: &mut Effects, ids: &mut Ids) -> Result<(), OutOfRange> {
         let now = self.changed_at;
-        let expired = self.grants.iter_mut().filter(|grant| grant.terms.has_expired(now));
-        let expired: Vec<Slice> = expired
-            .map(|grant| Slice { grant: grant.sequence, amount: std::mem::take(&mut grant.remaining) })
-            .filter(|slice| slice.amount > Mana::ZERO)
-            .collect();
-        for slice in expired {
+        let is_due = |grant: &Grant| grant.terms.has_expired(now) && grant.remaining > Mana::ZERO;
+        // One is emptied when its line is posted, not before: each line's balance still has those that follow.
+        while let Some(grant) = self.grants.iter_mut().find(|grant| is_due(grant)) {
+            let slice = Slice { grant: grant.sequence, amount: std::mem::take(&mut grant.remaining) };
             let draft = Draft {
                 kind: TransactionKind::Expiry,
                 counter: Counter::Expired,
