@@ -13,11 +13,13 @@ mod history;
 pub mod hold;
 pub mod model;
 pub mod pipeline;
+pub mod record;
 pub mod refund;
 pub mod registration;
 pub mod spend;
 pub(crate) mod store;
 pub mod transactions;
+pub mod verify;
 
 pub use batch::Books;
 pub use pipeline::Ledger;

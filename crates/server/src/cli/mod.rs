@@ -2,7 +2,9 @@
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
 mod keys;
+mod ledger;
 pub(crate) mod print;
+mod progress;
 mod show;
 
 use crate::dev::folder::DataFolder;
@@ -13,6 +15,7 @@ use crate::source::{Migration, Source, SourceError};
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
+use ledger::LedgerCommand;
 use mana_auth::admin;
 use mana_auth::token::keys::KeyError;
 use mana_platform::config::{self, ConfigFileError, Configured};
@@ -62,6 +65,9 @@ enum Command {
     /// Keys and secrets
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The books of mana
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +114,10 @@ enum CommandError {
          `mana-core-auth keys rotate --force` replace them"
     )]
     StillClosed(usize),
+    #[error(
+        "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter,          and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
+    )]
+    Untrue(u64),
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]
@@ -156,6 +166,7 @@ fn run() -> Result<(), CommandError> {
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
+            Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
         }
     })
 }
