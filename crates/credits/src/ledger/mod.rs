@@ -15,6 +15,7 @@ pub mod hold;
 pub mod model;
 pub mod pipeline;
 pub mod reader;
+pub mod record;
 pub mod refund;
 pub mod registration;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub mod spend_batch;
 pub(crate) mod store;
 pub mod transactions;
 pub mod usage;
+pub mod verify;
 
 pub use batch::Books;
 pub use pipeline::Ledger;

@@ -2,7 +2,9 @@
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
 mod keys;
+mod ledger;
 pub(crate) mod print;
+mod progress;
 mod service_keys;
 mod show;
 
@@ -14,6 +16,7 @@ use crate::source::{Migration, Source, SourceError};
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
+use ledger::LedgerCommand;
 use mana_auth::admin;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
@@ -71,6 +74,9 @@ enum Command {
     /// Keys by which apps act for users
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
+    /// The books of mana
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +127,10 @@ enum CommandError {
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
     NoServiceKey(Uuid),
+    #[error(
+        "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter,          and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
+    )]
+    Untrue(u64),
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]
@@ -172,6 +182,7 @@ fn run() -> Result<(), CommandError> {
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
+            Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
         }
     })
 }

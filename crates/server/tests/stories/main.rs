@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod observed;
+mod proof;
 mod row_security;
 mod smtp;
 mod story;

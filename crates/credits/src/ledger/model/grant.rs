@@ -150,7 +150,7 @@ impl Terms {
 
 impl Grant {
     /// Burn-down: by priority, then what expires soonest, then what cost least, then the oldest.
-    pub(super) fn burn_down_rank(&self) -> (i16, bool, Option<OffsetDateTime>, i64, i64) {
+    pub(in crate::ledger) fn burn_down_rank(&self) -> (i16, bool, Option<OffsetDateTime>, i64, i64) {
         let terms = &self.terms;
         (terms.priority, terms.expires_at.is_none(), terms.expires_at, terms.cost_micros, self.sequence)
     }

@@ -1,0 +1,239 @@
+//! The proof: everything that the database holds of the ledger, lived again and compared, while it is written to.
+//!
+//! Wallet by wallet: a wallet's row, its holds and its lines are read in one snapshot, so that they agree. What is held
+//! in memory is a few hundred wallets with their grants and holds; lines are read as they arrive.
+
+mod replay;
+pub(crate) mod store;
+
+use super::model::{Counter, Slice};
+use super::record::{GrantRecord, HoldRecord, UsageSums, WalletRecord};
+use futures_util::TryStreamExt as _;
+use mana_platform::{Database, DbError};
+use replay::Replay;
+use serde::Serialize;
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use time::{Date, OffsetDateTime};
+
+/// Wallets that are read together at most.
+const CHUNK: i64 = 500;
+/// Changes of all wallets that are read together; one wallet may have more by itself. Bounds the holds in memory.
+const CHUNK_CHANGES: i64 = 100_000;
+/// Findings that are kept; beyond that they are only counted.
+const MAX_FINDINGS: usize = 1_000;
+
+/// Where the books are not true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Internal id of the wallet; none if it is about all of them.
+    pub wallet: Option<i64>,
+    /// Whose wallet it is.
+    pub user: Option<String>,
+    /// The line that it is about, if it is about one.
+    pub sequence: Option<i64>,
+    /// Number of the invariant that does not hold.
+    pub invariant: u8,
+    /// What was seen.
+    pub sentence: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wallet, user, sequence, invariant, sentence } = self;
+        if let Some(wallet) = wallet {
+            write!(f, "wallet {wallet}")?;
+        }
+        if let Some(user) = user {
+            write!(f, " of user {user}")?;
+        }
+        if let Some(sequence) = sequence {
+            write!(f, ", line {sequence}")?;
+        }
+        let colon = if wallet.is_some() { ": " } else { "" };
+        write!(f, "{colon}{sentence} (invariant {invariant})")
+    }
+}
+
+/// What was read and found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Wallets read.
+    pub wallets: u64,
+    /// Lines read.
+    pub lines: u64,
+    /// Sum of all wallets read.
+    pub balance: i128,
+    /// What system accounts have by these wallets' lines. With the wallets they sum to zero.
+    pub counters: BTreeMap<&'static str, i128>,
+    /// The first findings.
+    pub findings: Vec<Finding>,
+    /// All findings, those included that are not kept.
+    pub found: u64,
+}
+
+impl Report {
+    /// Whether nothing was found.
+    pub fn is_true(&self) -> bool {
+        self.found == 0
+    }
+
+    fn add(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            self.found = self.found.saturating_add(1);
+            if self.findings.len() < MAX_FINDINGS {
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    fn about_all(&mut self, invariant: u8, sentence: String) {
+        self.add(vec![Finding { wallet: None, user: None, sequence: None, invariant, sentence }]);
+    }
+}
+
+/// Which books, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Only wallets that changed since then; all if absent.
+    pub since: Option<OffsetDateTime>,
+    /// Zone whose midnight starts a day of free mana (IANA).
+    pub daily_zone: &'a str,
+}
+
+/// A wallet and what belongs to it, but for its lines.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) wallet: WalletRecord,
+    pub(crate) grants: Vec<GrantRecord>,
+    pub(crate) holds: Vec<HoldRecord>,
+    pub(crate) usage: BTreeMap<String, UsageSums>,
+}
+
+/// What a line must be seen with.
+#[derive(Debug)]
+pub(crate) struct LineContext {
+    /// The policy's day a minute before the line, and a minute after: clocks of servers and of the database differ.
+    pub(crate) earliest_day: Date,
+    pub(crate) latest_day: Date,
+    /// What the spend took that it gives back, if it does.
+    pub(crate) refunded_spend: Option<Vec<Slice>>,
+}
+
+/// Checks the books of a live database. `progress` hears of what was read so far.
+///
+/// # Errors
+/// When the database fails. A lie is no error; it is in the report.
+pub async fn verify(
+    database: &Database,
+    scope: Scope<'_>,
+    mut progress: impl FnMut(&Report),
+) -> Result<Report, DbError> {
+    let mut report = Report::default();
+    let mut last = Some(i64::MIN);
+    while let Some(after) = last {
+        let mut transaction = database.begin().await?;
+        store::take_snapshot(&mut transaction).await?;
+        last = verify_chunk(&mut transaction, scope, after, &mut report).await?;
+        progress(&report);
+    }
+    let mut transaction = database.begin().await?;
+    finish(&mut transaction, scope, &mut report).await?;
+    Ok(report)
+}
+
+/// How many wallets there are to check.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_wallets(database: &Database, since: Option<OffsetDateTime>) -> Result<i64, DbError> {
+    store::count_wallets(&mut *database.begin().await?, since).await
+}
+
+/// Wallets after an id with all that belongs to them but their lines: as many as fit into memory, and one at least.
+pub(crate) async fn load_chunk(
+    connection: &mut PgConnection,
+    after: i64,
+    since: Option<OffsetDateTime>,
+) -> Result<Vec<Snapshot>, DbError> {
+    let mut wallets = store::list_wallets(connection, after, since, CHUNK).await?;
+    let mut changes = 0_i64;
+    let fitting = wallets.iter().take_while(|wallet| {
+        let is_first = changes == 0;
+        changes = changes.saturating_add(wallet.version.max(1));
+        is_first || changes <= CHUNK_CHANGES
+    });
+    let fitting = fitting.count();
+    wallets.truncate(fitting);
+    let ids: Vec<i64> = wallets.iter().map(|wallet| wallet.wallet_id).collect();
+    let mut grants: HashMap<i64, Vec<GrantRecord>> = HashMap::new();
+    for grant in store::list_grants(connection, &ids).await? {
+        grants.entry(grant.wallet_id).or_default().push(grant);
+    }
+    let mut holds: HashMap<i64, Vec<HoldRecord>> = HashMap::new();
+    for hold in store::list_holds(connection, &ids).await? {
+        holds.entry(hold.wallet_id).or_default().push(hold);
+    }
+    let mut usage = store::sum_usage(connection, &ids).await?;
+    let snapshots = wallets.into_iter().map(|wallet| Snapshot {
+        grants: grants.remove(&wallet.wallet_id).unwrap_or_default(),
+        holds: holds.remove(&wallet.wallet_id).unwrap_or_default(),
+        usage: usage.remove(&wallet.wallet_id).unwrap_or_default(),
+        wallet,
+    });
+    Ok(snapshots.collect())
+}
+
+/// Says after which wallet to go on; none when that was all.
+async fn verify_chunk(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    after: i64,
+    report: &mut Report,
+) -> Result<Option<i64>, DbError> {
+    let snapshots = load_chunk(connection, after, scope.since).await?;
+    let ids: Vec<i64> = snapshots.iter().map(|snapshot| snapshot.wallet.wallet_id).collect();
+    let mut lines = store::stream_lines(connection, &ids, scope.daily_zone);
+    let mut next = lines.try_next().await?;
+    for snapshot in &snapshots {
+        let mut replay = Replay::new(snapshot);
+        while let Some((line, context)) =
+            next.take_if(|(line, _)| line.wallet_id == snapshot.wallet.wallet_id)
+        {
+            replay.line(&line, &context);
+            report.lines = report.lines.saturating_add(1);
+            if let Some(counter) = Counter::from_database(&line.counter) {
+                let sum = report.counters.entry(counter.as_str()).or_default();
+                *sum = sum.saturating_sub(line.amount.into());
+            }
+            next = lines.try_next().await?;
+        }
+        report.add(replay.finish());
+        report.wallets = report.wallets.saturating_add(1);
+        for part in [snapshot.wallet.free, snapshot.wallet.paid, snapshot.wallet.held] {
+            report.balance = report.balance.saturating_add(part.into());
+        }
+    }
+    Ok(ids.last().copied())
+}
+
+/// What is about no single wallet.
+async fn finish(connection: &mut PgConnection, scope: Scope<'_>, report: &mut Report) -> Result<(), DbError> {
+    let counters = report.counters.values().fold(0_i128, |sum, counter| sum.saturating_add(*counter));
+    let all = report.balance.saturating_add(counters);
+    if all != 0 {
+        report.about_all(2, format!("all accounts sum to {all}"));
+    }
+    if scope.since.is_none() {
+        for orphan in store::list_orphans(connection).await? {
+            let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
+            let wallet = Some(orphan.wallet_id);
+            report.add(vec![Finding { wallet, user: None, sequence: None, invariant: 3, sentence }]);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

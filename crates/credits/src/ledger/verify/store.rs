@@ -1,0 +1,186 @@
+//! All SQL that reads the ledger from end to end. Each query is about some wallets; who asks several of them does it in
+//! one snapshot, or they would not agree.
+
+use super::LineContext;
+use crate::ledger::model::Slice;
+use crate::ledger::record::{GrantRecord, HoldRecord, LineRecord, UsageSums, WalletRecord};
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use mana_kernel::Mana;
+use mana_platform::DbError;
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// Wallets after `after` in the order of their ids, those only that changed since a time if there is one.
+pub(crate) async fn list_wallets(
+    connection: &mut PgConnection,
+    after: i64,
+    since: Option<OffsetDateTime>,
+    limit: i64,
+) -> Result<Vec<WalletRecord>, DbError> {
+    Ok(sqlx::query_as!(
+        WalletRecord,
+        r#"SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent, daily_granted_on,
+               grants::text AS "grants!", holds::text AS "holds!", created_at, updated_at, closed_at
+           FROM credits.balances WHERE wallet_id > $1 AND ($2::timestamptz IS NULL OR updated_at >= $2) ORDER BY wallet_id LIMIT $3"#,
+        after,
+        since,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// How many wallets there are to read.
+pub(crate) async fn count_wallets(
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM credits.balances WHERE $1::timestamptz IS NULL OR updated_at >= $1"#,
+        since,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+pub(crate) async fn list_grants(
+    connection: &mut PgConnection,
+    wallets: &[i64],
+) -> Result<Vec<GrantRecord>, DbError> {
+    Ok(sqlx::query_as!(
+        GrantRecord,
+        "SELECT wallet_id, grant_sequence, source, priority, cost_micros, effective_from, expires_at, created_at
+         FROM credits.grants WHERE wallet_id = ANY($1) ORDER BY wallet_id, grant_sequence",
+        wallets,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+pub(crate) async fn list_holds(
+    connection: &mut PgConnection,
+    wallets: &[i64],
+) -> Result<Vec<HoldRecord>, DbError> {
+    Ok(sqlx::query_as!(
+        HoldRecord,
+        "SELECT wallet_id, id, app_id, description, metadata::text, amount, captured, slice_grants, slice_amounts, status, service_key_id,
+             capture_sequence, created_at, expires_at, ended_at
+         FROM credits.holds WHERE wallet_id = ANY($1) ORDER BY wallet_id, id",
+        wallets,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The statistics by wallet and app, over all days.
+pub(crate) async fn sum_usage(
+    connection: &mut PgConnection,
+    wallets: &[i64],
+) -> Result<BTreeMap<i64, BTreeMap<String, UsageSums>>, DbError> {
+    let rows = sqlx::query!(
+        r#"SELECT wallet_id, app_id, sum(spends)::bigint AS "spends!", sum(spent)::bigint AS "spent!", sum(refunded)::bigint AS "refunded!"
+           FROM credits.usage_stats WHERE wallet_id = ANY($1) GROUP BY wallet_id, app_id"#,
+        wallets,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut usage: BTreeMap<i64, BTreeMap<String, UsageSums>> = BTreeMap::new();
+    for row in rows {
+        let sums = UsageSums { spends: row.spends, spent: row.spent, refunded: row.refunded };
+        usage.entry(row.wallet_id).or_default().insert(row.app_id, sums);
+    }
+    Ok(usage)
+}
+
+/// All lines of these wallets, wallet by wallet in the order given, each in its order, as they arrive.
+pub(crate) fn stream_lines<'a>(
+    connection: &'a mut PgConnection,
+    wallets: &'a [i64],
+    zone: &'a str,
+) -> BoxStream<'a, Result<(LineRecord, LineContext), sqlx::Error>> {
+    // One index scan after the other: the order costs no sort, however long a history is.
+    let rows = sqlx::query!(
+        r#"SELECT line.wallet_id, line.sequence, line.id, line.type AS kind, line.amount, line.balance_after, line.counter, line.slice_grants,
+               line.slice_amounts, line.reference, line.hold_id, line.app_id, line.description, line.metadata::text, line.idempotency_key,
+               line.service_key_id, line.created_at, line.hash,
+               ((line.created_at - interval '1 minute') AT TIME ZONE $2)::date AS "earliest_day!",
+               ((line.created_at + interval '1 minute') AT TIME ZONE $2)::date AS "latest_day!",
+               spend.slice_grants AS "spend_grants?", spend.slice_amounts AS "spend_amounts?"
+           FROM unnest($1::bigint[]) AS wallet (id)
+               CROSS JOIN LATERAL (SELECT * FROM credits.transactions WHERE wallet_id = wallet.id ORDER BY sequence) line
+               LEFT JOIN LATERAL (
+                   SELECT slice_grants, slice_amounts FROM credits.transactions
+                   WHERE wallet_id = line.wallet_id AND sequence = line.reference AND type = 'usage') spend ON line.reference IS NOT NULL"#,
+        wallets,
+        zone,
+    )
+    .fetch(connection);
+    let read = rows.map_ok(|row| {
+        let taken = row.spend_grants.zip(row.spend_amounts).and_then(|(grants, amounts)| {
+            let slices = grants.into_iter().zip(amounts);
+            slices
+                .map(|(grant, amount)| Some(Slice { grant, amount: Mana::new(0_i64.checked_sub(amount)?)? }))
+                .collect()
+        });
+        let context =
+            LineContext { earliest_day: row.earliest_day, latest_day: row.latest_day, refunded_spend: taken };
+        let line = LineRecord {
+            wallet_id: row.wallet_id,
+            sequence: row.sequence,
+            id: row.id,
+            kind: row.kind,
+            amount: row.amount,
+            balance_after: row.balance_after,
+            counter: row.counter,
+            slice_grants: row.slice_grants,
+            slice_amounts: row.slice_amounts,
+            reference: row.reference,
+            hold_id: row.hold_id,
+            app_id: row.app_id,
+            description: row.description,
+            metadata: row.metadata,
+            idempotency_key: row.idempotency_key,
+            service_key_id: row.service_key_id,
+            created_at: row.created_at,
+            hash: row.hash,
+        };
+        (line, context)
+    });
+    Box::pin(read)
+}
+
+/// A row of a wallet that is not there.
+pub(crate) struct Orphan {
+    pub(crate) relation: String,
+    pub(crate) wallet_id: i64,
+}
+
+/// Wallets that rows name although they are not there, at most a hundred.
+pub(crate) async fn list_orphans(connection: &mut PgConnection) -> Result<Vec<Orphan>, DbError> {
+    Ok(sqlx::query_as!(
+        Orphan,
+        r#"SELECT relation AS "relation!", wallet_id AS "wallet_id!" FROM (
+               SELECT 'credits.transactions' AS relation, wallet_id FROM credits.transactions named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+               UNION SELECT 'credits.grants', wallet_id FROM credits.grants named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+               UNION SELECT 'credits.holds', wallet_id FROM credits.holds named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+               UNION SELECT 'credits.usage_stats', wallet_id FROM credits.usage_stats named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+               UNION SELECT 'credits.remembered_answers', wallet_id FROM credits.remembered_answers named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+           ) orphans
+           ORDER BY 2, 1 LIMIT 100"#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Lets all that the transaction reads be of one moment.
+pub(crate) async fn take_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
+    Ok(())
+}

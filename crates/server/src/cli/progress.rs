@@ -1,0 +1,53 @@
+//! How far long work is, on standard error: a bar on a terminal, elsewhere a line every few seconds.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+const BAR: u64 = 30;
+
+/// Work that is under way.
+#[derive(Debug)]
+pub(super) struct Progress {
+    total: u64,
+    began: Instant,
+    shown: Instant,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Of work that has `total` parts; about, because the world goes on meanwhile.
+    pub(super) fn new(total: u64) -> Self {
+        let now = Instant::now();
+        Self { total, began: now, shown: now, is_terminal: io::stderr().is_terminal() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// So many parts are done. Shown now and then; that it can't be shown stops no work.
+    pub(super) fn show(&mut self, done: u64, detail: &str) {
+        let pause = if self.is_terminal { Duration::from_millis(100) } else { Duration::from_secs(5) };
+        if self.shown.elapsed() < pause {
+            return;
+        }
+        self.shown = Instant::now();
+        let part =
+            |whole: u64| done.min(self.total).saturating_mul(whole).checked_div(self.total).unwrap_or(whole);
+        let mut output = io::stderr().lock();
+        let _ = if self.is_terminal {
+            let bar: String = (0..BAR).map(|place| if place < part(BAR) { '#' } else { '.' }).collect();
+            write!(output, "\r[{bar}] {:>3} %  {detail}\x1b[K", part(100)).and_then(|()| output.flush())
+        } else {
+            writeln!(output, "{} %, {detail}", part(100))
+        };
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&self) {
+        if self.is_terminal {
+            let mut output = io::stderr().lock();
+            let _ = write!(output, "\r\x1b[K").and_then(|()| output.flush());
+        }
+    }
+}

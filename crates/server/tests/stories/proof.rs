@@ -1,0 +1,193 @@
+//! Who edits the books by hand is found, with the wallet and the line that it is about.
+
+use crate::credits::books_are_true;
+use crate::story::{Story, User, spend_of};
+use mana_credits::ledger::verify::{Finding, Report, Scope, verify};
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+/// Two wallets; in the first, lines 1 to 3 are the bonus, a spend and a capture, and a hold is open.
+async fn written_books() -> (Story, User) {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story.user("bob@example.com").await;
+    let mut body = spend_of(30);
+    body["metadata"] = json!({"z": [1, "\u{0}"], "a": null});
+    body["idempotencyKey"] = json!("k");
+    assert_eq!(story.spend(&ada, &body).await.status, 201);
+    let hold = |amount: i64| {
+        story.client.post("/api/v1/credits/holds", &spend_of(amount)).bearer(&ada.access_token).send()
+    };
+    let captured = hold(10).await;
+    story.clock.advance(time::Duration::SECOND);
+    let path = format!("/api/v1/credits/holds/{}/capture", captured.text("/hold/id"));
+    let capture = story.client.post(&path, &json!({"amount": 4})).bearer(&ada.access_token).send().await;
+    assert_eq!(capture.status, 201, "{}", capture.json);
+    assert_eq!(hold(20).await.status, 201);
+    (story, ada)
+}
+
+async fn proof(story: &Story) -> Report {
+    let scope = Scope { since: None, daily_zone: "UTC" };
+    verify(&story.database.service(), scope, |_| {}).await.unwrap()
+}
+
+/// Edits rows as nobody may but who owns the machine.
+async fn edit(story: &Story, sql: &str) {
+    let script = format!("SET session_replication_role = replica; {sql}");
+    let mut owner = story.database.owner().await;
+    sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
+}
+
+const TABLES: [&str; 6] =
+    ["balances", "transactions", "grants", "holds", "usage_stats", "remembered_answers"];
+
+/// Books that are true again after each edit.
+struct Kept {
+    story: Story,
+    ada: User,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let (story, ada) = written_books().await;
+        let keep = TABLES.map(|table| format!("CREATE TABLE public.kept_{table} AS TABLE credits.{table};"));
+        edit(&story, &keep.concat()).await;
+        Self { story, ada }
+    }
+
+    /// What is found after an edit, of books in which nothing was found before.
+    async fn found_after(&self, sql: &str) -> Vec<Finding> {
+        books_are_true(&self.story).await;
+        edit(&self.story, sql).await;
+        let findings = proof(&self.story).await.findings;
+        let restore = TABLES.map(|table| {
+            format!("DELETE FROM credits.{table}; INSERT INTO credits.{table} OVERRIDING SYSTEM VALUE TABLE public.kept_{table};")
+        });
+        edit(&self.story, &restore.concat()).await;
+        findings
+    }
+}
+
+fn names(findings: &[Finding], user: &User, sequence: Option<i64>, invariant: u8) -> bool {
+    findings.iter().any(|finding| {
+        finding.wallet == Some(1)
+            && finding.user.as_ref() == Some(&user.id)
+            && finding.sequence == sequence
+            && finding.invariant == invariant
+    })
+}
+
+#[tokio::test]
+async fn an_edited_line_is_found_whatever_was_edited() {
+    let kept = Kept::new().await;
+    for change in [
+        "amount = -29",
+        "balance_after = 121",
+        "description = 'Another answer'",
+        "app_id = 'other'",
+        "metadata = '{\"z\":[1]}'",
+        "idempotency_key = 'j'",
+        "counter = 'bonus'",
+        "slice_amounts = '{-29}'",
+        "created_at = created_at + interval '1 microsecond'",
+        "id = gen_random_uuid()",
+        "service_key_id = 'somebody'",
+        "hash = sha256('x')",
+    ] {
+        let sql = format!("UPDATE credits.transactions SET {change} WHERE wallet_id = 1 AND sequence = 2");
+        let findings = kept.found_after(&sql).await;
+        assert!(names(&findings, &kept.ada, Some(2), 5), "{change}: {findings:?}");
+        assert!(findings.iter().all(|finding| finding.wallet != Some(2)), "{change}: {findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_gone_or_added_is_found() {
+    let kept = Kept::new().await;
+    let findings =
+        kept.found_after("DELETE FROM credits.transactions WHERE wallet_id = 1 AND sequence = 2").await;
+    assert!(names(&findings, &kept.ada, Some(3), 4), "{findings:?}");
+    let findings =
+        kept.found_after("DELETE FROM credits.transactions WHERE wallet_id = 1 AND sequence = 3").await;
+    assert!(names(&findings, &kept.ada, None, 4), "{findings:?}");
+    let findings = kept.found_after(
+        "INSERT INTO credits.transactions (wallet_id, sequence, id, type, amount, balance_after, counter, slice_grants, slice_amounts, app_id,
+             description, created_at, hash)
+         SELECT wallet_id, 4, gen_random_uuid(), 'bonus', 5, 121, 'bonus', '{1}', '{5}', 'system', 'Daily free credits', now(), head
+         FROM credits.balances WHERE wallet_id = 1",
+    )
+    .await;
+    assert!(names(&findings, &kept.ada, Some(4), 5), "{findings:?}");
+}
+
+#[tokio::test]
+async fn an_edited_wallet_is_found() {
+    let kept = Kept::new().await;
+    for (change, invariant) in [
+        ("free = free + 1", 8),
+        ("paid = 1", 8),
+        ("held = held - 1", 15),
+        ("total_spent = 0", 3),
+        ("total_earned = 1", 3),
+        ("head = sha256('x')", 5),
+        ("sequence = 2", 4),
+        ("grants = replace(grants::text, '\"remaining\":96', '\"remaining\":97')::json", 9),
+        ("grants = '[]'", 8),
+        ("grants = '{}'", 8),
+        ("grants = replace(grants::text, 'allowance', 'purchase')::json", 8),
+        ("holds = '[]'", 15),
+        ("holds = replace(holds::text, '\"amount\":20', '\"amount\":19')::json", 15),
+    ] {
+        let sql = format!("UPDATE credits.balances SET {change} WHERE wallet_id = 1");
+        let findings = kept.found_after(&sql).await;
+        assert!(names(&findings, &kept.ada, None, invariant), "{change}: {findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn edited_holds_grants_and_statistics_are_found() {
+    let kept = Kept::new().await;
+    for (sql, sequence, invariant) in [
+        ("UPDATE credits.holds SET amount = 19 WHERE status = 'open'", None, 15),
+        ("UPDATE credits.holds SET amount = 19, slice_amounts = '{19}' WHERE status = 'open'", None, 15),
+        ("UPDATE credits.holds SET status = 'released', ended_at = now() WHERE status = 'open'", None, 15),
+        ("UPDATE credits.holds SET captured = 5 WHERE status = 'captured'", Some(3), 14),
+        ("UPDATE credits.holds SET capture_sequence = 2 WHERE status = 'captured'", Some(3), 13),
+        ("UPDATE credits.holds SET ended_at = expires_at WHERE status = 'captured'", None, 16),
+        ("DELETE FROM credits.holds WHERE status = 'captured'", Some(3), 13),
+        ("UPDATE credits.grants SET priority = 1 WHERE wallet_id = 1", None, 8),
+        ("DELETE FROM credits.grants WHERE wallet_id = 1", Some(1), 8),
+        ("UPDATE credits.usage_stats SET spent = spent + 1", None, 3),
+        ("UPDATE credits.usage_stats SET app_id = 'other'", None, 3),
+        ("DELETE FROM credits.usage_stats", None, 3),
+    ] {
+        let findings = kept.found_after(sql).await;
+        assert!(names(&findings, &kept.ada, sequence, invariant), "{sql}: {findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_vanished_wallet_left_behind_is_found() {
+    let kept = Kept::new().await;
+    let findings = kept.found_after("DELETE FROM credits.balances WHERE wallet_id = 1").await;
+    for relation in ["transactions", "grants", "holds", "usage_stats", "remembered_answers"] {
+        assert!(
+            findings.iter().any(|finding| finding.wallet == Some(1) && finding.sentence.contains(relation)),
+            "{relation}: {findings:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn since_a_time_only_wallets_that_changed_are_read() {
+    let (story, ada) = written_books().await;
+    let all = proof(&story).await;
+    assert_eq!((all.wallets, all.lines), (2, 4));
+    story.clock.advance(time::Duration::minutes(1));
+    let since = mana_kernel::Clock::now(&*story.clock);
+    assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
+    let scope = Scope { since: Some(since), daily_zone: "UTC" };
+    let changed = verify(&story.database.service(), scope, |_| {}).await.unwrap();
+    assert_eq!((changed.wallets, changed.lines, changed.is_true()), (1, 4, true));
+}
