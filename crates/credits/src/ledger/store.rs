@@ -72,6 +72,8 @@ impl WalletRow {
 }
 
 /// The wallets of these users, locked in the order of their ids until the transaction ends.
+///
+/// The order is one that no index gives: else PostgreSQL may keep a plan that walks all wallets in order and picks these.
 pub(crate) async fn lock_wallets(
     connection: &mut PgConnection,
     users: &[String],
@@ -82,7 +84,7 @@ pub(crate) async fn lock_wallets(
         r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
-           FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id FOR UPDATE"#,
+           FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE"#,
         users,
         zone,
     )
