@@ -119,3 +119,70 @@ async fn commit(books: &Books, orders: &[Order]) -> Result<batch::Answers, Ledge
         outcome => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Actor, Outcome};
+    use super::*;
+    use crate::{Policy, PortError, SessionGuard};
+    use mana_kernel::SessionId;
+    use mana_platform::http::Caller;
+    use mana_platform::{Database, SystemClock, SystemRng};
+    use sqlx::PgConnection;
+    use sqlx::postgres::PgConnectOptions;
+    use std::collections::HashSet;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::time::Duration;
+    use tokio::task::JoinSet;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl SessionGuard for Nobody {
+        fn hold_live<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [&'a Caller],
+        ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(HashSet::new()) })
+        }
+    }
+
+    fn order() -> Order {
+        Order {
+            user: "ada".parse().unwrap(),
+            actor: Actor::Service,
+            key: None,
+            if_version: None,
+            request: "r".parse().unwrap(),
+            command: None,
+            is_dry_run: false,
+            render: |_: &Outcome<'_>| Answer::json(http::StatusCode::OK, &()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_refuses_at_once() {
+        // Takes connections and says nothing, like a database that stands still.
+        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
+        let options = options.port(silent.local_addr().unwrap().port());
+        let books = Arc::new(Books {
+            database: Database::new(options, 1, Duration::from_hours(1)),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+            session_guard: Arc::new(Nobody),
+            policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
+        });
+        let ledger = Arc::new(Ledger::start(&books, 1));
+        let mut orders = JoinSet::new();
+        // One more than a batch that never ends and the queue behind it.
+        for _ in 0..=MAX_BATCH.saturating_add(QUEUE) {
+            let ledger = Arc::clone(&ledger);
+            orders.spawn(async move { ledger.submit(order()).await });
+        }
+        let first = orders.join_next().await.unwrap().unwrap();
+        assert!(matches!(first, Err(LedgerError::Busy)), "{first:?}");
+    }
+}
