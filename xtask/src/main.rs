@@ -1,8 +1,10 @@
-//! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure.
+//! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
+//! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod generate;
 mod queries;
+mod simulate;
 mod tidy;
 
 use clap::Parser;
@@ -20,6 +22,15 @@ enum Chore {
     },
     /// Check the direction of dependencies and where things may be done
     Tidy,
+    /// Simulate the ledger with replicas, clients and a database that fail, and check the books
+    Simulate {
+        /// How many seeds, from 0 on
+        #[arg(long, default_value_t = 1_000)]
+        seeds: u64,
+        /// This seed only, to see its failure again
+        #[arg(long, conflicts_with = "seeds")]
+        seed: Option<u64>,
+    },
 }
 
 /// Why a chore failed.
@@ -41,6 +52,8 @@ enum ChoreError {
     Schema(#[from] mana_platform::migrate::SchemaError),
     #[error("the build with a database failed")]
     Build,
+    #[error("the simulation found a fault")]
+    Simulation,
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -55,6 +68,7 @@ fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Gen { check } => generate::run(check),
         Chore::Tidy => tidy::run(),
+        Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {
         Ok(done) => {
