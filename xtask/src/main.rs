@@ -1,9 +1,11 @@
 //! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
 //! `cargo xtask torture` kills the server and PostgreSQL under load.
+//! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod generate;
 mod queries;
+mod simulate;
 mod tidy;
 mod torture;
 
@@ -24,6 +26,15 @@ enum Chore {
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
     Torture(torture::Plan),
+    /// Simulate the ledger with replicas, clients and a database that fail, and check the books
+    Simulate {
+        /// How many seeds, from 0 on
+        #[arg(long, default_value_t = 1_000)]
+        seeds: u64,
+        /// This seed only, to see its failure again
+        #[arg(long, conflicts_with = "seeds")]
+        seed: Option<u64>,
+    },
 }
 
 /// Why a chore failed.
@@ -47,6 +58,8 @@ enum ChoreError {
     Build,
     #[error("torture: the books are not as they must be, or it could not go on (--seed {0})")]
     Torture(u64),
+    #[error("the simulation found a fault")]
+    Simulation,
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -62,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Gen { check } => generate::run(check),
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
+        Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {
         Ok(done) => {
