@@ -9,8 +9,14 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 5] =
-    ["auth.jwks", "auth.admin_claims", "auth.mail_budgets", "credits.packages", "auth.revocations"];
+const NOBODYS: [&str; 6] = [
+    "auth.jwks",
+    "auth.admin_claims",
+    "auth.mail_budgets",
+    "credits.packages",
+    "credits.roots",
+    "auth.revocations",
+];
 
 struct Table {
     name: String,
@@ -81,6 +87,7 @@ async fn two_users(story: &Story) -> (User, User) {
         .await
         .unwrap();
     }
+    story.workers.prove_books().await;
     (ada, bob)
 }
 
