@@ -139,12 +139,12 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
         reader: Reader::start(&books),
-        books,
+        books: Arc::clone(&books),
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth) };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))

@@ -5,6 +5,7 @@
 use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
 use mana_auth::{Auth, mail, retention, security_event, service_key};
+use mana_credits::ledger::{Books, root};
 use mana_platform::DbError;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +24,8 @@ pub struct Workers {
     pub(crate) metrics: PrometheusHandle,
     /// The accounts.
     pub auth: Arc<Auth>,
+    /// The books of mana.
+    pub(crate) books: Arc<Books>,
 }
 
 impl Workers {
@@ -32,6 +35,7 @@ impl Workers {
             every(BETWEEN_LOOKS, || self.follow_ended_sessions()),
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
+            every(Duration::from_mins(15), || self.prove_books()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
@@ -53,6 +57,11 @@ impl Workers {
     /// Deletes what is past its time.
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
+    }
+
+    /// Checks the books, once an hour among all servers, and takes a root of them.
+    pub async fn prove_books(&self) {
+        log_failure("checking the books", root::keep_proven(&self.books).await);
     }
 
     /// Rotates signing keys that are due, and takes over what other servers did.

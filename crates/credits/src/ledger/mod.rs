@@ -1,5 +1,6 @@
 //! The ledger: wallets, what they were given, what is set aside of it, and every transaction. Owns `credits.balances`,
-//! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`.
+//! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`; what proves them is in [`verify`] and
+//! [`root`].
 //!
 //! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the [`store`]
 //! locks their wallets, the state machine of [`model`] decides, the store writes.
@@ -18,6 +19,7 @@ pub mod reader;
 pub mod record;
 pub mod refund;
 pub mod registration;
+pub mod root;
 #[cfg(test)]
 mod simulation;
 pub mod spend;

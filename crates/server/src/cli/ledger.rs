@@ -70,6 +70,15 @@ fn verified(
         let scope = since.map(|since| format!(" that changed since {since}")).unwrap_or_default();
         let Report { wallets, lines, .. } = report;
         let (seconds, rest) = (millis / 1000, millis % 1000);
+        if let Some(root) = &report.root {
+            let at = root.created_at.format(&Rfc3339).unwrap_or_default();
+            print::line(&format!(
+                "Root {} of {at} over {} wallets: {}",
+                root.id,
+                root.wallets,
+                root.hash_text()
+            ))?;
+        }
         print::line(&format!(
             "{wallets} wallets{scope} with {lines} lines checked in {seconds}.{rest:03} s, {rate} lines a second."
         ))?;

@@ -6,11 +6,12 @@ use mana_credits::ledger::verify::{Finding, Report, Scope, verify};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-/// Two wallets; in the first, lines 1 to 3 are the bonus, a spend and a capture, and a hold is open.
+/// Two wallets that a root covers; in the first, lines 1 to 3 are the bonus, a spend and a capture, and a hold is open.
 async fn written_books() -> (Story, User) {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
-    story.user("bob@example.com").await;
+    let bob = story.user("bob@example.com").await;
+    assert_eq!(story.spend(&bob, &spend_of(5)).await.status, 201);
     let mut body = spend_of(30);
     body["metadata"] = json!({"z": [1, "\u{0}"], "a": null});
     body["idempotencyKey"] = json!("k");
@@ -24,6 +25,7 @@ async fn written_books() -> (Story, User) {
     let capture = story.client.post(&path, &json!({"amount": 4})).bearer(&ada.access_token).send().await;
     assert_eq!(capture.status, 201, "{}", capture.json);
     assert_eq!(hold(20).await.status, 201);
+    story.workers.prove_books().await;
     (story, ada)
 }
 
@@ -39,8 +41,8 @@ async fn edit(story: &Story, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut owner).await.unwrap();
 }
 
-const TABLES: [&str; 6] =
-    ["balances", "transactions", "grants", "holds", "usage_stats", "remembered_answers"];
+const TABLES: [&str; 8] =
+    ["balances", "transactions", "grants", "holds", "usage_stats", "remembered_answers", "roots", "anchors"];
 
 /// Books that are true again after each edit.
 struct Kept {
@@ -158,7 +160,7 @@ async fn edited_holds_grants_and_statistics_are_found() {
         ("DELETE FROM credits.holds WHERE status = 'captured'", Some(3), 13),
         ("UPDATE credits.grants SET priority = 1 WHERE wallet_id = 1", None, 8),
         ("DELETE FROM credits.grants WHERE wallet_id = 1", Some(1), 8),
-        ("UPDATE credits.usage_stats SET spent = spent + 1", None, 3),
+        ("UPDATE credits.usage_stats SET spent = spent + 1 WHERE wallet_id = 1", None, 3),
         ("UPDATE credits.usage_stats SET app_id = 'other'", None, 3),
         ("DELETE FROM credits.usage_stats", None, 3),
     ] {
@@ -171,7 +173,7 @@ async fn edited_holds_grants_and_statistics_are_found() {
 async fn what_a_vanished_wallet_left_behind_is_found() {
     let kept = Kept::new().await;
     let findings = kept.found_after("DELETE FROM credits.balances WHERE wallet_id = 1").await;
-    for relation in ["transactions", "grants", "holds", "usage_stats", "remembered_answers"] {
+    for relation in ["transactions", "grants", "holds", "usage_stats", "remembered_answers", "anchors"] {
         assert!(
             findings.iter().any(|finding| finding.wallet == Some(1) && finding.sentence.contains(relation)),
             "{relation}: {findings:?}"
@@ -183,11 +185,75 @@ async fn what_a_vanished_wallet_left_behind_is_found() {
 async fn since_a_time_only_wallets_that_changed_are_read() {
     let (story, ada) = written_books().await;
     let all = proof(&story).await;
-    assert_eq!((all.wallets, all.lines), (2, 4));
+    assert_eq!((all.wallets, all.lines), (2, 5));
     story.clock.advance(time::Duration::minutes(1));
     let since = mana_kernel::Clock::now(&*story.clock);
     assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
     let scope = Scope { since: Some(since), daily_zone: "UTC" };
     let changed = verify(&story.database.service(), scope, |_| {}).await.unwrap();
     assert_eq!((changed.wallets, changed.lines, changed.is_true()), (1, 4, true));
+}
+
+/// Leaves books in which everything fits: the second wallet's spend never was.
+const REWIND: &str = "DELETE FROM credits.transactions WHERE wallet_id = 2 AND sequence = 2;
+    DELETE FROM credits.usage_stats WHERE wallet_id = 2;
+    UPDATE credits.balances SET sequence = 1, free = 150, total_spent = 0, grants = replace(grants::text, '145', '150')::json,
+        head = (SELECT hash FROM credits.transactions WHERE wallet_id = 2 AND sequence = 1) WHERE wallet_id = 2;";
+
+#[tokio::test]
+async fn a_rewound_wallet_is_found_by_the_root_that_covers_it() {
+    let kept = Kept::new().await;
+    let findings = kept.found_after(REWIND).await;
+    let [gone] = findings.as_slice() else { panic!("{findings:?}") };
+    assert_eq!((gone.wallet, gone.sequence, gone.invariant), (Some(2), Some(2), 4));
+    let without_roots = format!("{REWIND} DELETE FROM credits.anchors; DELETE FROM credits.roots;");
+    assert_eq!(kept.found_after(&without_roots).await, [], "the control: nothing else shows it");
+}
+
+#[tokio::test]
+async fn edited_roots_and_anchors_are_found() {
+    let kept = Kept::new().await;
+    for sql in [
+        "UPDATE credits.roots SET tree = sha256('x')",
+        "UPDATE credits.roots SET created_at = created_at - interval '1 hour'",
+        "UPDATE credits.roots SET id = 2",
+        "DELETE FROM credits.roots",
+        "UPDATE credits.anchors SET head = sha256('x') WHERE wallet_id = 1",
+        "UPDATE credits.anchors SET sequence = 1 WHERE wallet_id = 1",
+        "DELETE FROM credits.anchors WHERE wallet_id = 1",
+    ] {
+        let findings = kept.found_after(sql).await;
+        assert!(
+            findings.iter().any(|finding| finding.wallet.is_none() && finding.invariant == 5),
+            "{sql}: {findings:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_root_is_taken_once_an_hour_and_never_over_a_lie() {
+    let (story, ada) = written_books().await;
+    let roots = "SELECT count(*) FROM credits.roots";
+    assert_eq!(story.number(roots).await, 1);
+    let replica = story.replica_with(|_| {}).await;
+    tokio::join!(story.workers.prove_books(), replica.workers.prove_books());
+    assert_eq!(story.number(roots).await, 1, "not yet");
+    story.clock.advance(time::Duration::HOUR);
+    let ada = story.sign_in(&ada.email).await;
+    assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
+    tokio::join!(story.workers.prove_books(), replica.workers.prove_books());
+    assert_eq!(story.number(roots).await, 2);
+    books_are_true(&story).await;
+    let last_line = "SELECT sequence FROM credits.anchors WHERE wallet_id = 1 AND root_id = 2";
+    assert_eq!(story.number(last_line).await, 4);
+
+    story.clock.advance(time::Duration::HOUR);
+    let ada = story.sign_in(&ada.email).await;
+    assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
+    edit(&story, "UPDATE credits.transactions SET amount = -2 WHERE wallet_id = 1 AND sequence = 5").await;
+    story.workers.prove_books().await;
+    assert_eq!(story.number(roots).await, 2);
+    edit(&story, "UPDATE credits.transactions SET amount = -1 WHERE wallet_id = 1 AND sequence = 5").await;
+    story.workers.prove_books().await;
+    assert_eq!(story.number(roots).await, 3);
 }

@@ -14,6 +14,7 @@ const NOBODYS: [&str; 6] = [
     "auth.admin_claims",
     "auth.mail_budgets",
     "credits.packages",
+    "credits.roots",
     "auth.revocations",
     "auth.service_keys",
 ];
@@ -87,6 +88,7 @@ async fn two_users(story: &Story) -> (User, User) {
         .await
         .unwrap();
     }
+    story.workers.prove_books().await;
     (ada, bob)
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod store;
 
 use super::model::{Counter, Slice};
 use super::record::{GrantRecord, HoldRecord, UsageSums, WalletRecord};
+use super::root::{self, Anchor, Root};
 use futures_util::TryStreamExt as _;
 use mana_platform::{Database, DbError};
 use replay::Replay;
@@ -67,6 +68,8 @@ pub struct Report {
     pub balance: i128,
     /// What system accounts have by these wallets' lines. With the wallets they sum to zero.
     pub counters: BTreeMap<&'static str, i128>,
+    /// The newest root.
+    pub root: Option<Root>,
     /// The first findings.
     pub findings: Vec<Finding>,
     /// All findings, those included that are not kept.
@@ -109,6 +112,7 @@ pub(crate) struct Snapshot {
     pub(crate) grants: Vec<GrantRecord>,
     pub(crate) holds: Vec<HoldRecord>,
     pub(crate) usage: BTreeMap<String, UsageSums>,
+    pub(crate) anchor: Option<Anchor>,
 }
 
 /// What a line must be seen with.
@@ -139,6 +143,7 @@ pub async fn verify(
         progress(&report);
     }
     let mut transaction = database.begin().await?;
+    store::take_snapshot(&mut transaction).await?;
     finish(&mut transaction, scope, &mut report).await?;
     Ok(report)
 }
@@ -176,7 +181,10 @@ pub(crate) async fn load_chunk(
         holds.entry(hold.wallet_id).or_default().push(hold);
     }
     let mut usage = store::sum_usage(connection, &ids).await?;
+    let anchors = root::store::list_anchors(connection, &ids).await?.into_iter();
+    let mut anchors: HashMap<i64, Anchor> = anchors.map(|anchor| (anchor.wallet_id, anchor)).collect();
     let snapshots = wallets.into_iter().map(|wallet| Snapshot {
+        anchor: anchors.remove(&wallet.wallet_id),
         grants: grants.remove(&wallet.wallet_id).unwrap_or_default(),
         holds: holds.remove(&wallet.wallet_id).unwrap_or_default(),
         usage: usage.remove(&wallet.wallet_id).unwrap_or_default(),
@@ -225,7 +233,14 @@ async fn finish(connection: &mut PgConnection, scope: Scope<'_>, report: &mut Re
     if all != 0 {
         report.about_all(2, format!("all accounts sum to {all}"));
     }
-    if scope.since.is_none() {
+    if scope.since.is_some() {
+        report.root = root::store::find_newest(connection).await?;
+    } else {
+        let (newest, wrong) = root::examine(connection).await?;
+        report.root = newest;
+        for sentence in wrong {
+            report.about_all(5, sentence);
+        }
         for orphan in store::list_orphans(connection).await? {
             let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
             let wallet = Some(orphan.wallet_id);

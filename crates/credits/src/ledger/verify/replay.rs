@@ -126,6 +126,16 @@ impl<'a> Replay<'a> {
         if record.sequence != expected {
             self.find_at(record.sequence, 4, format!("the line should be number {expected}"));
         }
+        if let Some(anchor) = &self.snapshot.anchor
+            && anchor.sequence == record.sequence
+            && anchor.head != record.hash
+        {
+            self.find_at(
+                record.sequence,
+                5,
+                format!("it is not the line that root {} covers", anchor.root_id),
+            );
+        }
         let before = std::mem::replace(&mut self.balance, record.balance_after);
         self.sequence = record.sequence;
         if before.checked_add(record.amount) != Some(record.balance_after) {
@@ -390,6 +400,15 @@ impl<'a> Replay<'a> {
             self.find(
                 4,
                 format!("the history ends with line {}, the row says {}", self.sequence, wallet.sequence),
+            );
+        }
+        if let Some(anchor) = &self.snapshot.anchor
+            && anchor.sequence > self.sequence
+        {
+            self.find_at(
+                anchor.sequence,
+                4,
+                format!("root {} covers the line, and it is gone", anchor.root_id),
             );
         }
         if self.head.is_some_and(|head| head != *wallet.head) {

@@ -172,6 +172,8 @@ pub(crate) async fn list_orphans(connection: &mut PgConnection) -> Result<Vec<Or
                    WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.remembered_answers', wallet_id FROM credits.remembered_answers named
                    WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+               UNION SELECT 'credits.anchors', wallet_id FROM credits.anchors named
+                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
            ) orphans
            ORDER BY 2, 1 LIMIT 100"#,
     )

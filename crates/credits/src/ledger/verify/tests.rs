@@ -201,6 +201,7 @@ impl Books {
             grants: self.grants.clone(),
             holds: self.holds.clone(),
             usage,
+            anchor: None,
         }
     }
 
