@@ -38,9 +38,10 @@ const BEGIN_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL";
 
 /// For statements over arrays that find rows by their keys. Planned anew each time, they cost more to plan than to run. A
 /// plan that is kept must be good for tables that have grown since, so it may only look rows up: what reads a whole table is
-/// the better plan only while the table is nearly empty.
+/// the better plan only while the table is nearly empty. Whoever waits for a lock for long gives way, because a batch keeps
+/// many others waiting.
 const BEGIN_LOOKUPS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
-    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL lock_timeout = '5s'";
 
 impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
@@ -192,9 +193,10 @@ impl DbError {
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction.
+            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction; 55P03 a
+            // lock that was not to be had in time.
             // 26000, 42P05: a pooler gave the statement to a connection that does not have it, or has it already.
-            return matches!(&*code, "25006" | "26000" | "42P05")
+            return matches!(&*code, "25006" | "26000" | "42P05" | "55P03")
                 || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
         }
         matches!(

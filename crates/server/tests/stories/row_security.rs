@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 6] = [
+const NOBODYS: [&str; 7] = [
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
