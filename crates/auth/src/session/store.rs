@@ -55,7 +55,8 @@ pub async fn hold_live(
         "SELECT sessions.id FROM unnest($1::text[], $2::text[]) AS asked (session_id, user_id)
              JOIN auth.users ON users.id = asked.user_id
              JOIN auth.sessions ON sessions.id = asked.session_id AND sessions.user_id = users.id
-         WHERE revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
+         WHERE users.id = ANY($2) AND sessions.id = ANY($1)
+             AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
          ORDER BY asked.user_id, asked.session_id FOR SHARE OF users, sessions",
         sessions,
         users,

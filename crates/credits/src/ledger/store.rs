@@ -176,7 +176,7 @@ pub(crate) async fn write(
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
                      $9::bytea[], $10::date[], $11::text[], $12::text[], $13::timestamptz[])
                  AS new (wallet_id, version, sequence, free, paid, held, total_earned, total_spent, head, daily_granted_on, grants, holds, updated_at)
-             WHERE balances.wallet_id = new.wallet_id
+             WHERE balances.wallet_id = new.wallet_id AND balances.wallet_id = ANY($1)
          ), answers AS (
              INSERT INTO credits.remembered_answers (wallet_id, key_digest, request_digest, status, body, created_at)
              SELECT *, $14 FROM unnest($15::bigint[], $16::uuid[], $17::bytea[], $18::smallint[], $19::text[])

@@ -1,27 +1,23 @@
-//! Balances of the past, from the transactions and holds themselves. What is asked once never changes.
+//! The SQL of balances of the past.
 
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
-use time::{Duration, OffsetDateTime};
-
-/// A moment is over for all servers after this: none of them stamps a change with an earlier time, as far as their clocks
-/// agree to that.
-pub(super) const SETTLED_AFTER: Duration = Duration::seconds(10);
+use time::OffsetDateTime;
 
 /// A wallet's totals at a past moment.
 #[derive(Debug)]
-pub(super) struct PastBalance {
-    pub(super) free: i64,
-    pub(super) paid: i64,
-    pub(super) held: i64,
-    pub(super) total_earned: i64,
-    pub(super) total_spent: i64,
+pub(crate) struct PastBalance {
+    pub(crate) free: i64,
+    pub(crate) paid: i64,
+    pub(crate) held: i64,
+    pub(crate) total_earned: i64,
+    pub(crate) total_spent: i64,
 }
 
 /// The totals at `at`: what grants that could be spent then had got and given by then, less what holds had set aside. A
 /// grant whose time was over counts as nothing, whether that was booked by then or later.
-pub(super) async fn find_past_balance(
+pub(crate) async fn find_past_balance(
     connection: &mut PgConnection,
     user: &UserId,
     at: OffsetDateTime,
