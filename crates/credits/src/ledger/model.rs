@@ -367,9 +367,9 @@ impl Wallet {
             return Err(Refusal::Closed);
         }
         let hold = self.end_hold(id)?;
-        let held = sum(&hold.slices)?;
-        let amount = amount.map_or(held, Amount::mana);
-        if amount > held {
+        let whole = sum(&hold.slices)?;
+        let amount = amount.map_or(whole, Amount::mana);
+        if amount > whole {
             return Err(Refusal::CaptureExceedsHold);
         }
         let (charged, rest) = split(&hold.slices, amount)?;

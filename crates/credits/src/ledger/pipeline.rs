@@ -30,7 +30,7 @@ pub struct Ledger {
 struct Waiting {
     order: Order,
     reply: oneshot::Sender<Result<Answer, LedgerError>>,
-    _counted: Counted,
+    counted: Counted,
 }
 
 impl Ledger {
@@ -55,7 +55,7 @@ impl Ledger {
         let shards = u64::try_from(self.shards.len()).unwrap_or(1);
         let shard = usize::try_from(hasher.finish().checked_rem(shards).unwrap_or(0)).unwrap_or(0);
         let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
-        let waiting = Waiting { order, reply, _counted: counted };
+        let waiting = Waiting { order, reply, counted };
         let shard = self.shards.get(shard).ok_or(LedgerError::Stopped)?;
         shard.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
@@ -71,7 +71,7 @@ async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
     while queue.recv_many(&mut arrived, MAX_BATCH).await > 0 {
         let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
         let (orders, replies): (Vec<_>, Vec<_>) =
-            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting._counted))).unzip();
+            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting.counted))).unzip();
         if orders.is_empty() {
             continue;
         }

@@ -118,7 +118,7 @@ async fn answer(
         None => store::find_today(&mut transaction, &credits.policy.daily_zone).await?,
     };
     let from = from.unwrap_or_else(|| to.saturating_sub(Duration::days(29)));
-    if !(0..MAX_DAYS).contains(&(to - from).whole_days()) {
+    if !(0..MAX_DAYS).contains(&i64::from(to.to_julian_day().saturating_sub(from.to_julian_day()))) {
         return Err(refuse("from must not be after to, and they span 366 days at most"));
     }
     let rows = store::sum_usage(&mut transaction, user, from, to, grouping).await?;

@@ -40,7 +40,7 @@ fn for_user(user: &User, mut body: Value) -> Value {
 
 fn in_seconds(story: &Story, seconds: i64) -> String {
     use mana_kernel::Clock as _;
-    (story.clock.now() + Duration::seconds(seconds)).format(&Rfc3339).unwrap()
+    story.clock.now().saturating_add(Duration::seconds(seconds)).format(&Rfc3339).unwrap()
 }
 
 async fn gift(story: &Story, user: &User, amount: i64, more: Value) -> Reply {
@@ -54,7 +54,8 @@ async fn gift(story: &Story, user: &User, amount: i64, more: Value) -> Reply {
 /// What can be spent, and what is set aside.
 async fn balance(story: &Story, user: &User) -> (i64, i64) {
     let reply = story.get(BALANCE, user).await;
-    (reply.integer("/balance") + reply.integer("/freeCreditsRemaining"), reply.integer("/heldCredits"))
+    let spendable = reply.integer("/balance").saturating_add(reply.integer("/freeCreditsRemaining"));
+    (spendable, reply.integer("/heldCredits"))
 }
 
 fn problem(reply: &Reply) -> (u16, &str) {

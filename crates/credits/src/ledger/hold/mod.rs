@@ -142,7 +142,7 @@ impl HoldResponse {
     /// As a command left it.
     pub(super) fn of(outcome: &Outcome<'_>) -> Result<Self, serde_json::Error> {
         let missing = || serde::ser::Error::custom("a change of a hold without a hold");
-        let held = |hold: &Hold| hold.slices.iter().map(|slice| slice.amount.get()).sum();
+        let amount_of = |hold: &Hold| hold.slices.iter().map(|slice| slice.amount.get()).sum();
         let find = |holds: &[Hold], id: HoldId| holds.iter().find(|hold| hold.id == id).cloned();
         let (id, end) = match outcome.effects.holds.first().ok_or_else(missing)? {
             HoldChange::Opened { hold, .. } => (hold.id, None),
@@ -153,7 +153,7 @@ impl HoldResponse {
         let hold = hold.ok_or_else(missing)?;
         Ok(Self {
             id,
-            amount: held(&hold),
+            amount: amount_of(&hold),
             captured: match end {
                 Some(HoldEnd::Captured { amount, .. }) => amount.get(),
                 Some(HoldEnd::Released | HoldEnd::Expired) | None => 0,
