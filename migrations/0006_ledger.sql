@@ -1,6 +1,7 @@
 -- The ledger for group commit: a wallet's whole live state in its one row, one row for each transaction with its legs in
 -- it, holds, and usage statistics. What was in the tables before is carried over.
--- (The owner is no superuser everywhere: while it moves rows, it must see them.)
+-- (The owner is no superuser everywhere: while it moves rows, it must see them, and new tables are protected when they are
+-- filled.)
 
 ALTER TABLE credits.balances NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE credits.grants NO FORCE ROW LEVEL SECURITY;
@@ -145,13 +146,13 @@ CREATE TABLE credits.usage_stats (
 ) WITH (fillfactor = 70);
 -- For the statistics of all users.
 CREATE INDEX usage_stats_day_idx ON credits.usage_stats (day, app_id);
-CALL mana.protect('credits.usage_stats',
-    $$wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = current_setting('mana.user_id', true))$$);
 GRANT SELECT, INSERT, UPDATE (spends, spent, refunded) ON credits.usage_stats TO mana_service;
 GRANT SELECT ON credits.usage_stats TO mana_user;
 INSERT INTO credits.usage_stats (wallet_id, day, app_id, spends, spent, refunded)
     SELECT wallet_id, (created_at AT TIME ZONE 'UTC')::date, app_id, count(*), -sum(amount), 0
     FROM credits.transactions WHERE type = 'usage' GROUP BY 1, 2, 3;
+CALL mana.protect('credits.usage_stats',
+    $$wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = current_setting('mana.user_id', true))$$);
 
 -- Keys are found by what their scope and text digest to: 16 bytes of SHA-256, in the wallet's corner of the index.
 CREATE TABLE credits.remembered_answers (
@@ -163,12 +164,12 @@ CREATE TABLE credits.remembered_answers (
     created_at     timestamptz NOT NULL,
     CONSTRAINT remembered_answers_pkey PRIMARY KEY (wallet_id, key_digest)
 );
-CALL mana.protect('credits.remembered_answers', 'false');
 GRANT SELECT, INSERT, DELETE ON credits.remembered_answers TO mana_service;
 INSERT INTO credits.remembered_answers
     SELECT wallet_id, encode(substring(sha256(convert_to('user' || chr(10) || key, 'UTF8')) FROM 1 FOR 16), 'hex')::uuid,
         request_digest, status, body, keys.created_at
     FROM credits.idempotency_keys keys JOIN credits.balances USING (user_id);
+CALL mana.protect('credits.remembered_answers', 'false');
 DROP TABLE credits.idempotency_keys;
 
 ALTER TABLE credits.balances FORCE ROW LEVEL SECURITY;
