@@ -2,7 +2,7 @@
 //! proof does it; all of it is one transaction, so that a file with a lie in it leaves nothing behind.
 
 use super::store::{self, Chunk};
-use super::{Counts, FORMAT, Header, Row, VERSION};
+use super::{Counts, End, FORMAT, Header, Row, VERSION};
 use crate::ledger::record::{LineRecord, WalletRecord};
 use crate::ledger::verify::replay::Replay;
 use crate::ledger::verify::{self, Finding, LineContext, Snapshot};
@@ -95,7 +95,7 @@ pub async fn import(
             }
         }
     }
-    let counts = rows.file.counts;
+    let counts = rows.file.finish()?;
     let orphans = verify::store::list_orphans(&mut transaction).await?;
     if let Some(orphan) = orphans.into_iter().next() {
         return Err(ImportError::Lie(orphan.into()));
@@ -223,7 +223,8 @@ struct File<R> {
     counts: Counts,
     /// As the first line says.
     wallets: u64,
-    has_ended: bool,
+    /// The last line, once it was read.
+    end: Option<End>,
 }
 
 impl<R: BufRead> File<R> {
@@ -235,7 +236,7 @@ impl<R: BufRead> File<R> {
             digest: Context::new(&SHA256),
             counts: Counts::default(),
             wallets: 0,
-            has_ended: false,
+            end: None,
         };
         file.read_line()?;
         let header: Header = serde_json::from_slice(&file.text).map_err(|_| ImportError::NoExport)?;
@@ -259,27 +260,33 @@ impl<R: BufRead> File<R> {
 
     /// The next row; none when all were there.
     fn next(&mut self) -> Result<Option<Row>, ImportError> {
-        if self.has_ended {
+        if self.end.is_some() {
             return Ok(None);
         }
         self.read_line()?;
         let row =
             serde_json::from_slice(&self.text).map_err(|cause| ImportError::Broken(self.line, cause))?;
-        let Row::End(end) = row else {
-            self.digest.update(&self.text);
-            self.counts.add(&row);
-            return Ok(Some(row));
-        };
+        if let Row::End(end) = row {
+            self.end = Some(end);
+            return Ok(None);
+        }
+        self.digest.update(&self.text);
+        self.counts.add(&row);
+        Ok(Some(row))
+    }
+
+    /// What was read, if it is all that was written. Asked last: what a proof finds says more.
+    fn finish(mut self) -> Result<Counts, ImportError> {
+        let end = self.end.ok_or(ImportError::Truncated(self.line))?;
         if end.rows != self.counts {
             return Err(ImportError::Changed("its last line counts other rows than there are"));
         }
-        if end.sha256 != self.digest.clone().finish().as_ref() {
+        if end.sha256 != self.digest.finish().as_ref() {
             return Err(ImportError::Changed("its last line has the digest of other lines"));
         }
         if !self.input.fill_buf()?.is_empty() {
             return Err(ImportError::Changed("something follows its last line"));
         }
-        self.has_ended = true;
-        Ok(None)
+        Ok(self.counts)
     }
 }
