@@ -77,7 +77,7 @@ type Edit = fn(&mut Vec<Value>);
 fn edited(file: &str, edit: Edit) -> String {
     let mut lines: Vec<Value> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     edit(&mut lines);
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// Where the row of a sort is that is the first of its kind.
