@@ -62,6 +62,45 @@ async fn what_was_exported_imported_and_exported_again_is_the_same_to_the_byte()
 }
 
 #[tokio::test]
+async fn a_history_that_is_longer_than_what_is_read_at_once_is_moved_and_proven() {
+    let story = Story::with(|settings| {
+        settings.credits_signup_bonus = 2_000;
+        settings.service_key = Some(SecretString::from(KEY));
+    })
+    .await;
+    let ada = story.user("ada@example.com").await;
+    let spent = story.spend(&ada, &spend_of(7)).await;
+    let as_app = async |path: &str, body: &Value| {
+        let request = story.client.post(path, body).header("x-service-key", KEY);
+        request.header("x-app-id", "chat").send().await
+    };
+    let charges: Vec<Value> = (0..600)
+        .map(|number| {
+            let mut charge = spend_of(1);
+            charge["userId"] = json!(ada.id);
+            charge["idempotencyKey"] = json!(format!("k{number}"));
+            charge
+        })
+        .collect();
+    let batch = as_app("/api/v1/credits/use/batch", &json!({ "commands": charges })).await;
+    assert!(batch.status.is_success(), "{}", batch.json);
+    let mut refund = spend_of(3);
+    refund["userId"] = json!(ada.id);
+    refund["transactionId"] = spent.json["transaction"]["id"].clone();
+    assert_eq!(as_app("/api/v1/credits/refund", &refund).await.status, 201);
+
+    let file = exported(&story).await;
+    let other = Story::new().await;
+    let lie = edited(&file, |lines| line_of(lines, 603)["amount"] = json!(4));
+    let refusal = imported(&other, &lie).await.unwrap_err();
+    assert!(matches!(&refusal, ImportError::Lie(finding) if finding.sequence == Some(603)), "{refusal}");
+    let counts = imported(&other, &file).await.unwrap();
+    assert_eq!((counts.transactions, counts.answers), (603, 600));
+    assert_eq!(exported(&other).await, file);
+    books_are_true(&other).await;
+}
+
+#[tokio::test]
 async fn an_empty_ledger_can_be_moved_and_one_with_wallets_takes_no_import() {
     let (empty, other) = (Story::new().await, Story::new().await);
     let file = exported(&empty).await;
