@@ -14,6 +14,7 @@ pub mod give;
 mod history;
 pub mod hold;
 pub mod model;
+pub mod moving;
 pub mod pipeline;
 pub mod reader;
 pub mod record;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
+time::serde::format_description!(day, Date, "[year]-[month]-[day]");
+
 /// A wallet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -22,6 +24,7 @@ pub struct WalletRecord {
     pub(crate) held: i64,
     pub(crate) total_earned: i64,
     pub(crate) total_spent: i64,
+    #[serde(with = "day")]
     pub(crate) daily_granted_on: Date,
     /// JSON text.
     #[serde(with = "json_text")]
@@ -107,12 +110,48 @@ pub struct LineRecord {
     pub(crate) hash: Vec<u8>,
 }
 
+/// Spends and refunds of a wallet in an app on a day of the policy's zone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UsageRecord {
+    pub(crate) wallet_id: i64,
+    #[serde(with = "day")]
+    pub(crate) day: Date,
+    pub(crate) app_id: String,
+    pub(crate) spends: i64,
+    pub(crate) spent: i64,
+    pub(crate) refunded: i64,
+}
+
+/// What is answered to a request that is sent again with its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnswerRecord {
+    pub(crate) wallet_id: i64,
+    pub(crate) key_digest: Uuid,
+    #[serde(with = "hex")]
+    pub(crate) request_digest: Vec<u8>,
+    pub(crate) status: i16,
+    pub(crate) body: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) created_at: OffsetDateTime,
+}
+
 /// Spends and refunds of a wallet in an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct UsageSums {
     pub(crate) spends: i64,
     pub(crate) spent: i64,
     pub(crate) refunded: i64,
+}
+
+impl UsageSums {
+    /// Adds a day.
+    pub(crate) fn add(&mut self, day: &UsageRecord) {
+        self.spends = self.spends.saturating_add(day.spends);
+        self.spent = self.spent.saturating_add(day.spent);
+        self.refunded = self.refunded.saturating_add(day.refunded);
+    }
 }
 
 impl GrantRecord {
@@ -139,7 +178,20 @@ impl HoldRecord {
     }
 }
 
+/// What a spend with these slices took; none if that is no mana.
+pub(crate) fn taken(grants: &[i64], amounts: &[i64]) -> Option<Vec<Slice>> {
+    let slices = grants.iter().zip(amounts);
+    slices
+        .map(|(grant, amount)| Some(Slice { grant: *grant, amount: Mana::new(0_i64.checked_sub(*amount)?)? }))
+        .collect()
+}
+
 impl LineRecord {
+    /// What it took, if it is a spend.
+    pub(crate) fn taken(&self) -> Option<Vec<Slice>> {
+        taken(&self.slice_grants, &self.slice_amounts)
+    }
+
     /// As the state machine posted it; none if a column holds what it never posts.
     pub(crate) fn transaction(&self) -> Option<Transaction> {
         if self.slice_grants.len() != self.slice_amounts.len() {

@@ -246,7 +246,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-fn column<Row, Value>(rows: &[Row], value: impl Fn(&Row) -> Value) -> Vec<Value> {
+pub(super) fn column<Row, Value>(rows: &[Row], value: impl Fn(&Row) -> Value) -> Vec<Value> {
     rows.iter().map(value).collect()
 }
 
@@ -346,7 +346,7 @@ impl TransactionColumns {
 }
 
 /// An array as PostgreSQL writes it: arrays of arrays can't be taken apart into rows.
-fn array(values: impl Iterator<Item = i64>) -> String {
+pub(super) fn array(values: impl Iterator<Item = i64>) -> String {
     let mut text = String::from("{");
     for value in values {
         if text.len() > 1 {

@@ -20,11 +20,13 @@ use ledger::LedgerCommand;
 use mana_auth::admin;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
+use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
 use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -131,6 +133,12 @@ enum CommandError {
         "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter,          and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
     )]
     Untrue(u64),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("{} can't be opened or written: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]

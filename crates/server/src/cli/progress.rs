@@ -21,6 +21,11 @@ impl Progress {
         Self { total, began: now, shown: now, is_terminal: io::stderr().is_terminal() }
     }
 
+    /// How many parts there are is known only now.
+    pub(super) fn of(&mut self, total: u64) {
+        self.total = total;
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }

@@ -12,6 +12,7 @@ mod dev;
 mod faults;
 mod hashing;
 mod keys;
+mod ledger;
 mod logs;
 mod proxies;
 mod readme;

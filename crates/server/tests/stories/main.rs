@@ -23,6 +23,7 @@ mod liveness;
 mod login;
 mod logout;
 mod mails;
+mod moving;
 mod new_devices;
 mod refresh;
 mod refresh_under_fire;

@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 /// Two wallets that a root covers; in the first, lines 1 to 3 are the bonus, a spend and a capture, and a hold is open.
-async fn written_books() -> (Story, User) {
+pub(crate) async fn written_books() -> (Story, User) {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
     let bob = story.user("bob@example.com").await;

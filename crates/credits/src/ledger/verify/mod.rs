@@ -3,7 +3,7 @@
 //! Wallet by wallet: a wallet's row, its holds and its lines are read in one snapshot, so that they agree. What is held
 //! in memory is a few hundred wallets with their grants and holds; lines are read as they arrive.
 
-mod replay;
+pub(crate) mod replay;
 pub(crate) mod store;
 
 use super::model::{Counter, Slice};
@@ -16,6 +16,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use store::Orphan;
 use time::{Date, OffsetDateTime};
 
 /// Wallets that are read together at most.
@@ -54,6 +55,13 @@ impl fmt::Display for Finding {
         }
         let colon = if wallet.is_some() { ": " } else { "" };
         write!(f, "{colon}{sentence} (invariant {invariant})")
+    }
+}
+
+impl From<Orphan> for Finding {
+    fn from(orphan: Orphan) -> Self {
+        let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
+        Self { wallet: Some(orphan.wallet_id), user: None, sequence: None, invariant: 3, sentence }
     }
 }
 
@@ -241,11 +249,7 @@ async fn finish(connection: &mut PgConnection, scope: Scope<'_>, report: &mut Re
         for sentence in wrong {
             report.about_all(5, sentence);
         }
-        for orphan in store::list_orphans(connection).await? {
-            let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
-            let wallet = Some(orphan.wallet_id);
-            report.add(vec![Finding { wallet, user: None, sequence: None, invariant: 3, sentence }]);
-        }
+        report.add(store::list_orphans(connection).await?.into_iter().map(Finding::from).collect());
     }
     Ok(())
 }

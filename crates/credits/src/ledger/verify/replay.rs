@@ -21,7 +21,7 @@ const MAX_FINDINGS: usize = 20;
 
 /// A history on its way.
 #[derive(Debug)]
-pub(super) struct Replay<'a> {
+pub(crate) struct Replay<'a> {
     snapshot: &'a Snapshot,
     terms: BTreeMap<i64, Terms>,
     /// What grants have left, without those that have nothing.
@@ -54,7 +54,7 @@ struct Move<'a> {
 
 impl<'a> Replay<'a> {
     /// A wallet before its first line.
-    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
         let mut replay = Self {
             snapshot,
             terms: BTreeMap::new(),
@@ -121,7 +121,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The next line.
-    pub(super) fn line(&mut self, record: &LineRecord, context: &LineContext) {
+    pub(crate) fn line(&mut self, record: &LineRecord, context: &LineContext) {
         let expected = self.sequence.saturating_add(1);
         if record.sequence != expected {
             self.find_at(record.sequence, 4, format!("the line should be number {expected}"));
@@ -386,8 +386,13 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// What was found so far.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
     /// Compares with the wallet's row.
-    pub(super) fn finish(mut self) -> Vec<Finding> {
+    pub(crate) fn finish(mut self) -> Vec<Finding> {
         self.live_until(PrimitiveDateTime::MAX.assume_utc());
         let wallet = &self.snapshot.wallet;
         for (sequence, hold) in std::mem::take(&mut self.captures) {

@@ -2,11 +2,9 @@
 //! one snapshot, or they would not agree.
 
 use super::LineContext;
-use crate::ledger::model::Slice;
-use crate::ledger::record::{GrantRecord, HoldRecord, LineRecord, UsageSums, WalletRecord};
+use crate::ledger::record::{GrantRecord, HoldRecord, LineRecord, UsageSums, WalletRecord, taken};
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
-use mana_kernel::Mana;
 use mana_platform::DbError;
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
@@ -118,12 +116,8 @@ pub(crate) fn stream_lines<'a>(
     )
     .fetch(connection);
     let read = rows.map_ok(|row| {
-        let taken = row.spend_grants.zip(row.spend_amounts).and_then(|(grants, amounts)| {
-            let slices = grants.into_iter().zip(amounts);
-            slices
-                .map(|(grant, amount)| Some(Slice { grant, amount: Mana::new(0_i64.checked_sub(amount)?)? }))
-                .collect()
-        });
+        let taken =
+            row.spend_grants.zip(row.spend_amounts).and_then(|(grants, amounts)| taken(&grants, &amounts));
         let context =
             LineContext { earliest_day: row.earliest_day, latest_day: row.latest_day, refunded_spend: taken };
         let line = LineRecord {
