@@ -139,14 +139,14 @@ impl Audit {
                     amount > 0 && before + amount <= -spend.amount,
                     "21: more is refunded than was spent"
                 );
-                for slice in &line.slices {
+                for grant in grants {
                     let sum = |lines: &[&Transaction]| -> i64 {
                         let slices = lines.iter().flat_map(|line| &line.slices);
-                        slices.filter(|other| other.grant == slice.grant).map(|other| other.amount).sum()
+                        slices.filter(|slice| slice.grant == grant).map(|slice| slice.amount).sum()
                     };
                     let missing = -sum(&[&spend]) - sum(&self.refunds_of(spend.sequence));
                     // What it is given beyond what the spend took from it was revived from others.
-                    *self.given.entry(slice.grant).or_default() += (slice.amount - missing.max(0)).max(0);
+                    *self.given.entry(grant).or_default() += (sum(&[line]) - missing.max(0)).max(0);
                 }
             }
             TransactionKind::Expiry => {

@@ -773,6 +773,23 @@ fn what_a_refund_revives_of_different_cost_becomes_different_grants_each_with_it
 }
 
 #[test]
+fn what_is_revived_may_meet_what_comes_back_by_itself() {
+    let mut run = Run::new(1);
+    let standing = run.give(GrantSource::Promotion, 1, None);
+    let terms = Terms {
+        priority: 10,
+        source: GrantSource::Promotion,
+        expires_at: Some(START + Duration::seconds(10)),
+        ..Terms::ALLOWANCE
+    };
+    run.must(&Command::Give(Gift { amount: run.amount(4), terms, note: note("gift") }));
+    let spend = run.spend(5).sequence;
+    run.wait(10);
+    let line = run.must(&run.refund(spend, None, true)).transactions.remove(0);
+    assert_eq!((slices(&line), run.free()), (vec![(standing, 1), (standing, 4)], 5));
+}
+
+#[test]
 fn a_hold_outlives_the_expiry_of_what_it_took() {
     let mut run = Run::new(1);
     let grant = run.give(GrantSource::Purchase, 10, Some(10));
