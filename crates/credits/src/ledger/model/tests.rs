@@ -354,6 +354,10 @@ impl Run {
 
     /// What a batch does before each command.
     fn settle(&mut self, now: OffsetDateTime, today: Date, daily: Option<usize>) {
+        // A batch has one time, and recalls a spend once for all of its refunds.
+        if now > self.wallet.changed_at {
+            self.wallet.recalled.clear();
+        }
         self.wallet.advance_to(now);
         self.reference.now = self.reference.now.max(now);
         self.reference.order = self.wallet.grants.iter().map(|grant| grant.sequence).collect();
@@ -369,8 +373,10 @@ impl Run {
     }
 
     fn apply(&mut self, command: &Command) -> Result<Effects, Refusal> {
-        if let Command::Refund { spend, .. } = command {
-            self.wallet.recalled = self.audit.recall(&[*spend]);
+        if let Command::Refund { spend, .. } = command
+            && self.wallet.recalled.iter().all(|recalled| recalled.sequence != *spend)
+        {
+            self.wallet.recalled.extend(self.audit.recall(&[*spend]));
         }
         self.reference.order = self.wallet.grants.iter().map(|grant| grant.sequence).collect();
         let before = self.wallet.clone();
