@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Batches of the ledger that commit at the same time: while one waits for the disk, another works.
-const LEDGER_SHARDS: usize = 4;
+const LEDGER_SHARDS: usize = 2;
 
 /// What a service is made of besides its settings.
 #[derive(Debug)]
