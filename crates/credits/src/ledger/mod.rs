@@ -2,7 +2,7 @@
 //! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`; what proves them is in [`verify`] and
 //! [`root`].
 //!
-//! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the [`store`]
+//! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the store
 //! locks their wallets, the state machine of [`model`] decides, the store writes.
 
 pub mod balance;
