@@ -95,6 +95,18 @@ impl Database {
         Ok(self.pool.begin_with(BEGIN_LOOKUPS).await?)
     }
 
+    /// A transaction as the service in which everything is read as of one moment.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn begin_snapshot(&self) -> Result<Transaction, DbError> {
+        Ok(if self.is_transactions_only {
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await?
+        } else {
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?
+        })
+    }
+
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
     /// trips, and all of them at [`Connection::finish`] where it is not.
     ///

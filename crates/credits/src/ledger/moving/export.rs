@@ -32,8 +32,7 @@ pub async fn export(
     output: impl Write,
     mut progress: impl FnMut(u64, &Counts),
 ) -> Result<Counts, ExportError> {
-    let mut transaction = database.begin().await?;
-    verify::store::take_snapshot(&mut transaction).await?;
+    let mut transaction = database.begin_snapshot().await?;
     let wallets = verify::store::count_wallets(&mut transaction, None).await?;
     let wallets = u64::try_from(wallets).unwrap_or(0);
     let mut file = File { output, digest: Context::new(&SHA256), counts: Counts::default() };

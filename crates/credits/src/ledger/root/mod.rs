@@ -65,8 +65,7 @@ impl Root {
 /// # Errors
 /// When the database fails, or another root was taken meanwhile.
 pub async fn take(database: &Database, now: OffsetDateTime) -> Result<Root, DbError> {
-    let mut transaction = database.begin().await?;
-    store::begin_snapshot(&mut transaction).await?;
+    let mut transaction = database.begin_snapshot().await?;
     let last = store::find_newest(&mut transaction).await?;
     let (id, previous) = last.map_or((1, vec![0; 32]), |last| (last.id.saturating_add(1), last.hash));
     store::move_anchors(&mut transaction, id).await?;

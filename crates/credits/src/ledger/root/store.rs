@@ -15,12 +15,6 @@ pub(crate) async fn hold_pass(connection: &mut PgConnection) -> Result<bool, DbE
         .await?)
 }
 
-/// Lets all that the transaction reads be of one moment.
-pub(crate) async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(connection).await?;
-    Ok(())
-}
-
 pub(crate) async fn find_newest(connection: &mut PgConnection) -> Result<Option<Root>, DbError> {
     Ok(sqlx::query_as!(
         Root,

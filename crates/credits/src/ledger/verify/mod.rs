@@ -145,13 +145,11 @@ pub async fn verify(
     let mut report = Report::default();
     let mut last = Some(i64::MIN);
     while let Some(after) = last {
-        let mut transaction = database.begin().await?;
-        store::take_snapshot(&mut transaction).await?;
+        let mut transaction = database.begin_snapshot().await?;
         last = verify_chunk(&mut transaction, scope, after, &mut report).await?;
         progress(&report);
     }
-    let mut transaction = database.begin().await?;
-    store::take_snapshot(&mut transaction).await?;
+    let mut transaction = database.begin_snapshot().await?;
     finish(&mut transaction, scope, &mut report).await?;
     Ok(report)
 }

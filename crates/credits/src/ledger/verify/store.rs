@@ -174,9 +174,3 @@ pub(crate) async fn list_orphans(connection: &mut PgConnection) -> Result<Vec<Or
     .fetch_all(connection)
     .await?)
 }
-
-/// Lets all that the transaction reads be of one moment.
-pub(crate) async fn take_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
-    Ok(())
-}
