@@ -1,12 +1,13 @@
 //! What requests that charge a wallet have in common: who pays, who asks, and what the line will say.
 
-use super::batch::{Actor, Order, Render};
+use super::batch::{Actor, Order, Outcome, Render};
 use super::error::{LedgerError, NO_SUCH_USER};
 use super::model::{Command, Note, Wallet};
-use crate::idempotency::{self, IdempotencyKey, RequestKey};
+use super::transactions::TransactionResponse;
+use crate::idempotency::{self, Answer, IdempotencyKey, RequestKey};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use mana_kernel::{Line, Paragraph, RequestId, UserId};
 use mana_platform::http::{ApiError, Principal, Scope, ServiceCaller, codes, current_request_id};
 use serde::{Deserialize, Serialize};
@@ -203,4 +204,31 @@ impl NewBalance {
             held_credits: totals.held.get(),
         })
     }
+}
+
+/// A line that was written, and what is in the wallet now.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PostedResponse {
+    success: bool,
+    transaction: TransactionResponse,
+    new_balance: NewBalance,
+}
+
+/// The answer to a command whose first line says it all.
+pub(super) fn posted(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
+    let line = outcome.effects.transactions.first();
+    let line = line.ok_or_else(|| serde::ser::Error::custom("a command that posted nothing"))?;
+    let response = PostedResponse {
+        success: true,
+        transaction: TransactionResponse::of_posting(line, outcome.user)?,
+        new_balance: NewBalance::of(outcome.wallet)?,
+    };
+    Answer::json(StatusCode::CREATED, &response)
+}
+
+/// Counts what became of a command.
+pub(super) fn count(command: &'static str, answer: &Answer) {
+    metrics::counter!("ledger_commands_total", "command" => command, "outcome" => answer.outcome())
+        .increment(1);
 }

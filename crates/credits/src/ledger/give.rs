@@ -1,13 +1,10 @@
 //! `POST /api/v1/internal/credits/grants`: an app gives a user mana.
 
-use super::batch::Outcome;
-use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::charge::{Metadata, Payer, PostedResponse, RequestContext, count, posted};
 use super::model::{Command, Gift, GrantSource, Terms};
-use super::transactions::TransactionResponse;
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
-use http::StatusCode;
 use mana_kernel::{Amount, Line, Paragraph, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
 use serde::{Deserialize, Serialize};
@@ -76,15 +73,6 @@ pub(crate) struct GiveRequest {
     metadata: Option<Metadata>,
 }
 
-/// What was given.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct GiveResponse {
-    success: bool,
-    transaction: TransactionResponse,
-    new_balance: NewBalance,
-}
-
 /// Gives mana
 ///
 /// For service keys with the scope `credits:grant`. Mana of the same source, priority and expiry is one grant that is added
@@ -94,7 +82,7 @@ pub(crate) struct GiveResponse {
     request_body = GiveRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
-        (status = 201, description = "Given", body = GiveResponse),
+        (status = 201, description = "Given", body = PostedResponse),
         (status = 400, description = "Over before it begins, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "No such user", body = ProblemBody),
         (status = 409, description = "Too many different grants, or the account is closed", body = ProblemBody),
@@ -124,19 +112,7 @@ pub(crate) async fn give(
     };
     let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Give(Gift { amount: request.amount, terms, note });
-    let answer = credits.ledger.submit(payer.order(context, command, request_key, given)).await?;
-    metrics::counter!("ledger_commands_total", "command" => "give", "outcome" => answer.outcome())
-        .increment(1);
+    let answer = credits.ledger.submit(payer.order(context, command, request_key, posted)).await?;
+    count("give", &answer);
     Ok(answer)
-}
-
-fn given(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
-    let line = outcome.effects.transactions.first();
-    let line = line.ok_or_else(|| serde::ser::Error::custom("a gift without a transaction"))?;
-    let response = GiveResponse {
-        success: true,
-        transaction: TransactionResponse::of_posting(line, outcome.user)?,
-        new_balance: NewBalance::of(outcome.wallet)?,
-    };
-    Answer::json(StatusCode::CREATED, &response)
 }

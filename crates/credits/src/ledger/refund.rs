@@ -1,14 +1,11 @@
 //! `POST /api/v1/credits/refund`: an app gives back what it has charged.
 
-use super::batch::Outcome;
-use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::charge::{Metadata, Payer, PostedResponse, RequestContext, count, posted};
 use super::model::Command;
 use super::store;
-use super::transactions::TransactionResponse;
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
-use http::StatusCode;
 use mana_kernel::{Amount, Line, Paragraph, TransactionId, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
 use serde::{Deserialize, Serialize};
@@ -43,15 +40,6 @@ pub(crate) struct RefundRequest {
     metadata: Option<Metadata>,
 }
 
-/// What was given back.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RefundResponse {
-    success: bool,
-    transaction: TransactionResponse,
-    new_balance: NewBalance,
-}
-
 /// Gives a spend back
 ///
 /// Whole or in parts, up to its amount; the mana goes back to the grants that it was taken from, the last taken first. For
@@ -62,7 +50,7 @@ pub(crate) struct RefundResponse {
     request_body = RefundRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
-        (status = 201, description = "Given back", body = RefundResponse),
+        (status = 201, description = "Given back", body = PostedResponse),
         (status = 400, description = "More than is left of the spend, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "No such user or spend", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
@@ -96,19 +84,7 @@ pub(crate) async fn refund(
         revives_expired: request.revive_expired,
         note,
     };
-    let answer = credits.ledger.submit(payer.order(context, command, request_key, refunded)).await?;
-    metrics::counter!("ledger_commands_total", "command" => "refund", "outcome" => answer.outcome())
-        .increment(1);
+    let answer = credits.ledger.submit(payer.order(context, command, request_key, posted)).await?;
+    count("refund", &answer);
     Ok(answer)
-}
-
-fn refunded(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
-    let line = outcome.effects.transactions.first();
-    let line = line.ok_or_else(|| serde::ser::Error::custom("a refund without a transaction"))?;
-    let response = RefundResponse {
-        success: true,
-        transaction: TransactionResponse::of_posting(line, outcome.user)?,
-        new_balance: NewBalance::of(outcome.wallet)?,
-    };
-    Answer::json(StatusCode::CREATED, &response)
 }

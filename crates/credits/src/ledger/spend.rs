@@ -1,7 +1,7 @@
 //! `POST /api/v1/credits/use`: an app charges a wallet.
 
 use super::batch::{Order, Outcome};
-use super::charge::{Metadata, NewBalance, Payer, RequestContext};
+use super::charge::{Metadata, NewBalance, Payer, RequestContext, count};
 use super::model::{Charge, Command, GrantSource, Wallet};
 use super::transactions::TransactionResponse;
 use crate::CreditsState;
@@ -98,8 +98,7 @@ pub(crate) async fn spend(
     let if_version = context.if_version()?;
     let order = order(principal, context, request)?;
     let answer = credits.ledger.submit(Order { if_version, ..order }).await?;
-    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome())
-        .increment(1);
+    count("spend", &answer);
     Ok(answer)
 }
 

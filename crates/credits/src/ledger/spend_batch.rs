@@ -1,6 +1,6 @@
 //! `POST /api/v1/credits/use/batch`: an app charges many times in one request.
 
-use super::charge::RequestContext;
+use super::charge::{RequestContext, count};
 use super::spend::{self, SpendRequest};
 use crate::CreditsState;
 use crate::idempotency::Answer;
@@ -95,8 +95,7 @@ fn result_of(
         Ok(answer) => answer,
         Err(error) => Answer::problem(&error, &context.id)?,
     };
-    metrics::counter!("ledger_commands_total", "command" => "spend", "outcome" => answer.outcome())
-        .increment(1);
+    count("spend", &answer);
     let (status, replayed) = (answer.status().as_u16(), answer.is_replay());
     Ok(SpendResult { status, replayed, body: RawValue::from_string(answer.into_body())? })
 }

@@ -1,10 +1,10 @@
 //! `POST /api/v1/credits/holds/{id}/capture`: an app charges what it has set aside.
 
-use super::{HoldResponse, count, find_own, text_of};
+use super::{HoldResponse, find_own, text_of};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use crate::ledger::batch::Outcome;
-use crate::ledger::charge::RequestContext;
+use crate::ledger::charge::{RequestContext, count};
 use crate::ledger::model::Command;
 use crate::ledger::spend::SpendResponse;
 use axum::extract::{Path, State};

@@ -1,9 +1,9 @@
 //! `POST /api/v1/credits/holds/{id}/extend`: an app needs more time.
 
-use super::{HoldAnswer, HoldSeconds, count, find_own, held};
+use super::{HoldAnswer, HoldSeconds, find_own, held};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
-use crate::ledger::charge::RequestContext;
+use crate::ledger::charge::{RequestContext, count};
 use crate::ledger::model::Command;
 use axum::extract::{Path, State};
 use mana_platform::http::{ApiError, Principal, ProblemBody, Valid};

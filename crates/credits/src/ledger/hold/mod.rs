@@ -179,9 +179,3 @@ fn held(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
 fn text_of(metadata: Option<&Value>) -> Option<String> {
     metadata.map(ToString::to_string)
 }
-
-/// Counts a request about a hold.
-fn count(command: &'static str, answer: &Answer) {
-    metrics::counter!("ledger_commands_total", "command" => command, "outcome" => answer.outcome())
-        .increment(1);
-}

@@ -1,9 +1,9 @@
 //! `POST /api/v1/credits/holds`: an app sets mana aside.
 
-use super::{HoldAnswer, HoldSeconds, count, held};
+use super::{HoldAnswer, HoldSeconds, held};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
-use crate::ledger::charge::{Metadata, Payer, RequestContext};
+use crate::ledger::charge::{Metadata, Payer, RequestContext, count};
 use crate::ledger::model::{Charge, Command};
 use axum::extract::State;
 use mana_kernel::{Amount, HoldId, Line, Paragraph, UserId};

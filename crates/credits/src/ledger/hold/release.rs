@@ -1,9 +1,9 @@
 //! `POST /api/v1/credits/holds/{id}/release`: an app gives back what it has set aside.
 
-use super::{HoldAnswer, HoldRequest, count, find_own, held};
+use super::{HoldAnswer, HoldRequest, find_own, held};
 use crate::CreditsState;
 use crate::idempotency::Answer;
-use crate::ledger::charge::RequestContext;
+use crate::ledger::charge::{RequestContext, count};
 use crate::ledger::model::Command;
 use axum::extract::{Path, State};
 use mana_platform::http::{ApiError, OptionalBody, Principal, ProblemBody};
