@@ -6,6 +6,7 @@
 pub mod account;
 pub mod admin;
 mod api;
+mod browser_cookie;
 pub mod mail;
 pub mod new_device;
 pub mod password;
@@ -14,6 +15,7 @@ pub mod security_event;
 pub mod service_key;
 pub mod session;
 pub mod token;
+mod two_factor;
 
 pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
 

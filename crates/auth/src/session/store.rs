@@ -1,6 +1,7 @@
 //! All SQL of `auth.sessions`.
 
 use super::model::{RevokeReason, Session, SessionCookieHash};
+use super::proof::Proof;
 use crate::account::model::User;
 use crate::account::store::UserRow;
 use crate::new_device::EarlierSignIn;
@@ -15,12 +16,13 @@ pub(crate) async fn insert_session(
     connection: &mut PgConnection,
     session: &Session,
     cookie: SessionCookieHash,
+    proof: &Proof,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "INSERT INTO auth.sessions
             (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at,
-             cookie_renewed_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $10)",
+             cookie_renewed_at, authenticated_at, expires_at, authenticated_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $9, $10, $11)",
         session.id.as_str(),
         session.user_id.as_str(),
         cookie.as_bytes(),
@@ -31,6 +33,7 @@ pub(crate) async fn insert_session(
         session.remember_me,
         session.created_at,
         session.expires_at,
+        &proof.names(),
     )
     .execute(connection)
     .await?;
@@ -65,6 +68,19 @@ pub async fn hold_live(
     .fetch_all(connection)
     .await?;
     held.into_iter().map(|id| id.try_into().map_err(|_| DbError::unreadable("auth.sessions"))).collect()
+}
+
+/// When the person behind a session last proved who they are.
+pub(crate) async fn find_authenticated_at(
+    connection: &mut PgConnection,
+    id: &SessionId,
+) -> Result<Option<OffsetDateTime>, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT coalesce(authenticated_at, created_at) AS "at!" FROM auth.sessions WHERE id = $1"#,
+        id.as_str()
+    )
+    .fetch_optional(connection)
+    .await?)
 }
 
 /// A session, as its owner.
