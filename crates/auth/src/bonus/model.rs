@@ -87,7 +87,7 @@ mod tests {
         for address in [
             "ada@example.com",
             "ada@gmail.com",
-            "ada@notmailinator.com",
+            "ada@not-mailinator.example",
             "ada@mailinator.com.example.org",
             "ada",
             "",
