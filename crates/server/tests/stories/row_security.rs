@@ -89,6 +89,12 @@ async fn two_users(story: &Story) -> (User, User) {
         .execute(&mut owner)
         .await
         .unwrap();
+        for sql in [
+            "INSERT INTO auth.imported_passwords (user_id, scheme) VALUES ($1, 'bcrypt:4')",
+            "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
+        ] {
+            sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
+        }
     }
     story.workers.prove_books().await;
     (ada, bob)
