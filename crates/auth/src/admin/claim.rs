@@ -41,6 +41,7 @@ struct Page {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ClaimParameters {
     /// As printed by the start in dev mode or by `admin claim-link`.
+    #[param(max_length = 64)]
     token: String,
 }
 
@@ -48,10 +49,12 @@ pub(crate) struct ClaimParameters {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimRequest {
+    #[schema(max_length = 64)]
     token: String,
+    #[schema(max_length = 254)]
     email: String,
     /// The existing account's password, or the new account's.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
 }
 
