@@ -52,6 +52,7 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    TotpSecrets,
     Bonuses,
 }
 
@@ -61,6 +62,7 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::TotpSecrets => b"mana-core-auth totp secrets 1",
             Self::Bonuses => b"mana-core-auth bonuses 1",
         }
     }
