@@ -100,19 +100,9 @@ impl Hasher {
             .map_err(PasswordError::Hash)
     }
 
-    /// Whether `password` is the one behind `stored`, for a client at `address` who is known to be its owner's. Without a
-    /// stored hash, it is false.
-    pub(crate) async fn verify(
-        &self,
-        password: &SecretString,
-        stored: Option<String>,
-        address: AddressBucket,
-    ) -> Result<bool, PasswordError> {
-        Ok(self.examine(password, stored, Vec::new(), address).await? != Verdict::Wrong)
-    }
-
-    /// The same for a client who may be anybody. A wrong password costs as much as no account: besides the hash of the
-    /// account, if there is one, a hash of our own scheme and of each one in `others`, those that imported accounts have.
+    /// Whether `password` is the one behind `stored`, for a client at `address`. A wrong one costs as much as no account:
+    /// besides the hash of the account, if there is one, a hash of our own scheme and of each one in `others`, those that
+    /// imported accounts have.
     pub(crate) async fn examine(
         &self,
         password: &SecretString,
