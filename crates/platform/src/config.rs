@@ -198,7 +198,7 @@ pub struct Settings {
         help_heading = "Passwords"
     )]
     pub password_product_names: Vec<String>,
-    /// Service to ask about breached passwords, which learns five hex digits of a SHA-1 and never the password, as https://api.pwnedpasswords.com/range/; nobody is asked when not given
+    /// Service to ask about breached passwords, which learns five hex digits of a SHA-1 and never the password, as `https://api.pwnedpasswords.com/range/`; nobody is asked when not given
     #[arg(long, env = "PASSWORD_RANGE_URL", global = true, help_heading = "Passwords")]
     pub password_range_url: Option<Url>,
     /// Milliseconds that a new password waits for its answer at most; then what is compiled in decides

@@ -132,6 +132,7 @@ fn start(hash: &[u8; 20]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::password::range::hex;
     use mana_kernel::Rng as _;
     use mana_platform::SystemRng;
     use std::io::Write as _;
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn a_file_has_passwords_or_published_hashes() {
         // The second line is the SHA-1 of `tr0mb0ne-orchard` in capitals, as such lists have it.
-        let hash: String = sha1(b"tr0mb0ne-orchard").iter().map(|byte| format!("{byte:02X}")).collect();
+        let hash = hex(&sha1(b"tr0mb0ne-orchard"));
         let known = listed(format!("Purple-Walrus\r\n{hash}:17\n\nlast line").as_bytes()).unwrap();
         for password in ["purple-walrus", "PURPLE-walrus", "tr0mb0ne-orchard", "last line", "password"] {
             assert!(known.contain(password), "{password}");

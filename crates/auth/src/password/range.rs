@@ -129,7 +129,8 @@ fn is_listed(body: &str, kept: &str) -> bool {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As published lists write it.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
 }
 

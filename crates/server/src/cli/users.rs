@@ -47,7 +47,7 @@ pub(super) enum UsersCommand {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum FileFormat {
     Jsonl,
     Csv,
@@ -126,13 +126,11 @@ fn open(path: &Path) -> Result<(Box<dyn BufRead>, u64), CommandError> {
 }
 
 fn format_of(path: &Path, format: Option<FileFormat>) -> Format {
-    match format {
-        Some(FileFormat::Csv) => Format::Csv,
-        Some(FileFormat::Jsonl) => Format::JsonLines,
-        None if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) => {
-            Format::Csv
-        }
-        None => Format::JsonLines,
+    let is_named_csv = || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    if format.map_or_else(is_named_csv, |format| format == FileFormat::Csv) {
+        Format::Csv
+    } else {
+        Format::JsonLines
     }
 }
 

@@ -116,7 +116,9 @@ fn csv<'a>(input: impl BufRead + 'a) -> impl Iterator<Item = io::Result<Read>> +
                     row: Err(format!("has {len} fields, and the first line has {expected_len}")),
                 }),
                 csv::ErrorKind::Utf8 { .. } => Ok(Read { line, bytes, row: Err("is no UTF-8".to_owned()) }),
-                _ => Ok(Read { line, bytes, row: Err("can't be read as CSV".to_owned()) }),
+                csv::ErrorKind::Seek | csv::ErrorKind::Serialize(_) | _ => {
+                    Ok(Read { line, bytes, row: Err("can't be read as CSV".to_owned()) })
+                }
             },
         })
     })
