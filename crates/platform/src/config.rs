@@ -297,7 +297,7 @@ pub struct Settings {
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_signup_bonus: i64,
     /// The bonus waits until the address is proven
-    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
+    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
     pub credits_bonus_requires_verification: bool,
     /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0 for no limit
     #[arg(long, env = "CREDITS_BONUSES_PER_NETWORK", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000), global = true, help_heading = "Credits")]

@@ -57,7 +57,7 @@ async fn import_json(story: &Story, rows: &[Value]) -> (Counts, Vec<(u64, String
 }
 
 fn json_lines(rows: &[Value]) -> String {
-    rows.iter().map(|row| format!("{row}\n")).collect()
+    rows.iter().fold(String::new(), |text, row| format!("{text}{row}\n"))
 }
 
 async fn exported(story: &Story, with_hashes: bool) -> String {
@@ -180,9 +180,10 @@ async fn a_second_run_changes_nothing() {
 #[tokio::test]
 async fn an_import_that_was_cut_off_is_gone_on_with() {
     let story = Story::new().await;
-    let text: String = (0..500)
-        .map(|number| format!("{{\"id\":\"u{number}\",\"email\":\"u{number}@example.com\"}}\n"))
+    let rows: Vec<_> = (0..500)
+        .map(|number| json!({"id": format!("u{number}"), "email": format!("u{number}@example.com")}))
         .collect();
+    let text = json_lines(&rows);
     let whole = || read(text.as_bytes(), Format::JsonLines);
     let cut: Lines<'_> = Box::new(whole().take(450).chain([Err(io::Error::other("the disk is gone"))]));
     let (outcome, _) = import_lines(&story, cut, How::default()).await;
