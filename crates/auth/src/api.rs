@@ -3,6 +3,7 @@
 use crate::account;
 use crate::account::model::Role;
 use crate::mail::Mails;
+use crate::oauth::Providers;
 use crate::password::Hasher;
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
@@ -52,6 +53,8 @@ pub struct Auth {
     pub on_user_registered: Arc<dyn OnUserRegistered>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
+    /// Who else may say who somebody is.
+    pub providers: Providers,
     /// Lifetimes and names.
     pub policy: Policy,
 }

@@ -7,6 +7,7 @@ use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::mail::Mails;
+use mana_auth::oauth::{ProviderSettingsError, Providers};
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::service_key::{GivenServiceKey, ServiceKeys, WeakServiceKey};
 use mana_auth::session::liveness::Liveness;
@@ -68,6 +69,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The settings of a provider can't be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderSettingsError),
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
@@ -128,6 +132,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             rng: Arc::clone(&rng),
         }),
         redirect_targets: RedirectTargets::new(settings),
+        providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings),
     });
     let books = Arc::new(Books {
