@@ -83,7 +83,13 @@ async fn settle(
         (Arrival::Link, Some(local)) if local.is_disabled => {
             return Err(SessionError::AccountDisabled.into());
         }
-        (Arrival::Link, Some(local)) => local.user,
+        (Arrival::Link, Some(local)) => {
+            // The issuer knows the account's owner as somebody else: the mailbox has changed hands.
+            if store::exists_account_of(connection, &local.user.id, &identity.issuer).await? {
+                return Err(OAuthError::EmailTaken);
+            }
+            local.user
+        }
         (Arrival::Register { .. } | Arrival::Link | Arrival::Refuse, _) => {
             return Err(OAuthError::EmailTaken);
         }

@@ -65,6 +65,21 @@ pub(super) async fn find_account(
     }))
 }
 
+/// Whether a user has a link of an issuer.
+pub(super) async fn exists_account_of(
+    connection: &mut PgConnection,
+    user: &UserId,
+    issuer: &str,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.accounts WHERE user_id = $1 AND issuer = $2) AS "exists!""#,
+        user.as_str(),
+        issuer,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Adds a link. The constraint `accounts_issuer_subject_key` refuses a second one of an identity.
 pub(super) async fn insert_account(
     connection: &mut PgConnection,
@@ -173,7 +188,7 @@ pub(crate) async fn delete_finished_before(
 ) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "DELETE FROM auth.finished_flows WHERE state_hash IN (
-             SELECT state_hash FROM auth.finished_flows WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+             SELECT state_hash FROM auth.finished_flows WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
         before,
         limit,
     )

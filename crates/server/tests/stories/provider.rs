@@ -234,7 +234,10 @@ impl Provider {
                 basic.to_str().unwrap() == format!("Basic {expected}")
             }
             // Apple's secret is a token; that it is right is tested beside the code.
-            None => form["client_id"] == CLIENT_ID && (form["client_secret"] == CLIENT_SECRET || form["client_secret"].starts_with("ey")),
+            None => {
+                form["client_id"] == CLIENT_ID
+                    && (form["client_secret"] == CLIENT_SECRET || form["client_secret"].starts_with("ey"))
+            }
         };
         if !is_ours {
             return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
@@ -248,7 +251,7 @@ impl Provider {
             return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))).into_response();
         };
         let mut changed = json!({ "nonce": grant.nonce });
-        merge(&mut changed, &self.script().claims);
+        changed.as_object_mut().unwrap().extend(self.script().claims.as_object().unwrap().clone());
         let id_token = match changed.get("whole") {
             Some(whole) => whole.as_str().unwrap().to_owned(),
             None => self.id_token(&changed),
@@ -302,18 +305,23 @@ async fn answer(State(provider): State<Provider>, uri: Uri, headers: HeaderMap, 
         return misbehave(fault).await;
     }
     let form: HashMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
-    let has_token = headers.get(header::AUTHORIZATION).is_some_and(|value| value == "Bearer their-access-token");
+    let has_token =
+        headers.get(header::AUTHORIZATION).is_some_and(|value| value == "Bearer their-access-token");
     match path.as_str() {
         "/.well-known/openid-configuration" | "/common/v2.0/.well-known/openid-configuration" => {
             Json(provider.describe_itself(&path)).into_response()
         }
         "/keys" => {
             let published = provider.script().published.clone();
-            let keys = published.iter().map(|key| serde_json::to_value(SigningKey::from_pem(key).unwrap().jwk()).unwrap());
+            let keys = published
+                .iter()
+                .map(|key| serde_json::to_value(SigningKey::from_pem(key).unwrap().jwk()).unwrap());
             Json(json!({ "keys": keys.collect::<Vec<_>>() })).into_response()
         }
         "/token" | "/login/oauth/access_token" | "/api/oauth2/token" => provider.redeem(&headers, &form),
-        "/github/user" | "/api/users/@me" if has_token => Json(provider.script().user.clone()).into_response(),
+        "/github/user" | "/api/users/@me" if has_token => {
+            Json(provider.script().user.clone()).into_response()
+        }
         "/github/user/emails" if has_token => Json(provider.script().emails.clone()).into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -328,7 +336,8 @@ async fn misbehave(fault: Fault) -> Response {
         Fault::Silence => std::future::pending().await,
         Fault::Huge => {
             let chunk = Bytes::from(vec![b' '; 64 * 1024]);
-            let endless = futures_util::stream::repeat(Ok::<_, std::io::Error>(chunk)).take(100_000);
+            let endless =
+                futures_util::stream::repeat(Ok::<_, std::convert::Infallible>(chunk)).take(100_000);
             Body::from_stream(endless).into_response()
         }
         Fault::Drip => {

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 7] = [
+const NOBODYS: [&str; 8] = [
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
+    "auth.finished_flows",
     "credits.packages",
     "credits.roots",
     "auth.revocations",
