@@ -1,6 +1,5 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
-use crate::account;
 use crate::account::model::Role;
 use crate::mail::Mails;
 use crate::oauth::Providers;
@@ -11,6 +10,7 @@ use crate::token::access::Issuer;
 use crate::token::intact::IntactTokens;
 use crate::token::keys::KeyRing;
 use crate::token::root_secret::RootSecrets;
+use crate::{account, session, two_factor};
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
@@ -158,7 +158,13 @@ impl Authenticate for Auth {
         Box::pin(async move {
             let mut transaction = self.database.begin_as(&caller.user_id).await?;
             let user = account::store::find_user(&mut transaction, &caller.user_id).await?;
-            Ok(user.is_some_and(|user| user.role == Role::Admin))
+            if !user.is_some_and(|user| user.role == Role::Admin) {
+                return Ok(false);
+            }
+            let is_factor_required =
+                two_factor::model::is_required(Role::Admin, self.policy.two_factor_required);
+            let proof = session::store::find_proof(&mut transaction, &caller.session_id).await?;
+            Ok(!is_factor_required || proof.has_second_factor())
         })
     }
 }

@@ -16,7 +16,7 @@ pub mod security_event;
 pub mod service_key;
 pub mod session;
 pub mod token;
-mod two_factor;
+pub mod two_factor;
 
 pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
 
@@ -34,6 +34,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(security_event::routes())
         .merge(admin::routes())
         .merge(service_key::routes())
+        .merge(two_factor::routes())
 }
 
 /// The error catalogue of the accounts.
@@ -45,6 +46,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
+        two_factor::model::CODES,
     ]
     .concat()
 }

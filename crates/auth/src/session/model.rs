@@ -59,6 +59,10 @@ pub enum RevokeReason {
     TooMany,
     /// Its owner said that it was somebody else's.
     Disowned,
+    /// A second factor was set up in another session; this one was opened without it.
+    SecondFactorChanged,
+    /// The installation asks for a second factor, and this one was opened without.
+    SecondFactorMissing,
 }
 
 impl RevokeReason {
@@ -70,6 +74,8 @@ impl RevokeReason {
             Self::RefreshReplayed => "refresh_replayed",
             Self::TooMany => "too_many",
             Self::Disowned => "disowned",
+            Self::SecondFactorChanged => "second_factor_changed",
+            Self::SecondFactorMissing => "second_factor_missing",
         }
     }
 }
