@@ -224,20 +224,19 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || matches!(
             octets,
-            [0, ..]
+            [0 | 240..=255, ..]
                 | [100, 64..=127, ..]
                 | [192, 0, 0, _]
                 | [192, 88, 99, _]
                 | [198, 18..=19, ..]
-                | [240..=255, ..]
         ))
 }
 
-/// Global unicast is 2000::/3; of that, what is for tunnels to older addresses or for documents is left out.
+/// Global unicast is `2000::/3`; of that, what is for tunnels to older addresses or for documents is left out.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     matches!(segments, [0x2000..=0x3fff, ..])
-        && !matches!(segments, [0x2001, 0..=0x01ff, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, ..])
+        && !matches!(segments, [0x2001, 0..=0x01ff | 0xdb8, ..] | [0x2002 | 0x3fff, ..])
 }
 
 #[cfg(test)]
@@ -332,8 +331,8 @@ mod tests {
         let connection = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(connection.is_err(), "nobody came");
         let local = Outbound::new(&["127.0.0.0/8".parse().unwrap()], Duration::from_secs(5)).unwrap();
-        let come = async { listener.accept().await.map(drop) };
-        let (came, answer) = tokio::join!(come, local.get(&url, Credentials::None));
+        let visit = async { listener.accept().await.map(drop) };
+        let (came, answer) = tokio::join!(visit, local.get(&url, Credentials::None));
         assert!(came.is_ok() && answer.is_err(), "the control: somebody comes, and hears no TLS");
     }
 }

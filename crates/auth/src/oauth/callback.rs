@@ -91,7 +91,7 @@ impl CallbackParameters {
         }
         let user: AppleUser = serde_json::from_str(self.user.as_ref()?).ok()?;
         let parts: Vec<_> = [user.name.first_name, user.name.last_name].into_iter().flatten().collect();
-        super::exchange::name(parts.join(" "))
+        super::exchange::name(&parts.join(" "))
     }
 }
 
@@ -190,10 +190,7 @@ async fn finish(
     }
     arrive::commit(transaction).await?;
 
-    let code = match (&parameters.code, &parameters.error) {
-        (Some(code), None) => code,
-        (_, Some(_)) | (None, None) => return Err(OAuthError::Denied),
-    };
+    let (Some(code), None) = (&parameters.code, &parameters.error) else { return Err(OAuthError::Denied) };
     let (mut identity, tokens) = exchange(auth, provider, flow, code, parameters.iss.as_deref()).await?;
     identity.name = identity.name.or_else(|| parameters.name());
     match flow.purpose() {

@@ -32,8 +32,8 @@ pub(super) struct Metadata {
     pub(super) authorization_endpoint: Url,
     pub(super) token_endpoint: Url,
     jwks_uri: Url,
-    /// Whether the secret may be sent in the form.
-    pub(super) takes_secret_in_form: bool,
+    /// Whether the secret goes into a header, which is the way unless an issuer says otherwise.
+    pub(super) takes_secret_in_header: bool,
     /// Whether every answer names its issuer (RFC 9207).
     pub(super) names_issuer: bool,
 }
@@ -96,13 +96,14 @@ async fn fetch_metadata(
     // A browser is sent to the first one: it must be no script, and no place that this service itself would not go to.
     let reachable =
         |text: &str| Url::parse(text).ok().filter(|url| outbound.may_reach(url)).ok_or_else(malformed);
-    let methods = document.token_endpoint_auth_methods_supported.unwrap_or_default();
+    let methods = document.token_endpoint_auth_methods_supported;
     Ok(Metadata {
         rule: IssuerRule::of(&document.issuer),
         authorization_endpoint: reachable(&document.authorization_endpoint)?,
         token_endpoint: reachable(&document.token_endpoint)?,
         jwks_uri: reachable(&document.jwks_uri)?,
-        takes_secret_in_form: methods.iter().any(|method| method == "client_secret_post"),
+        takes_secret_in_header: methods
+            .is_none_or(|methods| methods.iter().any(|method| method == "client_secret_basic")),
         names_issuer: document.authorization_response_iss_parameter_supported.unwrap_or(false),
     })
 }
@@ -160,7 +161,7 @@ impl<T> Remembered<T> {
         age: Duration,
         fetch: impl AsyncFnOnce() -> Result<T, ProviderFault>,
     ) -> Result<Arc<T>, ProviderFault> {
-        let is_within = |then: OffsetDateTime, age: Duration| (Duration::ZERO..age).contains(&(now - then));
+        let is_within = |then: OffsetDateTime, age: Duration| (then..then.saturating_add(age)).contains(&now);
         let mut memory = self.0.lock().await;
         if let Some((value, fetched_at)) = &memory.value
             && is_within(*fetched_at, age)

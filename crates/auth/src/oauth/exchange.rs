@@ -68,7 +68,7 @@ pub(super) async fn exchange(
             if told_issuer.map_or(metadata.names_issuer, |told| !metadata.rule.may_name(told)) {
                 return Err(OAuthError::NotProven("the answer names another issuer"));
             }
-            let is_basic = !metadata.takes_secret_in_form && matches!(client.secret, ClientSecret::Text(_));
+            let is_basic = metadata.takes_secret_in_header && matches!(client.secret, ClientSecret::Text(_));
             let answer = redeem(auth, provider, &metadata.token_endpoint, flow, code, is_basic).await?;
             let token = answer.id_token.as_ref().ok_or(ProviderFault::Malformed("answer to the code"))?;
             let rule = NonceRule::Is(&flow.nonce);
@@ -218,7 +218,7 @@ pub(super) fn identity(provider: &Provider, claims: Claims) -> Identity {
         issuer: claims.iss,
         subject: claims.sub,
         email,
-        name: claims.name.and_then(name),
+        name: claims.name.as_deref().and_then(name),
         image: claims.picture.and_then(image),
     }
 }
@@ -238,7 +238,7 @@ fn told(
 }
 
 /// One line of at most so many characters; none if nothing is left.
-pub(super) fn name(text: String) -> Option<String> {
+pub(super) fn name(text: &str) -> Option<String> {
     let name: String = text.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
@@ -277,7 +277,7 @@ async fn ask_github(
         issuer: site.to_owned(),
         subject: user.id.to_string(),
         email: primary.and_then(|primary| told(provider, &primary.email, primary.verified, None)),
-        name: user.name.and_then(name).or_else(|| name(user.login)),
+        name: user.name.as_deref().and_then(name).or_else(|| name(&user.login)),
         image: user.avatar_url.and_then(image),
     })
 }
@@ -306,7 +306,7 @@ async fn ask_discord(
         issuer: site.to_owned(),
         subject: user.id,
         email: user.email.and_then(|email| told(provider, &email, is_verified, None)),
-        name: user.global_name.and_then(name).or_else(|| name(user.username)),
+        name: user.global_name.as_deref().and_then(name).or_else(|| name(&user.username)),
         image: None,
     })
 }

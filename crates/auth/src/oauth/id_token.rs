@@ -299,7 +299,7 @@ fn has_nonce(told: Option<&str>, rule: NonceRule<'_>) -> bool {
 
 /// As apps hash the nonce for Apple.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ async fn sign_in(
     let proven = exchange::prove(auth, provider, request.id_token.as_str(), &audiences, nonce).await;
     let claims = proven.inspect_err(|error| error.log(&provider.id))?;
     let mut identity = identity(provider, *claims);
-    identity.name = identity.name.or_else(|| exchange::name(request.name?.into()));
+    identity.name = identity.name.or_else(|| exchange::name(request.name?.as_str()));
 
     let origin = Origin::of_request(&client);
     let (transaction, user) = arrive(auth, provider, &identity, None, &origin).await?;

@@ -162,15 +162,18 @@ impl Provider {
         let domain = email.as_str().rsplit('@').next().unwrap_or_default();
         let is_own = self.own_domains.iter().any(|own| own == "*" || own == domain)
             || organisation.is_some_and(|organisation| organisation.eq_ignore_ascii_case(domain));
-        match (is_verified, self.kind) {
-            (false, _) => EmailStanding::Unverified,
-            (true, _) if is_own => EmailStanding::Authoritative,
-            // Whoever runs an issuer of their own may say anything of addresses that are not theirs.
-            (true, ProviderKind::Oidc | ProviderKind::Microsoft) => EmailStanding::Unverified,
-            (
-                true,
-                ProviderKind::Google | ProviderKind::Apple | ProviderKind::GitHub | ProviderKind::Discord,
-            ) => EmailStanding::Verified,
+        if !is_verified {
+            return EmailStanding::Unverified;
+        }
+        if is_own {
+            return EmailStanding::Authoritative;
+        }
+        match self.kind {
+            // Whoever runs an issuer or a tenant of their own may say anything of addresses that are not theirs.
+            ProviderKind::Oidc | ProviderKind::Microsoft => EmailStanding::Unverified,
+            ProviderKind::Google | ProviderKind::Apple | ProviderKind::GitHub | ProviderKind::Discord => {
+                EmailStanding::Verified
+            }
         }
     }
 
@@ -469,6 +472,7 @@ mod tests {
 
     #[test]
     fn a_word_for_an_address_is_worth_what_the_provider_can_know() {
+        use EmailStanding::{Authoritative, Unverified, Verified};
         let providers = with(|given| {
             given.google_audiences = vec!["app".into()];
             given.apple_audiences = vec!["app".into()];
@@ -482,7 +486,6 @@ mod tests {
             );
         })
         .unwrap();
-        use EmailStanding::{Authoritative, Unverified, Verified};
         for (provider, email, is_verified, organisation, expected) in [
             ("google", "a@gmail.com", true, None, Authoritative),
             ("google", "a@gmail.com", false, None, Unverified),

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
 
+/// Bytes of the URL where it ends.
+const MAX_TARGET: usize = 2048;
+
 /// Where it ends.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +116,9 @@ async fn begin(
     let provider = auth.providers.find(provider)?;
     provider.client()?;
     let target = redirect_to.filter(|text| !text.is_empty()).unwrap_or(&auth.providers.default_target);
-    let target = auth.redirect_targets.find(target).ok_or(OAuthError::RedirectRefused)?;
+    let target = auth.redirect_targets.find(target);
+    // Once read it may be longer than it was written, and the cookie has to hold it.
+    let target = target.filter(|url| url.as_str().len() <= MAX_TARGET).ok_or(OAuthError::RedirectRefused)?;
     let flow = Flow::begin(auth, provider, &target, purpose);
     let url = flow.authorization_url(auth, provider).await.inspect_err(|error| error.log(&provider.id))?;
     Ok((url, flow.cookie(auth)?))

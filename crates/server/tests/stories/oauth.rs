@@ -1,7 +1,7 @@
 //! People sign in with other services: in a browser, and by the ID token of a mobile app.
 
 use crate::provider::{Provider, new_key};
-use crate::story::{Story, members};
+use crate::story::{Story, User, members};
 use http::Method;
 use mana_auth::oauth::{RekeyedTokens, rekey_tokens};
 use mana_auth::token::root_secret::RootSecrets;
@@ -96,6 +96,18 @@ pub(crate) async fn tokens(story: &Story, reply: &Reply) -> Reply {
         .await;
     assert_eq!(tokens.status, 200, "{}", tokens.json);
     tokens
+}
+
+/// Leaves a link of the user.
+pub(crate) async fn leave_row(story: &Story, user: &User) {
+    sqlx::query(
+        "INSERT INTO auth.accounts (id, user_id, provider, issuer, subject, created_at, last_used_at)
+         VALUES (gen_random_uuid(), $1, 'google', 'https://accounts.google.com', $1, now(), now())",
+    )
+    .bind(&user.id)
+    .execute(&mut story.database.owner().await)
+    .await
+    .unwrap();
 }
 
 /// Lets everybody be known there: by ID tokens, and by the two APIs.
@@ -260,6 +272,19 @@ async fn what_an_issuer_says_of_itself_is_asked_once_and_its_new_key_is_found() 
     story.clock.advance(Duration::minutes(1));
     tokens(&story, &sign_in_with(&story, &there, "google").await).await;
     assert_eq!((there.asked(description), there.asked("/keys")), (1, 2));
+}
+
+#[tokio::test]
+async fn an_issuer_that_takes_its_clients_secret_in_no_header_gets_it_in_the_form() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    for methods in [json!(null), json!(["client_secret_basic", "none"]), json!(["client_secret_post"])] {
+        there.describe(json!({ "token_endpoint_auth_methods_supported": methods }));
+        story.clock.advance(Duration::hours(1));
+        tokens(&story, &sign_in_with(&story, &there, "acme").await).await;
+        let is_basic = methods != json!(["client_secret_post"]);
+        assert_eq!(there.was_basic(), is_basic, "{methods}");
+    }
 }
 
 #[tokio::test]

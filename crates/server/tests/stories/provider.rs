@@ -63,6 +63,8 @@ struct Script {
     published: Vec<SecretString>,
     asked: Vec<String>,
     described: Value,
+    /// Whether the last code came with the secret in a header.
+    was_basic: bool,
 }
 
 /// The service.
@@ -93,6 +95,7 @@ impl Provider {
             key,
             asked: Vec::new(),
             described: json!({}),
+            was_basic: false,
         };
         let provider = Self { url, script: Arc::new(Mutex::new(script)), clock: Arc::default() };
         let router = Router::new().fallback(answer).with_state(provider.clone());
@@ -193,6 +196,10 @@ impl Provider {
         self.script().asked.iter().filter(|asked| *asked == path).count()
     }
 
+    pub(crate) fn was_basic(&self) -> bool {
+        self.script().was_basic
+    }
+
     /// What somebody's browser does who says yes there: the parameters with which it comes back.
     pub(crate) fn authorize(&self, authorization_url: &str) -> Vec<(String, String)> {
         let url = Url::parse(authorization_url).unwrap();
@@ -220,7 +227,7 @@ impl Provider {
     pub(crate) fn claims(&self, changed: &Value) -> Value {
         let now = self.clock.lock().unwrap().as_ref().unwrap().now().unix_timestamp();
         let mut claims = json!({
-            "iss": self.url, "aud": CLIENT_ID, "sub": "ada-there", "iat": now, "exp": now + 600,
+            "iss": self.url, "aud": CLIENT_ID, "sub": "ada-there", "iat": now, "exp": now.saturating_add(600),
             "email": "ada@gmail.com", "email_verified": true, "name": "Ada",
         });
         merge(&mut claims, changed);
@@ -228,6 +235,7 @@ impl Provider {
     }
 
     fn redeem(&self, headers: &HeaderMap, form: &HashMap<String, String>) -> Response {
+        self.script().was_basic = headers.contains_key(header::AUTHORIZATION);
         let is_ours = match headers.get(header::AUTHORIZATION) {
             Some(basic) => {
                 let expected = base64::engine::general_purpose::STANDARD.encode("us:a+secret%3A+of+ours");
