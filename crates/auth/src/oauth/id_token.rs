@@ -17,6 +17,8 @@ use time::OffsetDateTime;
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
 /// Keys of a set that are looked at.
 const MAX_KEYS: usize = 32;
+/// Bits of an RSA key at least; verifying with a shorter one fails as well.
+const MIN_RSA_BITS: usize = 2048;
 /// Seconds that the issuer's clock may be off.
 const LEEWAY: i64 = 60;
 
@@ -62,6 +64,7 @@ impl IssuerKey {
         let algorithm = jwk.common.key_algorithm;
         let key = VerifyingKey::from_jwk(jwk).ok()?;
         let own = match key.kind() {
+            KeyKind::Rs256 { bits } if bits < MIN_RSA_BITS => return None,
             KeyKind::Rs256 { .. } => KeyAlgorithm::RS256,
             KeyKind::Es256 => KeyAlgorithm::ES256,
             KeyKind::EdDsa => KeyAlgorithm::EdDSA,
