@@ -20,9 +20,9 @@ use axum::response::{AppendHeaders, IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mana_kernel::{Kind, Problem as _, SessionId, UserId};
 use mana_platform::http::{self as platform_http, ApiError, ClientInfo, Language, Parameters, ProblemBody};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// Characters of what a provider may give a browser to bring back, each.
 const MAX_LENGTH: usize = 4096;
@@ -35,32 +35,22 @@ struct Page<'a> {
 }
 
 /// What the browser brings back.
-#[derive(Deserialize, Serialize, IntoParams, ToSchema)]
-#[into_params(parameter_in = Query)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct CallbackParameters {
     /// As it was sent there.
     #[serde(default)]
-    #[param(max_length = 4096)]
     #[schema(max_length = 4096)]
     state: String,
     /// Good for the provider's tokens, once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 4096)]
     #[schema(max_length = 4096)]
     code: Option<String>,
     /// Why there is no code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 4096)]
     #[schema(max_length = 4096)]
     error: Option<String>,
     /// Who answers (RFC 9207).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 4096)]
     #[schema(max_length = 4096)]
     iss: Option<String>,
     /// Apple: the person's name, the first time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(max_length = 4096)]
     #[schema(max_length = 4096)]
     user: Option<String>,
 }
@@ -97,13 +87,14 @@ impl CallbackParameters {
 
 /// Where a browser comes back to from a service to sign in with
 ///
-/// Nobody's but the provider's redirect leads here. Ends at the page that was named when it began.
+/// Nobody's but the provider's redirect leads here, with the query of RFC 6749, section 4.1.2, and RFC 9207. Ends at the page that was named
+/// when it began.
 #[utoipa::path(
     get, path = "/api/v1/auth/oauth/{provider}/callback", tag = "sign-in with others",
-    params(("provider" = String, Path, description = "As listed", max_length = 32), CallbackParameters),
+    params(("provider" = String, Path, description = "As listed", max_length = 32)),
     responses(
         (status = 303, description = "To the page that was named: signed in, linked, asked for a second factor, or with the code of a problem as `error`"),
-        (status = 400, description = "Not begun in this browser, too old or finished already", content_type = "text/html", body = String),
+        (status = 400, description = "Not begun in this browser, too old or finished already; or the query does not fit", content((String = "text/html"), (ProblemBody = "application/problem+json"))),
         (status = 404, description = "No such provider", body = ProblemBody),
     ),
 )]
@@ -142,6 +133,7 @@ pub(crate) async fn callback(
     request_body(content = CallbackParameters, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 303, description = "To the same path, as a GET"),
+        (status = 400, description = "The form does not fit", content((String = "text/html"), (ProblemBody = "application/problem+json"))),
         (status = 404, description = "No such provider", body = ProblemBody),
     ),
 )]
