@@ -3,6 +3,7 @@
 use crate::account::model::Role;
 use crate::bonus::{BonusPolicy, SignupBonus};
 use crate::mail::Mails;
+use crate::oauth::Providers;
 use crate::password::{Hasher, PasswordRules};
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
@@ -55,6 +56,8 @@ pub struct Auth {
     pub on_user_registered: Arc<dyn OnUserRegistered>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
+    /// Who else may say who somebody is.
+    pub providers: Providers,
     /// Lifetimes and names.
     pub policy: Policy,
 }

@@ -3,6 +3,10 @@
 //! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
+mod providers;
+
+pub use providers::{OidcProvider, ProviderSettings};
+
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -318,6 +322,10 @@ pub struct Settings {
     /// Time zone whose midnight starts a new day of free mana
     #[arg(long, env = "CREDITS_DAILY_ZONE", default_value = "UTC", global = true, help_heading = "Credits")]
     pub credits_daily_zone: String,
+
+    /// Who else may say who somebody is
+    #[command(flatten)]
+    pub providers: ProviderSettings,
 }
 
 impl Settings {

@@ -8,6 +8,7 @@ use crate::workers::Workers;
 use axum::Router;
 use mana_auth::bonus::BonusPolicy;
 use mana_auth::mail::Mails;
+use mana_auth::oauth::{ProviderSettingsError, Providers};
 use mana_auth::password::{
     BlocklistError, Hasher, InvalidRange, KnownPasswords, PasswordError, PasswordRules, RangeLookup,
 };
@@ -77,6 +78,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The settings of a provider can't be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderSettingsError),
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
@@ -134,6 +138,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             rng: Arc::clone(&rng),
         }),
         redirect_targets: RedirectTargets::new(settings),
+        providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings),
     });
     let books = Arc::new(Books {

@@ -99,7 +99,7 @@ pub(crate) fn new_user(auth: &Auth, email: &Email, name: Option<Line<0, 255>>, r
     }
 }
 
-/// Stores the account, its password, its first security event, and lets the port act, all in `connection`'s transaction.
+/// Stores the account with its password, all in `connection`'s transaction.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -107,11 +107,21 @@ pub(crate) async fn create(
     password_hash: &str,
     origin: &Origin,
 ) -> Result<(), AccountError> {
+    create_without_password(connection, auth, user, origin).await?;
+    Ok(password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?)
+}
+
+/// Stores the account, its first security event, and lets the port act, all in `connection`'s transaction.
+pub(crate) async fn create_without_password(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    origin: &Origin,
+) -> Result<(), AccountError> {
     store::insert_user(connection, user).await.map_err(|error| match error.constraint() {
         Some("users_email_key") => AccountError::EmailTaken,
         _ => AccountError::Database(error),
     })?;
-    password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?;
     security_event::record(connection, auth, EventKind::Registered, Some(&user.id), None, origin).await?;
     let bonus = bonus::at_registration(connection, auth, user, origin).await?;
     auth.on_user_registered.on_user_registered(connection, &user.id, bonus).await.map_err(AccountError::Port)

@@ -3,6 +3,7 @@
 mod list;
 pub(crate) mod store;
 
+use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
 use crate::{Auth, AuthState};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
@@ -58,6 +59,10 @@ pub enum EventKind {
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// A service to sign in with was linked to the account.
+    ProviderLinked(ProviderKind),
+    /// A service to sign in with was unlinked from the account.
+    ProviderUnlinked(ProviderKind),
     /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
     RateLimited,
 }
@@ -97,6 +102,8 @@ impl EventKind {
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::ProviderLinked(_) => "provider_linked",
+            Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -105,6 +112,7 @@ impl EventKind {
     fn detail(self) -> Option<Cow<'static, str>> {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
+            Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
             Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
             Self::Registered
             | Self::Imported

@@ -52,6 +52,8 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    OAuthFlows,
+    ProviderTokens,
     TotpSecrets,
     Bonuses,
 }
@@ -62,6 +64,8 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::OAuthFlows => b"mana-core-auth oauth flows 1",
+            Self::ProviderTokens => b"mana-core-auth provider tokens 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
             Self::Bonuses => b"mana-core-auth bonuses 1",
         }

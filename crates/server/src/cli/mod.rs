@@ -19,6 +19,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
 use ledger::LedgerCommand;
 use mana_auth::admin;
+use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
@@ -130,6 +131,13 @@ enum CommandError {
          `mana-core-auth keys rotate --force` replace them"
     )]
     StillClosed(usize),
+    #[error(
+        "the tokens of {0} linked accounts can't be opened and were left as they are: give the secrets that they are sealed under; without \
+         them they are of no more use, and the next sign-in with the service replaces them"
+    )]
+    StillClosedTokens(u64),
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]

@@ -3,6 +3,7 @@
 
 mod observed;
 mod proof;
+mod provider;
 mod row_security;
 mod smtp;
 mod story;
@@ -28,6 +29,9 @@ mod logout;
 mod mails;
 mod moving;
 mod new_devices;
+mod oauth;
+mod oauth_attacks;
+mod oauth_linking;
 mod passwords;
 mod refresh;
 mod refresh_under_fire;
