@@ -6,6 +6,7 @@ pub mod cli;
 mod dev;
 mod docs;
 pub mod doctor;
+mod drain;
 pub mod errors;
 mod health;
 pub mod openapi;

@@ -51,6 +51,7 @@ impl Hasher {
         let mut nobody = [0; 32];
         rng.fill(&mut nobody);
         let decoy = Workspace::default().hash(&nobody, rng_salt(rng)).map_err(PasswordError::Hash)?;
+        metrics::gauge!("password_hashing_waiting_max").set(u32::try_from(queue).unwrap_or(u32::MAX));
         let hasher = Self { pool: Arc::new(Pool::new(queue)), patience, decoy };
         for _ in 0..threads {
             let pool = Arc::clone(&hasher.pool);

@@ -1,6 +1,7 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod health;
 mod keys;
 mod ledger;
 pub(crate) mod print;
@@ -28,7 +29,6 @@ use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -65,6 +65,8 @@ enum Command {
     Config(ConfigCommand),
     /// Check the live system: database, schema, roles, row security, keys, clock
     Doctor,
+    /// Ask the server on this machine whether it is ready; exit code 0 if it is
+    Health,
     /// Print the OpenAPI document
     Openapi,
     /// Administrators
@@ -118,6 +120,8 @@ enum CommandError {
     NoDatabaseUrl,
     #[error("migrate needs DATABASE_OWNER_URL: the address of the role that owns the schema")]
     NoOwnerUrl,
+    #[error(transparent)]
+    Unhealthy(#[from] health::Unhealthy),
     #[error("{0} of the checks failed")]
     Unsound(usize),
     #[error(
@@ -184,6 +188,7 @@ fn run() -> Result<(), CommandError> {
                 show::config(&matches, &from_file, &cli.settings, cli.json)
             }
             Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
+            Command::Health => health::run(&cli.settings),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
@@ -214,7 +219,7 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
     }
     let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
-    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
+    Ok(serve::run(listener, service).await?)
 }
 
 async fn migrate(settings: &Settings) -> Result<(), CommandError> {
