@@ -12,8 +12,12 @@ mod http;
 mod process;
 
 mod apps;
+mod backups;
 mod browser;
+mod deployment;
 mod pgbouncer;
 mod pooler;
+mod program;
 mod single_sign_on;
 mod tls;
+mod topology;
