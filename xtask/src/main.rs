@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod generate;
+mod migrations;
+mod monitoring;
 mod queries;
 mod simulate;
 mod tidy;
@@ -22,7 +24,7 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Check the direction of dependencies and where things may be done
+    /// Check the direction of dependencies, where things may be done, what migrations lock, and that monitoring asks for what is counted
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
     Torture(torture::Plan),

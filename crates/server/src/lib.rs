@@ -13,5 +13,6 @@ pub mod openapi;
 mod ports;
 mod serve;
 mod source;
+mod upgrade;
 mod way_out;
 pub mod workers;
