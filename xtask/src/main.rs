@@ -1,8 +1,9 @@
 //! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
-//! `cargo xtask torture` kills the server and PostgreSQL under load.
+//! `cargo xtask torture` kills the server and PostgreSQL under load, `cargo xtask chaos` all that they lean on.
 //! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod chaos;
 mod generate;
 mod migrations;
 mod monitoring;
@@ -28,6 +29,8 @@ enum Chore {
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
     Torture(torture::Plan),
+    /// Let everything fail that the service leans on, while people spend; fail if something does not come back, is lost or doubled
+    Chaos(chaos::Plan),
     /// Simulate the ledger with replicas, clients and a database that fail, and check the books
     Simulate {
         /// How many seeds, from 0 on
@@ -60,6 +63,8 @@ enum ChoreError {
     Build,
     #[error("torture: the books are not as they must be, or it could not go on (--seed {0})")]
     Torture(u64),
+    #[error("chaos: something did not come back, or the books are not as they must be (--seed {0})")]
+    Chaos(u64),
     #[error("the simulation found a fault")]
     Simulation,
     #[error(transparent)]
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         Chore::Gen { check } => generate::run(check),
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
+        Chore::Chaos(plan) => chaos::run(&plan),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {

@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/cluster.rs"]
 mod cluster;
-#[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/http.rs"]
 mod http;
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
@@ -14,6 +13,7 @@ mod process;
 mod apps;
 mod backups;
 mod browser;
+mod chaos;
 mod deployment;
 mod pgbouncer;
 mod pooler;
