@@ -21,3 +21,4 @@ mod program;
 mod single_sign_on;
 mod tls;
 mod topology;
+mod up;
