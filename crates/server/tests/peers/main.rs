@@ -14,6 +14,7 @@ mod apps;
 mod backups;
 mod browser;
 mod chaos;
+mod contract;
 mod deployment;
 mod pgbouncer;
 mod pooler;
