@@ -7,6 +7,7 @@ mod chaos;
 mod generate;
 mod migrations;
 mod monitoring;
+mod pooled;
 mod queries;
 mod simulate;
 mod tidy;
@@ -31,6 +32,8 @@ enum Chore {
     Torture(torture::Plan),
     /// Let everything fail that the service leans on, while people spend; fail if something does not come back, is lost or doubled
     Chaos(chaos::Plan),
+    /// Run all tests that use a database through a PgBouncer in transaction mode
+    Pooled(pooled::Plan),
     /// Simulate the ledger with replicas, clients and a database that fail, and check the books
     Simulate {
         /// How many seeds, from 0 on
@@ -65,6 +68,8 @@ enum ChoreError {
     Torture(u64),
     #[error("chaos: something did not come back, or the books are not as they must be (--seed {0})")]
     Chaos(u64),
+    #[error("some tests fail through a pooler")]
+    Pooled,
     #[error("the simulation found a fault")]
     Simulation,
     #[error(transparent)]
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
         Chore::Chaos(plan) => chaos::run(&plan),
+        Chore::Pooled(plan) => pooled::run(&plan),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {

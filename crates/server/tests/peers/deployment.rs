@@ -6,6 +6,7 @@ use crate::cluster::{ROOT_SECRET, Sql};
 use crate::http::{self, Reply};
 use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
 use crate::program::{Program, account};
+use mana_testkit::keeps_statements_apart;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -235,7 +236,7 @@ impl Deployment {
                 ("default_pool_size = 40", &format!("default_pool_size = {}", self.pool_size)),
             ],
         );
-        if !keeps_statements() {
+        if !keeps_statements_apart() {
             text = text.replace("max_prepared_statements = 200\n", "");
         }
         let settings = self.file("pgbouncer.ini", &text);
@@ -272,7 +273,7 @@ impl Deployment {
     /// For `DATABASE_URL`.
     pub(crate) fn service_url(&self) -> String {
         let url = self.url("mana_service", SERVICE, self.ports.bouncer, "mana");
-        if keeps_statements() { url } else { format!("{url}&statement-cache-capacity=0") }
+        if keeps_statements_apart() { url } else { format!("{url}&statement-cache-capacity=0") }
     }
 
     /// The same, past PgBouncer, on whatever port PostgreSQL has there.
@@ -475,14 +476,4 @@ impl Deployment {
         let verify = self.command(&["ledger", "verify"]).env("DATABASE_URL", direct).run();
         assert_eq!(verify.code, Some(0), "{verify:?}");
     }
-}
-
-/// Whether PgBouncer is 1.21 or newer, and so keeps its clients' prepared statements apart.
-fn keeps_statements() -> bool {
-    let output = Command::new("pgbouncer").arg("--version").output();
-    let output = output.expect("pgbouncer is installed (apt-get install pgbouncer)").stdout;
-    let version = String::from_utf8(output).unwrap();
-    let numbers = version.lines().next().unwrap().strip_prefix("PgBouncer ").unwrap();
-    let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap());
-    (numbers.next(), numbers.next()) >= (Some(1), Some(21))
 }
