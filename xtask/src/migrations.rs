@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn a_breach_has_its_place() {
-        let breaches = breaches_in("0099_x.sql", "-- What for.\nALTER TABLE auth.users ALTER name SET NOT NULL;");
+        let breaches =
+            breaches_in("0099_x.sql", "-- What for.\nALTER TABLE auth.users ALTER name SET NOT NULL;");
         assert_eq!(breaches.len(), 1);
         assert!(breaches[0].starts_with("migrations/0099_x.sql:2: locks the table"), "{breaches:?}");
         assert_eq!(breaches_in("0099_x.sql", "-- no-transaction\nSELECT 1;").len(), 1);

@@ -71,7 +71,9 @@ fn read(path: &Path) -> Result<String, ChoreError> {
 /// Histograms are asked for by their parts.
 fn is_counted(metric: &str, counted: &BTreeSet<String>) -> bool {
     let whole = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part));
-    OF_OTHERS.contains(&metric) || counted.contains(metric) || whole.is_some_and(|whole| counted.contains(whole))
+    OF_OTHERS.contains(&metric)
+        || counted.contains(metric)
+        || whole.is_some_and(|whole| counted.contains(whole))
 }
 
 /// The names that a file gives to `counter!`, `gauge!` and `histogram!`.
@@ -122,20 +124,27 @@ fn rule_expressions(rules: &str) -> Vec<String> {
     while let Some(line) = lines.next() {
         if let Some(expression) = line.trim().strip_prefix("expr:") {
             let is_folded = expression.trim() == ">-";
-            found.push(if is_folded { lines.next().unwrap_or_default() } else { expression }.trim().to_owned());
+            found.push(
+                if is_folded { lines.next().unwrap_or_default() } else { expression }.trim().to_owned(),
+            );
         }
     }
     found
 }
 
 fn values_of(rules: &str, name: &str) -> Vec<String> {
-    rules.lines().filter_map(|line| line.trim().strip_prefix(name)).map(|value| value.trim().to_owned()).collect()
+    rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(name))
+        .map(|value| value.trim().to_owned())
+        .collect()
 }
 
 /// The metrics that an expression of PromQL names: names that are neither functions nor words of the language nor labels.
 fn metrics_of(expression: &str) -> Vec<String> {
     const WORDS: [&str; 7] = ["and", "or", "unless", "bool", "offset", "inf", "nan"];
-    const BEFORE_LABELS: [&str; 7] = ["by", "without", "on", "ignoring", "group_left", "group_right", "instance"];
+    const BEFORE_LABELS: [&str; 7] =
+        ["by", "without", "on", "ignoring", "group_left", "group_right", "instance"];
     let mut found = Vec::new();
     let mut rest = expression;
     while let Some(first) = rest.chars().next() {
@@ -143,9 +152,12 @@ fn metrics_of(expression: &str) -> Vec<String> {
             '"' | '\'' => closing(rest, first),
             '{' => closing(rest, '}'),
             '[' => closing(rest, ']'),
-            _ if first.is_ascii_digit() => rest.find(|letter: char| !letter.is_alphanumeric() && letter != '.').unwrap_or(rest.len()),
+            _ if first.is_ascii_digit() => {
+                rest.find(|letter: char| !letter.is_alphanumeric() && letter != '.').unwrap_or(rest.len())
+            }
             _ if first.is_ascii_alphabetic() || first == '_' => {
-                let end = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | ':')));
+                let end = rest
+                    .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | ':')));
                 let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
                 let after = after.trim_start();
                 let is_called = after.starts_with('(');
@@ -185,7 +197,10 @@ mod tests {
     #[test]
     fn metrics_are_told_from_functions_labels_and_words() {
         for (expression, expected) in [
-            ("sum by (le, route) (rate(a_seconds_bucket{route!~\".*(x|y}).*\"}[5m]))", vec!["a_seconds_bucket"]),
+            (
+                "sum by (le, route) (rate(a_seconds_bucket{route!~\".*(x|y}).*\"}[5m]))",
+                vec!["a_seconds_bucket"],
+            ),
             ("a_total / on (instance) group_left (version) b_total > 1e3", vec!["a_total", "b_total"]),
             ("time() - max(c_seconds) > 3 * 3600 and vector(1) unless d offset 5m", vec!["c_seconds", "d"]),
             ("up{job=\"x\"} == 0", vec!["up"]),

@@ -14,7 +14,16 @@ pub(crate) struct Plan {
 /// Runs them; the testkit puts the pooler in between.
 pub(crate) fn run(Plan { filter }: &Plan) -> Result<String, ChoreError> {
     let status = Command::new("cargo")
-        .args(["test", "--locked", "--package", "mana-auth", "--package", "mana-credits", "--package", "mana-core-auth"])
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "mana-auth",
+            "--package",
+            "mana-credits",
+            "--package",
+            "mana-core-auth",
+        ])
         .args(["--no-fail-fast", "--lib", "--test", "stories", "--"])
         .args(filter)
         .env("MANA_TEST_THROUGH_PGBOUNCER", "yes")

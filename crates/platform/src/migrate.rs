@@ -8,10 +8,10 @@
 //! mode can't leave the lock behind. All migrations are one transaction, but for those that build an index while the service
 //! writes (`-- no-transaction`): these stand alone, and may be tried again.
 
+use crate::migration_plan::{self, Step};
 use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use crate::migration_plan::{self, Step};
 use mana_kernel::Rng;
 use mana_kernel::secret::sha256;
 use sqlx::migrate::{MigrateError, Migration, Migrator};
@@ -133,7 +133,9 @@ async fn run(
                     .execute(&mut *transaction)
                     .await?;
                 migrator.run_direct(Some(last), &mut *transaction, false).await.map_err(in_words)?;
-                sqlx::query("GRANT SELECT ON mana.migrations TO mana_service").execute(&mut *transaction).await?;
+                sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
+                    .execute(&mut *transaction)
+                    .await?;
                 transaction.commit().await?;
             }
             Stretch::Alone(version) => {
@@ -418,8 +420,14 @@ mod tests {
     #[tokio::test]
     async fn an_index_is_built_beside_writers_and_again_after_it_was_cut_off() {
         let (_postgres, owner) = postgres();
-        let table = migration(1, "CREATE SCHEMA auth; CREATE TABLE auth.t (a int); INSERT INTO auth.t VALUES (1), (1)");
-        let unique = migration(2, "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_idx ON auth.t (a)");
+        let table = migration(
+            1,
+            "CREATE SCHEMA auth; CREATE TABLE auth.t (a int); INSERT INTO auth.t VALUES (1), (1)",
+        );
+        let unique = migration(
+            2,
+            "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_idx ON auth.t (a)",
+        );
         let after = migration(3, "CREATE TABLE auth.after (a int)");
         let all = Cow::Owned(vec![table, unique, after]);
         // Two rows are the same: the index is begun and stays behind, unfinished.
@@ -433,10 +441,11 @@ mod tests {
         run(&all, &owner, None, &SystemRng).await.unwrap();
         let count: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.unwrap();
         assert_eq!(count, 0);
-        let valid: bool = sqlx::query_scalar("SELECT indisvalid FROM pg_index WHERE indexrelid = 'auth.t_idx'::regclass")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let valid: bool =
+            sqlx::query_scalar("SELECT indisvalid FROM pg_index WHERE indexrelid = 'auth.t_idx'::regclass")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
         assert!(valid);
     }
 

@@ -66,7 +66,9 @@ impl Step {
             return None;
         }
         if self.takes_away {
-            return Some("the release before this one may still use it: stop using it in one release, take it away in the next");
+            return Some(
+                "the release before this one may still use it: stop using it in one release, take it away in the next",
+            );
         }
         if !self.is_long() {
             return None;
@@ -81,7 +83,9 @@ impl Step {
             Work::Rewrite => {
                 "writes the table anew while it is locked: add a column, fill it while the service runs, take the old one away in a later release"
             }
-            Work::Rows => "keeps every row locked until the end: let the service or a command do it in batches",
+            Work::Rows => {
+                "keeps every row locked until the end: let the service or a command do it in batches"
+            }
             Work::Catalogue | Work::Unknown => "nobody can tell what it locks: write plain statements",
         })
     }
@@ -90,7 +94,8 @@ impl Step {
 /// The statements of a migration that touch tables which were there before it.
 pub fn steps(sql: &str) -> Vec<Step> {
     let statements = split(sql);
-    let made: HashSet<String> = statements.iter().filter_map(|statement| made_table(&statement.words)).collect();
+    let made: HashSet<String> =
+        statements.iter().filter_map(|statement| made_table(&statement.words)).collect();
     let steps = statements.iter().flat_map(Statement::steps);
     steps.filter(|step| step.table.as_ref().is_none_or(|table| !made.contains(table))).collect()
 }
@@ -149,7 +154,12 @@ impl Statement {
                 done.collect()
             }
             ["DROP", "TABLE" | "VIEW" | "SCHEMA", ..] => {
-                vec![step(words.iter().skip(2).find(|word| !is_filler(word)).copied(), Lock::All, Work::Catalogue, true)]
+                vec![step(
+                    words.iter().skip(2).find(|word| !is_filler(word)).copied(),
+                    Lock::All,
+                    Work::Catalogue,
+                    true,
+                )]
             }
             ["DROP", "INDEX", ..] if !words.contains(&"CONCURRENTLY") => {
                 vec![step(None, Lock::All, Work::Catalogue, false)]
@@ -185,7 +195,16 @@ fn alter(action: &[&str]) -> (Lock, Work, bool) {
         }
         ["ADD", ..] => {
             let is_volatile = action.iter().any(|word| {
-                matches!(*word, "GEN_RANDOM_UUID" | "CLOCK_TIMESTAMP" | "RANDOM" | "NEXTVAL" | "GENERATED" | "SERIAL" | "BIGSERIAL")
+                matches!(
+                    *word,
+                    "GEN_RANDOM_UUID"
+                        | "CLOCK_TIMESTAMP"
+                        | "RANDOM"
+                        | "NEXTVAL"
+                        | "GENERATED"
+                        | "SERIAL"
+                        | "BIGSERIAL"
+                )
             });
             let is_checked = has("CHECK") || has("REFERENCES");
             let work = match () {
@@ -360,7 +379,8 @@ mod tests {
 
     #[test]
     fn a_person_may_accept_a_statement_and_only_that() {
-        let sql = "-- Accepted: one row for each server.\nUPDATE auth.few SET a = 1;\nUPDATE auth.users SET a = 1;";
+        let sql =
+            "-- Accepted: one row for each server.\nUPDATE auth.few SET a = 1;\nUPDATE auth.users SET a = 1;";
         let found = steps(sql);
         let refused: Vec<_> = found.iter().filter(|step| step.refusal().is_some()).collect();
         assert_eq!(found.len(), 2);

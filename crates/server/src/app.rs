@@ -153,7 +153,11 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
-        .merge(axum::Router::from(health::routes().with_state(HealthState::new(database, metrics, drain.clone()))))
+        .merge(axum::Router::from(health::routes().with_state(HealthState::new(
+            database,
+            metrics,
+            drain.clone(),
+        ))))
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);

@@ -3,8 +3,8 @@
 use crate::drain::Drain;
 use axum::Json;
 use axum::extract::State;
-use mana_platform::{Database, migrate};
 use mana_platform::http::{ApiError, ProblemBody, codes};
+use mana_platform::{Database, migrate};
 use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_process::Collector;
 use serde::Serialize;

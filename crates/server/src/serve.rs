@@ -116,9 +116,10 @@ pub(crate) async fn run(listener: TcpListener, service: Service) -> Result<(), S
     let App { router, workers, drain } = service.app;
     let Stopping { drain: drain_for, limit } = service.stopping;
     let working = tokio::spawn(workers.clone().run());
-    let mut server = tokio::spawn(accept::serve(listener, router, service.limits, drain.clone(), async move {
-        let _ = stopped.await;
-    }));
+    let mut server =
+        tokio::spawn(accept::serve(listener, router, service.limits, drain.clone(), async move {
+            let _ = stopped.await;
+        }));
     tokio::select! {
         ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
         signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),

@@ -18,13 +18,16 @@ const PROOF_HOURS: i64 = 3;
 /// When `DATABASE_OWNER_URL` is no address.
 pub(crate) async fn examine(settings: &Settings) -> Result<Vec<Finding>, SourceError> {
     let Some(migration) = Migration::from_settings(settings)? else {
-        let detail = "DATABASE_OWNER_URL is not set, and only the owner can migrate and see who is in the way".to_owned();
+        let detail =
+            "DATABASE_OWNER_URL is not set, and only the owner can migrate and see who is in the way"
+                .to_owned();
         return Ok(vec![Finding { check: "owner", ok: false, detail }]);
     };
     let mut connection = match PgConnection::connect_with(&migration.owner).await {
         Ok(connection) => connection,
         Err(error) => {
-            let detail = format!("{error}. Check DATABASE_OWNER_URL; it leads to PostgreSQL itself, past a pooler");
+            let detail =
+                format!("{error}. Check DATABASE_OWNER_URL; it leads to PostgreSQL itself, past a pooler");
             return Ok(vec![Finding { check: "owner", ok: false, detail }]);
         }
     };
@@ -74,7 +77,9 @@ fn plan(planned: &[Planned]) -> Finding {
     if longest <= LONG_SECONDS {
         return Finding { check: "migrations", ok: true, detail };
     }
-    let detail = format!("one would keep others waiting for some {longest} s: see `migrate --plan`, and choose a quiet hour");
+    let detail = format!(
+        "one would keep others waiting for some {longest} s: see `migrate --plan`, and choose a quiet hour"
+    );
     Finding { check: "migrations", ok: false, detail }
 }
 
@@ -89,19 +94,22 @@ async fn owner(connection: &mut PgConnection) -> Found {
     .await?;
     Ok(match (owns, makes_roles) {
         (true, true) => Ok(format!("{role} owns the schema")),
-        (false, _) => Err(format!("{role} does not own the schema: DATABASE_OWNER_URL must name the role that made it")),
+        (false, _) => {
+            Err(format!("{role} does not own the schema: DATABASE_OWNER_URL must name the role that made it"))
+        }
         (true, false) => Err(format!("{role} can't make the roles that are missing: it needs CREATEROLE")),
     })
 }
 
 /// Whoever holds a table for long makes a migration give way.
 async fn long_transactions(connection: &mut PgConnection) -> Found {
-    let sees_all: bool =
-        sqlx::query_scalar("SELECT pg_has_role('pg_read_all_stats', 'USAGE')").fetch_one(&mut *connection).await?;
+    let sees_all: bool = sqlx::query_scalar("SELECT pg_has_role('pg_read_all_stats', 'USAGE')")
+        .fetch_one(&mut *connection)
+        .await?;
     if !sees_all {
-        return Ok(Err(
-            "can't be seen: GRANT pg_read_all_stats TO the role of DATABASE_OWNER_URL".to_owned()
-        ));
+        return Ok(
+            Err("can't be seen: GRANT pg_read_all_stats TO the role of DATABASE_OWNER_URL".to_owned()),
+        );
     }
     let long: Vec<String> = sqlx::query_scalar(
         "SELECT format('process %s of %s, for %s s, %s', pid, usename, round(extract(epoch FROM now() - xact_start)), state)
@@ -118,7 +126,10 @@ async fn long_transactions(connection: &mut PgConnection) -> Found {
     Ok(if long.is_empty() {
         Ok("none holds a table for more than a minute".to_owned())
     } else {
-        Err(format!("migrations would give way to {}. Wait for them or end them: SELECT pg_terminate_backend(...)", long.join("; ")))
+        Err(format!(
+            "migrations would give way to {}. Wait for them or end them: SELECT pg_terminate_backend(...)",
+            long.join("; ")
+        ))
     })
 }
 
@@ -154,6 +165,9 @@ async fn books(connection: &mut PgConnection) -> Found {
     Ok(match hours {
         Some(hours) if hours <= PROOF_HOURS => Ok("found true within the last hours".to_owned()),
         Some(hours) => Err(format!("last found true {hours} h ago: run `ledger verify` before the upgrade")),
-        None => Ok("run `ledger verify` before and after: whether they were checked lately, the owner can't see".to_owned()),
+        None => {
+            Ok("run `ledger verify` before and after: whether they were checked lately, the owner can't see"
+                .to_owned())
+        }
     })
 }

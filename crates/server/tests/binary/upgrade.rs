@@ -17,8 +17,10 @@ fn a_plan_says_what_would_be_run_and_changes_nothing() {
     }
     let plan = owner(&home, &cluster, &["migrate", "--plan", "--json"]).succeeded();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-    let steps: Vec<_> = plan.as_array().unwrap().iter().flat_map(|one| one["steps"].as_array().unwrap()).collect();
-    let is_index = |step: &&&serde_json::Value| step["statement"].as_str().unwrap().starts_with("CREATE INDEX");
+    let steps: Vec<_> =
+        plan.as_array().unwrap().iter().flat_map(|one| one["steps"].as_array().unwrap()).collect();
+    let is_index =
+        |step: &&&serde_json::Value| step["statement"].as_str().unwrap().starts_with("CREATE INDEX");
     let index = steps.iter().find(is_index).expect("an index on a table of an earlier migration");
     assert_eq!((index["locks"].as_str(), index["rows"].as_i64()), (Some("writes"), Some(0)), "{index}");
 
@@ -73,9 +75,7 @@ fn health_says_whether_the_server_beside_it_is_ready() {
     let paused = health().sentence();
     assert!(paused.contains("not ready") && paused.contains("503"), "{paused}");
     drop(pause);
-    poll(Duration::from_secs(20), "readiness", || {
-        (health().code == Some(0)).then_some(())
-    });
+    poll(Duration::from_secs(20), "readiness", || (health().code == Some(0)).then_some(()));
 
     server.signal("TERM");
     poll(Duration::from_secs(5), "a server that drains", || {

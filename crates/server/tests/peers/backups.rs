@@ -62,9 +62,8 @@ fn a_dump_and_a_moment_come_back_with_true_books() {
     spend("too late");
     superuser.run("SELECT pg_switch_wal()");
     poll(SOON, "an archive that has it all", || {
-        let left: Vec<(i64,)> = superuser.rows(
-            "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'",
-        );
+        let left: Vec<(i64,)> =
+            superuser.rows("SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'");
         (left == [(0,)]).then_some(())
     });
     assert_eq!(spent(port), 3);

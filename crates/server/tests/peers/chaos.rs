@@ -118,7 +118,13 @@ fn is_told_to_come_again(reply: &Reply) -> bool {
 }
 
 /// Spends on one server and the other, sending again what was not acknowledged, until it is over; gives the keys in the books.
-fn live(deployment: &Deployment, token: &str, name: &str, is_over: &AtomicBool, done: &AtomicU64) -> Vec<String> {
+fn live(
+    deployment: &Deployment,
+    token: &str,
+    name: &str,
+    is_over: &AtomicBool,
+    done: &AtomicU64,
+) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut attempt = 0_usize;
     while !is_over.load(Ordering::Relaxed) {

@@ -243,8 +243,7 @@ impl Deployment {
         self.file("users.txt", &format!("\"pgbouncer\" \"{POOLER}\"\n"));
         let mut command = Command::new("pgbouncer");
         command.arg(settings);
-        let program =
-            Program::start(&self.home, ("pgbouncer", "pgbouncer"), command, "", self.ports.bouncer);
+        let program = Program::start(&self.home, ("pgbouncer", "pgbouncer"), command, "", self.ports.bouncer);
         *self.bouncer.lock().unwrap() = Some(program.stopped_by("INT"));
     }
 
@@ -417,7 +416,9 @@ impl Deployment {
     /// What Prometheus answers to an expression that is harmless in a URL: the values of its series.
     pub(crate) fn ask_prometheus(&self, expression: &str) -> Vec<String> {
         let path = format!("/api/v1/query?query={expression}");
-        let Ok(reply) = http::exchange(self.ports.prometheus, "GET", &path, "", "") else { return Vec::new() };
+        let Ok(reply) = http::exchange(self.ports.prometheus, "GET", &path, "", "") else {
+            return Vec::new();
+        };
         let answer = reply.json();
         let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
         series.iter().map(|one| one["value"][1].as_str().unwrap().to_owned()).collect()

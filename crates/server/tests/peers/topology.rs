@@ -93,7 +93,8 @@ fn what_is_deployed_serves_lets_in_whom_it_should_and_is_watched() {
         (deployment.ask_prometheus("up{job=\"mana-core-auth\"}") == ["1", "1"]).then_some(())
     });
     poll(SOON, "the spends in Prometheus", || {
-        let done = deployment.ask_prometheus("sum(ledger_commands_total{command=\"spend\",outcome=\"done\"})");
+        let done =
+            deployment.ask_prometheus("sum(ledger_commands_total{command=\"spend\",outcome=\"done\"})");
         (done == ["3"]).then_some(())
     });
     poll(SOON, "alerts that are evaluated", || {
@@ -222,7 +223,8 @@ fn hostile_neighbours_on_the_same_connections_see_nothing_and_change_nothing() {
                         let me = get(port, token, "/api/v1/auth/me");
                         assert_eq!((me["id"].as_str(), me["email"].as_str()), (Some(&**id), Some(&**email)));
                         let body = spend(&format!("{email}-{step}"));
-                        let reply = http::exchange(port, "POST", "/api/v1/credits/use", token, &body).unwrap();
+                        let reply =
+                            http::exchange(port, "POST", "/api/v1/credits/use", token, &body).unwrap();
                         assert_eq!(reply.status, 201, "{reply:?}");
                         let sessions = get(port, token, "/api/v1/auth/sessions");
                         let sessions = sessions.as_array().or_else(|| sessions["sessions"].as_array());

@@ -79,3 +79,26 @@ fn secrets_are_made_and_what_everybody_knows_is_refused() {
     fs::set_permissions(&env, Permissions::from_mode(0o644)).unwrap();
     assert!(complaints(&env).contains("others may read"));
 }
+
+#[test]
+fn servers_are_told_settings_that_exist() {
+    let settings = fs::read_to_string(deploy("../.env.example")).unwrap();
+    let exists = |name: &str| settings.contains(&format!("\n#{name}="));
+    assert!(exists("DRAIN_SECONDS") && !exists("DRAIN"));
+    for (file, beginning, indent) in [
+        ("docker-compose.yml", "environment: &auth-environment\n", "    "),
+        ("docker-compose.dev.yml", "environment:\n", "      "),
+        ("kubernetes/configmap.yaml", "data:\n", "  "),
+        ("kubernetes/secret.example.yaml", "stringData:\n", "  "),
+    ] {
+        let text = fs::read_to_string(deploy(file)).unwrap();
+        let (_, block) = text.split_once(beginning).unwrap();
+        let lines = block.lines().map_while(|line| line.strip_prefix(indent)).map(str::trim);
+        let names: Vec<_> =
+            lines.filter(|line| !line.starts_with('#')).map(|line| line.split(':').next().unwrap()).collect();
+        assert!(names.len() > 5, "{file}: {names:?}");
+        for name in names {
+            assert!(exists(name), "{file} tells servers of {name}, which is no setting");
+        }
+    }
+}
