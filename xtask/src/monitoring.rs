@@ -103,18 +103,14 @@ fn counted_in(text: &str, path: &Path) -> Result<Vec<String>, ChoreError> {
 
 /// Every `expr` in a dashboard, wherever it stands, and what its variables are filled from.
 fn expressions(value: &serde_json::Value) -> Vec<String> {
-    match value {
-        serde_json::Value::Object(members) => members
-            .iter()
-            .flat_map(|(name, value)| match (name.as_str(), value.as_str()) {
-                ("expr", Some(expression)) => vec![expression.to_owned()],
-                ("query", Some(query)) => vec![query.replace("label_values(", "").replace(')', "")],
-                _ => expressions(value),
-            })
-            .collect(),
-        serde_json::Value::Array(values) => values.iter().flat_map(expressions).collect(),
-        _ => Vec::new(),
-    }
+    let in_list = value.as_array().into_iter().flatten().flat_map(expressions);
+    let members = value.as_object().into_iter().flatten();
+    let in_members = members.flat_map(|(name, value)| match (name.as_str(), value.as_str()) {
+        ("expr", Some(expression)) => vec![expression.to_owned()],
+        ("query", Some(query)) => vec![query.replace("label_values(", "").replace(')', "")],
+        _ => expressions(value),
+    });
+    in_list.chain(in_members).collect()
 }
 
 /// Every `expr` of a file of rules: it stands in the line that follows, folded.

@@ -141,9 +141,9 @@ impl Database {
 }
 
 /// Notes how long it took until there was a connection to work on.
-async fn timed<T>(begin: impl Future<Output = T>) -> T {
+async fn timed<T>(work: impl Future<Output = T>) -> T {
     let began = Instant::now();
-    let outcome = begin.await;
+    let outcome = work.await;
     metrics::histogram!("database_begin_seconds").record(began.elapsed());
     outcome
 }
@@ -214,11 +214,11 @@ fn kind(error: &sqlx::Error) -> &'static str {
             _ => "other",
         };
     }
-    match error {
-        sqlx::Error::PoolTimedOut => "pool_timeout",
-        sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => "connection",
-        _ => "other",
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        return "pool_timeout";
     }
+    let is_connection = matches!(error, sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+    if is_connection { "connection" } else { "other" }
 }
 
 impl DbError {

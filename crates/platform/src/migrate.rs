@@ -111,7 +111,7 @@ pub async fn migrate(
 }
 
 async fn run(
-    migrations: &Cow<'static, [Migration]>,
+    migrations: &[Migration],
     owner: &PgConnectOptions,
     login: Option<ServiceLogin<'_>>,
     rng: &dyn Rng,
@@ -121,7 +121,7 @@ async fn run(
     let mut lock = guard.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *lock).await?;
     let mut connection = PgConnection::connect_with(owner).await?;
-    let migrator = migrator(migrations.clone());
+    let migrator = migrator(migrations.to_vec());
     let mut login = login;
     for stretch in stretches(migrations) {
         match stretch {
@@ -279,8 +279,8 @@ pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
     }
 }
 
-fn migrator(migrations: Cow<'static, [Migration]>) -> Migrator {
-    let mut migrator = Migrator { migrations, ..Migrator::DEFAULT };
+fn migrator(migrations: Vec<Migration>) -> Migrator {
+    let mut migrator = Migrator { migrations: Cow::Owned(migrations), ..Migrator::DEFAULT };
     migrator.set_locking(false);
     migrator.create_schema("mana");
     migrator.dangerous_set_table_name("mana.migrations");
@@ -429,7 +429,7 @@ mod tests {
             "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_idx ON auth.t (a)",
         );
         let after = migration(3, "CREATE TABLE auth.after (a int)");
-        let all = Cow::Owned(vec![table, unique, after]);
+        let all = [table, unique, after];
         // Two rows are the same: the index is begun and stays behind, unfinished.
         assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Failed(_))));
         let mut connection = owner.connect().await.unwrap();
@@ -453,11 +453,11 @@ mod tests {
     async fn a_migration_gives_way_to_who_uses_the_table() {
         let (_postgres, owner) = postgres();
         let table = migration(1, "CREATE SCHEMA auth; CREATE TABLE auth.t (a int)");
-        run(&Cow::Owned(vec![table.clone()]), &owner, None, &SystemRng).await.unwrap();
+        run(std::slice::from_ref(&table), &owner, None, &SystemRng).await.unwrap();
         let mut reader = owner.connect().await.unwrap();
         let mut reading = reader.begin().await.unwrap();
         sqlx::query("SELECT * FROM auth.t").execute(&mut *reading).await.unwrap();
-        let all = Cow::Owned(vec![table, migration(2, "ALTER TABLE auth.t ADD COLUMN b int")]);
+        let all = [table, migration(2, "ALTER TABLE auth.t ADD COLUMN b int")];
         assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Locked)));
         reading.rollback().await.unwrap();
         run(&all, &owner, None, &SystemRng).await.unwrap();

@@ -87,7 +87,7 @@ impl Dice {
     fn shuffled(&mut self) -> Vec<Fault> {
         let mut faults = ALL.to_vec();
         for place in (1..faults.len()).rev() {
-            faults.swap(place, self.roll(place + 1));
+            faults.swap(place, self.roll(place.saturating_add(1)));
         }
         faults
     }
@@ -126,12 +126,11 @@ fn live(
     done: &AtomicU64,
 ) -> Vec<String> {
     let mut acknowledged = Vec::new();
-    let mut attempt = 0_usize;
+    let mut servers = [0, 1].into_iter().cycle();
     while !is_over.load(Ordering::Relaxed) {
         let key = format!("{name}-{}", acknowledged.len());
         loop {
-            attempt += 1;
-            let reply = spend(deployment.server_port(attempt % 2), token, &key);
+            let reply = spend(deployment.server_port(servers.next().unwrap()), token, &key);
             // No answer at all: its server was killed, or has no place. Then the other is asked.
             if reply.is_ok_and(|reply| !is_told_to_come_again(&reply)) {
                 break;
@@ -153,7 +152,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn spend(&mut self, server: usize) -> std::io::Result<Reply> {
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         spend(self.deployment.server_port(server), &self.token, &format!("probe-{}", self.number))
     }
 
@@ -276,7 +275,7 @@ impl Stage<'_> {
             }
             Fault::ServerKilled => {
                 deployment.take_server(server).kill();
-                let other = self.spend(1 - server).unwrap();
+                let other = self.spend(usize::from(server == 0)).unwrap();
                 assert_eq!(other.status, 201, "the other serves: {other:?}");
                 deployment.start_server(server);
             }
@@ -349,10 +348,10 @@ fn endure(seed: u64, rounds: usize) {
                     eprintln!("round {round}: {fault:?}");
                     stage.suffer(fault, server);
                     poll(RECOVERY, "spends after the fault", || {
-                        (done.load(Ordering::Relaxed) > before + 10).then_some(())
+                        (done.load(Ordering::Relaxed) > before.saturating_add(10)).then_some(())
                     });
                     deployment.books_are_true();
-                    let spends = done.load(Ordering::Relaxed) - before;
+                    let spends = done.load(Ordering::Relaxed).saturating_sub(before);
                     eprintln!("    {spends} spends meanwhile, {:.1?}", begun.elapsed());
                 }
             }

@@ -191,7 +191,7 @@ fn neighbour(deployment: &Deployment, victim: &str, is_over: &AtomicBool) -> u64
              PREPARE sqlx_s_1 AS SELECT 'stolen'; PREPARE sqlx_s_2 AS SELECT 'stolen'; PREPARE sqlx_s_3 AS SELECT 'stolen';
              SELECT set_config('mana.user_id', '{victim}', false)"
         ));
-        times += 1;
+        times = u64::saturating_add(times, 1);
     }
     times
 }

@@ -173,7 +173,8 @@ impl Held {
         let now = chest.clock.now();
         let of_state = |state| stored.iter().filter(move |key| key.life().state(now) == state);
         if let Some(activated_at) = of_state(KeyState::Current).find_map(|key| key.activated_at) {
-            let age = u32::try_from((now - activated_at).whole_seconds()).unwrap_or(0);
+            let age = now.unix_timestamp().saturating_sub(activated_at.unix_timestamp());
+            let age = u32::try_from(age).unwrap_or(0);
             metrics::gauge!("signing_key_age_seconds").set(age);
         }
         let limit = chest.policy.rotation.map_or(0, |rotation| rotation.as_secs());
