@@ -107,7 +107,12 @@ fn expressions(value: &serde_json::Value) -> Vec<String> {
     let members = value.as_object().into_iter().flatten();
     let in_members = members.flat_map(|(name, value)| match (name.as_str(), value.as_str()) {
         ("expr", Some(expression)) => vec![expression.to_owned()],
-        ("query", Some(query)) => vec![query.replace("label_values(", "").replace(')', "")],
+        ("query", Some(query)) => query
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.split(',').next())
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         _ => expressions(value),
     });
     in_list.chain(in_members).collect()
@@ -139,8 +144,7 @@ fn values_of(rules: &str, name: &str) -> Vec<String> {
 /// The metrics that an expression of PromQL names: names that are neither functions nor words of the language nor labels.
 fn metrics_of(expression: &str) -> Vec<String> {
     const WORDS: [&str; 7] = ["and", "or", "unless", "bool", "offset", "inf", "nan"];
-    const BEFORE_LABELS: [&str; 7] =
-        ["by", "without", "on", "ignoring", "group_left", "group_right", "instance"];
+    const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
     let mut found = Vec::new();
     let mut rest = expression;
     while let Some(first) = rest.chars().next() {
