@@ -69,6 +69,9 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub shutdown_timeout_seconds: u64,
+    /// Seconds between a stop signal and the end of new connections: /health/ready says no meanwhile, so that load balancers turn to other servers first
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600), global = true, help_heading = "Server")]
+    pub drain_seconds: u64,
     /// Networks of the proxies in front, as `10.0.0.0/8,fd00::/8`: only they are believed where a request came from (X-Forwarded-For)
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true, help_heading = "Server")]
     pub trusted_proxies: Vec<IpNet>,

@@ -7,6 +7,7 @@ pub mod embedded_postgres;
 pub mod http;
 pub mod mail;
 pub mod migrate;
+pub mod migration_plan;
 pub mod outbound;
 pub mod pooler;
 pub mod rate_limit;

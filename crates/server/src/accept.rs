@@ -1,7 +1,9 @@
 //! Takes connections, no more than there may be, and closes those on which no request arrives.
 
+use crate::drain::Drain;
 use axum::Router;
 use axum::extract::ConnectInfo;
+use http::{HeaderValue, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -10,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use mana_platform::telemetry::Counted;
+use std::convert::Infallible;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -34,11 +37,13 @@ pub(crate) struct Limits {
     pub(crate) header: Duration,
 }
 
-/// Serves until `stop` is over, then until every request that has begun is answered.
+/// Serves until `stop` is over, then until every request that has begun is answered. From the beginning of `drain` on, each
+/// connection ends with its next answer: a proxy that keeps it could else use it in the moment in which it is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    drain: Drain,
     stop: impl Future<Output = ()>,
 ) {
     // Without it, the router would be put together anew for every request.
@@ -48,6 +53,7 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES);
     let mut stop = pin!(stop);
+    metrics::gauge!("http_connections_max").set(u32::try_from(limits.connections).unwrap_or(u32::MAX));
     loop {
         let (stream, peer, place) = tokio::select! {
             connection = accept(&listener, &places) => connection,
@@ -57,9 +63,17 @@ pub(crate) async fn serve(
         // acknowledgement. It fails for a peer that is gone, which the first read tells as well.
         let _ = stream.set_nodelay(true);
         let router = TowerToHyperService::new(router.clone());
+        let drain = drain.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
-            router.call(request)
+            let (answer, drain) = (router.call(request), drain.clone());
+            async move {
+                let mut answer = answer.await?;
+                if drain.has_begun() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         let open = Counted::on(metrics::gauge!("http_connections_open"));

@@ -2,6 +2,7 @@
 
 use crate::dev;
 use crate::docs;
+use crate::drain::Drain;
 use crate::health::{self, HealthState};
 use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
@@ -105,6 +106,8 @@ pub struct App {
     pub router: Router,
     /// What works beside them.
     pub workers: Workers,
+    /// Begun when it is about to stop.
+    pub drain: Drain,
 }
 
 /// Puts the service together.
@@ -157,10 +160,15 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     });
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books };
+    let drain = Drain::default();
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
-        .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
+        .merge(axum::Router::from(health::routes().with_state(HealthState::new(
+            database,
+            metrics,
+            drain.clone(),
+        ))))
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
@@ -168,7 +176,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let framed =
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)?;
-    Ok(App { router: framed, workers })
+    Ok(App { router: framed, workers, drain })
 }
 
 /// The signing keys, as the settings want them.

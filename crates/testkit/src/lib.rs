@@ -9,9 +9,11 @@
 mod client;
 mod clock;
 mod database;
+mod pooler;
 mod redis;
 
 pub use client::{Client, Reply, Request};
 pub use clock::{FakeClock, FakeSteadyClock};
 pub use database::TestDatabase;
+pub use pooler::keeps_statements_apart;
 pub use redis::RedisServer;

@@ -41,6 +41,8 @@ impl Ledger {
             tokio::spawn(write_batches(Arc::clone(books), receiver));
             sender
         };
+        let places = u32::try_from(QUEUE.saturating_mul(shards.max(1))).unwrap_or(u32::MAX);
+        metrics::gauge!("ledger_orders_waiting_max").set(places);
         Self { shards: std::iter::repeat_with(start).take(shards.max(1)).collect() }
     }
 

@@ -1,8 +1,10 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod health;
 mod keys;
 mod ledger;
+pub(crate) mod migrate;
 pub(crate) mod print;
 mod progress;
 mod service_keys;
@@ -13,7 +15,8 @@ use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
 use crate::doctor;
 use crate::serve::{self, ServeError};
-use crate::source::{Migration, Source, SourceError};
+use crate::source::{Source, SourceError};
+use crate::upgrade;
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
@@ -30,7 +33,6 @@ use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use users::UsersCommand;
@@ -62,12 +64,22 @@ enum Command {
         no_migrate: bool,
     },
     /// Make roles and bring the schema up to date, as `DATABASE_OWNER_URL`
-    Migrate,
+    Migrate {
+        /// Only say what would be run, what it locks, and for how long on tables as large as these
+        #[arg(long)]
+        plan: bool,
+    },
     /// Check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Check the live system: database, schema, roles, row security, keys, clock
-    Doctor,
+    Doctor {
+        /// Check instead whether this version can take over: what it would migrate, and what is in its way
+        #[arg(long)]
+        upgrade: bool,
+    },
+    /// Ask the server on this machine whether it is ready; exit code 0 if it is
+    Health,
     /// Print the OpenAPI document
     Openapi,
     /// Administrators
@@ -124,6 +136,8 @@ enum CommandError {
     NoDatabaseUrl,
     #[error("migrate needs DATABASE_OWNER_URL: the address of the role that owns the schema")]
     NoOwnerUrl,
+    #[error(transparent)]
+    Unhealthy(#[from] health::Unhealthy),
     #[error("{0} of the checks failed")]
     Unsound(usize),
     #[error(
@@ -200,11 +214,17 @@ fn run() -> Result<(), CommandError> {
         match cli.command.as_ref().unwrap_or(&Command::Dev) {
             Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
             Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate).await,
-            Command::Migrate => migrate(&cli.settings).await,
+            Command::Migrate { plan } => migrate::run(&cli.settings, *plan, cli.json).await,
             Command::Config(ConfigCommand::Check) => {
                 show::config(&matches, &from_file, &cli.settings, cli.json)
             }
-            Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
+            Command::Doctor { upgrade: true } => {
+                show::findings(&upgrade::examine(&cli.settings).await?, cli.json)
+            }
+            Command::Doctor { upgrade: false } => {
+                show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json)
+            }
+            Command::Health => health::run(&cli.settings),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
@@ -236,12 +256,7 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
     }
     let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
-    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
-}
-
-async fn migrate(settings: &Settings) -> Result<(), CommandError> {
-    Migration::from_settings(settings)?.ok_or(CommandError::NoOwnerUrl)?.run(&SystemRng).await?;
-    Ok(print::line(&format!("The schema is at {}.", mana_platform::migrate::binary_version()))?)
+    Ok(serve::run(listener, service).await?)
 }
 
 async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {

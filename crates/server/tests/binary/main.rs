@@ -23,4 +23,5 @@ mod serve;
 mod service_keys;
 mod stopping;
 mod torture;
+mod upgrade;
 mod users;

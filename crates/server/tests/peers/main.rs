@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/cluster.rs"]
 mod cluster;
-#[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/http.rs"]
 mod http;
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
@@ -12,10 +11,16 @@ mod http;
 mod process;
 
 mod apps;
+mod backups;
 mod browser;
+mod chaos;
 mod contract;
+mod deployment;
 mod oidc_provider;
 mod pgbouncer;
 mod pooler;
+mod program;
 mod single_sign_on;
 mod tls;
+mod topology;
+mod up;
