@@ -1,12 +1,14 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod credits;
 mod keys;
 mod ledger;
 pub(crate) mod print;
 mod progress;
 mod service_keys;
 mod show;
+mod user;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
@@ -15,11 +17,14 @@ use crate::serve::{self, ServeError};
 use crate::source::{Migration, Source, SourceError};
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use credits::CreditsCommand;
 use keys::KeysCommand;
 use ledger::LedgerCommand;
-use mana_auth::admin;
+use mana_auth::admin::model::AdminError;
+use mana_auth::admin::{self, Change};
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
+use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
@@ -31,6 +36,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use user::{ActArgs, UserCommand};
 use uuid::Uuid;
 
 /// Accounts and prepaid credits for a family of apps
@@ -70,6 +76,12 @@ enum Command {
     /// Administrators
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Accounts, for when nobody can sign in to administrate them
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Mana, put right by hand
+    #[command(subcommand)]
+    Credits(CreditsCommand),
     /// Keys and secrets
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -91,6 +103,10 @@ enum ConfigCommand {
 enum AdminCommand {
     /// Print a one-time link that makes the first administrator; older links are void
     ClaimLink,
+    /// Make a user an administrator; their sessions end
+    Promote(ActArgs),
+    /// Make an administrator a user; their sessions end
+    Demote(ActArgs),
 }
 
 /// Why a command failed: one sentence with the way out.
@@ -112,6 +128,12 @@ enum CommandError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the ledger refuses it: {0}")]
+    Refused(String),
     #[error(transparent)]
     Database(#[from] DbError),
     #[error("serve needs DATABASE_URL. On a laptop, `mana-core-auth dev` needs nothing")]
@@ -186,6 +208,14 @@ fn run() -> Result<(), CommandError> {
             Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
+            Command::Admin(AdminCommand::Promote(args)) => {
+                user::change(args, Change::Promote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Admin(AdminCommand::Demote(args)) => {
+                user::change(args, Change::Demote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::User(command) => user::run(command, &cli.settings, source(&cli)?, cli.json).await,
+            Command::Credits(command) => credits::run(command, &cli.settings, source(&cli)?, cli.json).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await

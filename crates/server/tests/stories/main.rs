@@ -10,6 +10,7 @@ mod surface;
 mod two_factor;
 
 mod admin;
+mod administration;
 mod attacks;
 mod bad_input;
 mod credits;
