@@ -24,10 +24,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LoginRequest {
     /// The address in any spelling.
-    #[schema(value_type = String, format = "email")]
+    #[schema(value_type = String, format = "email", max_length = 254)]
     email: String,
     /// The password.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
     /// The device's own id, to recognise it next time.
     device_id: Option<Line<1, 128>>,

@@ -32,10 +32,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SignInRequest {
     /// The address in any spelling.
-    #[schema(value_type = String, format = "email")]
+    #[schema(value_type = String, format = "email", max_length = 254)]
     email: String,
     /// The password.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
     /// Keeps the session for longer.
     remember_me: Option<bool>,

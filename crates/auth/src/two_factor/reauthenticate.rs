@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 
 /// One of the two. An account with a second factor takes the code only: whoever knows the password is not yet its owner.
 #[derive(Deserialize, ToSchema)]
+#[schema(min_properties = 1)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReauthenticateRequest {
     /// The password, of an account without a second factor.
