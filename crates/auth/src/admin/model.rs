@@ -19,7 +19,6 @@ pub type Reason = Paragraph<1, 500>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActRequest {
     /// Why: for other administrators. The owner of the account does not see it.
-    #[schema(value_type = String, min_length = 1, max_length = 500)]
     pub(super) reason: Reason,
 }
 
