@@ -424,10 +424,10 @@ async fn a_new_administrator_signs_in_anew_and_so_does_a_former_one() {
 async fn who_is_disabled_or_a_program_becomes_no_administrator() {
     let story = Story::new().await;
     let root = story.administrator("root@example.com").await;
-    let (ada, robot) = (story.user("ada@example.com").await, story.user("robot@example.com").await);
+    let (ada, program) = (story.user("ada@example.com").await, story.user("program@example.com").await);
     assert_eq!(act(&story, &root, &ada, "disable").await.status, 200);
-    story.set_role(&robot, "service").await;
-    for user in [&ada, &robot] {
+    story.set_role(&program, "service").await;
+    for user in [&ada, &program] {
         assert_eq!(refusal(&act(&story, &root, user, "promote").await), (409, "admin.not_promotable"));
     }
     assert_eq!(story.number("SELECT count(*) FROM auth.users WHERE role = 'admin'").await, 1);
