@@ -162,7 +162,7 @@ impl<'a> Replay<'a> {
             TransactionKind::Refund => self.check_refund(&line, context),
             TransactionKind::Expiry => self.check_expiry(&line),
             TransactionKind::Bonus => self.check_bonus(&line, context),
-            TransactionKind::Adjustment if line.amount < 0 => self.check_taking(&line, is_exact),
+            TransactionKind::Adjustment if is_taking(&line) => self.check_taking(&line, is_exact),
             TransactionKind::Purchase | TransactionKind::Adjustment => {}
         }
         for change in &line.slices {
@@ -328,7 +328,7 @@ impl<'a> Replay<'a> {
                 usage.refunded = usage.refunded.saturating_add(line.amount);
                 self.total_spent = self.total_spent.saturating_sub(line.amount);
             }
-            TransactionKind::Adjustment if line.amount < 0 => {}
+            TransactionKind::Adjustment if is_taking(line) => {}
             TransactionKind::Purchase | TransactionKind::Bonus | TransactionKind::Adjustment => {
                 let grant = line.slices.first().and_then(|slice| self.terms.get(&slice.grant));
                 if grant.is_some_and(|terms| terms.source.is_earned()) {
@@ -526,6 +526,11 @@ impl<'a> Replay<'a> {
             self.findings.push(Finding { wallet, user, sequence, invariant, sentence });
         }
     }
+}
+
+/// Whether mana was taken to put something right.
+fn is_taking(line: &Transaction) -> bool {
+    line.counter == Counter::Adjustment && line.amount < 0
 }
 
 fn sum(amounts: impl IntoIterator<Item = i64>) -> Option<i64> {
