@@ -9,6 +9,7 @@ mod progress;
 mod service_keys;
 mod show;
 mod user;
+mod users;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
@@ -36,7 +37,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use user::{ActArgs, UserCommand};
+use user::ActArgs;
+use users::UsersCommand;
 use uuid::Uuid;
 
 /// Accounts and prepaid credits for a family of apps
@@ -76,9 +78,6 @@ enum Command {
     /// Administrators
     #[command(subcommand)]
     Admin(AdminCommand),
-    /// Accounts, for when nobody can sign in to administrate them
-    #[command(subcommand)]
-    User(UserCommand),
     /// Mana, put right by hand
     #[command(subcommand)]
     Credits(CreditsCommand),
@@ -88,6 +87,9 @@ enum Command {
     /// Keys by which apps act for users
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
+    /// Accounts
+    #[command(subcommand, visible_alias = "user")]
+    Users(UsersCommand),
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -159,6 +161,14 @@ enum CommandError {
     Export(#[from] ExportError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error(transparent)]
+    ImportUsers(#[from] mana_auth::account::moving::ImportError),
+    #[error(transparent)]
+    ExportUsers(#[from] mana_auth::account::moving::ExportError),
+    #[error(
+        "{0} rows were refused: mend them and import the file again; what is there already is left as it is"
+    )]
+    RowsRefused(u64),
     #[error("{} can't be opened or written: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
@@ -214,12 +224,12 @@ fn run() -> Result<(), CommandError> {
             Command::Admin(AdminCommand::Demote(args)) => {
                 user::change(args, Change::Demote, &cli.settings, source(&cli)?, cli.json).await
             }
-            Command::User(command) => user::run(command, &cli.settings, source(&cli)?, cli.json).await,
             Command::Credits(command) => credits::run(command, &cli.settings, source(&cli)?, cli.json).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
+            Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
         }
     })

@@ -1,4 +1,4 @@
-//! `user`, `admin promote` and `admin demote`: what administrators do to accounts, straight through the database.
+//! `users find` and the like, `admin promote` and `admin demote`: what administrators do to accounts, straight through the database.
 
 use super::{CommandError, print, written};
 use crate::app;

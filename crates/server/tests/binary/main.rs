@@ -24,3 +24,4 @@ mod serve;
 mod service_keys;
 mod stopping;
 mod torture;
+mod users;
