@@ -18,12 +18,14 @@ use mana_platform::Database;
 use mana_platform::config::TwoFactorRequired;
 use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, RedirectTargets, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
+use serde::Serialize;
 use sqlx::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 /// The parts that the accounts work with.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Auth {
     pub mails: Mails,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
+    /// Who knows what is in wallets.
+    pub wallets: Arc<dyn Wallets>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
     /// Who else may say who somebody is.
@@ -134,6 +138,32 @@ pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
         connection: &'a mut PgConnection,
         user: &'a UserId,
     ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// Port: what a wallet holds, for administrators to see.
+pub trait Wallets: Send + Sync + std::fmt::Debug {
+    /// What is in a user's wallet; none without a wallet.
+    fn find_wallet<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<WalletSummary>, PortError>> + Send + 'a>>;
+}
+
+/// What is in a wallet, under the names that its owner sees.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletSummary {
+    /// Paid mana that can be spent.
+    pub balance: i64,
+    /// Free mana that can be spent, without daily credits that nobody has asked for yet.
+    pub free_credits_remaining: i64,
+    /// Set aside by open holds.
+    pub held_credits: i64,
+    /// Bought or given so far, without bonuses.
+    pub total_earned: i64,
+    /// Spent so far, less what was given back.
+    pub total_spent: i64,
 }
 
 /// [`Auth`], shared by all requests.

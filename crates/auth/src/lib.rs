@@ -19,7 +19,7 @@ pub mod session;
 pub mod token;
 pub mod two_factor;
 
-pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
+pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError, WalletSummary, Wallets};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +42,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [
         account::model::CODES,
+        admin::model::CODES,
         password::CODES,
         session::model::CODES,
         oauth::model::CODES,

@@ -9,7 +9,7 @@ pub mod ledger;
 pub mod package;
 pub mod purchase;
 
-pub use api::{Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

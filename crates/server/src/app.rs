@@ -4,7 +4,7 @@ use crate::dev;
 use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
-use crate::ports::{LiveSessions, OpenWallet};
+use crate::ports::{AdminEvents, LiveSessions, OpenWallet, ShownWallets};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::bonus::BonusPolicy;
@@ -120,7 +120,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let credits_policy = credits_policy(settings);
+    let books = Arc::new(books(settings, &database, &clock, &rng));
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
@@ -136,20 +136,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         root_secrets,
         mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
-            policy: credits_policy.clone(),
+            policy: books.policy.clone(),
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
         }),
+        wallets: Arc::new(shown_wallets(settings, &clock)),
         redirect_targets: RedirectTargets::new(settings),
         providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings),
-    });
-    let books = Arc::new(Books {
-        database: database.clone(),
-        clock: Arc::clone(&clock),
-        rng,
-        session_guard: Arc::new(LiveSessions { clock }),
-        policy: credits_policy,
     });
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
@@ -177,6 +171,28 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)?;
     Ok(App { router: framed, workers, drain })
+}
+
+/// What it takes to keep the books, as the settings want them kept.
+pub(crate) fn books(
+    settings: &Settings,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Books {
+    Books {
+        database: database.clone(),
+        clock: Arc::clone(clock),
+        rng: Arc::clone(rng),
+        session_guard: Arc::new(LiveSessions { clock: Arc::clone(clock) }),
+        admin_log: Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) }),
+        policy: credits_policy(settings),
+    }
+}
+
+/// Wallets, for administrators to look into.
+pub(crate) fn shown_wallets(settings: &Settings, clock: &Arc<dyn Clock>) -> ShownWallets {
+    ShownWallets { clock: Arc::clone(clock), zone: settings.credits_daily_zone.clone() }
 }
 
 /// The signing keys, as the settings want them.

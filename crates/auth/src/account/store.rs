@@ -76,6 +76,152 @@ pub(crate) async fn find_by_email(
     }))
 }
 
+/// An account, whether or not it may still act.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) user: User,
+    /// Since when it may not act.
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+}
+
+struct AccountRow {
+    id: String,
+    email: String,
+    name: Option<String>,
+    role: String,
+    email_verified: bool,
+    image: Option<String>,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+}
+
+impl AccountRow {
+    fn into_account(self) -> Option<Account> {
+        let user = UserRow {
+            id: self.id,
+            email: self.email,
+            name: self.name,
+            role: self.role,
+            email_verified: self.email_verified,
+            image: self.image,
+            created_at: self.created_at,
+        };
+        Some(Account { user: user.into_user()?, disabled_at: self.disabled_at })
+    }
+}
+
+/// An account by id.
+pub(crate) async fn find_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users WHERE id = $1",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// An account by id, which nobody else changes or signs in to until the transaction ends.
+pub(crate) async fn lock_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+         WHERE id = $1 FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// Which accounts.
+#[derive(Debug, Default)]
+pub(crate) struct AccountFilter<'a> {
+    /// Whose address begins so.
+    pub(crate) email_prefix: &'a str,
+    pub(crate) id: Option<&'a UserId>,
+    pub(crate) role: Option<Role>,
+    pub(crate) is_disabled: Option<bool>,
+    /// Those after this address.
+    pub(crate) after: &'a str,
+    pub(crate) limit: i64,
+}
+
+/// Accounts in the order of their addresses, by code points.
+pub(crate) async fn list_accounts(
+    connection: &mut PgConnection,
+    filter: &AccountFilter<'_>,
+) -> Result<Vec<Account>, DbError> {
+    let rows = sqlx::query_as!(
+        AccountRow,
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+           WHERE email COLLATE "C" >= $1 AND email COLLATE "C" < $1 || chr(1114111) AND email COLLATE "C" > $2
+               AND ($3::text IS NULL OR id = $3)
+               AND (NOT $4 OR role <> 'user') AND ($5::text IS NULL OR role = $5)
+               AND ($6::boolean IS NULL OR (disabled_at IS NOT NULL) = $6)
+           ORDER BY email COLLATE "C" LIMIT $7"#,
+        filter.email_prefix,
+        filter.after,
+        filter.id.map(UserId::as_str),
+        filter.role.is_some_and(|role| role != Role::User),
+        filter.role.map(Role::as_str),
+        filter.is_disabled,
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(AccountRow::into_account).collect())
+}
+
+/// Shuts an account, or opens it again. What is deleted stays shut: the constraint `users_stay_deleted` sees to it.
+pub(crate) async fn update_disabled(
+    connection: &mut PgConnection,
+    id: &UserId,
+    disabled_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET disabled_at = $2, updated_at = $3 WHERE id = $1",
+        id.as_str(),
+        disabled_at,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a user administrates now, and goes on to until the transaction ends.
+pub(crate) async fn hold_admin(connection: &mut PgConnection, id: &UserId) -> Result<bool, DbError> {
+    let held = sqlx::query_scalar!(
+        "SELECT id FROM auth.users WHERE id = $1 AND role = 'admin' AND disabled_at IS NULL FOR SHARE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(held.is_some())
+}
+
+/// Whether anybody but this user may administer now.
+pub(crate) async fn exists_admin_besides(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.users WHERE role = 'admin' AND role <> 'user' AND disabled_at IS NULL AND id <> $1) AS "exists!""#,
+        id.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Whether any account may administer now.
 pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, DbError> {
     Ok(sqlx::query_scalar!(
@@ -85,7 +231,7 @@ pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, 
     .await?)
 }
 
-/// Makes an account an administrator's.
+/// Gives an account another role.
 pub(crate) async fn update_role(
     connection: &mut PgConnection,
     id: &UserId,

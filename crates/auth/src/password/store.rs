@@ -7,6 +7,16 @@ use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+/// Whether an account has a password.
+pub(crate) async fn exists_password(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.passwords WHERE user_id = $1) AS "exists!""#,
+        user.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Gives a new account its password.
 pub(crate) async fn insert_password(
     connection: &mut PgConnection,
@@ -92,14 +102,4 @@ pub(crate) async fn insert_imported(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Whether the user has a password.
-pub(crate) async fn exists_password(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM auth.passwords WHERE user_id = $1) AS "exists!""#,
-        user.as_str()
-    )
-    .fetch_one(connection)
-    .await?)
 }

@@ -1,6 +1,7 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod credits;
 mod health;
 mod keys;
 mod ledger;
@@ -9,6 +10,7 @@ pub(crate) mod print;
 mod progress;
 mod service_keys;
 mod show;
+mod user;
 mod users;
 
 use crate::dev::folder::DataFolder;
@@ -19,12 +21,15 @@ use crate::source::{Source, SourceError};
 use crate::upgrade;
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use credits::CreditsCommand;
 use keys::KeysCommand;
 use ledger::LedgerCommand;
-use mana_auth::admin;
+use mana_auth::admin::model::AdminError;
+use mana_auth::admin::{self, Change};
 use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
+use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
@@ -35,6 +40,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use user::ActArgs;
 use users::UsersCommand;
 use uuid::Uuid;
 
@@ -85,6 +91,9 @@ enum Command {
     /// Administrators
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Mana, put right by hand
+    #[command(subcommand)]
+    Credits(CreditsCommand),
     /// Keys and secrets
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -92,7 +101,7 @@ enum Command {
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
     /// Accounts
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "user")]
     Users(UsersCommand),
     /// The books of mana
     #[command(subcommand)]
@@ -109,6 +118,10 @@ enum ConfigCommand {
 enum AdminCommand {
     /// Print a one-time link that makes the first administrator; older links are void
     ClaimLink,
+    /// Make a user an administrator; their sessions end
+    Promote(ActArgs),
+    /// Make an administrator a user; their sessions end
+    Demote(ActArgs),
 }
 
 /// Why a command failed: one sentence with the way out.
@@ -130,6 +143,12 @@ enum CommandError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the ledger refuses it: {0}")]
+    Refused(String),
     #[error(transparent)]
     Database(#[from] DbError),
     #[error("serve needs DATABASE_URL. On a laptop, `mana-core-auth dev` needs nothing")]
@@ -227,6 +246,13 @@ fn run() -> Result<(), CommandError> {
             Command::Health => health::run(&cli.settings),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
+            Command::Admin(AdminCommand::Promote(args)) => {
+                user::change(args, Change::Promote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Admin(AdminCommand::Demote(args)) => {
+                user::change(args, Change::Demote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Credits(command) => credits::run(command, &cli.settings, source(&cli)?, cli.json).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await

@@ -6,6 +6,7 @@ mod http;
 mod process;
 mod wire;
 
+mod administration;
 mod commands;
 mod connections;
 mod dev;

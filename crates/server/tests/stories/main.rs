@@ -11,6 +11,7 @@ mod surface;
 mod two_factor;
 
 mod admin;
+mod administration;
 mod attacks;
 mod bad_input;
 mod bonuses;

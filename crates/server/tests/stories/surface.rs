@@ -7,23 +7,23 @@ use mana_testkit::Request;
 use serde_json::{Value, json};
 use time::Duration;
 
-struct Operation {
-    method: Method,
-    path: String,
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: String,
     needs_bearer: bool,
     /// Whether an app may ask, and nobody else or users too.
     takes_service_key: bool,
     takes_bearer: bool,
     /// Schema of the JSON body, resolved.
-    body: Option<Value>,
+    pub(crate) body: Option<Value>,
     statuses: Vec<u16>,
 }
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::to_value(mana_core_auth::openapi::document()).unwrap()
 }
 
-fn operations(document: &Value) -> Vec<Operation> {
+pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -65,7 +65,7 @@ fn resolved(document: &Value, schema: &Value) -> Value {
 }
 
 /// A value of the schema.
-fn sample(document: &Value, schema: &Value) -> Value {
+pub(crate) fn sample(document: &Value, schema: &Value) -> Value {
     let schema = resolved(document, schema);
     let kinds = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
     match kinds[0].as_str().unwrap() {
@@ -88,9 +88,9 @@ fn sample(document: &Value, schema: &Value) -> Value {
     }
 }
 
-const KEY: &str = "a-service-key-of-the-environment";
+pub(crate) const KEY: &str = "a-service-key-of-the-environment";
 
-async fn with_service_key() -> Story {
+pub(crate) async fn with_service_key() -> Story {
     Story::with(|settings| settings.service_key = Some(KEY.into())).await
 }
 
@@ -305,7 +305,7 @@ async fn every_path_refuses_other_methods_and_says_which_it_takes() {
 }
 
 /// Everything that is stored, table by table.
-async fn stored(story: &Story) -> Vec<(String, String)> {
+pub(crate) async fn stored(story: &Story) -> Vec<(String, String)> {
     let mut owner = story.database.owner().await;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
