@@ -21,5 +21,6 @@ mod refusals;
 mod revocation;
 mod serve;
 mod service_keys;
+mod smuggling;
 mod stopping;
 mod torture;
