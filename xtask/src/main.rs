@@ -6,6 +6,7 @@
 mod generate;
 mod queries;
 mod simulate;
+mod threats;
 mod tidy;
 mod torture;
 
