@@ -151,9 +151,8 @@ mod tests {
 
         #[test]
         fn what_is_read_as_a_secret_is_kept_to_the_letter(text in "(apl_)?[A-Za-z0-9_=+/-]{40,46}|\\PC{0,60}") {
-            match Apple::parse(&text) {
-                Ok(apple) => prop_assert_eq!(apple.expose(), text),
-                Err(NotThisSecret) => {}
+            if let Ok(apple) = Apple::parse(&text) {
+                prop_assert_eq!(apple.expose(), text);
             }
         }
     }

@@ -170,7 +170,7 @@ impl RequestContext {
     }
 }
 
-/// The version that an ETag of a balance names, in its one spelling: ETags are compared byte for byte.
+/// The version that an entity tag of a balance names, in its one spelling: such tags are compared byte for byte.
 fn read_etag(text: &str) -> Option<i64> {
     let version: i64 = text.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?;
     (version >= 0 && format!("\"{version}\"") == text).then_some(version)

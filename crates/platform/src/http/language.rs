@@ -113,7 +113,7 @@ mod tests {
             let language = Language::preferred(&header);
             prop_assert_eq!(Language::preferred(&header.to_uppercase().replace('Q', "q")), language);
             let ranges = header.split(',').count();
-            let padded = format!("{header}{},{more}", ",fr".repeat(32 - ranges));
+            let padded = format!("{header}{},{more}", ",fr".repeat(32_usize.saturating_sub(ranges)));
             prop_assert_eq!(Language::preferred(&padded), language);
         }
     }

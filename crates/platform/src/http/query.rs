@@ -85,7 +85,7 @@ mod tests {
 
         #[test]
         fn a_text_is_decoded_once(text in "\\PC{0,30}") {
-            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded = text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
             prop_assert_eq!(read(&format!("cursor={encoded}")).unwrap().cursor, Some(text.clone()));
             let twice = encoded.replace('%', "%25");
             prop_assert_eq!(read(&format!("cursor={twice}")).unwrap().cursor, Some(encoded));

@@ -362,7 +362,9 @@ mod tests {
             any::<i64>().prop_map(Value::from),
             any::<u64>().prop_map(Value::from),
             // Few enough digits for serde_json to read them exactly.
-            any::<i32>().prop_map(|number| Value::from(f64::from(number) / 1024.0)),
+            (any::<i16>(), 0_u8..100).prop_map(|(whole, hundredths)| {
+                serde_json::from_str(&format!("{whole}.{hundredths:02}")).unwrap_or_default()
+            }),
             "\\PC{0,8}".prop_map(Value::from),
         ];
         leaf.prop_recursive(4, 32, 4, |inner| {
