@@ -6,6 +6,7 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod bonus;
 mod browser_cookie;
 pub mod mail;
 pub mod new_device;

@@ -24,6 +24,8 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
 pub enum EventKind {
     /// The account was made.
     Registered,
+    /// The account was brought here from another installation.
+    Imported,
     /// Somebody signed in with the right credentials.
     SignedIn,
     /// A wrong password, an account that is disabled, or an address without an account: then the event has no user.
@@ -78,6 +80,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Registered => "registered",
+            Self::Imported => "imported",
             Self::SignedIn => "signed_in",
             Self::SignInFailed => "sign_in_failed",
             Self::SignedOut => "signed_out",
@@ -104,6 +107,7 @@ impl EventKind {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
             Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
             Self::Registered
+            | Self::Imported
             | Self::SignedIn
             | Self::SignInFailed
             | Self::SignedOut
@@ -162,6 +166,17 @@ pub(crate) async fn record_of_service(
     kind: EventKind,
 ) -> Result<(), DbError> {
     write(connection, clock, rng, kind, None, &[None], &Origin::default()).await
+}
+
+/// Writes an event of a user that no request stands behind.
+pub(crate) async fn record_by_command(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    kind: EventKind,
+    user: &UserId,
+) -> Result<(), DbError> {
+    write(connection, clock, rng, kind, Some(user), &[None], &Origin::default()).await
 }
 
 /// Writes an event for each of a user's sessions.

@@ -53,6 +53,7 @@ pub(crate) enum Purpose {
     SealedKeys,
     Mails,
     TotpSecrets,
+    Bonuses,
 }
 
 impl Purpose {
@@ -62,6 +63,7 @@ impl Purpose {
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
+            Self::Bonuses => b"mana-core-auth bonuses 1",
         }
     }
 }
@@ -103,6 +105,11 @@ impl RootSecrets {
     /// Id of the version for what is new.
     pub(crate) fn current_id(&self) -> &str {
         &self.current.id
+    }
+
+    /// Ids of all versions, the newest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.current).chain(&self.older).map(|version| version.id.as_str())
     }
 
     /// The key for a purpose under a version (HKDF-SHA-256, RFC 5869).

@@ -7,6 +7,7 @@ pub(crate) mod print;
 mod progress;
 mod service_keys;
 mod show;
+mod users;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use users::UsersCommand;
 use uuid::Uuid;
 
 /// Accounts and prepaid credits for a family of apps
@@ -76,6 +78,9 @@ enum Command {
     /// Keys by which apps act for users
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
+    /// Accounts
+    #[command(subcommand)]
+    Users(UsersCommand),
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -137,6 +142,14 @@ enum CommandError {
     Export(#[from] ExportError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error(transparent)]
+    ImportUsers(#[from] mana_auth::account::moving::ImportError),
+    #[error(transparent)]
+    ExportUsers(#[from] mana_auth::account::moving::ExportError),
+    #[error(
+        "{0} rows were refused: mend them and import the file again; what is there already is left as it is"
+    )]
+    RowsRefused(u64),
     #[error("{} can't be opened or written: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
@@ -190,6 +203,7 @@ fn run() -> Result<(), CommandError> {
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
+            Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
         }
     })

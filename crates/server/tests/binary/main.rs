@@ -24,3 +24,4 @@ mod service_keys;
 mod smuggling;
 mod stopping;
 mod torture;
+mod users;

@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 7] = [
+const NOBODYS: [&str; 9] = [
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
+    "auth.bonus_mailboxes",
+    "auth.bonus_networks",
     "credits.packages",
     "credits.roots",
     "auth.revocations",
@@ -89,6 +91,12 @@ async fn two_users(story: &Story) -> (User, User) {
         .execute(&mut owner)
         .await
         .unwrap();
+        for sql in [
+            "INSERT INTO auth.imported_passwords (user_id, scheme) VALUES ($1, 'bcrypt:4')",
+            "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
+        ] {
+            sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
+        }
     }
     story.workers.prove_books().await;
     (ada, bob)
