@@ -11,6 +11,7 @@ mod monitoring;
 mod pooled;
 mod queries;
 mod simulate;
+mod threats;
 mod tidy;
 mod torture;
 

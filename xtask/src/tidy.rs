@@ -59,6 +59,7 @@ pub(crate) fn run() -> Result<String, ChoreError> {
         }
     }
     breaches.extend(monitoring::check(&all)?);
+    breaches.extend(crate::threats::breaches()?);
     if breaches.is_empty() {
         Ok(format!("tidy: {files} files and {} crates keep the laws", MAY_KNOW.len()))
     } else {
@@ -90,7 +91,7 @@ fn check_dependencies() -> Result<Vec<String>, ChoreError> {
     Ok(breaches)
 }
 
-fn sources(folder: &Path) -> Result<Vec<PathBuf>, ChoreError> {
+pub(crate) fn sources(folder: &Path) -> Result<Vec<PathBuf>, ChoreError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -583,13 +583,21 @@ fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, Conf
         .collect())
 }
 
-/// The first variable of a file whose value would be changed by substitution.
+/// The first variable of a file whose value would be changed by substitution. Of a value of several lines, those behind
+/// the first count for the variable before them.
 fn find_dollar(text: &str) -> Option<&str> {
+    let mut name = "";
     text.lines().filter(|line| !line.trim_start().starts_with('#')).find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let value = value.trim();
-        let is_quoted = value.len() >= 2 && value.starts_with('\'') && value.ends_with('\'');
-        (value.contains('$') && !is_quoted).then(|| name.trim())
+        let value = match line.split_once('=') {
+            Some((before, value)) if !before.contains('$') => {
+                name = before.trim();
+                value.trim()
+            }
+            _ => line,
+        };
+        let inside = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+        let is_quoted = inside.is_some_and(|inside| !inside.contains('\''));
+        (value.contains('$') && !is_quoted).then_some(name)
     })
 }
 
@@ -600,13 +608,22 @@ fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, find_dollar};
+    use super::{Origin, find_dollar, lifetime, network, retention};
+    use proptest::prelude::*;
+    use std::time::Duration;
 
     #[test]
     fn a_dollar_is_taken_as_it_is_only_in_single_quotes() {
         assert_eq!(find_dollar("A=1\n# B=$x\nC='pa$word'\n"), None);
         assert_eq!(find_dollar("A=1\nB=pa$word\n"), Some("B"));
         assert_eq!(find_dollar("B=\"pa$word\""), Some("B"));
+        assert_eq!(
+            find_dollar("B='a'$HOME'b'"),
+            Some("B"),
+            "what stands between two quoted parts is not quoted"
+        );
+        assert_eq!(find_dollar("A=1\nB=\"one\ntwo $HOME\""), Some("B"), "in a later line of a value");
+        assert_eq!(find_dollar("A=1\nB=\"one\n$HOME=two\""), Some("B"));
     }
 
     #[test]
@@ -617,6 +634,56 @@ mod tests {
             ["*", "null", "app.example", "https://app.example/x", "https://u@app.example", "file:///x", ""]
         {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+
+    /// The only variable of a file.
+    fn value_of(file: &str) -> Option<String> {
+        dotenvy::from_read_iter(file.as_bytes()).next()?.ok().map(|(_, value)| value)
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_in_single_quotes_is_taken_as_it_is(value in "[ -&(-~\u{e4}]{0,40}") {
+            let file = format!("A='{value}'\n");
+            prop_assert_eq!(find_dollar(&file), None);
+            // What the reader takes for the start of an escape it refuses, or keeps.
+            let is_plain = !value.contains('\\');
+            let read = value_of(&file);
+            prop_assert!(read.as_ref() == Some(&value) || (!is_plain && read.is_none()), "{read:?}");
+        }
+
+        #[test]
+        fn a_file_in_which_no_dollar_is_found_is_one_in_which_nothing_is_substituted(value in "[a$'\"{}= \\\\H\n]{0,12}") {
+            let file = format!("A={value}\n");
+            if find_dollar(&file).is_none() && let Some(read) = value_of(&file) {
+                // A mark in place of the dollar reads the same: none had a meaning.
+                let marked = file.replace('$', "\u{a7}");
+                prop_assert_eq!(value_of(&marked).map(|read| read.replace('\u{a7}', "$")), Some(read), "{:?}", file);
+            }
+        }
+
+        #[test]
+        fn an_origin_is_what_a_browser_sends(text in "(https?|HTTP|ws|file)://[a-zA-Z0-9.@:\\[\\]_-]{0,30}(/|/x|\\?|#)?|\\PC{0,40}") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin.clone()));
+                prop_assert_eq!(text.trim().trim_end_matches('/'), origin.as_str());
+                prop_assert!(!origin.as_str().contains(['@', '*', ',', ' ']) && origin.as_str().is_ascii());
+            }
+        }
+
+        #[test]
+        fn a_network_reads_back(text in "[0-9a-f.:/]{0,24}", address: std::net::IpAddr) {
+            if let Ok(net) = network(&text) {
+                prop_assert_eq!(network(&net.to_string()), Ok(net));
+            }
+            prop_assert!(network(&address.to_string()).unwrap().contains(&address));
+        }
+
+        #[test]
+        fn a_duration_is_within_its_bounds_or_refused(text in "([0-9]{1,20}(s|m|h|d|w|y|ms|ns)? ?){0,3}|\\PC{0,20}") {
+            prop_assert!(lifetime(&text).is_ok_and(|life| life >= Duration::from_secs(1)) || lifetime(&text).is_err());
+            prop_assert!(retention(&text).is_ok_and(|kept| kept >= Duration::from_hours(720)) || retention(&text).is_err());
         }
     }
 }

@@ -22,6 +22,7 @@ mod refusals;
 mod revocation;
 mod serve;
 mod service_keys;
+mod smuggling;
 mod stopping;
 mod torture;
 mod upgrade;

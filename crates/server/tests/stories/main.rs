@@ -8,6 +8,7 @@ mod row_security;
 mod smtp;
 mod story;
 mod surface;
+mod threats;
 mod two_factor;
 
 mod admin;

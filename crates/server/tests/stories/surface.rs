@@ -10,13 +10,13 @@ use time::Duration;
 pub(crate) struct Operation {
     pub(crate) method: Method,
     pub(crate) path: String,
-    needs_bearer: bool,
+    pub(crate) needs_bearer: bool,
     /// Whether an app may ask, and nobody else or users too.
-    takes_service_key: bool,
-    takes_bearer: bool,
+    pub(crate) takes_service_key: bool,
+    pub(crate) takes_bearer: bool,
     /// Schema of the JSON body, resolved.
     pub(crate) body: Option<Value>,
-    statuses: Vec<u16>,
+    pub(crate) statuses: Vec<u16>,
 }
 
 pub(crate) fn document() -> Value {
@@ -95,7 +95,7 @@ pub(crate) async fn with_service_key() -> Story {
 }
 
 /// As whoever may ask: the user, or an app where only apps may.
-fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
+pub(crate) fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
     if operation.takes_service_key && !operation.takes_bearer {
         request.header("x-service-key", KEY)
     } else {
@@ -104,13 +104,13 @@ fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
 }
 
 /// A path whose parameters name nothing.
-fn filled(path: &str) -> String {
+pub(crate) fn filled(path: &str) -> String {
     ["{id}", "{userId}", "{provider}"]
         .iter()
         .fold(path.to_owned(), |path, name| path.replace(name, "no-such-thing"))
 }
 
-fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
+pub(crate) fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
     let request = story.client.request(operation.method.clone(), &filled(&operation.path));
     match body {
         Some(body) => request.body("application/json", body.to_string()),
