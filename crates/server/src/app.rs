@@ -7,6 +7,7 @@ use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::mail::Mails;
+use mana_auth::passkey::{InvalidRelyingParty, RelyingParty};
 use mana_auth::password::{Hasher, PasswordError};
 use mana_auth::service_key::{GivenServiceKey, ServiceKeys, WeakServiceKey};
 use mana_auth::session::liveness::Liveness;
@@ -71,6 +72,9 @@ pub enum BuildError {
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
+    /// Passkeys have no domain.
+    #[error(transparent)]
+    RelyingParty(#[from] InvalidRelyingParty),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -128,7 +132,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             rng: Arc::clone(&rng),
         }),
         redirect_targets: RedirectTargets::new(settings),
-        policy: auth_policy(settings),
+        policy: auth_policy(settings)?,
     });
     let books = Arc::new(Books {
         database: database.clone(),
@@ -205,8 +209,8 @@ pub(crate) fn key_kind(settings: &Settings, algorithm: JwtAlgorithm) -> KeyKind 
     }
 }
 
-fn auth_policy(settings: &Settings) -> mana_auth::Policy {
-    mana_auth::Policy {
+fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingParty> {
+    Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
         cookie_domain: settings.cookie_domain.clone(),
@@ -221,7 +225,8 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         fresh_authentication: settings.fresh_authentication,
         two_factor_required: settings.two_factor_required,
         trusted_device_ttl: settings.trusted_device_expiry,
-    }
+        relying_party: RelyingParty::new(settings)?,
+    })
 }
 
 fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {

@@ -22,3 +22,13 @@ pub(crate) async fn insert_password(
     .await?;
     Ok(())
 }
+
+/// Whether the user has a password.
+pub(crate) async fn exists_password(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.passwords WHERE user_id = $1) AS "exists!""#,
+        user.as_str()
+    )
+    .fetch_one(connection)
+    .await?)
+}
