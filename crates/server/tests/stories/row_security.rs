@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::two_factor;
+use crate::{passkeys, two_factor};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -81,6 +81,7 @@ async fn two_users(story: &Story) -> (User, User) {
         let hold = story.client.post("/api/v1/credits/holds", &spend_of(1)).bearer(&user.access_token);
         assert_eq!(hold.send().await.status, 201);
         two_factor::leave_rows(story, user).await;
+        passkeys::leave_rows(story, user).await;
         sqlx::query(
             "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_euro_cents, status, created_at)
              VALUES ($1, $1, 'small', 100, 100, 'pending', now())",
