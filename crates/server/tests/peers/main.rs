@@ -13,6 +13,8 @@ mod process;
 
 mod apps;
 mod browser;
+mod devtools;
+mod passkeys;
 mod pgbouncer;
 mod pooler;
 mod single_sign_on;
