@@ -89,7 +89,8 @@ pub(crate) async fn page(
     request_body(content = ClaimRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Done", content_type = "text/html", body = String),
-        (status = 400, description = "Address or password can't be used", content_type = "text/html", body = String),
+        (status = 400, description = "Address or password can't be used; as a problem if the form itself does not fit",
+            content((String = "text/html"), (ProblemBody = "application/problem+json"))),
         (status = 404, description = "The link is used up, expired or replaced", content_type = "text/html", body = String),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
         (status = 503, description = "Try again", body = ProblemBody),

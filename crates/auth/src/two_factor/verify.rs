@@ -31,7 +31,6 @@ pub(crate) struct VerifyRequest {
     #[schema(value_type = String, min_length = 1, max_length = 64)]
     challenge_token: SecretString,
     /// A code of the authenticator app, or a recovery code.
-    #[schema(value_type = String, min_length = 1, max_length = 64)]
     code: Line<1, 64>,
     /// Not to be asked again in this browser for a while.
     trust_device: Option<bool>,

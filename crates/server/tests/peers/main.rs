@@ -13,6 +13,7 @@ mod process;
 
 mod apps;
 mod browser;
+mod contract;
 mod devtools;
 mod passkeys;
 mod pgbouncer;
