@@ -13,6 +13,8 @@ CREATE TABLE auth.passkeys (
     transports         text[]      NOT NULL,
     name               text        NOT NULL CONSTRAINT passkeys_name_length CHECK (length(name) BETWEEN 1 AND 64),
     created_at         timestamptz NOT NULL,
+    -- The session that it was added in: if that turns out to be a stranger's, so does the passkey.
+    added_in           text        NOT NULL,
     last_used_at       timestamptz,
     CONSTRAINT passkeys_backed_up_if_eligible CHECK (is_backup_eligible OR NOT is_backed_up)
 );

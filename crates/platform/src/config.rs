@@ -178,13 +178,7 @@ pub struct Settings {
     #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Tokens")]
     pub passkey_rp_id: Option<String>,
     /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
-    #[arg(
-        long,
-        env = "PASSKEY_ORIGINS",
-        value_delimiter = ',',
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
     pub passkey_origins: Vec<PasskeyOrigin>,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]

@@ -140,9 +140,7 @@ impl Authenticator {
                 Key::Es256(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key on P-256"))
             }
             Algorithm::EdDsa => Key::EdDsa(Ed25519KeyPair::generate().expect("an Ed25519 key")),
-            Algorithm::Rs256 => {
-                Key::Rs256(rsa::KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"))
-            }
+            Algorithm::Rs256 => Key::Rs256(rsa::KeyPair::generate(KeySize::Rsa2048).expect("an RSA key")),
         };
         let mut credential_id = vec![0; 32];
         aws_lc_rs::rand::fill(&mut credential_id).expect("randomness");
@@ -197,8 +195,7 @@ impl Authenticator {
     /// When the credential's id is longer than any length can say.
     pub fn create_with_key(&self, ceremony: &Ceremony, cose_key: &[u8]) -> Created {
         let length = u16::try_from(self.credential_id.len()).expect("a length of two bytes");
-        let attested =
-            [&[0; 16][..], &length.to_be_bytes(), &self.credential_id, cose_key].concat();
+        let attested = [&[0; 16][..], &length.to_be_bytes(), &self.credential_id, cose_key].concat();
         Created {
             credential_id: self.credential_id.clone(),
             client_data: ceremony.client_data(),

@@ -136,15 +136,15 @@ async fn store_new(
     if store::count_passkeys(&mut transaction, user).await? >= PASSKEYS {
         return Err(PasskeyError::TooMany);
     }
-    store::insert_passkey(&mut transaction, user, &passkey, &credential).await.map_err(|error| {
+    let session = &caller.session_id;
+    store::insert_passkey(&mut transaction, user, session, &passkey, &credential).await.map_err(|error| {
         match error.constraint() {
             Some("passkeys_credential_id_key") => PasskeyError::Exists,
             _ => PasskeyError::Database(error),
         }
     })?;
-    let session = Some(&caller.session_id);
     let kind = EventKind::PasskeyAdded(passkey.id);
-    security_event::record(&mut transaction, auth, kind, Some(user), session, origin).await?;
+    security_event::record(&mut transaction, auth, kind, Some(user), Some(session), origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(passkey)
 }

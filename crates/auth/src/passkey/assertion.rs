@@ -76,9 +76,7 @@ pub(crate) async fn take_passkey<'a>(
             let method = if proven.is_user_verified { Method::VerifiedPasskey } else { Method::Passkey };
             Ok((transaction, Shown { user_id: known.user_id, method }))
         }
-        Err(refusal) => {
-            Err(refuse(transaction, auth, purpose, Some(&known.user_id), refusal, origin).await?)
-        }
+        Err(refusal) => Err(refuse(transaction, auth, purpose, Some(&known.user_id), refusal, origin).await?),
     }
 }
 

@@ -117,7 +117,9 @@ mod tests {
         let bytes = data(0xdd, &[&attested(32), &KEY]);
         let read = AuthenticatorData::read(&bytes).unwrap();
         assert_eq!(read.attested, Some(Attested { credential_id: &[9; 32], public_key: &KEY }));
-        assert!(read.flags.is_user_verified() && read.flags.is_backup_eligible() && read.flags.is_backed_up());
+        assert!(
+            read.flags.is_user_verified() && read.flags.is_backup_eligible() && read.flags.is_backed_up()
+        );
     }
 
     #[test]

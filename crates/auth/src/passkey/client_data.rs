@@ -77,7 +77,12 @@ mod tests {
 
     #[test]
     fn a_challenge_of_another_shape_is_none() {
-        for challenge in ["", "AA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] {
+        for challenge in [
+            "",
+            "AA",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        ] {
             let json = format!(r#"{{"type":"webauthn.get","challenge":"{challenge}","origin":"x"}}"#);
             assert!(ClientData::read(json.as_bytes()).unwrap().challenge.is_none(), "{challenge:?}");
         }

@@ -63,7 +63,9 @@ impl RelyingParty {
             .map(|url| url.origin().ascii_serialization())
             .collect();
         origins.extend(settings.passkey_origins.iter().map(|origin| origin.as_str().to_owned()));
-        let is_related = |origin: &&String| Url::parse(origin).is_ok_and(|url| !is_page_of(&url, &id) && url.scheme() == "https");
+        let is_related = |origin: &&String| {
+            Url::parse(origin).is_ok_and(|url| !is_page_of(&url, &id) && url.scheme() == "https")
+        };
         let related_origins = origins.iter().filter(is_related).cloned().collect();
         Ok(Self { id, name: settings.jwt_issuer.clone(), origins, related_origins })
     }
@@ -340,17 +342,21 @@ mod tests {
         assert_eq!(party.origins, expected);
         assert_eq!(party.related_origins, Vec::<String>::new());
 
-        settings.passkey_origins =
-            ["https://example.org", "https://login.example.com", "android:apk-key-hash:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
-                .map(|origin| origin.parse().unwrap())
-                .to_vec();
+        settings.passkey_origins = [
+            "https://example.org",
+            "https://login.example.com",
+            "android:apk-key-hash:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ]
+        .map(|origin| origin.parse().unwrap())
+        .to_vec();
         let party = RelyingParty::new(&settings).unwrap();
         assert_eq!(party.origins.len(), 6);
         assert_eq!(party.related_origins, ["https://example.org"], "neither what is of the domain nor apps");
 
         settings.passkey_rp_id = Some("auth.example.com".to_owned());
         assert_eq!(RelyingParty::new(&settings).unwrap().id, "auth.example.com");
-        for bad in ["", "https://example.com", "example.com:443", "Example.com", "127.0.0.1", "example.com/"] {
+        for bad in ["", "https://example.com", "example.com:443", "Example.com", "127.0.0.1", "example.com/"]
+        {
             settings.passkey_rp_id = Some(bad.to_owned());
             assert_eq!(RelyingParty::new(&settings).unwrap_err(), InvalidRelyingParty, "{bad}");
         }

@@ -3,7 +3,7 @@
 use super::ceremony::NewCredential;
 use super::challenge::Bound;
 use super::model::{ChallengeHash, Passkey, Purpose};
-use mana_kernel::UserId;
+use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -73,12 +73,13 @@ pub(crate) async fn delete_expired(
 pub(super) async fn insert_passkey(
     connection: &mut PgConnection,
     user: &UserId,
+    session: &SessionId,
     passkey: &Passkey,
     credential: &NewCredential,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible, is_backed_up, transports, name, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO auth.passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible, is_backed_up, transports, name, created_at, added_in)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         passkey.id,
         user.as_str(),
         credential.id,
@@ -89,6 +90,7 @@ pub(super) async fn insert_passkey(
         &passkey.transports,
         passkey.name,
         passkey.created_at,
+        session.as_str(),
     )
     .execute(connection)
     .await?;
@@ -227,4 +229,19 @@ pub(super) async fn delete_passkey(
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Removes a user's passkeys, all or those that were added in a session; says which.
+pub(crate) async fn delete_passkeys(
+    connection: &mut PgConnection,
+    user: &UserId,
+    added_in: Option<&SessionId>,
+) -> Result<Vec<Uuid>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "DELETE FROM auth.passkeys WHERE user_id = $1 AND ($2::text IS NULL OR added_in = $2) RETURNING id",
+        user.as_str(),
+        added_in.map(SessionId::as_str),
+    )
+    .fetch_all(connection)
+    .await?)
 }

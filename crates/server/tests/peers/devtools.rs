@@ -73,7 +73,8 @@ impl Page {
 
     /// The value of a script, once its promise is kept; as if the person had clicked.
     pub(crate) fn evaluate(&mut self, script: &str) -> Value {
-        let params = json!({"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true});
+        let params =
+            json!({"expression": script, "awaitPromise": true, "returnByValue": true, "userGesture": true});
         let answer = self.call("Runtime.evaluate", &params);
         assert!(answer["exceptionDetails"].is_null(), "{script}: {answer}");
         answer["result"]["value"].clone()

@@ -36,7 +36,9 @@ impl Stage {
             .start();
         let (browser, devtools) = Browser::driven(home.path());
         let mut page = devtools.open(&format!("{app}/?auth={service}"));
-        poll(Duration::from_mins(1), "the page", || (page.evaluate("typeof act") == "function").then_some(()));
+        poll(Duration::from_mins(1), "the page", || {
+            (page.evaluate("typeof act") == "function").then_some(())
+        });
         page.call("WebAuthn.enable", &json!({}));
         let options = json!({
             "protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasResidentKey": true,

@@ -124,7 +124,10 @@ async fn a_passkey_signs_in_without_a_name_and_without_a_password() {
     let added = as_user(&story, &user, Method::POST, BASE, &body).await;
     assert_eq!(added.status, 201, "{}", added.json);
     assert_eq!(members(&added.json), ["backedUp", "createdAt", "id", "lastUsedAt", "name", "transports"]);
-    assert_eq!((added.text("/name"), &added.json["transports"]), ("My phone", &json!(["hybrid", "internal"])));
+    assert_eq!(
+        (added.text("/name"), &added.json["transports"]),
+        ("My phone", &json!(["hybrid", "internal"]))
+    );
     assert_eq!((&added.json["lastUsedAt"], &added.json["backedUp"]), (&Value::Null, &json!(false)));
     let again = registration_options(&story, &user).await;
     let known = json!([{"type": "public-key", "id": URL_SAFE_NO_PAD.encode(&authenticator.credential_id), "transports": ["hybrid", "internal"]}]);
@@ -147,7 +150,10 @@ async fn a_passkey_signs_in_without_a_name_and_without_a_password() {
     assert!(story.is_signed_in(&signed_in).await);
     assert_eq!(story.refresh(&signed_in.refresh_token).await.status, 200);
     let session = story.client.get("/api/auth/get-session").header("cookie", &signed_in.cookie).send().await;
-    assert_eq!((session.text("/session/deviceName"), &session.json["session"]["rememberMe"]), ("Lab", &json!(true)));
+    assert_eq!(
+        (session.text("/session/deviceName"), &session.json["session"]["rememberMe"]),
+        ("Lab", &json!(true))
+    );
 
     let listed = story.get(BASE, &signed_in).await;
     assert!(listed.json[0]["lastUsedAt"].is_string(), "{}", listed.json);
@@ -157,7 +163,8 @@ async fn a_passkey_signs_in_without_a_name_and_without_a_password() {
 #[tokio::test]
 async fn keys_of_every_offered_algorithm_sign_in() {
     let story = Story::new().await;
-    for (number, algorithm) in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256].into_iter().enumerate() {
+    for (number, algorithm) in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256].into_iter().enumerate()
+    {
         let user = story.user(&format!("user{number}@example.com")).await;
         let holder = holder_of(&story, user, algorithm).await;
         assert_eq!(User::of(&sign_in(&story, &holder, |_| {}).await).id, holder.user.id, "{algorithm:?}");
@@ -195,7 +202,11 @@ async fn the_options_of_a_sign_in_tell_nobody_who_has_an_account() {
     let story = Story::new().await;
     let holder = holder(&story).await;
     let path = format!("{BASE}/sign-in-options");
-    for naming in [json!({"email": "ada@example.com"}), json!({"email": "nobody@example.com"}), json!({"userId": holder.user.id})] {
+    for naming in [
+        json!({"email": "ada@example.com"}),
+        json!({"email": "nobody@example.com"}),
+        json!({"userId": holder.user.id}),
+    ] {
         assert_eq!(refusal(&story.post(&path, &naming).await), (400, "request.invalid_body"));
     }
     let mut seen = Vec::new();
@@ -239,10 +250,14 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("auth.dead_passkey_challenge", |ceremony| ceremony.challenge = "A".repeat(43)),
         ("auth.dead_passkey_challenge", |ceremony| ceremony.challenge = String::new()),
         ("auth.passkey_origin_refused", |ceremony| ceremony.origin = "http://localhost:3002".to_owned()),
-        ("auth.passkey_origin_refused", |ceremony| ceremony.origin = "http://localhost.evil.example:3001".to_owned()),
+        ("auth.passkey_origin_refused", |ceremony| {
+            ceremony.origin = "http://localhost.evil.example:3001".to_owned()
+        }),
         ("auth.passkey_origin_refused", |ceremony| ceremony.origin = "https://localhost:3001".to_owned()),
         ("auth.passkey_origin_refused", |ceremony| ceremony.more = json!({"crossOrigin": true})),
-        ("auth.passkey_origin_refused", |ceremony| ceremony.more = json!({"topOrigin": "https://evil.example"})),
+        ("auth.passkey_origin_refused", |ceremony| {
+            ceremony.more = json!({"topOrigin": "https://evil.example"})
+        }),
         ("auth.passkey_refused", |ceremony| ceremony.rp_id = "evil.example".to_owned()),
         ("auth.passkey_refused", |ceremony| ceremony.flags = 0x04),
         ("auth.passkey_refused", |ceremony| ceremony.flags = 0x01),
@@ -273,7 +288,10 @@ async fn a_sign_in_that_differs_in_one_thing_is_refused() {
     let other = Authenticator::new(Algorithm::Es256);
     for bad in [
         Signed { signature: other.get(&ceremony(&story, &holder).await).signature, ..good.clone() },
-        Signed { credential_id: other.credential_id.clone(), ..holder.authenticator.get(&ceremony(&story, &holder).await) },
+        Signed {
+            credential_id: other.credential_id.clone(),
+            ..holder.authenticator.get(&ceremony(&story, &holder).await)
+        },
     ] {
         assert_eq!(refusal(&send(&story.client, &bad).await), (401, "auth.passkey_refused"));
     }
@@ -413,7 +431,8 @@ async fn a_credential_has_one_owner() {
         let again = add(&story, user, &ada.authenticator.create(&ceremony)).await;
         assert_eq!(refusal(&again), (409, "auth.passkey_exists"));
     }
-    let as_bob = sign_in(&story, &ada, |ceremony| ceremony.user_handle = Some(bob.user.id.clone().into())).await;
+    let as_bob =
+        sign_in(&story, &ada, |ceremony| ceremony.user_handle = Some(bob.user.id.clone().into())).await;
     assert_eq!(refusal(&as_bob), (401, "auth.passkey_refused"));
     let path = format!("{BASE}/{}", ada.id);
     let named = as_user(&story, &bob.user, Method::PATCH, &path, &json!({"name": "Mine"})).await;
@@ -431,7 +450,9 @@ async fn a_credential_has_one_owner() {
 async fn a_counter_that_goes_back_is_a_copy_and_is_refused() {
     let story = Story::new().await;
     let holder = holder(&story).await;
-    for (count, is_taken) in [(0, true), (0, true), (5, true), (6, true), (6, false), (5, false), (0, false), (7, true)] {
+    for (count, is_taken) in
+        [(0, true), (0, true), (5, true), (6, true), (6, false), (5, false), (0, false), (7, true)]
+    {
         let reply = sign_in(&story, &holder, |ceremony| ceremony.sign_count = count).await;
         assert_eq!(reply.status == 200, is_taken, "{count} {}", reply.json);
     }
@@ -475,13 +496,18 @@ async fn passkeys_change_only_in_a_fresh_session_which_a_passkey_makes_fresh() {
     assert_eq!(refusal(&options(&bob).await), (409, "auth.no_second_factor"));
     let (bobs, _) = add_new(&story, &bob, Algorithm::Es256).await;
     let own = options(&holder.user).await;
-    assert_eq!(own.json["allowCredentials"][0]["id"], json!(URL_SAFE_NO_PAD.encode(&holder.authenticator.credential_id)));
+    assert_eq!(
+        own.json["allowCredentials"][0]["id"],
+        json!(URL_SAFE_NO_PAD.encode(&holder.authenticator.credential_id))
+    );
     let given = async |signed: &Signed| {
-        as_user(&story, &holder.user, Method::POST, reauthenticate, &json!({"credential": signed.json()})).await
+        as_user(&story, &holder.user, Method::POST, reauthenticate, &json!({"credential": signed.json()}))
+            .await
     };
     let foreign = bobs.get(&Ceremony::get(&own.json, PAGE, &bob.id));
     assert_eq!(refusal(&given(&foreign).await), (401, "auth.passkey_refused"));
-    let touched = Ceremony { flags: 0x01, ..Ceremony::get(&options(&holder.user).await.json, PAGE, &holder.user.id) };
+    let touched =
+        Ceremony { flags: 0x01, ..Ceremony::get(&options(&holder.user).await.json, PAGE, &holder.user.id) };
     assert_eq!(refusal(&given(&holder.authenticator.get(&touched)).await), (401, "auth.passkey_refused"));
     let of_bob = holder.authenticator.get(&Ceremony::get(&options(&bob).await.json, PAGE, &holder.user.id));
     assert_eq!(refusal(&given(&of_bob).await), (400, "auth.dead_passkey_challenge"));
@@ -542,19 +568,45 @@ async fn the_last_way_to_sign_in_stays_also_when_two_are_removed_at_once() {
 }
 
 #[tokio::test]
+async fn a_passkey_that_a_stranger_added_goes_with_the_strangers_session() {
+    let story = Story::new().await;
+    let holder = holder(&story).await;
+    let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+    let strange = story.client.post("/api/v1/auth/login", &credentials).header("user-agent", "curl/8.14.1");
+    let stranger = User::of(&strange.send().await);
+    let thief = holder_of(&story, stranger, Algorithm::Es256).await;
+    assert_eq!(sign_in(&story, &thief, |_| {}).await.status, 200, "the control");
+
+    let mails = story.mails().await;
+    let link = mails[0].mail.text.lines().find(|line| line.contains("/not-me?token=")).unwrap();
+    let form = story.client.request(Method::POST, "/not-me");
+    let token = link.split_once('?').unwrap().1.to_owned();
+    assert_eq!(form.body("application/x-www-form-urlencoded", token).send().await.status, 200);
+    assert_eq!(refusal(&sign_in(&story, &thief, |_| {}).await), (401, "auth.passkey_refused"));
+    assert_eq!(sign_in(&story, &holder, |_| {}).await.status, 200, "the owner's own stays");
+    assert_eq!(events(&story, "passkey_removed").await, 1);
+}
+
+#[tokio::test]
 async fn an_account_has_25_passkeys_at_most() {
     let story = Story::new().await;
     let holder = holder(&story).await;
     story
         .execute(
-            "INSERT INTO auth.passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible, is_backed_up, transports, name, created_at)
-             SELECT gen_random_uuid(), user_id, decode(lpad(number::text, 32, '0'), 'hex'), public_key, 0, false, false, '{}', 'One', created_at
+            "INSERT INTO auth.passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible, is_backed_up, transports, name, created_at, added_in)
+             SELECT gen_random_uuid(), user_id, decode(lpad(number::text, 32, '0'), 'hex'), public_key, 0, false, false, '{}', 'One', created_at, added_in
              FROM auth.passkeys, generate_series(1, 23) AS number",
         )
         .await;
-    let options = [registration_options(&story, &holder.user).await, registration_options(&story, &holder.user).await];
-    let created = options.map(|options| Authenticator::new(Algorithm::Es256).create(&Ceremony::create(&options, PAGE)));
-    let both = futures_util::future::join(add(&story, &holder.user, &created[0]), add(&story, &holder.user, &created[1])).await;
+    let options =
+        [registration_options(&story, &holder.user).await, registration_options(&story, &holder.user).await];
+    let created =
+        options.map(|options| Authenticator::new(Algorithm::Es256).create(&Ceremony::create(&options, PAGE)));
+    let both = futures_util::future::join(
+        add(&story, &holder.user, &created[0]),
+        add(&story, &holder.user, &created[1]),
+    )
+    .await;
     let mut both = [both.0, both.1];
     both.sort_by_key(|reply| reply.status);
     assert_eq!(both[0].status, 201);
@@ -582,7 +634,8 @@ async fn with_totp(story: &Story, user: &User) {
     let secret = Secret::try_from_base32(enrolment.text("/secret")).unwrap();
     let totp = Builder::new().with_secret(secret).build().unwrap();
     let code = totp.generate(u64::try_from(story.clock.now().unix_timestamp()).unwrap()).to_string();
-    let confirmed = as_user(story, user, Method::POST, &format!("{base}/confirm"), &json!({"code": code})).await;
+    let confirmed =
+        as_user(story, user, Method::POST, &format!("{base}/confirm"), &json!({"code": code})).await;
     assert_eq!(confirmed.status, 200, "{}", confirmed.json);
 }
 
@@ -655,7 +708,8 @@ async fn one_passkey_given_at_once_to_a_sign_in_that_waits_makes_one_session() {
         let options = factor_options(&story, &token).await.json;
         signed.push(holder.authenticator.get(&Ceremony::get(&options, PAGE, &holder.user.id)));
     }
-    let sent = futures_util::future::join_all(signed.iter().map(|signed| give_factor(&story, &token, signed))).await;
+    let sent =
+        futures_util::future::join_all(signed.iter().map(|signed| give_factor(&story, &token, signed))).await;
     assert_eq!(sent.iter().filter(|reply| reply.status == 200).count(), 1);
     assert!(sent.iter().all(|reply| [200, 401].contains(&reply.status.as_u16())));
     assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, before + 1);
@@ -687,9 +741,11 @@ async fn passkeys_work_on_pages_of_the_domain_and_where_the_settings_say_and_now
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
         settings.cookie_domain = Some("example.com".to_owned());
-        settings.cors_origins =
-            ["https://chat.example.com", "https://example.net"].map(|origin| origin.parse().unwrap()).to_vec();
-        settings.passkey_origins = ["https://example.org", APP].map(|origin| origin.parse().unwrap()).to_vec();
+        settings.cors_origins = ["https://chat.example.com", "https://example.net"]
+            .map(|origin| origin.parse().unwrap())
+            .to_vec();
+        settings.passkey_origins =
+            ["https://example.org", APP].map(|origin| origin.parse().unwrap()).to_vec();
     })
     .await;
     let related = story.client.get("/.well-known/webauthn").send().await;
@@ -719,7 +775,8 @@ async fn passkeys_work_on_pages_of_the_domain_and_where_the_settings_say_and_now
         let reply = send(&story.client, &signed).await;
         answers.insert(origin, reply.status.as_u16());
     }
-    let allowed: Vec<_> = answers.iter().filter(|(_, status)| **status == 200).map(|(origin, _)| *origin).collect();
+    let allowed: Vec<_> =
+        answers.iter().filter(|(_, status)| **status == 200).map(|(origin, _)| *origin).collect();
     assert_eq!(allowed, [APP, "https://auth.example.com", "https://chat.example.com", "https://example.org"]);
     assert!(answers.values().all(|status| [200, 400].contains(status)), "{answers:?}");
 }

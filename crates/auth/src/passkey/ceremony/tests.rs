@@ -166,7 +166,8 @@ fn the_envelope_of_a_registration_is_whole_and_about_the_credential_around_it() 
 
     let other_id = Created { credential_id: vec![7; 32], ..good.clone() };
     assert_eq!(registered(&other_id), Err(Refusal::CredentialId));
-    let trailing = Created { attestation_object: [&good.attestation_object[..], &[0]].concat(), ..good.clone() };
+    let trailing =
+        Created { attestation_object: [&good.attestation_object[..], &[0]].concat(), ..good.clone() };
     assert_eq!(registered(&trailing), Err(Refusal::AttestationObject));
     let without = Created {
         attestation_object: attestation_object(&authenticator.get(&creating()).authenticator_data),
@@ -185,7 +186,11 @@ fn the_envelope_of_a_registration_is_whole_and_about_the_credential_around_it() 
         vec![(text("fmt"), text("none")), data()],
         vec![(text("fmt"), Cbor::from(1)), (text("attStmt"), Cbor::Map(vec![])), data()],
         vec![(text("fmt"), text("none")), (text("attStmt"), text("")), data()],
-        vec![(text("fmt"), text("none")), (text("attStmt"), Cbor::Map(vec![])), (text("authData"), text("x"))],
+        vec![
+            (text("fmt"), text("none")),
+            (text("attStmt"), Cbor::Map(vec![])),
+            (text("authData"), text("x")),
+        ],
         vec![(text("fmt"), text("none")), (text("attStmt"), Cbor::Map(vec![])), data(), data()],
     ] {
         let strange = Created { attestation_object: written(&Cbor::Map(entries)), ..good.clone() };
@@ -243,7 +248,11 @@ fn only_keys_that_were_offered_and_are_whole_are_taken() {
         (Rs256, -2, bytes(0), Refusal::PublicKey),
         (Rs256, -2, Some(Cbor::Bytes(vec![0, 1, 0, 1])), Refusal::PublicKey),
     ] {
-        assert_eq!(with_entry(algorithm, label, value.clone()), Err(refusal), "{algorithm:?} {label} {value:?}");
+        assert_eq!(
+            with_entry(algorithm, label, value.clone()),
+            Err(refusal),
+            "{algorithm:?} {label} {value:?}"
+        );
     }
     // The control: an entry that nobody knows is nobody's business.
     assert!(with_entry(Es256, 4, bytes(3)).is_ok());
@@ -269,7 +278,10 @@ fn a_sign_in_is_taken_with_each_algorithm_and_refused_for_each_thing_that_is_not
         for (refusal, change) in changes() {
             assert_eq!(holder.sign_in(change), Err(refusal), "{algorithm:?}");
         }
-        assert_eq!(holder.sign_in(|ceremony| ceremony.kind = "webauthn.create".to_owned()), Err(Refusal::Type));
+        assert_eq!(
+            holder.sign_in(|ceremony| ceremony.kind = "webauthn.create".to_owned()),
+            Err(Refusal::Type)
+        );
     }
 }
 
@@ -299,7 +311,9 @@ fn only_what_the_key_has_signed_is_believed() {
         assert!(holder.judge(&good).is_ok());
         let by_thief = Signed { signature: thief.authenticator.get(&getting()).signature, ..good.clone() };
         assert_eq!(holder.judge(&by_thief), Err(Refusal::Signature));
-        for signature in [vec![], vec![0; 64], good.signature[1..].to_vec(), [&good.signature[..], &[0]].concat()] {
+        for signature in
+            [vec![], vec![0; 64], good.signature[1..].to_vec(), [&good.signature[..], &[0]].concat()]
+        {
             assert_eq!(holder.judge(&Signed { signature, ..good.clone() }), Err(Refusal::Signature));
         }
         // Another counter, a flag more, another member: none of it was signed.
