@@ -91,23 +91,29 @@ impl Ceremony {
 
     /// As the options of a registration want it, on a page.
     pub fn create(options: &Value, origin: &str) -> Self {
-        let handle = options["user"]["id"].as_str().and_then(|id| URL_SAFE_NO_PAD.decode(id).ok());
-        Self { user_handle: handle, ..Self::of("webauthn.create", options, &options["rp"]["id"], origin) }
+        let handle = options
+            .pointer("/user/id")
+            .and_then(Value::as_str)
+            .and_then(|id| URL_SAFE_NO_PAD.decode(id).ok());
+        Self {
+            user_handle: handle,
+            ..Self::of("webauthn.create", options, options.pointer("/rp/id"), origin)
+        }
     }
 
     /// As the options of a sign-in want it, on a page, by a user.
     pub fn get(options: &Value, origin: &str, user: &str) -> Self {
         let handle = Some(user.as_bytes().to_vec());
-        Self { user_handle: handle, ..Self::of("webauthn.get", options, &options["rpId"], origin) }
+        Self { user_handle: handle, ..Self::of("webauthn.get", options, options.get("rpId"), origin) }
     }
 
-    fn of(kind: &str, options: &Value, rp_id: &Value, origin: &str) -> Self {
+    fn of(kind: &str, options: &Value, rp_id: Option<&Value>, origin: &str) -> Self {
         Self {
             kind: kind.to_owned(),
-            challenge: options["challenge"].as_str().unwrap_or_default().to_owned(),
+            challenge: options.get("challenge").and_then(Value::as_str).unwrap_or_default().to_owned(),
             origin: origin.to_owned(),
             more: json!({}),
-            rp_id: rp_id.as_str().unwrap_or_default().to_owned(),
+            rp_id: rp_id.and_then(Value::as_str).unwrap_or_default().to_owned(),
             flags: Self::PRESENT_AND_VERIFIED,
             sign_count: 0,
             user_handle: None,
@@ -116,8 +122,8 @@ impl Ceremony {
 
     fn client_data(&self) -> Vec<u8> {
         let mut data = json!({"type": self.kind, "challenge": self.challenge, "origin": self.origin, "crossOrigin": false});
-        for (name, value) in self.more.as_object().into_iter().flatten() {
-            data[name] = value.clone();
+        if let (Some(data), Some(more)) = (data.as_object_mut(), self.more.as_object()) {
+            data.extend(more.clone());
         }
         data.to_string().into_bytes()
     }

@@ -117,9 +117,8 @@ async fn store_new(
     };
     let relying_party = &auth.policy.relying_party;
     let expected = Expected { challenge, relying_party, needs_verification: true };
-    let credential = ceremony::register(&registration, &expected).map_err(|refusal| match refusal {
-        Refusal::Origin | Refusal::Framed => PasskeyError::ForeignOrigin,
-        refusal => PasskeyError::NotAccepted(refusal),
+    let credential = ceremony::register(&registration, &expected).map_err(|refusal| {
+        if refusal.is_of_page() { PasskeyError::ForeignOrigin } else { PasskeyError::NotAccepted(refusal) }
     })?;
     let now = auth.clock.now();
     let passkey = Passkey {

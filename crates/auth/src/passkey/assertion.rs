@@ -5,7 +5,7 @@ use super::challenge::{self, Bound};
 use super::client_data::ClientData;
 use super::encoded::Encoded;
 use super::model::{CredentialType, PasskeyError, Purpose};
-use super::store::{self, Credential};
+use super::store::{self, StoredPasskey};
 use crate::Auth;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::proof::Method;
@@ -49,8 +49,8 @@ pub(crate) struct Shown {
 
 /// Takes what a browser sends for a challenge of the purpose. The passkey's use is noted in the transaction that comes back; what is wrong is
 /// written down at once. `bound` says whose passkey it must be, where that is known: then it need not have verified its user.
-pub(crate) async fn take_passkey<'a>(
-    auth: &'a Auth,
+pub(crate) async fn take_passkey(
+    auth: &Auth,
     given: &PublicKeyCredential,
     purpose: Purpose,
     bound: Option<Bound<'_>>,
@@ -61,7 +61,7 @@ pub(crate) async fn take_passkey<'a>(
     let challenge = challenge::use_up(auth, &data, purpose, bound).await?;
     let mut transaction = auth.database.begin().await?;
     let known = store::lock_credential(&mut transaction, given.raw_id.as_bytes()).await?;
-    let is_of = |known: &Credential| bound.is_none_or(|bound| *bound.user == known.user_id);
+    let is_of = |known: &StoredPasskey| bound.is_none_or(|bound| *bound.user == known.user_id);
     let Some(known) = known.filter(is_of) else {
         let user = bound.map(|bound| bound.user);
         return Err(refuse(transaction, auth, purpose, user, Refusal::CredentialId, origin).await?);
@@ -83,7 +83,7 @@ pub(crate) async fn take_passkey<'a>(
 fn judge(
     given: &PublicKeyCredential,
     data: &ClientData,
-    known: &Credential,
+    known: &StoredPasskey,
     must_name_owner: bool,
     expected: &Expected<'_>,
 ) -> Result<ceremony::Proven, Refusal> {
@@ -125,8 +125,5 @@ async fn refuse(
     security_event::record(&mut transaction, auth, kind, user, None, origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     tracing::debug!(%refusal, "a passkey is refused");
-    Ok(match refusal {
-        Refusal::Origin | Refusal::Framed => PasskeyError::ForeignOrigin,
-        _ => PasskeyError::Refused,
-    })
+    Ok(if refusal.is_of_page() { PasskeyError::ForeignOrigin } else { PasskeyError::Refused })
 }

@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn nesting_without_end_is_not_followed() {
-        let deep = data(0x81, &[&[0xa1, 0x01], &[0x81; 60_000]]);
+        let deep = data(0x81, &[&[0xa1, 0x01], &vec![0x81; 60_000]]);
         assert!(AuthenticatorData::read(&deep).is_none());
-        let tags = data(0x81, &[&[0xa1, 0x01], &[0xc1; 60_000]]);
+        let tags = data(0x81, &[&[0xa1, 0x01], &vec![0xc1; 60_000]]);
         assert!(AuthenticatorData::read(&tags).is_none());
         // An array that says it has 2^40 items.
         let boast = data(0x81, &[&[0xa1, 0x01, 0x9b, 0, 0, 1, 0, 0, 0, 0, 0]]);

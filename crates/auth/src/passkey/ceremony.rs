@@ -185,6 +185,11 @@ pub(super) fn assert(
 }
 
 impl Refusal {
+    /// Whether it is about where the browser was, and so nothing that the person could do differently.
+    pub(super) fn is_of_page(self) -> bool {
+        matches!(self, Self::Origin | Self::Framed)
+    }
+
     fn of_key(refusal: KeyRefusal) -> Self {
         match refusal {
             KeyRefusal::Malformed => Self::PublicKey,

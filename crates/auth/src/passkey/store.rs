@@ -145,7 +145,7 @@ pub(super) async fn list_descriptors(
 
 /// A passkey as a sign-in is judged by.
 #[derive(Debug)]
-pub(super) struct Credential {
+pub(super) struct StoredPasskey {
     pub(super) id: Uuid,
     pub(super) user_id: UserId,
     pub(super) credential_id: Vec<u8>,
@@ -158,7 +158,7 @@ pub(super) struct Credential {
 pub(super) async fn lock_credential(
     connection: &mut PgConnection,
     credential_id: &[u8],
-) -> Result<Option<Credential>, DbError> {
+) -> Result<Option<StoredPasskey>, DbError> {
     let row = sqlx::query!(
         "SELECT id, user_id, credential_id, public_key, sign_count, is_backup_eligible FROM auth.passkeys WHERE credential_id = $1
          FOR UPDATE",
@@ -168,7 +168,7 @@ pub(super) async fn lock_credential(
     .await?;
     let unreadable = || DbError::unreadable("auth.passkeys");
     row.map(|row| {
-        Ok(Credential {
+        Ok(StoredPasskey {
             id: row.id,
             user_id: row.user_id.try_into().map_err(|_| unreadable())?,
             credential_id: row.credential_id,

@@ -1,4 +1,4 @@
-//! The browser from within, by its DevTools protocol: to act on a page, and to put an authenticator before it.
+//! The browser from within, by its protocol for developers: to act on a page, and to put an authenticator before it.
 
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
