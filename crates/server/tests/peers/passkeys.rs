@@ -5,6 +5,7 @@ use crate::browser::Browser;
 use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::devtools::Page;
 use crate::process::{Home, Server, free_port, poll};
+use crate::tls;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use totp_rs::{Builder, Secret};
@@ -19,11 +20,21 @@ struct Stage {
     _home: Home,
 }
 
+/// Where everything is, as the browser sees it.
+struct Places {
+    service: String,
+    app: String,
+    /// Settings that differ from the defaults.
+    settings: Vec<(&'static str, String)>,
+    /// Where the browser finds which host.
+    names: String,
+}
+
 impl Stage {
-    fn new() -> Self {
+    /// The service on `port`.
+    fn new(port: u16, places: &Places) -> Self {
         let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
-        let (apps, port) = (Apps::serve_passkeys(), free_port());
-        let (service, app) = (format!("http://localhost:{port}"), format!("http://localhost:{}", apps.port));
+        let Places { service, app, settings, names } = places;
         let server = home
             .command(&["serve", "--host", "127.0.0.1", "--port", &port.to_string()])
             .at(port)
@@ -31,10 +42,10 @@ impl Stage {
             .env("DATABASE_OWNER_URL", cluster.owner_url("mana"))
             .env("MANA_SECRET_KEY", ROOT_SECRET)
             .env("RATE_LIMIT_MAX", "0")
-            .env("BASE_URL", &service)
-            .env("CORS_ORIGINS", &app)
-            .start();
-        let (browser, devtools) = Browser::driven(home.path());
+            .env("BASE_URL", service)
+            .env("CORS_ORIGINS", app);
+        let server = settings.iter().fold(server, |server, (name, value)| server.env(name, value)).start();
+        let (browser, devtools) = Browser::driven(home.path(), names);
         let mut page = devtools.open(&format!("{app}/?auth={service}"));
         poll(Duration::from_mins(1), "the page", || {
             (page.evaluate("typeof act") == "function").then_some(())
@@ -75,7 +86,14 @@ fn text<'a>(body: &'a Value, pointer: &str) -> &'a str {
 
 #[test]
 fn a_browser_adds_a_passkey_and_signs_in_with_it_every_way() {
-    let mut stage = Stage::new();
+    let (apps, port) = (Apps::serve_passkeys(), free_port());
+    let places = Places {
+        service: format!("http://localhost:{port}"),
+        app: format!("http://localhost:{}", apps.port),
+        settings: Vec::new(),
+        names: "MAP *.mana.test 127.0.0.1".to_owned(),
+    };
+    let mut stage = Stage::new(port, &places);
     stage.server.register("ada@example.com");
     let session = stage.done("login", &["ada@example.com"]);
     let token = text(&session, "/accessToken").to_owned();
@@ -116,4 +134,39 @@ fn a_browser_adds_a_passkey_and_signs_in_with_it_every_way() {
     stage.done("remove", &[&token, text(&listed, "/0/id")]);
     let removed = stage.act("signIn", &[]);
     assert_eq!((&removed["status"], text(&removed, "/body/code")), (&json!(401), "auth.passkey_refused"));
+}
+
+/// Adds a passkey and signs in, on a page at `host`, with a passkey of the domain `mana.test`.
+fn walk(host: &str, passkey_origins: bool) -> (Stage, Value) {
+    let (apps, port) = (Apps::serve_passkeys(), free_port());
+    let (tls_service, tls_app) = (tls::in_front_of(port), tls::in_front_of(apps.port));
+    let app = format!("https://{host}:{tls_app}");
+    let mut settings = vec![("COOKIE_DOMAIN", "mana.test".to_owned())];
+    if passkey_origins {
+        settings.push(("PASSKEY_ORIGINS", app.clone()));
+    }
+    let service = format!("https://auth.mana.test:{tls_service}");
+    // The domain's own web server passes what browsers read there on to the service.
+    let names = format!("MAP mana.test:443 127.0.0.1:{tls_service},MAP *.test 127.0.0.1");
+    let mut stage = Stage::new(port, &Places { service, app, settings, names });
+    stage.server.register("ada@example.com");
+    let session = stage.done("login", &["ada@example.com"]);
+    let added = stage.act("add", &[text(&session, "/accessToken")]);
+    (stage, added)
+}
+
+#[test]
+fn a_page_below_the_domain_uses_its_passkeys() {
+    let (mut stage, added) = walk("app.mana.test", false);
+    assert_eq!(added["status"], json!(201), "{added}");
+    assert_eq!(text(&stage.done("signIn", &[]), "/user/email"), "ada@example.com");
+}
+
+#[test]
+fn a_page_of_another_domain_uses_them_if_the_settings_name_it() {
+    let (mut stage, added) = walk("app.other.test", true);
+    assert_eq!(added["status"], json!(201), "{added}");
+    assert_eq!(text(&stage.done("signIn", &[]), "/user/email"), "ada@example.com");
+    let (_, refused) = walk("app.other.test", false);
+    assert!(text(&refused, "/error").starts_with("SecurityError"), "the control: {refused}");
 }
