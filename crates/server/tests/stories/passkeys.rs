@@ -251,12 +251,12 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("auth.dead_passkey_challenge", |ceremony| ceremony.challenge = String::new()),
         ("auth.passkey_origin_refused", |ceremony| ceremony.origin = "http://localhost:3002".to_owned()),
         ("auth.passkey_origin_refused", |ceremony| {
-            ceremony.origin = "http://localhost.evil.example:3001".to_owned()
+            ceremony.origin = "http://localhost.evil.example:3001".to_owned();
         }),
         ("auth.passkey_origin_refused", |ceremony| ceremony.origin = "https://localhost:3001".to_owned()),
         ("auth.passkey_origin_refused", |ceremony| ceremony.more = json!({"crossOrigin": true})),
         ("auth.passkey_origin_refused", |ceremony| {
-            ceremony.more = json!({"topOrigin": "https://evil.example"})
+            ceremony.more = json!({"topOrigin": "https://evil.example"});
         }),
         ("auth.passkey_refused", |ceremony| ceremony.rp_id = "evil.example".to_owned()),
         ("auth.passkey_refused", |ceremony| ceremony.flags = 0x04),
