@@ -3,6 +3,7 @@
 //! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod common_passwords;
 mod generate;
 mod queries;
 mod simulate;
@@ -22,6 +23,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Write the filter of the commonest passwords anew, from the lists that crates/auth/data/README.md names
+    CommonPasswords(common_passwords::Lists),
     /// Check the direction of dependencies and where things may be done
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
@@ -73,6 +76,7 @@ enum ChoreError {
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Gen { check } => generate::run(check),
+        Chore::CommonPasswords(lists) => common_passwords::run(&lists),
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),

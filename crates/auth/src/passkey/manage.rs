@@ -6,7 +6,7 @@ use crate::account::store::{find_user, lock_user};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::fresh::FreshCaller;
 use crate::two_factor::model::{TwoFactorError, is_required};
-use crate::{AuthState, password, two_factor};
+use crate::{AuthState, oauth, password, two_factor};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -111,5 +111,6 @@ pub(super) async fn remove(
 /// Whether the user can sign in with what is left.
 async fn has_way_in(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
     Ok(password::store::exists_password(connection, user).await?
+        || oauth::store::exists_account(connection, user).await?
         || store::count_passkeys(connection, user).await? > 0)
 }

@@ -271,7 +271,7 @@ pub(super) static LAST_PASSKEY: ErrorCode = ErrorCode {
     kind: Kind::Conflict,
     title: "This passkey is the last way to sign in to the account",
     word: None,
-    way_out: "Let the person set a password (as if it was forgotten) or add another passkey first.",
+    way_out: "Let the person set a password (as if it was forgotten), link another service or add another passkey first.",
 };
 
 /// The catalogue of this feature.

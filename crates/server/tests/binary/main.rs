@@ -23,3 +23,4 @@ mod serve;
 mod service_keys;
 mod stopping;
 mod torture;
+mod users;

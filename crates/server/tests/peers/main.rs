@@ -1,4 +1,4 @@
-//! The binary with programs that a laptop may lack: a browser, a pooler. Run with `cargo test --features peers`; a missing program fails.
+//! The binary with programs that a laptop may lack: a browser, a pooler, an issuer. Run with `cargo test --features peers`; a missing program fails.
 #![cfg(test)]
 
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
@@ -15,6 +15,7 @@ mod apps;
 mod browser;
 mod contract;
 mod devtools;
+mod oidc_provider;
 mod passkeys;
 mod pgbouncer;
 mod pooler;

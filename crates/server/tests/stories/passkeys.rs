@@ -565,6 +565,13 @@ async fn the_last_way_to_sign_in_stays_also_when_two_are_removed_at_once() {
     let (_, third) = add_new(&story, &holder.user, Algorithm::Es256).await;
     assert_eq!(remove(&left).await.status, 204, "the control: with another there");
     assert_eq!(refusal(&remove(&third).await), (409, "auth.last_passkey"));
+    story
+        .execute(
+            "INSERT INTO auth.accounts (id, user_id, provider, issuer, subject, created_at, last_used_at)
+             SELECT gen_random_uuid(), id, 'google', 'https://accounts.google.com', '1', now(), now() FROM auth.users",
+        )
+        .await;
+    assert_eq!(remove(&third).await.status, 204, "the control: with another service to sign in with");
 }
 
 #[tokio::test]
