@@ -4,6 +4,7 @@ use crate::account::model::Role;
 use crate::bonus::{BonusPolicy, SignupBonus};
 use crate::mail::Mails;
 use crate::oauth::Providers;
+use crate::passkey::RelyingParty;
 use crate::password::{Hasher, PasswordRules};
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
@@ -97,6 +98,8 @@ pub struct Policy {
     pub two_factor_required: TwoFactorRequired,
     /// How long a browser is trusted with the first factor alone.
     pub trusted_device_ttl: Duration,
+    /// Whom passkeys are for.
+    pub relying_party: RelyingParty,
 }
 
 impl Policy {

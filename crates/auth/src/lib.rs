@@ -11,6 +11,7 @@ mod browser_cookie;
 pub mod mail;
 pub mod new_device;
 pub mod oauth;
+pub mod passkey;
 pub mod password;
 pub mod retention;
 pub mod security_event;
@@ -36,6 +37,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(admin::routes())
         .merge(service_key::routes())
         .merge(two_factor::routes())
+        .merge(passkey::routes())
 }
 
 /// The error catalogue of the accounts.
@@ -49,6 +51,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         token::refresh::model::CODES,
         service_key::model::CODES,
         two_factor::model::CODES,
+        passkey::model::CODES,
     ]
     .concat()
 }

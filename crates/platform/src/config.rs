@@ -181,6 +181,12 @@ pub struct Settings {
     /// How long a browser is remembered that its owner asked not to be asked for the second factor in
     #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub trusted_device_expiry: Duration,
+    /// Domain that passkeys are bound to, for ever: changing it voids them all. `COOKIE_DOMAIN`, or else the host of `BASE_URL`, when not given
+    #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Tokens")]
+    pub passkey_rp_id: Option<String>,
+    /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
+    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
+    pub passkey_origins: Vec<PasskeyOrigin>,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
@@ -453,6 +459,40 @@ impl Origin {
     /// As in the `Origin` header.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a passkey may be used: a page, or an app on Android, as the browser or phone tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyOrigin(String);
+
+impl PasskeyOrigin {
+    /// As in what an authenticator signs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is no place for passkeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a place for passkeys is https://host, or android:apk-key-hash: and the SHA-256 of the app's certificate as 43 letters of base64url"
+)]
+pub struct InvalidPasskeyOrigin;
+
+impl std::str::FromStr for PasskeyOrigin {
+    type Err = InvalidPasskeyOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPasskeyOrigin> {
+        let text = text.trim();
+        if let Some(hash) = text.strip_prefix("android:apk-key-hash:") {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            let is_hash = hash.len() == 43 && hash.bytes().all(is_letter);
+            return is_hash.then(|| Self(text.to_owned())).ok_or(InvalidPasskeyOrigin);
+        }
+        let origin: Origin = text.parse().map_err(|_| InvalidPasskeyOrigin)?;
+        let is_safe = origin.0.starts_with("https://");
+        is_safe.then_some(Self(origin.0)).ok_or(InvalidPasskeyOrigin)
     }
 }
 

@@ -10,6 +10,7 @@ use axum::Router;
 use mana_auth::bonus::BonusPolicy;
 use mana_auth::mail::Mails;
 use mana_auth::oauth::{ProviderSettingsError, Providers};
+use mana_auth::passkey::{InvalidRelyingParty, RelyingParty};
 use mana_auth::password::{
     BlocklistError, Hasher, InvalidRange, KnownPasswords, PasswordError, PasswordRules, RangeLookup,
 };
@@ -85,6 +86,9 @@ pub enum BuildError {
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
+    /// Passkeys have no domain.
+    #[error(transparent)]
+    RelyingParty(#[from] InvalidRelyingParty),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -143,7 +147,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         wallets: Arc::new(shown_wallets(settings, &clock)),
         redirect_targets: RedirectTargets::new(settings),
         providers: Providers::from_settings(settings)?,
-        policy: auth_policy(settings),
+        policy: auth_policy(settings)?,
     });
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
@@ -249,8 +253,8 @@ pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
     }
 }
 
-fn auth_policy(settings: &Settings) -> mana_auth::Policy {
-    mana_auth::Policy {
+fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingParty> {
+    Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
         cookie_domain: settings.cookie_domain.clone(),
@@ -265,7 +269,8 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         fresh_authentication: settings.fresh_authentication,
         two_factor_required: settings.two_factor_required,
         trusted_device_ttl: settings.trusted_device_expiry,
-    }
+        relying_party: RelyingParty::new(settings)?,
+    })
 }
 
 fn bonus_policy(settings: &Settings) -> BonusPolicy {

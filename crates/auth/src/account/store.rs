@@ -37,6 +37,14 @@ pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Res
     Ok(row.and_then(UserRow::into_user))
 }
 
+/// Lets nobody else in who changes by what the account is signed in to, until the transaction ends.
+pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<(), DbError> {
+    sqlx::query!("SELECT FROM auth.users WHERE id = $1 FOR NO KEY UPDATE", id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// An account with what a sign-in by password needs to know.
 #[derive(Debug)]
 pub(crate) struct PasswordAccount {

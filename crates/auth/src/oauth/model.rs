@@ -270,7 +270,7 @@ pub(crate) static LAST_WAY_IN: ErrorCode = ErrorCode {
     kind: Kind::Conflict,
     title: "This is the last way to sign in to the account",
     word: None,
-    way_out: "Set a password (as if it was forgotten) or link another service first.",
+    way_out: "Set a password (as if it was forgotten), link another service or add a passkey first.",
 };
 
 /// The catalogue of this feature.

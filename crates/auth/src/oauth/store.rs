@@ -138,6 +138,16 @@ pub(super) async fn list_accounts(
     .await?)
 }
 
+/// Whether the user can sign in with another service.
+pub(crate) async fn exists_account(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.accounts WHERE user_id = $1) AS "exists!""#,
+        user.as_str()
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// A link that nobody else takes away now.
 pub(super) struct HeldAccount {
     pub(super) id: Uuid,

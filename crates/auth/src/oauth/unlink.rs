@@ -5,7 +5,7 @@ use super::model::{OAuthError, ProviderKind};
 use super::store;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::fresh::FreshCaller;
-use crate::{Auth, AuthState, password, two_factor};
+use crate::{Auth, AuthState, account, password, two_factor};
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
@@ -39,6 +39,8 @@ pub(crate) async fn unlink(
 async fn remove(auth: &Auth, caller: &Caller, id: Uuid, origin: &Origin) -> Result<(), OAuthError> {
     let mut transaction = auth.database.begin().await?;
     let user = &caller.user_id;
+    // A passkey that is removed at the same time must not count on this link, nor this on that.
+    account::store::lock_user(&mut transaction, user).await?;
     let linked = store::lock_accounts(&mut transaction, user).await?;
     let provider = linked.iter().find(|account| account.id == id).ok_or(OAuthError::NotLinked)?;
     let has_another = linked.len() > 1

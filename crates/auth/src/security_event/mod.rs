@@ -78,6 +78,12 @@ pub enum EventKind {
     RecoveryCodeUsed,
     /// The owner has confirmed within a session to be it.
     Reauthenticated,
+    /// A passkey signs in from now on.
+    PasskeyAdded(Uuid),
+    /// It does no more.
+    PasskeyRemoved(Uuid),
+    /// A passkey says that it has signed less often than it has: there are two of it, and this one was refused.
+    PasskeyCloned,
     /// Another key signs access tokens from now on. Has no user.
     KeyRotated,
     /// A service key was made, by an administrator or at the command line: then the event has no user.
@@ -134,6 +140,9 @@ impl EventKind {
             Self::RecoveryCodesMade => "recovery_codes_made",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::Reauthenticated => "reauthenticated",
+            Self::PasskeyAdded(_) => "passkey_added",
+            Self::PasskeyRemoved(_) => "passkey_removed",
+            Self::PasskeyCloned => "passkey_cloned",
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
@@ -153,6 +162,7 @@ impl EventKind {
             Self::CreditsGranted { amount, transaction } | Self::CreditsTaken { amount, transaction } => {
                 Some(format!("{amount} {}", transaction.0).into())
             }
+            Self::PasskeyAdded(passkey) | Self::PasskeyRemoved(passkey) => Some(passkey.to_string().into()),
             Self::Registered
             | Self::Imported
             | Self::SignedIn
@@ -171,6 +181,7 @@ impl EventKind {
             | Self::RecoveryCodesMade
             | Self::RecoveryCodeUsed
             | Self::Reauthenticated
+            | Self::PasskeyCloned
             | Self::KeyRotated
             | Self::RateLimited => None,
         }

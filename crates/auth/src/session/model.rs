@@ -166,7 +166,7 @@ pub static FRESH_AUTHENTICATION_REQUIRED: ErrorCode = ErrorCode {
     kind: Kind::Forbidden,
     title: "Confirm that it is you first",
     word: None,
-    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate, and repeat the request. A new sign-in does as well.",
+    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate (a passkey: /api/v1/auth/reauthenticate/passkey), and repeat the request. A new sign-in does as well.",
 };
 /// No such session of the caller's.
 pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {

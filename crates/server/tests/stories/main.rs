@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod observed;
+mod passkeys;
 mod proof;
 mod provider;
 mod row_security;

@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::{oauth, two_factor};
+use crate::{oauth, passkeys, two_factor};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -85,6 +85,7 @@ async fn two_users(story: &Story) -> (User, User) {
         assert_eq!(hold.send().await.status, 201);
         two_factor::leave_rows(story, user).await;
         oauth::leave_row(story, user).await;
+        passkeys::leave_rows(story, user).await;
         sqlx::query(
             "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_euro_cents, status, created_at)
              VALUES ($1, $1, 'small', 100, 100, 'pending', now())",

@@ -82,7 +82,10 @@ pub(crate) fn sample(document: &Value, schema: &Value) -> Value {
             Some("date-time") => json!("2126-01-31T12:00:00Z"),
             Some("uuid") => json!("00000000-0000-7000-8000-000000000000"),
             Some("uri") => json!("https://app.example.com"),
-            _ => json!("long-enough-text"),
+            _ => {
+                let least = schema["minLength"].as_u64().and_then(|least| usize::try_from(least).ok());
+                json!("long-enough-text".repeat(least.unwrap_or(0).div_ceil(16).max(1)))
+            }
         },
         other => panic!("no sample of {other}: {schema}"),
     }
