@@ -16,8 +16,11 @@ pub mod service_key;
 pub mod session;
 pub mod token;
 pub mod two_factor;
+pub mod verification;
 
-pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
+pub use api::{
+    Auth, AuthState, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, Policy, PortError, SignupBonus,
+};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -27,6 +30,8 @@ pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .merge(account::routes())
         .merge(session::routes())
+        .merge(password::routes())
+        .merge(verification::routes())
         .merge(new_device::routes())
         .merge(token::routes())
         .merge(security_event::routes())
@@ -43,6 +48,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         session::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
+        verification::model::CODES,
         two_factor::model::CODES,
     ]
     .concat()

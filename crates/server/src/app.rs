@@ -3,7 +3,7 @@
 use crate::dev;
 use crate::docs;
 use crate::health::{self, HealthState};
-use crate::ports::{LiveSessions, OpenWallet};
+use crate::ports::{CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::mail::Mails;
@@ -127,6 +127,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
         }),
+        on_user_deleted: Arc::new(CloseWallet { clock: Arc::clone(&clock) }),
+        personal_data: Arc::new(LedgerOfPerson),
         redirect_targets: RedirectTargets::new(settings),
         policy: auth_policy(settings),
     });
@@ -209,6 +211,10 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
     mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
+        frontend_url: settings.frontend(),
+        require_email_verification: settings.require_email_verification,
+        magic_link_sign_in: settings.magic_link_sign_in,
+        email_code_sign_in: settings.email_code_sign_in,
         cookie_domain: settings.cookie_domain.clone(),
         access_token_ttl: settings.jwt_access_token_expiry,
         refresh_token_ttl: settings.jwt_refresh_token_expiry,

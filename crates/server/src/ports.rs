@@ -1,9 +1,9 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
-use mana_auth::OnUserRegistered;
 use mana_auth::session::hold_live;
-use mana_credits::ledger::registration;
-use mana_credits::{Policy, SessionGuard};
+use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, SignupBonus};
+use mana_credits::ledger::{closing, registration};
+use mana_credits::{Policy, SessionGuard, personal_data};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
 use sqlx::PgConnection;
@@ -23,11 +23,61 @@ pub(crate) struct OpenWallet {
 }
 
 impl OnUserRegistered for OpenWallet {
-    fn on_user_registered<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+    fn on_user_registered<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        bonus: SignupBonus,
+    ) -> Port<'a, ()> {
         Box::pin(async move {
-            registration::open_wallet(connection, &self.policy, &*self.clock, &*self.rng, user)
+            let mut policy = self.policy.clone();
+            if bonus == SignupBonus::Withheld {
+                policy.signup_bonus = None;
+            }
+            registration::open_wallet(connection, &policy, &*self.clock, &*self.rng, user)
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// The wallet of a user whose account ends is closed.
+#[derive(Debug)]
+pub(crate) struct CloseWallet {
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl OnUserDeleted for CloseWallet {
+    fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            closing::close_wallet(connection, &*self.clock, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What the ledger keeps of a person.
+#[derive(Debug)]
+pub(crate) struct LedgerOfPerson;
+
+impl PersonalData for LedgerOfPerson {
+    fn lists(&self) -> &'static [&'static str] {
+        personal_data::LISTS
+    }
+
+    fn page<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        list: &'a str,
+        after: Option<&'a str>,
+    ) -> Port<'a, DataPage> {
+        Box::pin(async move {
+            let page = personal_data::page(connection, user, list, after)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            Ok(DataPage { rows: page.rows, next: page.next })
         })
     }
 }

@@ -1,10 +1,16 @@
-//! Accounts: who a user is. Owns `auth.users`.
+//! Accounts: who a user is. Owns `auth.users` and `auth.erased_mailboxes`.
 
+mod delete;
+pub(crate) mod export;
+mod mailbox;
 pub mod me;
 pub mod model;
 pub mod profile;
 pub mod register;
 pub mod store;
+mod ways_in;
+
+pub(crate) use ways_in::remove_ways_in;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,5 +20,7 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .routes(routes!(register::register))
         .routes(routes!(me::me))
-        .routes(routes!(profile::profile))
+        .routes(routes!(profile::profile, profile::change_profile))
+        .routes(routes!(delete::delete_account))
+        .routes(routes!(export::export))
 }

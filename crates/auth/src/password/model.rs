@@ -109,9 +109,16 @@ impl Problem for PasswordError {
     }
 
     fn fields(&self) -> Vec<FieldError> {
+        self.fields_at("/password")
+    }
+}
+
+impl PasswordError {
+    /// What is wrong with a new password that stands at `pointer` of the body.
+    pub(crate) fn fields_at(&self, pointer: &str) -> Vec<FieldError> {
         match self {
             Self::TooShort(minimum) => vec![FieldError {
-                pointer: "/password".to_owned(),
+                pointer: pointer.to_owned(),
                 code: "invalid",
                 detail: format!("must be at least {minimum} characters long"),
             }],

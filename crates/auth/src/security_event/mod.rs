@@ -36,6 +36,18 @@ pub enum EventKind {
     RefreshReplayed,
     /// Somebody signed in from a device that was not seen before.
     NewDevice,
+    /// The owner of the address has proven to be it.
+    EmailVerified,
+    /// Somebody signed in asked for another address; it is to be confirmed from there.
+    EmailChangeRequested,
+    /// The account has another address.
+    EmailChanged,
+    /// The password was changed by somebody who knew it.
+    PasswordChanged,
+    /// The password was set anew by a link that was mailed to the address.
+    PasswordReset,
+    /// The account was deleted by its owner.
+    AccountDeleted,
     /// The account became an administrator's.
     BecameAdmin,
     /// Sign-ins ask for a second factor from now on.
@@ -69,6 +81,10 @@ impl EventKind {
             RevokeReason::RevokedByOwner
             | RevokeReason::TooMany
             | RevokeReason::Disowned
+            | RevokeReason::PasswordChanged
+            | RevokeReason::PasswordReset
+            | RevokeReason::AddressProven
+            | RevokeReason::AccountDeleted
             | RevokeReason::SecondFactorChanged
             | RevokeReason::SecondFactorMissing => Self::SessionRevoked(reason),
         }
@@ -84,6 +100,12 @@ impl EventKind {
             Self::SessionRevoked(_) => "session_revoked",
             Self::RefreshReplayed => "refresh_replayed",
             Self::NewDevice => "new_device",
+            Self::EmailVerified => "email_verified",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailChanged => "email_changed",
+            Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
+            Self::AccountDeleted => "account_deleted",
             Self::BecameAdmin => "became_admin",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
@@ -109,6 +131,12 @@ impl EventKind {
             | Self::SignedOut
             | Self::RefreshReplayed
             | Self::NewDevice
+            | Self::EmailVerified
+            | Self::EmailChangeRequested
+            | Self::EmailChanged
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::AccountDeleted
             | Self::BecameAdmin
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled

@@ -52,6 +52,8 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    MailCodes,
+    Mailboxes,
     TotpSecrets,
 }
 
@@ -61,6 +63,8 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::MailCodes => b"mana-core-auth mail codes 1",
+            Self::Mailboxes => b"mana-core-auth mailboxes 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
         }
     }
@@ -103,6 +107,11 @@ impl RootSecrets {
     /// Id of the version for what is new.
     pub(crate) fn current_id(&self) -> &str {
         &self.current.id
+    }
+
+    /// Ids of all versions, the newest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.current).chain(&self.older).map(|version| version.id.as_str())
     }
 
     /// The key for a purpose under a version (HKDF-SHA-256, RFC 5869).
