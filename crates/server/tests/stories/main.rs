@@ -9,6 +9,7 @@ mod story;
 mod surface;
 mod two_factor;
 
+mod account;
 mod admin;
 mod attacks;
 mod bad_input;
@@ -23,6 +24,7 @@ mod limits;
 mod liveness;
 mod login;
 mod logout;
+mod mail_flows;
 mod mails;
 mod moving;
 mod new_devices;

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 7] = [
+const NOBODYS: [&str; 9] = [
+    "auth.erased_mailboxes",
+    "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
