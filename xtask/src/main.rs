@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod chaos;
+mod common_passwords;
 mod generate;
 mod migrations;
 mod monitoring;
@@ -26,6 +27,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Write the filter of the commonest passwords anew, from the lists that crates/auth/data/README.md names
+    CommonPasswords(common_passwords::Lists),
     /// Check the direction of dependencies, where things may be done, what migrations lock, and that monitoring asks for what is counted
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
@@ -85,6 +88,7 @@ enum ChoreError {
 fn main() -> ExitCode {
     let outcome = match Chore::parse() {
         Chore::Gen { check } => generate::run(check),
+        Chore::CommonPasswords(lists) => common_passwords::run(&lists),
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
         Chore::Chaos(plan) => chaos::run(&plan),

@@ -1,8 +1,10 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
 use crate::account::model::Role;
+use crate::bonus::{BonusPolicy, SignupBonus};
 use crate::mail::Mails;
-use crate::password::Hasher;
+use crate::oauth::Providers;
+use crate::password::{Hasher, PasswordRules};
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
@@ -34,6 +36,8 @@ pub struct Auth {
     pub rng: Arc<dyn Rng>,
     /// Password hashing, bounded.
     pub hasher: Hasher,
+    /// What a new password must meet.
+    pub password_rules: PasswordRules,
     /// What slows down who guesses.
     pub limits: Arc<RateLimits>,
     /// Keys of access tokens.
@@ -52,6 +56,8 @@ pub struct Auth {
     pub on_user_registered: Arc<dyn OnUserRegistered>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
+    /// Who else may say who somebody is.
+    pub providers: Providers,
     /// Lifetimes and names.
     pub policy: Policy,
 }
@@ -79,8 +85,8 @@ pub struct Policy {
     pub sessions_per_user: u32,
     /// How long security events are kept.
     pub security_event_retention: Duration,
-    /// Code points that a new password needs at least.
-    pub password_min_length: usize,
+    /// Who gets the sign-up bonus, and when.
+    pub bonus: BonusPolicy,
     /// How young a sign-in or proof must be for what changes the account's protection.
     pub fresh_authentication: Duration,
     /// Whose sign-ins need a second factor.
@@ -116,6 +122,14 @@ pub type PortError = Box<dyn Problem>;
 pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
     /// Called once for each new user, before the commit.
     fn on_user_registered<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        bonus: SignupBonus,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
+    /// Called once for a user whose bonus had been withheld until now, in the transaction that proves the address.
+    fn on_bonus_due<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         user: &'a UserId,

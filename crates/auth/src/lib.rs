@@ -6,9 +6,11 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod bonus;
 mod browser_cookie;
 pub mod mail;
 pub mod new_device;
+pub mod oauth;
 pub mod password;
 pub mod retention;
 pub mod security_event;
@@ -28,6 +30,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(account::routes())
         .merge(session::routes())
         .merge(new_device::routes())
+        .merge(oauth::routes())
         .merge(token::routes())
         .merge(security_event::routes())
         .merge(admin::routes())
@@ -41,6 +44,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         account::model::CODES,
         password::CODES,
         session::model::CODES,
+        oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
         two_factor::model::CODES,

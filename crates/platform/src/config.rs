@@ -3,6 +3,10 @@
 //! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
+mod providers;
+
+pub use providers::{OidcProvider, ProviderSettings};
+
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -188,6 +192,25 @@ pub struct Settings {
     /// Characters a new password needs at least (8 to 128)
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]
     pub password_min_length: u8,
+    /// File with more passwords that nobody may choose: one a line, or the SHA-1 of one in hex, with or without `:count`, as lists of breached passwords are published. The 100,000 commonest are compiled in
+    #[arg(long, env = "PASSWORD_BLOCKLIST_FILE", global = true, help_heading = "Passwords")]
+    pub password_blocklist_file: Option<PathBuf>,
+    /// Names of the product and its company, separated by commas: a password must be more than them
+    #[arg(
+        long,
+        env = "PASSWORD_PRODUCT_NAMES",
+        value_delimiter = ',',
+        default_value = "mana,manacore,mana core auth",
+        global = true,
+        help_heading = "Passwords"
+    )]
+    pub password_product_names: Vec<String>,
+    /// Service to ask about breached passwords, which learns five hex digits of a SHA-1 and never the password, as `https://api.pwnedpasswords.com/range/`; nobody is asked when not given
+    #[arg(long, env = "PASSWORD_RANGE_URL", global = true, help_heading = "Passwords")]
+    pub password_range_url: Option<Url>,
+    /// Milliseconds that a new password waits for its answer at most; then what is compiled in decides
+    #[arg(long, env = "PASSWORD_RANGE_WAIT_MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000), global = true, help_heading = "Passwords")]
+    pub password_range_wait_ms: u64,
     /// Passwords hashed at the same time; the number of cores when not given
     #[arg(long, env = "HASHING_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Passwords")]
     pub hashing_threads: Option<u16>,
@@ -280,12 +303,32 @@ pub struct Settings {
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_signup_bonus: i64,
+    /// The bonus waits until the address is proven
+    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
+    pub credits_bonus_requires_verification: bool,
+    /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0 for no limit
+    #[arg(long, env = "CREDITS_BONUSES_PER_NETWORK", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000), global = true, help_heading = "Credits")]
+    pub credits_bonuses_per_network: u32,
+    /// Addresses at known services of throw-away mailboxes: as any other, without the bonus, or refused
+    #[arg(
+        long,
+        env = "DISPOSABLE_ADDRESSES",
+        value_enum,
+        default_value = "no-bonus",
+        global = true,
+        help_heading = "Credits"
+    )]
+    pub disposable_addresses: DisposableAddresses,
     /// Free mana a day, from the day after registration on; 0 gives none
     #[arg(long, env = "CREDITS_DAILY_FREE", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_daily_free: i64,
     /// Time zone whose midnight starts a new day of free mana
     #[arg(long, env = "CREDITS_DAILY_ZONE", default_value = "UTC", global = true, help_heading = "Credits")]
     pub credits_daily_zone: String,
+
+    /// Who else may say who somebody is
+    #[command(flatten)]
+    pub providers: ProviderSettings,
 }
 
 impl Settings {
@@ -338,6 +381,18 @@ pub enum TwoFactorRequired {
     Admins,
     /// Everybody's.
     All,
+}
+
+/// What becomes of addresses at services of throw-away mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum DisposableAddresses {
+    /// They are as any other.
+    Allow,
+    /// Their accounts begin without the sign-up bonus.
+    #[default]
+    NoBonus,
+    /// They can't be registered.
+    Refuse,
 }
 
 /// The signature of access tokens.

@@ -7,8 +7,12 @@ use crate::health::{self, HealthState};
 use crate::ports::{LiveSessions, OpenWallet};
 use crate::workers::Workers;
 use axum::Router;
+use mana_auth::bonus::BonusPolicy;
 use mana_auth::mail::Mails;
-use mana_auth::password::{Hasher, PasswordError};
+use mana_auth::oauth::{ProviderSettingsError, Providers};
+use mana_auth::password::{
+    BlocklistError, Hasher, InvalidRange, KnownPasswords, PasswordError, PasswordRules, RangeLookup,
+};
 use mana_auth::service_key::{GivenServiceKey, ServiceKeys, WeakServiceKey};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
@@ -61,6 +65,12 @@ pub enum BuildError {
     /// No way to hash.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The operator's list of passwords can't be used.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
+    /// Nor the service that is to be asked about them.
+    #[error(transparent)]
+    Range(#[from] InvalidRange),
     /// The service key of the environment is none.
     #[error(transparent)]
     ServiceKey(#[from] WeakServiceKey),
@@ -69,6 +79,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The settings of a provider can't be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderSettingsError),
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
@@ -107,17 +120,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let credits_policy = mana_credits::Policy {
-        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
-        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
-        daily_zone: settings.credits_daily_zone.clone(),
-    };
+    let credits_policy = credits_policy(settings);
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
-        hasher: hasher(settings, &*rng)?,
+        hasher: hasher(settings)?,
+        password_rules: password_rules(settings)?,
         limits: Arc::clone(&limits),
         keys,
         intact_tokens: IntactTokens::default(),
@@ -131,6 +141,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             rng: Arc::clone(&rng),
         }),
         redirect_targets: RedirectTargets::new(settings),
+        providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings),
     });
     let books = Arc::new(Books {
@@ -213,6 +224,15 @@ pub(crate) fn key_kind(settings: &Settings, algorithm: JwtAlgorithm) -> KeyKind 
     }
 }
 
+/// Amounts and days, as the settings want them.
+pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
+    mana_credits::Policy {
+        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
+        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
+        daily_zone: settings.credits_daily_zone.clone(),
+    }
+}
+
 fn auth_policy(settings: &Settings) -> mana_auth::Policy {
     mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
@@ -225,18 +245,38 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         refresh_grace: settings.refresh_grace,
         sessions_per_user: settings.sessions_per_user,
         security_event_retention: settings.security_event_retention,
-        password_min_length: usize::from(settings.password_min_length),
+        bonus: bonus_policy(settings),
         fresh_authentication: settings.fresh_authentication,
         two_factor_required: settings.two_factor_required,
         trusted_device_ttl: settings.trusted_device_expiry,
     }
 }
 
-fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {
+fn bonus_policy(settings: &Settings) -> BonusPolicy {
+    // As all limits, it is off with them.
+    let limit = i32::try_from(settings.credits_bonuses_per_network).unwrap_or(i32::MAX);
+    BonusPolicy {
+        requires_verification: settings.credits_bonus_requires_verification,
+        per_network: Some(limit).filter(|limit| *limit > 0 && settings.rate_limit_max > 0),
+        disposable_addresses: settings.disposable_addresses,
+    }
+}
+
+fn password_rules(settings: &Settings) -> Result<PasswordRules, BuildError> {
+    let patience = Duration::from_millis(settings.password_range_wait_ms);
+    Ok(PasswordRules {
+        min_length: usize::from(settings.password_min_length),
+        product_names: settings.password_product_names.clone(),
+        known: KnownPasswords::open(settings.password_blocklist_file.as_deref())?,
+        range: settings.password_range_url.as_ref().map(|url| RangeLookup::new(url, patience)).transpose()?,
+    })
+}
+
+fn hasher(settings: &Settings) -> Result<Hasher, PasswordError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = settings.hashing_threads.map_or(cores, usize::from);
     let queue = usize::try_from(settings.hashing_queue).unwrap_or(usize::MAX);
-    Hasher::new(threads, queue, Duration::from_secs(settings.hashing_wait_seconds), rng)
+    Hasher::new(threads, queue, Duration::from_secs(settings.hashing_wait_seconds))
 }
 
 async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {

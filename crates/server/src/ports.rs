@@ -1,7 +1,9 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
 use mana_auth::OnUserRegistered;
+use mana_auth::bonus::SignupBonus;
 use mana_auth::session::hold_live;
+use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::registration;
 use mana_credits::{Policy, SessionGuard};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
@@ -23,13 +25,32 @@ pub(crate) struct OpenWallet {
 }
 
 impl OnUserRegistered for OpenWallet {
-    fn on_user_registered<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+    fn on_user_registered<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        bonus: SignupBonus,
+    ) -> Port<'a, ()> {
         Box::pin(async move {
-            registration::open_wallet(connection, &self.policy, &*self.clock, &*self.rng, user)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            registration::open_wallet(connection, &self.policy, &*self.clock, user).await.map_err(boxed)?;
+            match bonus {
+                SignupBonus::Given => self.on_bonus_due(connection, user).await,
+                SignupBonus::Withheld => Ok(()),
+            }
         })
     }
+
+    fn on_bonus_due<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            registration::give_bonus(connection, &self.policy, &*self.clock, &*self.rng, user)
+                .await
+                .map_err(boxed)
+        })
+    }
+}
+
+fn boxed(error: LedgerError) -> Box<dyn Problem> {
+    Box::new(error)
 }
 
 /// A spend asks whether its session still lives.

@@ -4,6 +4,7 @@ use super::model::{Email, Role, User};
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use time::OffsetDateTime;
 
 /// Adds an account. The constraint `users_email_key` refuses a second one for an address.
@@ -100,6 +101,115 @@ pub(crate) async fn update_role(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Notes that the address is proven; false if it was, or the account has another one.
+pub(crate) async fn update_verified(
+    connection: &mut PgConnection,
+    id: &UserId,
+    email: &str,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "UPDATE auth.users SET email_verified = true, updated_at = $3 WHERE id = $1 AND email = $2 AND NOT email_verified",
+        id.as_str(),
+        email,
+        now
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// An account that comes from elsewhere.
+pub(crate) struct ImportedUser<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+}
+
+/// Adds accounts, but for those whose id or address is taken, and says which ids it added.
+#[expect(
+    clippy::as_conversions,
+    reason = "how a checked query is told that elements of an array may be null"
+)]
+pub(crate) async fn insert_imported(
+    connection: &mut PgConnection,
+    users: &[ImportedUser<'_>],
+    now: OffsetDateTime,
+) -> Result<HashSet<String>, DbError> {
+    let of = |column: fn(&ImportedUser<'_>) -> String| users.iter().map(column).collect::<Vec<_>>();
+    let maybe =
+        |column: fn(&ImportedUser<'_>) -> Option<String>| users.iter().map(column).collect::<Vec<_>>();
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO auth.users (id, email, name, role, email_verified, image, created_at, updated_at, disabled_at)
+         SELECT id, email, name, role, email_verified, image, created_at, $9, disabled_at
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+             AS imported (id, email, name, role, email_verified, image, created_at, disabled_at)
+         ON CONFLICT DO NOTHING RETURNING id",
+        &of(|row| row.user.id.as_str().to_owned()),
+        &of(|row| row.user.email.clone()),
+        &maybe(|row| row.user.name.clone()) as &[Option<String>],
+        &of(|row| row.user.role.as_str().to_owned()),
+        &users.iter().map(|row| row.user.email_verified).collect::<Vec<_>>(),
+        &maybe(|row| row.user.image.clone()) as &[Option<String>],
+        &users.iter().map(|row| row.user.created_at).collect::<Vec<_>>(),
+        &users.iter().map(|row| row.disabled_at).collect::<Vec<_>>() as &[Option<OffsetDateTime>],
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(inserted.into_iter().collect())
+}
+
+/// Ids and addresses of the accounts that have one of the ids or of the addresses.
+pub(crate) async fn list_by_ids_or_addresses(
+    connection: &mut PgConnection,
+    ids: &[String],
+    addresses: &[String],
+) -> Result<Vec<(String, String)>, DbError> {
+    let rows = sqlx::query!(
+        "SELECT id, email FROM auth.users WHERE id = ANY($1) OR email = ANY($2)",
+        ids,
+        addresses
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.email)).collect())
+}
+
+/// How many accounts there are.
+pub(crate) async fn count_users(connection: &mut PgConnection) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users"#).fetch_one(connection).await?)
+}
+
+/// An account with all that another installation needs of it.
+pub(crate) struct ExportedUser {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) name: Option<String>,
+    pub(crate) role: String,
+    pub(crate) email_verified: bool,
+    pub(crate) image: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+    pub(crate) hash: Option<String>,
+}
+
+/// The accounts whose ids come after `after`, in the order of ids.
+pub(crate) async fn list_to_export(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<ExportedUser>, DbError> {
+    Ok(sqlx::query_as!(
+        ExportedUser,
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at, hash AS "hash?"
+           FROM auth.users LEFT JOIN auth.passwords ON user_id = id WHERE id > $1 ORDER BY id LIMIT $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// The columns of a user.

@@ -3,6 +3,7 @@
 mod list;
 pub(crate) mod store;
 
+use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
 use crate::{Auth, AuthState};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
@@ -24,6 +25,8 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
 pub enum EventKind {
     /// The account was made.
     Registered,
+    /// The account was brought here from another installation.
+    Imported,
     /// Somebody signed in with the right credentials.
     SignedIn,
     /// A wrong password, an account that is disabled, or an address without an account: then the event has no user.
@@ -56,6 +59,10 @@ pub enum EventKind {
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// A service to sign in with was linked to the account.
+    ProviderLinked(ProviderKind),
+    /// A service to sign in with was unlinked from the account.
+    ProviderUnlinked(ProviderKind),
     /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
     RateLimited,
 }
@@ -78,6 +85,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Registered => "registered",
+            Self::Imported => "imported",
             Self::SignedIn => "signed_in",
             Self::SignInFailed => "sign_in_failed",
             Self::SignedOut => "signed_out",
@@ -94,6 +102,8 @@ impl EventKind {
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::ProviderLinked(_) => "provider_linked",
+            Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -102,8 +112,10 @@ impl EventKind {
     fn detail(self) -> Option<Cow<'static, str>> {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
+            Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
             Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
             Self::Registered
+            | Self::Imported
             | Self::SignedIn
             | Self::SignInFailed
             | Self::SignedOut
@@ -162,6 +174,17 @@ pub(crate) async fn record_of_service(
     kind: EventKind,
 ) -> Result<(), DbError> {
     write(connection, clock, rng, kind, None, &[None], &Origin::default()).await
+}
+
+/// Writes an event of a user that no request stands behind.
+pub(crate) async fn record_by_command(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    kind: EventKind,
+    user: &UserId,
+) -> Result<(), DbError> {
+    write(connection, clock, rng, kind, Some(user), &[None], &Origin::default()).await
 }
 
 /// Writes an event for each of a user's sessions.

@@ -52,7 +52,10 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    OAuthFlows,
+    ProviderTokens,
     TotpSecrets,
+    Bonuses,
 }
 
 impl Purpose {
@@ -61,7 +64,10 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::OAuthFlows => b"mana-core-auth oauth flows 1",
+            Self::ProviderTokens => b"mana-core-auth provider tokens 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
+            Self::Bonuses => b"mana-core-auth bonuses 1",
         }
     }
 }
@@ -103,6 +109,11 @@ impl RootSecrets {
     /// Id of the version for what is new.
     pub(crate) fn current_id(&self) -> &str {
         &self.current.id
+    }
+
+    /// Ids of all versions, the newest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.current).chain(&self.older).map(|version| version.id.as_str())
     }
 
     /// The key for a purpose under a version (HKDF-SHA-256, RFC 5869).

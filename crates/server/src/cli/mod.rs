@@ -9,6 +9,7 @@ pub(crate) mod print;
 mod progress;
 mod service_keys;
 mod show;
+mod users;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
@@ -21,6 +22,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keys::KeysCommand;
 use ledger::LedgerCommand;
 use mana_auth::admin;
+use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
@@ -33,6 +35,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use users::UsersCommand;
 use uuid::Uuid;
 
 /// Accounts and prepaid credits for a family of apps
@@ -88,6 +91,9 @@ enum Command {
     /// Keys by which apps act for users
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
+    /// Accounts
+    #[command(subcommand)]
+    Users(UsersCommand),
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -139,6 +145,13 @@ enum CommandError {
          `mana-core-auth keys rotate --force` replace them"
     )]
     StillClosed(usize),
+    #[error(
+        "the tokens of {0} linked accounts can't be opened and were left as they are: give the secrets that they are sealed under; without \
+         them they are of no more use, and the next sign-in with the service replaces them"
+    )]
+    StillClosedTokens(u64),
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
@@ -151,6 +164,14 @@ enum CommandError {
     Export(#[from] ExportError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error(transparent)]
+    ImportUsers(#[from] mana_auth::account::moving::ImportError),
+    #[error(transparent)]
+    ExportUsers(#[from] mana_auth::account::moving::ExportError),
+    #[error(
+        "{0} rows were refused: mend them and import the file again; what is there already is left as it is"
+    )]
+    RowsRefused(u64),
     #[error("{} can't be opened or written: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
@@ -210,6 +231,7 @@ fn run() -> Result<(), CommandError> {
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
+            Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
         }
     })

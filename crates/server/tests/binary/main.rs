@@ -24,3 +24,4 @@ mod service_keys;
 mod stopping;
 mod torture;
 mod upgrade;
+mod users;

@@ -1,4 +1,4 @@
-//! The binary with programs that a laptop may lack: a browser, a pooler. Run with `cargo test --features peers`; a missing program fails.
+//! The binary with programs that a laptop may lack: a browser, a pooler, an issuer. Run with `cargo test --features peers`; a missing program fails.
 #![cfg(test)]
 
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
@@ -16,6 +16,7 @@ mod browser;
 mod chaos;
 mod contract;
 mod deployment;
+mod oidc_provider;
 mod pgbouncer;
 mod pooler;
 mod program;

@@ -105,7 +105,9 @@ fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
 
 /// A path whose parameters name nothing.
 fn filled(path: &str) -> String {
-    path.replace("{id}", "no-such-thing").replace("{userId}", "no-such-thing")
+    ["{id}", "{userId}", "{provider}"]
+        .iter()
+        .fold(path.to_owned(), |path, name| path.replace(name, "no-such-thing"))
 }
 
 fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
