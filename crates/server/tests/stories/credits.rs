@@ -17,7 +17,7 @@ async fn a_new_account_has_the_bonus_and_its_line_in_the_history() {
     let balance = story.get(BALANCE, &ada).await;
     assert_eq!(
         balance.json,
-        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5, "heldCredits": 0})
+        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5, "heldCredits": 0, "debtCredits": 0})
     );
     let history = story.get(TRANSACTIONS, &ada).await;
     let [line] = history.json.as_array().unwrap().as_slice() else { panic!("{}", history.json) };

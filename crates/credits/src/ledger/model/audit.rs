@@ -115,6 +115,9 @@ impl Audit {
         );
         let grants: BTreeSet<i64> = line.slices.iter().map(|slice| slice.grant).collect();
         match line.kind {
+            TransactionKind::Adjustment if line.counter != Counter::Adjustment => {
+                assert!(matches!(line.counter, Counter::Clearing | Counter::Debt), "1");
+            }
             TransactionKind::Bonus | TransactionKind::Purchase | TransactionKind::Adjustment => {
                 assert!(amount > 0, "7");
                 for slice in &line.slices {

@@ -19,7 +19,7 @@ pub(crate) async fn list_wallets(
 ) -> Result<Vec<WalletRecord>, DbError> {
     Ok(sqlx::query_as!(
         WalletRecord,
-        r#"SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent, daily_granted_on,
+        r#"SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent, debt, daily_granted_on,
                grants::text AS "grants!", holds::text AS "holds!", created_at, updated_at, closed_at
            FROM credits.balances WHERE wallet_id > $1 AND ($2::timestamptz IS NULL OR updated_at >= $2) ORDER BY wallet_id LIMIT $3"#,
         after,
