@@ -19,7 +19,7 @@ ALTER TABLE credits.packages
     -- Cents by currency other than EUR, as {"usd": 550}.
     ADD COLUMN prices        json        NOT NULL DEFAULT '{}',
     ADD COLUMN updated_at    timestamptz,
-    ADD CONSTRAINT packages_bonus_range CHECK (bonus_credits >= 0 AND bonus_credits < credits);
+    ADD CONSTRAINT packages_bonus_range CHECK (bonus_credits BETWEEN 0 AND credits);
 REVOKE UPDATE ON credits.packages FROM mana_service;
 GRANT UPDATE (name, description, credits, bonus_credits, price_euro_cents, prices, stripe_price_id, active, sort_order, metadata, version, updated_at)
     ON credits.packages TO mana_service;

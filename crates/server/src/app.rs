@@ -3,7 +3,7 @@
 use crate::dev;
 use crate::docs;
 use crate::health::{self, HealthState};
-use crate::ports::{LiveSessions, OpenWallet};
+use crate::ports::{LiveSessions, OpenWallet, PaymentRisks};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::mail::Mails;
@@ -16,6 +16,9 @@ use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRi
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
 use mana_credits::ledger::{Books, Ledger, Reader};
+use mana_credits::purchase::{Errands, Payments, ReturnUrls};
+use mana_credits::stripe::Stripe;
+use mana_credits::stripe::client::InvalidStripe;
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
@@ -24,6 +27,7 @@ use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, DbError, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +75,9 @@ pub enum BuildError {
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
+    /// The way to Stripe can't be built.
+    #[error(transparent)]
+    Stripe(#[from] InvalidStripe),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -104,11 +111,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let credits_policy = mana_credits::Policy {
-        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
-        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
-        daily_zone: settings.credits_daily_zone.clone(),
-    };
+    let credits_policy = credits_policy(settings);
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
@@ -133,18 +136,20 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng,
-        session_guard: Arc::new(LiveSessions { clock }),
+        session_guard: Arc::new(LiveSessions { clock: Arc::clone(&clock) }),
         policy: credits_policy,
     });
+    let payments = Arc::new(payments(settings, &books)?);
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
         reader: Reader::start(&books),
         books: Arc::clone(&books),
+        payments: Arc::clone(&payments),
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments };
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
@@ -157,6 +162,55 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)?;
     Ok(App { router: framed, workers })
+}
+
+/// Amounts and days, as the settings want them.
+pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
+    mana_credits::Policy {
+        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
+        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
+        daily_zone: settings.credits_daily_zone.clone(),
+    }
+}
+
+/// What it takes to sell, as the settings want it.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, InvalidStripe> {
+    let time_limit = Duration::from_secs(settings.stripe_timeout_seconds);
+    let stripe = settings.stripe_secret_key.as_ref().filter(|key| !key.expose_secret().trim().is_empty());
+    let stripe = stripe.map(|key| Stripe::new(settings.stripe_api_base.clone(), key.clone(), time_limit));
+    let webhook_secrets = webhook_secrets(settings);
+    if stripe.is_some() && webhook_secrets.is_empty() {
+        tracing::warn!(
+            "STRIPE_WEBHOOK_SECRET is not set: deliveries of Stripe are answered with 503, and purchases are credited by the comparison with Stripe only"
+        );
+    }
+    Ok(Payments {
+        books: Arc::clone(books),
+        stripe: stripe.transpose()?,
+        webhook_secrets,
+        publishable_key: settings.stripe_publishable_key.clone(),
+        return_urls: ReturnUrls::new(
+            &settings.cors_origins,
+            settings.cookie_domain.as_deref(),
+            &settings.public_url(),
+        ),
+        on_payment_risk: Arc::new(PaymentRisks {
+            clock: Arc::clone(&books.clock),
+            rng: Arc::clone(&books.rng),
+        }),
+        errands: Errands::default(),
+    })
+}
+
+/// An empty secret is none: whoever could sign with it would be believed.
+fn webhook_secrets(settings: &Settings) -> Vec<SecretString> {
+    let all =
+        settings.stripe_webhook_secret.as_ref().map(|secrets| secrets.expose_secret()).unwrap_or_default();
+    let secrets = all.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+    secrets.map(|secret| SecretString::from(secret.to_owned())).collect()
 }
 
 /// The signing keys, as the settings want them.

@@ -1,8 +1,10 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
 use mana_auth::OnUserRegistered;
+use mana_auth::security_event;
 use mana_auth::session::hold_live;
 use mana_credits::ledger::registration;
+use mana_credits::purchase::{OnPaymentRisk, PaymentRisk};
 use mana_credits::{Policy, SessionGuard};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
@@ -49,6 +51,33 @@ impl SessionGuard for LiveSessions {
                 callers.iter().map(|caller| caller.session_id.as_str().to_owned()).collect();
             let users: Vec<_> = callers.iter().map(|caller| caller.user_id.as_str().to_owned()).collect();
             hold_live(connection, &sessions, &users, self.clock.now())
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// Bad news about a payer is written on the user's account.
+#[derive(Debug)]
+pub(crate) struct PaymentRisks {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl OnPaymentRisk for PaymentRisks {
+    fn on_payment_risk<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        risk: PaymentRisk,
+        order: &'a str,
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let kind = match risk {
+                PaymentRisk::FraudWarning => security_event::PaymentNews::FraudWarning,
+                PaymentRisk::DisputeLost => security_event::PaymentNews::DisputeLost,
+            };
+            security_event::record_payment_news(connection, &*self.clock, &*self.rng, user, kind, order)
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })

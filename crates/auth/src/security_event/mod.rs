@@ -44,6 +44,10 @@ pub enum EventKind {
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// A card that paid for mana was reported by its issuer; which purchase it was.
+    PaymentFraudWarning(Uuid),
+    /// What was paid for mana was charged back; which purchase it was.
+    PaymentDisputeLost(Uuid),
     /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
     RateLimited,
 }
@@ -74,6 +78,8 @@ impl EventKind {
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::PaymentFraudWarning(_) => "payment_fraud_warning",
+            Self::PaymentDisputeLost(_) => "payment_dispute_lost",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -82,7 +88,10 @@ impl EventKind {
     fn detail(self) -> Option<Cow<'static, str>> {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
-            Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
+            Self::ServiceKeyCreated(id)
+            | Self::ServiceKeyRevoked(id)
+            | Self::PaymentFraudWarning(id)
+            | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
             Self::Registered
             | Self::SignedIn
             | Self::SignInFailed
@@ -136,6 +145,35 @@ pub(crate) async fn record_of_service(
     kind: EventKind,
 ) -> Result<(), DbError> {
     write(connection, clock, rng, kind, None, &[None], &Origin::default()).await
+}
+
+/// Bad news about a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentNews {
+    /// The card's issuer thinks that it was not its owner.
+    FraudWarning,
+    /// The money was charged back.
+    DisputeLost,
+}
+
+/// Writes bad news about a payment on the account of whoever paid, in the transaction that learns of it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_payment_news(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    user: &UserId,
+    news: PaymentNews,
+    purchase: &str,
+) -> Result<(), DbError> {
+    let purchase = purchase.parse().unwrap_or_default();
+    let kind = match news {
+        PaymentNews::FraudWarning => EventKind::PaymentFraudWarning(purchase),
+        PaymentNews::DisputeLost => EventKind::PaymentDisputeLost(purchase),
+    };
+    write(connection, clock, rng, kind, Some(user), &[None], &Origin::default()).await
 }
 
 /// Writes an event for each of a user's sessions.

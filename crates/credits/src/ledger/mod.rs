@@ -31,6 +31,7 @@ pub mod usage;
 pub mod verify;
 
 pub use batch::Books;
+pub use charge::Metadata;
 pub use pipeline::Ledger;
 pub use reader::Reader;
 

@@ -3,6 +3,7 @@
 mod banner;
 pub(crate) mod folder;
 pub(crate) mod outbox;
+mod till;
 
 use crate::cli::print;
 use crate::serve::{self, ServeError};
@@ -11,6 +12,8 @@ use crate::way_out::WayOut;
 use clap::Args;
 use folder::DataFolder;
 use mana_auth::admin;
+use mana_credits::package;
+use mana_credits::package::model::PackageError;
 use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
@@ -46,6 +49,12 @@ pub(crate) enum DevError {
         "--ephemeral throws its own database away, and DATABASE_URL names one to keep: use one of the two"
     )]
     EphemeralUrl,
+    #[error("the packages that dev mode begins with can't be written: {0}")]
+    Packages(#[from] PackageError),
+    #[error("the packages that dev mode begins with can't be read: {0}")]
+    PackageFile(#[from] serde_json::Error),
+    #[error("the pretended Stripe can't be started: {0}")]
+    Till(std::io::Error),
     #[error("the private PostgreSQL can't be asked: {0}")]
     Ask(#[from] sqlx::Error),
     #[error("the output can't be written: {0}")]
@@ -71,6 +80,8 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
             (source, Some(postgres), place)
         }
     };
+    let till = till::open(settings).await.map_err(DevError::Till)?;
+    let settings = till.as_ref().map_or(settings, |till| &till.settings);
     let outcome = serve_on(settings, source, way_out, listener, &place).await;
     // The server is stopped also when the service did not start.
     if let Some(postgres) = postgres {
@@ -91,6 +102,7 @@ async fn serve_on(
     }
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
+    package::seed(&service.database, &SystemClock, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     print::line(&banner::text(settings, place, claim.as_deref(), shows_mails))?;
     Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)

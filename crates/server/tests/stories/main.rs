@@ -7,6 +7,7 @@ mod row_security;
 mod smtp;
 mod story;
 mod surface;
+mod till;
 
 mod admin;
 mod attacks;
@@ -25,6 +26,7 @@ mod logout;
 mod mails;
 mod moving;
 mod new_devices;
+mod payments;
 mod refresh;
 mod refresh_under_fire;
 mod register;

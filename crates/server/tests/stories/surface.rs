@@ -82,7 +82,10 @@ fn sample(document: &Value, schema: &Value) -> Value {
             Some("date-time") => json!("2126-01-31T12:00:00Z"),
             Some("uuid") => json!("00000000-0000-7000-8000-000000000000"),
             Some("uri") => json!("https://app.example.com"),
-            _ => json!("long-enough-text"),
+            _ => {
+                let longest = schema["maxLength"].as_u64().map_or(16, |longest| longest.min(16));
+                json!("long-enough-text"[..usize::try_from(longest).unwrap()])
+            }
         },
         other => panic!("no sample of {other}: {schema}"),
     }

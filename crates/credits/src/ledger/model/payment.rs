@@ -150,7 +150,12 @@ impl Wallet {
         Ok(())
     }
 
-    fn post_unless_empty(&mut self, draft: Draft, effects: &mut Effects, ids: &mut Ids) -> Result<(), OutOfRange> {
+    fn post_unless_empty(
+        &mut self,
+        draft: Draft,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), OutOfRange> {
         if draft.slices.iter().all(|slice| slice.amount == 0) {
             return Ok(());
         }

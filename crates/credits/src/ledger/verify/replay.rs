@@ -185,7 +185,9 @@ impl<'a> Replay<'a> {
             TransactionKind::Bonus => (Counter::Bonus, 1),
             TransactionKind::Expiry => (Counter::Expired, -1),
             TransactionKind::Adjustment if line.counter == Counter::Adjustment => (Counter::Adjustment, 1),
-            TransactionKind::Adjustment if line.counter == Counter::Debt => (Counter::Debt, line.amount.signum()),
+            TransactionKind::Adjustment if line.counter == Counter::Debt => {
+                (Counter::Debt, line.amount.signum())
+            }
             TransactionKind::Adjustment => (Counter::Clearing, line.amount.signum()),
         };
         if line.counter != counter || line.amount.signum() != sign {
