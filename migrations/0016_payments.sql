@@ -84,6 +84,8 @@ ALTER TABLE credits.purchases
     ADD COLUMN taken_mana       bigint      NOT NULL DEFAULT 0,
     ADD COLUMN owed_mana        bigint      NOT NULL DEFAULT 0,
     ADD COLUMN updated_at       timestamptz,
+    -- When Stripe was last asked, whether or not anything was new.
+    ADD COLUMN looked_at        timestamptz,
     ADD CONSTRAINT purchases_package_version_fkey FOREIGN KEY (package_id, package_version) REFERENCES credits.package_versions,
     ADD CONSTRAINT purchases_grant_named CHECK ((granted_mana > 0) = (grant_sequence IS NOT NULL)),
     ADD CONSTRAINT purchases_taken_range CHECK (taken_mana BETWEEN 0 AND granted_mana AND owed_mana BETWEEN 0 AND granted_mana - taken_mana),
@@ -93,7 +95,7 @@ ALTER TABLE credits.purchases ALTER COLUMN price_cents DROP DEFAULT, ALTER COLUM
 CREATE INDEX purchases_created_at_idx ON credits.purchases (created_at);
 REVOKE UPDATE ON credits.purchases FROM mana_service;
 GRANT UPDATE (state, attempt, customer_id, session_id, payment_id, checkout_url, client_secret, expires_at, lifecycle, captured_cents, refunded_cents, lost_cents,
-    disputed, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at, updated_at) ON credits.purchases TO mana_service;
+    disputed, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at, updated_at, looked_at) ON credits.purchases TO mana_service;
 
 -- A payment is credited once, whoever writes, and what was sold stays what it was.
 CREATE FUNCTION credits.refuse_second_credit() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -40,7 +40,7 @@ pub(crate) struct PurchaseResponse {
     #[serde(with = "time::serde::rfc3339::option")]
     pub(super) completed_at: Option<OffsetDateTime>,
     #[serde(skip)]
-    pub(super) updated_at: Option<OffsetDateTime>,
+    pub(super) looked_at: Option<OffsetDateTime>,
 }
 
 /// A purchase
@@ -64,7 +64,7 @@ pub(crate) async fn find_purchase(
     let found = store::find_purchase(&mut transaction, &caller.user_id, &id).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
     let long_ago = credits.clock.now().saturating_sub(BETWEEN_LOOKS);
-    if found.status == "pending" && found.updated_at.is_none_or(|at| at <= long_ago) {
+    if found.status == "pending" && found.looked_at.is_none_or(|at| at <= long_ago) {
         credits.payments.errands.look_at(&found.id);
     }
     Ok(Json(found))

@@ -199,6 +199,11 @@ impl Facts {
         self.disputes.values().any(|(status, _)| *status == DisputeStatus::Open)
     }
 
+    /// Whether all that came in went back for good.
+    pub(crate) fn is_returned(&self) -> bool {
+        self.captured_cents > 0 && self.certain_cents() >= self.captured_cents
+    }
+
     /// Money that is not here for good.
     fn certain_cents(&self) -> i64 {
         self.capped([self.refunded_cents(), self.lost_cents()])
@@ -225,6 +230,7 @@ impl Facts {
             };
         }
         match self.lifecycle {
+            _ if self.is_returned() => "refunded",
             _ if self.captured_cents > 0 => "unpaid",
             Lifecycle::Created => "created",
             Lifecycle::Open | Lifecycle::Complete => "unpaid",

@@ -213,13 +213,14 @@ async fn compare(
 /// What Stripe knows that is not known here.
 fn difference(order: &Order, known: &Facts, seen: &Observation) -> Option<String> {
     if let Err(mismatch) = seen.examine(order) {
-        return Some(format!("it is not what was ordered: {}", mismatch.as_str()));
+        let is_open = !seen.facts().is_returned();
+        return is_open.then(|| format!("it is not what was ordered: {}", mismatch.as_str()));
     }
     let now = known.clone().merge(&seen.facts());
     if now.captured_cents > known.captured_cents {
         return Some(format!("{} cents were paid and not noted", now.captured_cents));
     }
-    if now.captured_cents == order.price_cents && order.granted_mana == 0 {
+    if now.captured_cents == order.price_cents && order.granted_mana == 0 && !now.is_returned() {
         return Some("it is paid and not credited".to_owned());
     }
     if now.refunds != known.refunds {

@@ -52,7 +52,7 @@ impl RefundReason {
 /// How much goes back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RefundRequest {
+pub(crate) struct PurchaseRefundRequest {
     /// In the smallest unit of the purchase's currency; all that can go back if absent.
     amount_cents: Option<Cents>,
     reason: Option<RefundReason>,
@@ -63,7 +63,7 @@ pub(crate) struct RefundRequest {
 /// Money that goes back.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct RefundResponse {
+pub(crate) struct PurchaseRefund {
     pub(super) id: String,
     pub(super) purchase_id: String,
     /// Stripe's name of it, once it has one.
@@ -84,13 +84,13 @@ pub(crate) struct RefundResponse {
 /// from the wallet at once. `wanted` means that Stripe has not answered yet and is asked again.
 #[utoipa::path(
     post, path = "/api/v1/admin/purchases/{id}/refund", tag = "admin",
-    request_body = RefundRequest,
+    request_body = PurchaseRefundRequest,
     params(
         ("id" = String, Path, description = "The purchase", min_length = 1, max_length = 64),
         ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
-        (status = 201, description = "The refund", body = RefundResponse),
+        (status = 201, description = "The refund", body = PurchaseRefund),
         (status = 403, description = "Not an administrator", body = ProblemBody),
         (status = 404, description = "No such purchase", body = ProblemBody),
         (status = 409, description = "That much can't go back", body = ProblemBody),
@@ -103,8 +103,8 @@ pub(crate) async fn refund_purchase(
     Admin(admin): Admin,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Valid(mut request): Valid<RefundRequest>,
-) -> Result<(StatusCode, Json<RefundResponse>), ApiError> {
+    Valid(mut request): Valid<PurchaseRefundRequest>,
+) -> Result<(StatusCode, Json<PurchaseRefund>), ApiError> {
     let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let payments = &credits.payments;
     let wanted = want(payments, &id, &request, key.as_ref(), admin.user_id.as_str()).await?;
@@ -138,10 +138,10 @@ pub(super) async fn remaining(
 async fn want(
     payments: &Payments,
     order: &str,
-    request: &RefundRequest,
+    request: &PurchaseRefundRequest,
     key: Option<&IdempotencyKey>,
     by: &str,
-) -> Result<RefundResponse, PaymentError> {
+) -> Result<PurchaseRefund, PaymentError> {
     payments.stripe()?;
     let books = &payments.books;
     let now = books.clock.now();
@@ -184,7 +184,7 @@ async fn want(
 }
 
 /// Has Stripe do it. What it does not answer stays wanted.
-async fn send(payments: &Payments, refund: &RefundResponse) -> Result<(), PaymentError> {
+async fn send(payments: &Payments, refund: &PurchaseRefund) -> Result<(), PaymentError> {
     let stripe = payments.stripe()?;
     let order =
         store::find_order(&mut *payments.books.database.acquire().await?, &refund.purchase_id).await?;
@@ -214,7 +214,7 @@ fn until_later(error: PaymentError) -> Result<(), PaymentError> {
 }
 
 /// The refund is none: its mana goes back.
-async fn give_up(payments: &Payments, refund: &RefundResponse) -> Result<(), PaymentError> {
+async fn give_up(payments: &Payments, refund: &PurchaseRefund) -> Result<(), PaymentError> {
     let mut transaction = payments.books.database.begin().await?;
     let order = store::lock_order(&mut transaction, &refund.purchase_id).await?;
     let order = order.ok_or(PaymentError::NoSuchPurchase)?;
@@ -249,7 +249,7 @@ pub async fn send_wanted_refunds(payments: &Payments) -> Result<(), model::Payme
         let known =
             store::list_refunds(&mut *payments.books.database.acquire().await?, &refund.purchase_id).await?;
         let still_wanted =
-            |known: &RefundResponse| known.id == refund.id && known.status == RefundStatus::Wanted.as_str();
+            |known: &PurchaseRefund| known.id == refund.id && known.status == RefundStatus::Wanted.as_str();
         if known.iter().any(still_wanted) {
             send(payments, &refund).await?;
         }

@@ -1,7 +1,7 @@
 //! `GET /api/v1/admin/purchases/{id}`: a purchase with all that is known of its payment.
 
 use super::model::PaymentError;
-use super::refund::{RefundResponse, remaining};
+use super::refund::{PurchaseRefund, remaining};
 use super::store;
 use crate::CreditsState;
 use axum::Json;
@@ -42,7 +42,7 @@ pub(crate) struct PurchaseDetails {
     session_id: Option<String>,
     payment_id: Option<String>,
     livemode: bool,
-    refunds: Vec<RefundResponse>,
+    refunds: Vec<PurchaseRefund>,
 }
 
 /// A purchase with its payment

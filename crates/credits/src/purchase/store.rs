@@ -3,7 +3,7 @@
 
 use super::find::PurchaseResponse;
 use super::model::{DisputeStatus, Facts, Lifecycle, Order, RefundStatus};
-use super::refund::RefundResponse;
+use super::refund::PurchaseRefund;
 use super::statement::StatementLine;
 use mana_kernel::UserId;
 use mana_platform::DbError;
@@ -208,7 +208,7 @@ pub(super) async fn list_purchases(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at, updated_at
+             completed_at, looked_at
          FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2"#,
         user.as_str(),
         LISTED,
@@ -226,7 +226,7 @@ pub(super) async fn find_purchase(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at, updated_at
+             completed_at, looked_at
          FROM credits.purchases WHERE user_id = $1 AND id = $2"#,
         user.as_str(),
         id,
@@ -409,12 +409,13 @@ pub(super) async fn update_order(
     connection: &mut PgConnection,
     order: &Order,
     facts: &Facts,
+    has_changed: bool,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "UPDATE credits.purchases SET state = $2, payment_id = $3, lifecycle = $4, captured_cents = $5, refunded_cents = $6, lost_cents = $7,
              disputed = $8, fraud_warned = $9, problem = $10, granted_mana = $11, grant_sequence = $12, taken_mana = $13, owed_mana = $14,
-             completed_at = $15, updated_at = $16
+             completed_at = $15, looked_at = $16, updated_at = CASE WHEN $17 THEN $16 ELSE updated_at END
          WHERE id = $1",
         order.id,
         facts.state(order.granted_mana > 0),
@@ -432,6 +433,7 @@ pub(super) async fn update_order(
         order.owed_mana,
         order.completed_at,
         now,
+        has_changed,
     )
     .execute(connection)
     .await?;
@@ -476,9 +478,9 @@ pub(super) async fn insert_refund(
 pub(super) async fn list_refunds(
     connection: &mut PgConnection,
     order: &str,
-) -> Result<Vec<RefundResponse>, DbError> {
+) -> Result<Vec<PurchaseRefund>, DbError> {
     Ok(sqlx::query_as!(
-        RefundResponse,
+        PurchaseRefund,
         "SELECT id, purchase_id, stripe_refund_id, amount_cents, status, reason, requested_by, created_at
          FROM credits.refunds WHERE purchase_id = $1 ORDER BY created_at DESC, id DESC",
         order,
@@ -493,9 +495,9 @@ pub(super) async fn update_claimed_refunds(
     now: OffsetDateTime,
     until: OffsetDateTime,
     limit: i64,
-) -> Result<Vec<RefundResponse>, DbError> {
+) -> Result<Vec<PurchaseRefund>, DbError> {
     Ok(sqlx::query_as!(
-        RefundResponse,
+        PurchaseRefund,
         "WITH due AS MATERIALIZED (
              SELECT id FROM credits.refunds WHERE status = 'wanted' AND next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $3
              FOR UPDATE SKIP LOCKED
@@ -520,7 +522,7 @@ pub(super) async fn list_candidates(
 ) -> Result<Vec<String>, DbError> {
     Ok(sqlx::query_scalar!(
         "SELECT id FROM credits.purchases
-         WHERE id > $3 AND livemode = $2 AND (created_at >= $1 OR updated_at >= $1 OR problem IS NOT NULL OR disputed OR owed_mana > 0
+         WHERE id > $3 AND livemode = $2 AND (created_at >= $1 OR updated_at >= $1 OR problem IS NOT NULL OR disputed
              OR lifecycle IN ('open', 'complete') AND captured_cents = 0)
          ORDER BY id LIMIT $4",
         since,

@@ -17,8 +17,6 @@ use time::{Date, OffsetDateTime};
 /// What an order came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Synced {
-    /// Whether the books or the order changed.
-    pub(crate) has_changed: bool,
     /// Whether it was credited now.
     pub(crate) is_credited: bool,
     /// Why it is paid and not credited.
@@ -30,7 +28,7 @@ pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, Pay
     let found = store::find_order(&mut *payments.books.database.acquire().await?, order).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
     let Some(session) = &found.session_id else {
-        return Ok(Synced { has_changed: false, is_credited: false, problem: found.problem });
+        return Ok(Synced { is_credited: false, problem: found.problem });
     };
     let observation = observe(payments.stripe()?, session).await?;
     apply(payments, order, Some(&observation)).await
@@ -88,14 +86,14 @@ pub(crate) async fn apply_locked(
         order.payment_id = Some(payment.id.clone());
     }
     if observation.is_some() {
-        order.problem = mismatch.map(|mismatch| mismatch.as_str().to_owned());
+        let is_returned = observation.is_some_and(|observation| observation.facts().is_returned());
+        order.problem = mismatch.filter(|_| !is_returned).map(|mismatch| mismatch.as_str().to_owned());
     }
     if mismatch.is_none() {
         settle(payments, connection, &mut order, &facts, now).await?;
     }
     let stripe_ids = observation.map(stripe_ids).unwrap_or_default();
     store::write_facts(connection, &order, &facts, &stripe_ids, now).await?;
-    store::update_order(connection, &order, &facts, now).await?;
     tell_risks(payments, connection, &order, &known, &facts).await?;
     if let Some(problem) = order.problem.as_ref().filter(|_| was.problem != order.problem) {
         tracing::error!(order = order.id, problem, "a payment is not credited");
@@ -108,8 +106,10 @@ pub(crate) async fn apply_locked(
     let has_changed = facts != known
         || (was.granted_mana, was.taken_mana, was.owed_mana)
             != (order.granted_mana, order.taken_mana, order.owed_mana)
-        || was.problem != order.problem;
-    Ok(Synced { has_changed, is_credited, problem: order.problem })
+        || was.problem != order.problem
+        || was.payment_id != order.payment_id;
+    store::update_order(connection, &order, &facts, has_changed, now).await?;
+    Ok(Synced { is_credited, problem: order.problem })
 }
 
 /// Stripe's ids of refunds that have ours.
@@ -157,6 +157,7 @@ async fn settle(
             note_settled(order, &done, now);
             effects.append(done);
         }
+        Err(Refusal::Closed) if facts.is_returned() => {}
         // Whoever has paid has to get the money back: that is for a person to see to.
         Err(Refusal::Closed) => order.problem = Some("wallet_closed".to_owned()),
         Err(Refusal::OutOfRange(_)) => order.problem = Some("wallet_full".to_owned()),

@@ -14,6 +14,7 @@ mod hashing;
 mod keys;
 mod ledger;
 mod logs;
+mod payments;
 mod proxies;
 mod readme;
 mod refresh;

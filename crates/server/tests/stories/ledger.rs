@@ -375,7 +375,7 @@ async fn a_balance_of_the_past_is_answered_and_never_changes() {
     let first = past(&then).await.json;
     assert_eq!(
         first,
-        json!({"balance": 0, "freeCreditsRemaining": 153, "totalEarned": 10, "totalSpent": 4, "dailyFreeCredits": 5, "heldCredits": 3, "debtCredits": 0})
+        json!({"balance": 0, "freeCreditsRemaining": 153, "totalEarned": 10, "totalSpent": 4, "dailyFreeCredits": 5, "heldCredits": 3})
     );
     let expired = in_seconds(&story, 100);
     story.clock.advance(Duration::seconds(200));

@@ -4,6 +4,7 @@ use crate::credits::books_are_true;
 use crate::story::{Story, User, spend_of};
 use crate::till::{Bought, CREDITS, PRICE, Shop, hand_over};
 use futures_util::future::join_all;
+use mana_credits::ledger::verify::{Scope, verify};
 use mana_credits::purchase::reconcile;
 use mana_kernel::Clock as _;
 use mana_testkit::Reply;
@@ -698,6 +699,27 @@ async fn a_payment_for_a_wallet_that_is_closed_is_told_to_a_person() {
     let report = reconcile(&shop.workers.payments, since, true).await.unwrap();
     assert!(report.findings[0].sentence.contains("wallet_closed"), "{report:?}");
     books_are_true(&shop).await;
+    // The person gives the money back, and that is the end of it.
+    shop.stripe.refund(&shop.payment(&bought), None).unwrap();
+    shop.deliver().await;
+    let shown = shop.details(&ada, &bought).await;
+    assert_eq!((&shown["problem"], &shown["state"]), (&Value::Null, &json!("refunded")));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_at_rest_is_not_looked_at_for_ever() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.buy(&ada).await;
+    for _ in 0..3 {
+        shop.clock.advance(Duration::days(2));
+        shop.workers.reconcile_payments().await;
+    }
+    let before = shop.stripe.count_calls("GET /v1/checkout/sessions/");
+    assert!(before > 0);
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.stripe.count_calls("GET /v1/checkout/sessions/"), before);
 }
 
 #[tokio::test]
@@ -720,4 +742,80 @@ async fn without_a_stripe_the_packages_are_shown_all_the_same() {
     let story = Story::with(|settings| settings.stripe_secret_key = None).await;
     let packages = story.client.get("/api/v1/credits/packages").send().await;
     assert_eq!((packages.status.as_u16(), packages.json), (200, json!([])));
+}
+
+#[tokio::test]
+async fn the_proof_finds_what_contradicts_a_purchase() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.buy(&ada).await;
+    spend(&shop, &ada, 150 + 100).await;
+    shop.stripe.refund(&shop.payment(&bought), None).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (0, 100));
+    all_is_well(&shop).await;
+    let scope = || Scope { since: None, daily_zone: "UTC" };
+    for (lie, invariant) in [
+        ("UPDATE credits.balances SET debt = 0", 25),
+        ("UPDATE credits.purchases SET owed_mana = 0", 25),
+        ("UPDATE credits.purchases SET taken_mana = taken_mana - 1", 25),
+        ("UPDATE credits.purchases SET refunded_cents = 1", 23),
+        (
+            "UPDATE credits.purchases SET lost_cents = 0, refunded_cents = 0, taken_mana = 0, owed_mana = 0",
+            25,
+        ),
+        (
+            "UPDATE credits.purchases SET price_cents = price_cents + 1, captured_cents = captured_cents + 1",
+            24,
+        ),
+        ("DELETE FROM credits.purchases", 22),
+    ] {
+        // As somebody who may do everything, and takes it back.
+        shop.execute("CREATE TABLE public.kept AS SELECT * FROM credits.balances").await;
+        shop.execute("CREATE TABLE public.orders AS SELECT * FROM credits.purchases").await;
+        shop.execute("ALTER TABLE credits.refunds DROP CONSTRAINT refunds_purchase_id_fkey").await;
+        shop.execute(lie).await;
+        let report = verify(&shop.database.service(), scope(), |_| {}).await.unwrap();
+        assert!(
+            report.findings.iter().any(|finding| finding.invariant == invariant),
+            "{lie}: {:?}",
+            report.findings
+        );
+        shop.execute("UPDATE credits.balances SET debt = (SELECT kept.debt FROM public.kept WHERE kept.wallet_id = balances.wallet_id)").await;
+        shop.execute(
+            "UPDATE credits.purchases now SET owed_mana = was.owed_mana, taken_mana = was.taken_mana, refunded_cents = was.refunded_cents,
+                 price_cents = was.price_cents, captured_cents = was.captured_cents, lost_cents = was.lost_cents
+             FROM public.orders was WHERE was.id = now.id",
+        )
+        .await;
+        shop.execute("DROP TABLE public.kept, public.orders").await;
+        shop.execute("ALTER TABLE credits.refunds ADD CONSTRAINT refunds_purchase_id_fkey FOREIGN KEY (purchase_id) REFERENCES credits.purchases (id) NOT VALID").await;
+    }
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_credit_an_order_anew_or_for_another_amount() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.buy(&ada).await;
+    let service = shop.database.service();
+    for (change, constraint) in [
+        ("UPDATE credits.purchases SET granted_mana = 0, grant_sequence = NULL", "purchases_credited_once"),
+        ("UPDATE credits.purchases SET grant_sequence = 99", "purchases_credited_once"),
+        ("UPDATE credits.purchases SET captured_cents = 1", "purchases_credited_when_captured"),
+        ("UPDATE credits.purchases SET taken_mana = 5000", "purchases_taken_range"),
+    ] {
+        let mut transaction = service.begin().await.unwrap();
+        let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().constraint(), Some(constraint), "{change}");
+    }
+    for change in [
+        "UPDATE credits.purchases SET credits = 1",
+        "UPDATE credits.package_versions SET credits = 1",
+        "DELETE FROM credits.purchases",
+    ] {
+        let mut transaction = service.begin().await.unwrap();
+        let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{change}");
+    }
 }
