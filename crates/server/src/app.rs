@@ -27,7 +27,7 @@ use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, DbError, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +182,9 @@ pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, Inv
     let stripe = settings.stripe_secret_key.as_ref().filter(|key| !key.expose_secret().trim().is_empty());
     let stripe = stripe.map(|key| Stripe::new(settings.stripe_api_base.clone(), key.clone(), time_limit));
     let webhook_secrets = webhook_secrets(settings);
+    if stripe.is_none() {
+        tracing::info!("STRIPE_SECRET_KEY is not set: nothing can be bought");
+    }
     if stripe.is_some() && webhook_secrets.is_empty() {
         tracing::warn!(
             "STRIPE_WEBHOOK_SECRET is not set: deliveries of Stripe are answered with 503, and purchases are credited by the comparison with Stripe only"
@@ -207,8 +210,7 @@ pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, Inv
 
 /// An empty secret is none: whoever could sign with it would be believed.
 fn webhook_secrets(settings: &Settings) -> Vec<SecretString> {
-    let all =
-        settings.stripe_webhook_secret.as_ref().map(|secrets| secrets.expose_secret()).unwrap_or_default();
+    let all = settings.stripe_webhook_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
     let secrets = all.split(',').map(str::trim).filter(|secret| !secret.is_empty());
     secrets.map(|secret| SecretString::from(secret.to_owned())).collect()
 }

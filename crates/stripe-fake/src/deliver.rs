@@ -44,8 +44,7 @@ impl Delivery {
 pub fn sign(body: &str, secret: &str, now: i64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{now}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={now},v1={hex}")
+    tag.as_ref().iter().fold(format!("t={now},v1="), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub(crate) fn prepare(waiting: &[Value], knobs: Knobs, secret: &str, now: i64) -> Vec<Delivery> {

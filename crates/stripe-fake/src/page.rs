@@ -54,12 +54,11 @@ fn page(session: &Value, notice: &str) -> String {
     } else {
         &[]
     };
-    let buttons: String = buttons
-        .iter()
-        .map(|(name, label)| {
-            format!("<form method=post action=\"/pay/{id}/{name}\"><button id={name}>{label}</button></form>")
-        })
-        .collect();
+    let buttons = buttons.iter().fold(String::new(), |html, (name, label)| {
+        format!(
+            "{html}<form method=post action=\"/pay/{id}/{name}\"><button id={name}>{label}</button></form>"
+        )
+    });
     let state = if buttons.is_empty() { "<p>This session is over.</p>" } else { "" };
     let cancel = match session["cancel_url"].as_str() {
         Some(url) if is_open => format!("<p><a href=\"{}\">Back without paying</a></p>", escaped(url)),

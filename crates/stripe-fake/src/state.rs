@@ -402,6 +402,7 @@ pub(crate) fn metadata(fields: &Fields, name: &str) -> Value {
 }
 
 /// What Stripe's ids look like.
+#[expect(clippy::disallowed_methods, reason = "this Stripe has ids of its own making")]
 fn new_id(prefix: &str) -> String {
     let mut random = [0_u8; 12];
     // Without randomness there would be no second object.

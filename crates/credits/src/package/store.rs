@@ -1,7 +1,7 @@
 //! All SQL of `credits.packages` and `credits.package_versions`.
 
 use super::model::{PackageContent, PackageError, PackageId, PackageResponse};
-use mana_kernel::{Mana, Paragraph};
+use mana_kernel::{Line, Mana, Paragraph};
 use mana_platform::DbError;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -83,7 +83,7 @@ pub(super) async fn put_package(
         bonus,
         content.price_euro_cents.get(),
         prices,
-        content.stripe_price_id.as_ref().map(|id| id.as_str()),
+        content.stripe_price_id.as_ref().map(Line::as_str),
         content.active.unwrap_or(true),
         content.sort_order.unwrap_or(0),
         metadata,

@@ -21,7 +21,7 @@ pub(crate) struct PurchaseResponse {
     pub(super) package_id: String,
     /// pending, completed, failed or refunded.
     pub(super) status: String,
-    /// created, unpaid, failed, expired, paid, partially_refunded or refunded.
+    /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
     pub(super) state: String,
     /// Mana bought.
     pub(super) credits: i64,

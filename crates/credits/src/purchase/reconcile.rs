@@ -202,7 +202,7 @@ async fn compare(
     report.credited = report.credited.saturating_add(u64::from(synced.is_credited));
     match (synced.problem, sentence) {
         (Some(problem), _) => {
-            report.add(Some(id), Some(&session), false, format!("it is paid and not credited: {problem}"))
+            report.add(Some(id), Some(&session), false, format!("it is paid and not credited: {problem}"));
         }
         (None, Some(sentence)) => report.add(Some(id), Some(&session), true, sentence),
         (None, None) => {}

@@ -207,10 +207,9 @@ async fn send(payments: &Payments, refund: &PurchaseRefund) -> Result<(), Paymen
 
 /// What can't be known now is asked again by the next pass.
 fn until_later(error: PaymentError) -> Result<(), PaymentError> {
-    match error {
-        PaymentError::Stripe(StripeError::Unavailable(_) | StripeError::Unreadable(_)) => Ok(()),
-        error => Err(error),
-    }
+    let passes =
+        matches!(error, PaymentError::Stripe(StripeError::Unavailable(_) | StripeError::Unreadable(_)));
+    if passes { Ok(()) } else { Err(error) }
 }
 
 /// The refund is none: its mana goes back.

@@ -17,7 +17,7 @@ pub(crate) struct PurchaseDetails {
     id: String,
     user_id: String,
     package_id: String,
-    /// created, unpaid, failed, expired, paid, partially_refunded or refunded.
+    /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
     state: String,
     credits: i64,
     currency: String,
@@ -30,8 +30,8 @@ pub(crate) struct PurchaseDetails {
     fraud_warned: bool,
     /// What can go back without leaving a debt.
     refundable_cents: i64,
-    /// Why it is paid and not credited: order_mismatch, amount_mismatch, currency_mismatch, livemode_mismatch,
-    /// customer_mismatch, wallet_closed or wallet_full.
+    /// Why it is paid and not credited: `order_mismatch`, `amount_mismatch`, `currency_mismatch`, `livemode_mismatch`,
+    /// `customer_mismatch`, `wallet_closed` or `wallet_full`.
     problem: Option<String>,
     granted_mana: i64,
     /// Taken back.

@@ -169,6 +169,15 @@ pub struct Customer {
     pub id: String,
 }
 
+/// As much of an event as every event has, whatever it is about.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EventName {
+    /// `evt_…`
+    pub id: String,
+    /// What happened.
+    pub r#type: String,
+}
+
 /// Something happened.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Event {

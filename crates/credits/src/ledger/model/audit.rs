@@ -117,6 +117,11 @@ impl Audit {
         match line.kind {
             TransactionKind::Adjustment if line.counter != Counter::Adjustment => {
                 assert!(matches!(line.counter, Counter::Clearing | Counter::Debt), "1");
+                if line.counter == Counter::Debt && amount > 0 {
+                    for slice in &line.slices {
+                        *self.given.entry(slice.grant).or_default() += slice.amount;
+                    }
+                }
             }
             TransactionKind::Bonus | TransactionKind::Purchase | TransactionKind::Adjustment => {
                 assert!(amount > 0, "7");

@@ -61,8 +61,7 @@ impl Wallet {
         let note = |description: &str| Note { description: description.to_owned(), ..order.note.clone() };
         let mut taken = order.taken;
         if order.due > taken {
-            let missing = order.due.minus(taken)?;
-            let got = self.take_from(grant, missing)?;
+            let got = self.take_from(grant, order.due.minus(taken)?)?;
             taken = taken.plus(got)?;
             let draft = adjustment(grant, given(got), Counter::Clearing, note("Payment taken back"));
             self.post_unless_empty(draft, effects, ids)?;
@@ -71,7 +70,7 @@ impl Wallet {
             taken = order.due;
             self.return_to(grant, terms, back)?;
             let draft = adjustment(grant, back.get(), Counter::Clearing, note("Payment stands again"));
-            self.post_unless_empty(draft, effects, ids)?;
+            self.post(draft, effects, ids)?;
         }
         let owed = order.certain.minus(taken).unwrap_or(Mana::ZERO);
         if owed > order.owed {
@@ -80,20 +79,19 @@ impl Wallet {
             let forgiven = order.owed.minus(owed)?;
             let unpaid = forgiven.min(self.debt);
             self.debt = self.debt.minus(unpaid)?;
-            // It was paid back meanwhile.
-            let back = forgiven.minus(unpaid)?;
-            if back > Mana::ZERO {
-                self.return_to(grant, terms, back)?;
+            let repaid = forgiven.minus(unpaid)?;
+            if repaid > Mana::ZERO {
+                // Another grant paid it, so that the order's own might come to more than it gave.
+                let grant = self.add_bought(repaid, terms.cost_micros, effects);
+                let draft = adjustment(grant, repaid.get(), Counter::Debt, note("Debt that was none"));
+                self.post(draft, effects, ids)?;
             }
-            let draft = adjustment(grant, back.get(), Counter::Debt, note("Debt that was none"));
-            self.post_unless_empty(draft, effects, ids)?;
         }
         effects.settled.push(Settled { grant, taken, owed });
         Ok(())
     }
 
-    /// Each order has a grant of its own, however many there are: the mana is paid for. It begins now, so that it is no
-    /// standing grant and goes when it is used up.
+    /// Each order has a grant of its own, however many there are: the mana is paid for.
     fn give_bought(
         &mut self,
         bought: Bought,
@@ -104,17 +102,7 @@ impl Wallet {
         if self.is_closed {
             return Err(Refusal::Closed);
         }
-        let terms = Terms {
-            source: GrantSource::Purchase,
-            priority: GrantSource::Purchase.priority(),
-            cost_micros: bought.cost_micros,
-            effective_from: Some(self.changed_at),
-            expires_at: None,
-        };
-        let sequence = self.sequence.saturating_add(1);
-        let grant = Grant { sequence, terms, remaining: bought.amount.mana() };
-        effects.new_grants.push(grant.clone());
-        self.grants.push(grant);
+        let sequence = self.add_bought(bought.amount.mana(), bought.cost_micros, effects);
         self.total_earned = self.total_earned.plus(bought.amount.mana())?;
         let draft = Draft {
             kind: TransactionKind::Purchase,
@@ -129,7 +117,27 @@ impl Wallet {
         self.debt = self.debt.minus(repaid)?;
         let note = Note { description: "Debt paid back".to_owned(), ..note.clone() };
         self.post_unless_empty(adjustment(sequence, given(repaid), Counter::Debt, note), effects, ids)?;
-        Ok((sequence, terms))
+        Ok((sequence, self.bought_terms(bought.cost_micros)))
+    }
+
+    /// Such a grant begins now, so that it is no standing one: it goes when it is used up.
+    fn bought_terms(&self, cost_micros: i64) -> Terms {
+        Terms {
+            source: GrantSource::Purchase,
+            priority: GrantSource::Purchase.priority(),
+            cost_micros,
+            effective_from: Some(self.changed_at),
+            expires_at: None,
+        }
+    }
+
+    /// A grant for the next line to name.
+    fn add_bought(&mut self, amount: Mana, cost_micros: i64, effects: &mut Effects) -> i64 {
+        let sequence = self.sequence.saturating_add(1);
+        let grant = Grant { sequence, terms: self.bought_terms(cost_micros), remaining: amount };
+        effects.new_grants.push(grant.clone());
+        self.grants.push(grant);
+        sequence
     }
 
     /// Takes what is there, `amount` at most.
@@ -173,3 +181,6 @@ fn adjustment(grant: i64, amount: i64, counter: Counter, note: Note) -> Draft {
         note,
     }
 }
+
+#[cfg(test)]
+mod tests;

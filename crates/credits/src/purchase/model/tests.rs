@@ -158,7 +158,9 @@ fn every_order_of_up_to_six_events_ends_the_same() {
     for length in 1..=history.len() {
         let events = history[..length].to_vec();
         let mut straight = Desk::new();
-        events.iter().for_each(|seen| straight.learn(seen));
+        for seen in &events {
+            straight.learn(seen);
+        }
         let all = permutations(events);
         assert_eq!(all.len(), (1..=length).product::<usize>());
         for order in all {
