@@ -1,6 +1,6 @@
 //! Measures the service under load, beside the limits of the machine, in one run and on the same cores.
 //!
-//! `accounts` and `credits` each start a durable PostgreSQL of their own and the release binary's `serve` on it, fill them, measure,
+//! `accounts`, `credits` and `timing` each start a durable PostgreSQL of their own and the release binary's `serve` on it, fill them, measure,
 //! print tables in Markdown on standard output, and stop everything, whatever happens. `reference` is a server that does one
 //! thing and nothing of the product's; a measurement starts it as a child.
 #![expect(
@@ -27,6 +27,7 @@ mod seed;
 mod stage;
 mod storage;
 mod tally;
+mod timing;
 mod wallets;
 mod yardstick;
 
@@ -49,6 +50,8 @@ enum Command {
     Accounts(accounts::Arguments),
     /// Spends, balances and histories, beside what PostgreSQL alone can do
     Credits(credits::Arguments),
+    /// Sign-in and forgotten password, of addresses with and without an account
+    Timing(timing::Arguments),
     /// A server that does one thing, to compare with
     #[command(hide = true)]
     Reference(reference::Arguments),
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Accounts(arguments) => run(arguments.time_limit_seconds, accounts::run(&arguments)),
         Command::Credits(arguments) => run(arguments.time_limit_seconds, credits::run(&arguments)),
+        Command::Timing(arguments) => run(arguments.time_limit_seconds, timing::run(&arguments)),
         Command::Reference(arguments) => reference::run(&arguments),
     };
     match outcome {

@@ -1,6 +1,5 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
-use crate::account;
 use crate::account::model::Role;
 use crate::mail::Mails;
 use crate::password::Hasher;
@@ -10,10 +9,12 @@ use crate::token::access::Issuer;
 use crate::token::intact::IntactTokens;
 use crate::token::keys::KeyRing;
 use crate::token::root_secret::RootSecrets;
+use crate::{account, session, two_factor};
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
 use mana_platform::Database;
-use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, ServiceKey};
+use mana_platform::config::TwoFactorRequired;
+use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, RedirectTargets, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
 use sqlx::PgConnection;
 use std::future::Future;
@@ -49,12 +50,14 @@ pub struct Auth {
     pub mails: Mails,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
+    /// Where a browser may be sent to.
+    pub redirect_targets: RedirectTargets,
     /// Lifetimes and names.
     pub policy: Policy,
 }
 
 /// Lifetimes and names that an operator may choose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Names that every access token carries.
     pub issuer: Issuer,
@@ -78,9 +81,20 @@ pub struct Policy {
     pub security_event_retention: Duration,
     /// Code points that a new password needs at least.
     pub password_min_length: usize,
+    /// How young a sign-in or proof must be for what changes the account's protection.
+    pub fresh_authentication: Duration,
+    /// Whose sign-ins need a second factor.
+    pub two_factor_required: TwoFactorRequired,
+    /// How long a browser is trusted with the first factor alone.
+    pub trusted_device_ttl: Duration,
 }
 
 impl Policy {
+    /// Whether browsers reach the service over https.
+    pub(crate) fn is_https(&self) -> bool {
+        self.public_url.starts_with("https://")
+    }
+
     /// When a session ends that is used now and not again.
     pub(crate) fn session_end(
         &self,
@@ -141,7 +155,13 @@ impl Authenticate for Auth {
         Box::pin(async move {
             let mut transaction = self.database.begin_as(&caller.user_id).await?;
             let user = account::store::find_user(&mut transaction, &caller.user_id).await?;
-            Ok(user.is_some_and(|user| user.role == Role::Admin))
+            if !user.is_some_and(|user| user.role == Role::Admin) {
+                return Ok(false);
+            }
+            let is_factor_required =
+                two_factor::model::is_required(Role::Admin, self.policy.two_factor_required);
+            let proof = session::store::find_proof(&mut transaction, &caller.session_id).await?;
+            Ok(!is_factor_required || proof.has_second_factor())
         })
     }
 }

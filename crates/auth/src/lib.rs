@@ -6,6 +6,7 @@
 pub mod account;
 pub mod admin;
 mod api;
+mod browser_cookie;
 pub mod mail;
 pub mod new_device;
 pub mod password;
@@ -14,6 +15,7 @@ pub mod security_event;
 pub mod service_key;
 pub mod session;
 pub mod token;
+pub mod two_factor;
 
 pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
 
@@ -30,6 +32,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(security_event::routes())
         .merge(admin::routes())
         .merge(service_key::routes())
+        .merge(two_factor::routes())
 }
 
 /// The error catalogue of the accounts.
@@ -40,6 +43,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         session::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
+        two_factor::model::CODES,
     ]
     .concat()
 }

@@ -24,7 +24,7 @@ fn check(text: &str, min: usize, max: usize, is_refused: fn(char) -> bool) -> Re
 }
 
 macro_rules! bounded_text {
-    ($(#[$doc:meta])* $name:ident refuses $refuses:expr) => {
+    ($(#[$doc:meta])* $name:ident refuses $refuses:expr, pattern $pattern:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -58,6 +58,7 @@ macro_rules! bounded_text {
                     .schema_type(SchemaType::Type(Type::String))
                     .min_length(Some(MIN))
                     .max_length(Some(MAX))
+                    .pattern(Some($pattern))
                     .into()
             }
         }
@@ -70,13 +71,18 @@ macro_rules! bounded_text {
     };
 }
 
+/// As JSON Schema writes what [`Line`] takes.
+const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+/// The same with line breaks and tabs.
+const NO_OTHER_CONTROL: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+
 bounded_text! {
     /// One line of `MIN` to `MAX` code points without control characters.
-    Line refuses char::is_control
+    Line refuses char::is_control, pattern NO_CONTROL
 }
 bounded_text! {
     /// Text of `MIN` to `MAX` code points that may have line breaks and tabs, but no other control character.
-    Paragraph refuses |character| character.is_control() && !matches!(character, '\n' | '\r' | '\t')
+    Paragraph refuses |character| character.is_control() && !matches!(character, '\n' | '\r' | '\t'), pattern NO_OTHER_CONTROL
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Domain whose subdomains share the session cookie; the cookie stays with this host when not given
     #[arg(long, env = "COOKIE_DOMAIN", global = true, help_heading = "Server")]
     pub cookie_domain: Option<String>,
+    /// URL of the web app that people end up at when a link of a mail names no other; `BASE_URL` when not given
+    #[arg(long, env = "FRONTEND_URL", global = true, help_heading = "Server")]
+    pub frontend_url: Option<Url>,
     /// Connections to the server at most; more wait for one to close. Keep it, with the connections to PostgreSQL, below the limit of open files
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Server")]
     pub max_connections: u32,
@@ -155,6 +158,22 @@ pub struct Settings {
     /// Sessions of one user that may live at once; a sign-in beyond it ends the one that rested longest
     #[arg(long, env = "SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Tokens")]
     pub sessions_per_user: u32,
+    /// How long after a sign-in or a proof within the session a person may change what protects the account
+    #[arg(long, env = "FRESH_AUTHENTICATION", value_parser = lifetime, default_value = "10m", global = true, help_heading = "Tokens")]
+    pub fresh_authentication: Duration,
+    /// Whose sign-ins need a second factor, whether they have set one up or not; whoever has one is asked for it anyway
+    #[arg(
+        long,
+        env = "TWO_FACTOR_REQUIRED",
+        value_enum,
+        default_value = "none",
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub two_factor_required: TwoFactorRequired,
+    /// How long a browser is remembered that its owner asked not to be asked for the second factor in
+    #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
+    pub trusted_device_expiry: Duration,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
@@ -326,6 +345,18 @@ pub enum SmtpTls {
     Tls,
     /// In clear.
     None,
+}
+
+/// Whose sign-ins need a second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum TwoFactorRequired {
+    /// Nobody's but of those who have set one up.
+    #[default]
+    None,
+    /// Those of administrators.
+    Admins,
+    /// Everybody's.
+    All,
 }
 
 /// The signature of access tokens.

@@ -22,7 +22,7 @@ use mana_credits::stripe::client::InvalidStripe;
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
-use mana_platform::http::frame;
+use mana_platform::http::{RedirectTargets, frame};
 use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, DbError, Settings};
@@ -130,6 +130,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
         }),
+        redirect_targets: RedirectTargets::new(settings),
         policy: auth_policy(settings),
     });
     let books = Arc::new(Books {
@@ -273,6 +274,9 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         sessions_per_user: settings.sessions_per_user,
         security_event_retention: settings.security_event_retention,
         password_min_length: usize::from(settings.password_min_length),
+        fresh_authentication: settings.fresh_authentication,
+        two_factor_required: settings.two_factor_required,
+        trusted_device_ttl: settings.trusted_device_expiry,
     }
 }
 

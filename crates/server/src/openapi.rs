@@ -7,7 +7,7 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Schema};
 
 /// The document, without a server or a database.
 pub fn document() -> OpenApi {
@@ -55,11 +55,23 @@ pub fn document() -> OpenApi {
             (Method::DELETE, &mut item.delete),
         ] {
             if let Some(operation) = operation {
+                refuse_null(operation);
                 add_common_answers(operation, &method, path);
             }
         }
     }
     document
+}
+
+/// A body that may be left out is still no `null`: takes the object out of the choice that an `Option` is described by.
+fn refuse_null(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::OneOf(choice))) = &content.schema {
+            content.schema = choice.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned();
+        }
+    }
 }
 
 /// What any operation may answer, so that no handler has to say it.

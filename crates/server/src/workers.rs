@@ -4,7 +4,7 @@
 
 use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
-use mana_auth::{Auth, mail, retention, security_event, service_key};
+use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor};
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
@@ -40,6 +40,7 @@ impl Workers {
             every(BETWEEN_LOOKS, || self.follow_ended_sessions()),
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
+            every(Duration::from_secs(15), || self.demand_second_factors()),
             every(Duration::from_mins(15), || self.prove_books()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
@@ -59,6 +60,12 @@ impl Workers {
     pub async fn write_notes(&self) {
         log_failure("writing the activity of sessions", liveness::write_notes(&self.auth).await);
         log_failure("writing the use of service keys", service_key::write_notes(&self.auth).await);
+    }
+
+    /// Ends sessions that lack the second factor which the installation asks for.
+    pub async fn demand_second_factors(&self) {
+        let done = two_factor::end_sessions_without_factor(&self.auth).await;
+        log_failure("ending sessions without a second factor", done);
     }
 
     /// Deletes what is past its time.

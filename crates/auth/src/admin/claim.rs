@@ -41,6 +41,7 @@ struct Page {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ClaimParameters {
     /// As printed by the start in dev mode or by `admin claim-link`.
+    #[param(max_length = 64)]
     token: String,
 }
 
@@ -48,10 +49,12 @@ pub(crate) struct ClaimParameters {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimRequest {
+    #[schema(max_length = 64)]
     token: String,
+    #[schema(max_length = 254)]
     email: String,
     /// The existing account's password, or the new account's.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
 }
 
@@ -86,7 +89,8 @@ pub(crate) async fn page(
     request_body(content = ClaimRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Done", content_type = "text/html", body = String),
-        (status = 400, description = "Address or password can't be used", content_type = "text/html", body = String),
+        (status = 400, description = "Address or password can't be used; as a problem if the form itself does not fit",
+            content((String = "text/html"), (ProblemBody = "application/problem+json"))),
         (status = 404, description = "The link is used up, expired or replaced", content_type = "text/html", body = String),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
         (status = 503, description = "Try again", body = ProblemBody),

@@ -44,6 +44,7 @@ enum Step<'a> {
 pub(crate) struct DisownParameters {
     /// As in the mail.
     #[serde(default)]
+    #[param(max_length = 64)]
     token: String,
 }
 
@@ -51,6 +52,7 @@ pub(crate) struct DisownParameters {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DisownRequest {
+    #[schema(max_length = 64)]
     token: String,
 }
 

@@ -38,6 +38,18 @@ pub enum EventKind {
     NewDevice,
     /// The account became an administrator's.
     BecameAdmin,
+    /// Sign-ins ask for a second factor from now on.
+    SecondFactorEnabled,
+    /// They do no more.
+    SecondFactorDisabled,
+    /// A wrong code, of somebody who had the first factor right.
+    SecondFactorFailed,
+    /// There are new recovery codes; older ones are void.
+    RecoveryCodesMade,
+    /// A recovery code was used up.
+    RecoveryCodeUsed,
+    /// The owner has confirmed within a session to be it.
+    Reauthenticated,
     /// Another key signs access tokens from now on. Has no user.
     KeyRotated,
     /// A service key was made, by an administrator or at the command line: then the event has no user.
@@ -58,9 +70,11 @@ impl EventKind {
         match reason {
             RevokeReason::SignedOut => Self::SignedOut,
             RevokeReason::RefreshReplayed => Self::RefreshReplayed,
-            RevokeReason::RevokedByOwner | RevokeReason::TooMany | RevokeReason::Disowned => {
-                Self::SessionRevoked(reason)
-            }
+            RevokeReason::RevokedByOwner
+            | RevokeReason::TooMany
+            | RevokeReason::Disowned
+            | RevokeReason::SecondFactorChanged
+            | RevokeReason::SecondFactorMissing => Self::SessionRevoked(reason),
         }
     }
 
@@ -75,6 +89,12 @@ impl EventKind {
             Self::RefreshReplayed => "refresh_replayed",
             Self::NewDevice => "new_device",
             Self::BecameAdmin => "became_admin",
+            Self::SecondFactorEnabled => "second_factor_enabled",
+            Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::SecondFactorFailed => "second_factor_failed",
+            Self::RecoveryCodesMade => "recovery_codes_made",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::Reauthenticated => "reauthenticated",
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
@@ -99,6 +119,12 @@ impl EventKind {
             | Self::RefreshReplayed
             | Self::NewDevice
             | Self::BecameAdmin
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::SecondFactorFailed
+            | Self::RecoveryCodesMade
+            | Self::RecoveryCodeUsed
+            | Self::Reauthenticated
             | Self::KeyRotated
             | Self::RateLimited => None,
         }

@@ -25,7 +25,7 @@ pub struct NewServiceKey {
     /// The only app that it acts as; without it, each request names the app in `X-App-Id`.
     pub app_id: Option<Line<1, 128>>,
     /// What it allows.
-    #[schema(value_type = Vec<Scope>, min_items = 1)]
+    #[schema(value_type = Vec<Scope>, min_items = 1, max_items = 16)]
     pub scopes: SomeScopes,
     /// Requests a minute at most; without it, as many as it likes.
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000_000)]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// For good. This server refuses it when the answer arrives, others within five seconds.
 #[utoipa::path(
     delete, path = "/api/v1/admin/service-keys/{id}", tag = "admin",
-    params(("id" = String, Path, description = "As in the list of service keys")),
+    params(("id" = String, Path, description = "As in the list of service keys", max_length = 64)),
     responses(
         (status = 204, description = "Revoked"),
         (status = 403, description = "Not an administrator, or sent by a browser for a page of a foreign site", body = ProblemBody),

@@ -2,22 +2,24 @@
 
 use super::model::{SessionCookie, SessionError};
 use super::store::{self, CookieSession};
+use crate::browser_cookie::BrowserCookie;
 use crate::{Auth, Policy};
 use axum::response::AppendHeaders;
-use cookie::{Cookie, SameSite, time::Duration};
+use cookie::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
 
-const NAME: &str = "mana.session_token";
-/// Browsers accept the prefix over https only, and refuse to let a page in clear overwrite the cookie.
-const SECURE_NAME: &str = "__Secure-mana.session_token";
-const LIFE: Duration = Duration::days(7);
+/// Named as older clients know it.
+const COOKIE: BrowserCookie = BrowserCookie {
+    name: "mana.session_token",
+    secure_name: "__Secure-mana.session_token",
+    life: Duration::days(7),
+    is_shared: true,
+};
 /// The cookie is sent again when it is used and older than this.
 const RENEWAL: Duration = Duration::DAY;
-/// Cookies of the name that are looked at: a browser has one, and one more for each place that planted another.
-const MAX_COOKIES: usize = 8;
 
 /// What the cookies of a request lead to.
 pub(crate) enum Presented {
@@ -70,73 +72,29 @@ pub(crate) async fn named_sessions(
 
 /// The header that sets the cookie.
 pub(crate) fn set(cookie: &SessionCookie, policy: &Policy) -> Option<HeaderValue> {
-    header(cookie.expose(), LIFE, policy)
+    COOKIE.set(cookie.expose(), policy)
 }
 
 /// The header that clears it.
 pub(crate) fn clear(policy: &Policy) -> Option<HeaderValue> {
-    header("", Duration::ZERO, policy)
+    COOKIE.clear(policy)
 }
 
-/// The first few cookies of the name that read as such: a sibling domain can plant one beside the visitor's own, and nothing on the
-/// wire tells which is which.
+/// The request's cookies of the name that read as such.
 pub(crate) fn read(headers: &HeaderMap, policy: &Policy) -> Vec<SessionCookie> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(Cookie::split_parse)
-        .filter_map(Result::ok)
-        .filter(|cookie| cookie.name() == name(policy))
-        .filter_map(|cookie| SessionCookie::parse(cookie.value()).ok())
-        .take(MAX_COOKIES)
-        .collect()
-}
-
-fn is_https(policy: &Policy) -> bool {
-    policy.public_url.starts_with("https://")
-}
-
-fn name(policy: &Policy) -> &'static str {
-    if is_https(policy) { SECURE_NAME } else { NAME }
-}
-
-fn header(value: &str, life: Duration, policy: &Policy) -> Option<HeaderValue> {
-    let is_https = is_https(policy);
-    let mut cookie =
-        Cookie::build((name(policy), value)).http_only(true).path("/").secure(is_https).max_age(life);
-    // A cookie that several subdomains share is sent from their pages across sites; browsers allow that over https only.
-    cookie = cookie.same_site(if is_https && policy.cookie_domain.is_some() {
-        SameSite::None
-    } else {
-        SameSite::Lax
-    });
-    if let Some(domain) = &policy.cookie_domain {
-        cookie = cookie.domain(domain);
-    }
-    HeaderValue::from_str(&cookie.build().to_string()).ok()
+    COOKIE.read(headers, policy, |value| SessionCookie::parse(value).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::access::Issuer;
     use mana_platform::SystemRng;
-    use std::time::Duration as Std;
 
     fn policy(public_url: &str, cookie_domain: Option<&str>) -> Policy {
         Policy {
-            issuer: Issuer { issuer: String::new(), audience: String::new() },
             public_url: public_url.to_owned(),
             cookie_domain: cookie_domain.map(str::to_owned),
-            access_token_ttl: Std::ZERO,
-            refresh_token_ttl: Std::ZERO,
-            remember_me_ttl: Std::ZERO,
-            session_max_age: Std::ZERO,
-            refresh_grace: Std::ZERO,
-            sessions_per_user: 1,
-            security_event_retention: Std::ZERO,
-            password_min_length: 8,
+            ..Policy::default()
         }
     }
 

@@ -29,13 +29,18 @@ impl Ended {
     }
 
     /// So many, ended by the caller.
-    pub(super) fn of(count: usize) -> Self {
+    pub(crate) fn of(count: usize) -> Self {
         Self { count }
+    }
+
+    /// And these.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count) }
     }
 
     /// All of these.
     pub(crate) fn all(ended: Vec<Self>) -> Self {
-        Self { count: ended.into_iter().fold(0, |sum, Self { count }| sum.saturating_add(count)) }
+        ended.into_iter().fold(Self::default(), Self::and)
     }
 }
 

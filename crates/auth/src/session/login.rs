@@ -1,18 +1,18 @@
 //! `POST /api/v1/auth/login`: a password for a session, its cookie and a first pair of tokens.
 
 use super::check_password::check_password;
-use super::cookie;
-use super::open::{Device, Opened, open_session};
+use super::open::Device;
+use super::proof::{Method, Proof};
+use super::sign_in::{LoginResponse, sign_in};
 use crate::AuthState;
 use crate::account::model::User;
 use crate::security_event::Origin;
+use crate::token::AppId;
 use crate::token::access::AccessToken;
 use crate::token::refresh::model::RefreshToken;
-use crate::token::{AppId, refresh};
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use http::header;
+use axum::response::Response;
+use http::HeaderMap;
 use mana_kernel::Line;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
@@ -24,10 +24,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LoginRequest {
     /// The address in any spelling.
-    #[schema(value_type = String, format = "email")]
+    #[schema(value_type = String, format = "email", max_length = 254)]
     email: String,
     /// The password.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
     /// The device's own id, to recognise it next time.
     device_id: Option<Line<1, 128>>,
@@ -56,13 +56,13 @@ pub(crate) struct TokenResponse {
 
 /// Signs in with a password
 ///
-/// Sets the single sign-on cookie as well.
+/// Sets the single sign-on cookie as well. Where a second factor is needed, the answer has `twoFactorRequired` instead of tokens.
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth",
     request_body = LoginRequest,
     params(("X-App-Id" = Option<String>, Header, description = "The app whose chain of refresh tokens begins; the page's origin without it", max_length = 255)),
     responses(
-        (status = 200, description = "Signed in", body = TokenResponse),
+        (status = 200, description = "Signed in, or asked for a second factor", body = LoginResponse),
         (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
     ),
@@ -72,6 +72,7 @@ pub(crate) async fn login(
     client: ClientInfo,
     app: AppId,
     language: Language,
+    headers: HeaderMap,
     Valid(request): Valid<LoginRequest>,
 ) -> Result<Response, ApiError> {
     let origin = Origin::of_request(&client);
@@ -80,17 +81,11 @@ pub(crate) async fn login(
         id: request.device_id,
         name: request.device_name,
         client,
+        headers: &headers,
         language,
         remember_me: request.remember_me.unwrap_or(false),
     };
-
-    let mut transaction = auth.database.begin().await?;
-    let Opened { session, cookie: session_cookie, mail, ended } =
-        open_session(&mut transaction, &auth, &user, device, &origin).await?;
-    let tokens = refresh::open_chain(&mut transaction, &auth, &user, &session, &app).await?;
-    ended.commit(transaction, &auth).await?;
-    drop(mail);
-
-    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-    Ok((set_cookie, Json(tokens)).into_response())
+    let transaction = auth.database.begin().await?;
+    let proof = Proof::of(Method::Password);
+    Ok(sign_in(transaction, &auth, &user, proof, device, &app, &origin).await?)
 }

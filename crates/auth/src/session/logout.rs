@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LogoutRequest {
     /// Any refresh token of the session, also one that has been replaced.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 256)]
     refresh_token: Option<SecretString>,
 }
 

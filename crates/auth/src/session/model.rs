@@ -59,6 +59,10 @@ pub enum RevokeReason {
     TooMany,
     /// Its owner said that it was somebody else's.
     Disowned,
+    /// A second factor was set up in another session; this one was opened without it.
+    SecondFactorChanged,
+    /// The installation asks for a second factor, and this one was opened without.
+    SecondFactorMissing,
 }
 
 impl RevokeReason {
@@ -70,6 +74,8 @@ impl RevokeReason {
             Self::RefreshReplayed => "refresh_replayed",
             Self::TooMany => "too_many",
             Self::Disowned => "disowned",
+            Self::SecondFactorChanged => "second_factor_changed",
+            Self::SecondFactorMissing => "second_factor_missing",
         }
     }
 }
@@ -89,6 +95,9 @@ pub enum SessionError {
     /// The password is right, the account is shut.
     #[error("the account is disabled")]
     AccountDisabled,
+    /// The caller's last proof is too old for what is asked.
+    #[error("the last sign-in or proof is too old for this")]
+    NotFresh,
     /// No live session of the caller's has the id; also if it is somebody else's.
     #[error("no live session of the caller's has this id")]
     NotFound,
@@ -142,6 +151,14 @@ pub static ACCOUNT_DISABLED: ErrorCode = ErrorCode {
     word: Some("ACCOUNT_DISABLED"),
     way_out: "Only an administrator can open the account again. Told only after the right password.",
 };
+/// An old session is not enough for this.
+pub static FRESH_AUTHENTICATION_REQUIRED: ErrorCode = ErrorCode {
+    code: "auth.fresh_authentication_required",
+    kind: Kind::Forbidden,
+    title: "Confirm that it is you first",
+    word: None,
+    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate, and repeat the request. A new sign-in does as well.",
+};
 /// No such session of the caller's.
 pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {
     code: "auth.session_not_found",
@@ -181,6 +198,7 @@ pub static CODES: &[&ErrorCode] = &[
     &INVALID_CREDENTIALS,
     &TOO_MANY_ATTEMPTS,
     &ACCOUNT_DISABLED,
+    &FRESH_AUTHENTICATION_REQUIRED,
     &SESSION_NOT_FOUND,
     &NOTHING_TO_SIGN_OUT,
     &NO_SESSION_COOKIE,
@@ -193,6 +211,7 @@ impl Problem for SessionError {
             Self::InvalidCredentials => &INVALID_CREDENTIALS,
             Self::TooManyAttempts { .. } => &TOO_MANY_ATTEMPTS,
             Self::AccountDisabled => &ACCOUNT_DISABLED,
+            Self::NotFresh => &FRESH_AUTHENTICATION_REQUIRED,
             Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
             Self::NoCookie => &NO_SESSION_COOKIE,
@@ -213,6 +232,7 @@ impl Problem for SessionError {
             Self::Password(error) => error.detail(),
             Self::InvalidCredentials
             | Self::AccountDisabled
+            | Self::NotFresh
             | Self::NotFound
             | Self::NothingToSignOut
             | Self::Token(_)
@@ -230,6 +250,7 @@ impl Problem for SessionError {
             Self::Password(error) => error.retry_after_seconds(),
             Self::InvalidCredentials
             | Self::AccountDisabled
+            | Self::NotFresh
             | Self::NotFound
             | Self::NothingToSignOut
             | Self::Token(_)

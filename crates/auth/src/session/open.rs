@@ -1,24 +1,29 @@
-//! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it.
+//! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it; or the question for a
+//! second factor.
 
 use super::end::Ended;
 use super::model::{RevokeReason, Session, SessionCookie, SessionError};
+use super::proof::Proof;
 use super::store;
-use crate::Auth;
 use crate::account::model::User;
 use crate::mail::Written;
-use crate::new_device;
 use crate::security_event::{self, EventKind, Origin};
+use crate::two_factor::{self, Challenge};
+use crate::{Auth, new_device};
+use http::HeaderMap;
 use mana_kernel::{Line, SessionId};
 use mana_platform::http::{ClientInfo, Language};
 use sqlx::PgConnection;
 
 /// Where a session is opened.
-pub(crate) struct Device {
+pub(crate) struct Device<'a> {
     /// The device's own id, to recognise it next time.
     pub(crate) id: Option<Line<1, 128>>,
     /// Its name, to show in the list of devices.
     pub(crate) name: Option<Line<1, 128>>,
     pub(crate) client: ClientInfo,
+    /// Of the request: they may show that the browser is trusted.
+    pub(crate) headers: &'a HeaderMap,
     /// Of the person, for the mail that may tell of it.
     pub(crate) language: Language,
     /// Keeps the session for longer.
@@ -35,13 +40,41 @@ pub(crate) struct Opened {
     pub(crate) ended: Ended,
 }
 
-/// Opens a session for a user whose credentials were right, with a cookie of its own: whatever cookie the browser brought
-/// is not taken over. Ends the sessions beyond the limit.
-pub(crate) async fn open_session(
+/// Where a sign-in stands once its credentials were right.
+#[must_use = "a challenge must be committed as well as a session"]
+pub(crate) enum Admission {
+    /// It is done.
+    Opened(Box<Opened>),
+    /// A second factor is needed; what is proven so far opens nothing.
+    Challenged(Challenge),
+}
+
+/// Lets a user in who has proven to be it by `proof`, or asks for the second factor that the user or the installation's policy wants and
+/// the proof lacks. Every way to sign in ends here, so that none goes round it.
+pub(crate) async fn admit(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
-    device: Device,
+    proof: Proof,
+    device: Device<'_>,
+    origin: &Origin,
+) -> Result<Admission, SessionError> {
+    match two_factor::judge(connection, auth, user, proof, &device).await? {
+        two_factor::Judgement::Enough(proof) => {
+            let opened = open_session(connection, auth, user, &proof, device, origin).await?;
+            Ok(Admission::Opened(Box::new(opened)))
+        }
+        two_factor::Judgement::Lacking(challenge) => Ok(Admission::Challenged(challenge)),
+    }
+}
+
+/// Opens a session with a cookie of its own: whatever cookie the browser brought is not taken over. Ends the sessions beyond the limit.
+async fn open_session(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    proof: &Proof,
+    device: Device<'_>,
     origin: &Origin,
 ) -> Result<Opened, SessionError> {
     let now = auth.clock.now();
@@ -58,7 +91,7 @@ pub(crate) async fn open_session(
         last_activity_at: now,
         expires_at: auth.policy.session_end(now, now, device.remember_me),
     };
-    store::insert_session(connection, &session, cookie.hash()).await?;
+    store::insert_session(connection, &session, cookie.hash(), proof).await?;
     let ended = end_surplus(connection, auth, &session, origin).await?;
     let (user_id, id) = (Some(&user.id), Some(&session.id));
     security_event::record(connection, auth, EventKind::SignedIn, user_id, id, origin).await?;

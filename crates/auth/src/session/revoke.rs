@@ -15,7 +15,7 @@ use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
 /// Its refresh tokens in all apps and its cookie end with it. Ending the current one signs out.
 #[utoipa::path(
     delete, path = "/api/v1/auth/sessions/{id}", tag = "auth",
-    params(("id" = String, Path, description = "As in the list of sessions")),
+    params(("id" = String, Path, description = "As in the list of sessions", max_length = 64)),
     responses(
         (status = 204, description = "Ended"),
         (status = 404, description = "No live session of the caller's", body = ProblemBody),

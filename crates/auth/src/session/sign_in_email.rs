@@ -5,17 +5,21 @@ use super::check_password::check_password;
 use super::cookie;
 use super::end::Ended;
 use super::model::{Session, SessionCookie, SessionError};
-use super::open::{Device, Opened, open_session};
+use super::open::{Admission, Device, Opened, admit};
+use super::proof::{Method, Proof};
 use super::store::{self, CookieSession};
 use crate::account::model::User;
 use crate::mail::Written;
 use crate::security_event::{self, EventKind, Origin};
 use crate::token::access::{self, AccessToken};
+use crate::two_factor::{Challenge, SecondFactorRequired};
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
+use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -28,10 +32,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SignInRequest {
     /// The address in any spelling.
-    #[schema(value_type = String, format = "email")]
+    #[schema(value_type = String, format = "email", max_length = 254)]
     email: String,
     /// The password.
-    #[schema(value_type = String, format = "password")]
+    #[schema(value_type = String, format = "password", max_length = 4096)]
     password: SecretString,
     /// Keeps the session for longer.
     remember_me: Option<bool>,
@@ -48,6 +52,26 @@ pub(crate) struct SignInResponse {
     user: User,
 }
 
+/// The first factor was right; a second one is needed. With the words that older clients know.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FactorRedirect {
+    /// Always true: the page asks for the second factor now.
+    two_factor_redirect: bool,
+    #[serde(flatten)]
+    required: SecondFactorRequired,
+}
+
+/// One of the two.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum SignInEmailResponse {
+    /// Signed in.
+    SignedIn(SignInResponse),
+    /// Half way there.
+    SecondFactor(FactorRedirect),
+}
+
 /// Signs in with a password and sets the single sign-on cookie
 ///
 /// If the request brings the cookie of a session that the same user opened from the same place in the last two minutes, that
@@ -56,7 +80,7 @@ pub(crate) struct SignInResponse {
     post, path = "/api/auth/sign-in/email", tag = "single sign-on",
     request_body = SignInRequest,
     responses(
-        (status = 200, description = "Signed in", body = SignInResponse),
+        (status = 200, description = "Signed in, or asked for a second factor", body = SignInEmailResponse),
         (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
     ),
 )]
@@ -76,8 +100,14 @@ pub(crate) async fn sign_in_email(
         Some(opened) => opened,
         None => {
             let remember_me = request.remember_me.unwrap_or(false);
-            let device = Device { id: None, name: None, client, language, remember_me };
-            open_session(&mut transaction, &auth, &user, device, &origin).await?
+            let device = Device { id: None, name: None, client, headers: &headers, language, remember_me };
+            let proof = Proof::of(Method::Password);
+            match admit(&mut transaction, &auth, &user, proof, device, &origin).await? {
+                Admission::Opened(opened) => *opened,
+                Admission::Challenged(challenge) => {
+                    return ask_for_factor(transaction, &auth, &challenge).await;
+                }
+            }
         }
     };
     ended.commit(transaction, &auth).await?;
@@ -86,7 +116,19 @@ pub(crate) async fn sign_in_email(
     let token =
         access::sign(&auth, &user, &session.id, access::new_token_id(&auth)).map_err(SessionError::from)?;
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-    Ok((set_cookie, Json(SignInResponse { redirect: false, token, user })).into_response())
+    let signed_in = SignInResponse { redirect: false, token, user };
+    Ok((set_cookie, Json(SignInEmailResponse::SignedIn(signed_in))).into_response())
+}
+
+async fn ask_for_factor(
+    transaction: Transaction,
+    auth: &Auth,
+    challenge: &Challenge,
+) -> Result<Response, ApiError> {
+    transaction.commit().await.map_err(DbError::from)?;
+    let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    let answer = FactorRedirect { two_factor_redirect: true, required: challenge.answer() };
+    Ok((set_cookie, Json(SignInEmailResponse::SecondFactor(answer))).into_response())
 }
 
 /// How old a session may be that a sign-in goes on with.

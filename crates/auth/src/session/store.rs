@@ -1,6 +1,7 @@
 //! All SQL of `auth.sessions`.
 
 use super::model::{RevokeReason, Session, SessionCookieHash};
+use super::proof::Proof;
 use crate::account::model::User;
 use crate::account::store::UserRow;
 use crate::new_device::EarlierSignIn;
@@ -15,12 +16,13 @@ pub(crate) async fn insert_session(
     connection: &mut PgConnection,
     session: &Session,
     cookie: SessionCookieHash,
+    proof: &Proof,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "INSERT INTO auth.sessions
             (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at,
-             cookie_renewed_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $10)",
+             cookie_renewed_at, authenticated_at, expires_at, authenticated_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $9, $10, $11)",
         session.id.as_str(),
         session.user_id.as_str(),
         cookie.as_bytes(),
@@ -31,6 +33,7 @@ pub(crate) async fn insert_session(
         session.remember_me,
         session.created_at,
         session.expires_at,
+        &proof.names(),
     )
     .execute(connection)
     .await?;
@@ -65,6 +68,86 @@ pub async fn hold_live(
     .fetch_all(connection)
     .await?;
     held.into_iter().map(|id| id.try_into().map_err(|_| DbError::unreadable("auth.sessions"))).collect()
+}
+
+/// When the person behind a session last proved who they are; never, if the second factor was left to trust in the browser.
+pub(crate) async fn find_authenticated_at(
+    connection: &mut PgConnection,
+    id: &SessionId,
+) -> Result<Option<OffsetDateTime>, DbError> {
+    let at = sqlx::query_scalar!(
+        "SELECT coalesce(authenticated_at, created_at) FROM auth.sessions
+         WHERE id = $1 AND NOT 'trusted_device' = ANY(coalesce(authenticated_by, '{}'))",
+        id.as_str()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(at.flatten())
+}
+
+/// What was proven within a session; nothing, if there is none or it is from before that was noted.
+pub(crate) async fn find_proof(connection: &mut PgConnection, id: &SessionId) -> Result<Proof, DbError> {
+    let names = sqlx::query_scalar!("SELECT authenticated_by FROM auth.sessions WHERE id = $1", id.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(Proof::from_names(&names.flatten().unwrap_or_default()))
+}
+
+/// Notes that the person behind a session has proved again who they are.
+pub(crate) async fn update_authenticated(
+    connection: &mut PgConnection,
+    id: &SessionId,
+    proof: &Proof,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.sessions SET authenticated_at = $2,
+             authenticated_by = (SELECT array_agg(DISTINCT method) FROM unnest(authenticated_by || $3::text[]) AS method
+                                 WHERE method <> 'trusted_device')
+         WHERE id = $1",
+        id.as_str(),
+        now,
+        &proof.names(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A session that was ended for want of a second factor.
+#[derive(Debug)]
+pub(crate) struct LackingSession {
+    pub(crate) id: SessionId,
+    pub(crate) user_id: UserId,
+}
+
+/// Ends sessions that live at `now` and were opened without a second factor, of administrators or of all, at most `limit`.
+pub(crate) async fn update_revoked_lacking_factor(
+    connection: &mut PgConnection,
+    admins_only: bool,
+    reason: RevokeReason,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<LackingSession>, DbError> {
+    let rows = sqlx::query!(
+        "UPDATE auth.sessions SET revoked_at = $3, revoked_reason = $2 WHERE id IN (
+             SELECT session.id FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
+             WHERE revoked_at IS NULL AND expires_at > $3 AND (NOT $1 OR role = 'admin')
+                 AND NOT coalesce(authenticated_by, '{}') && ARRAY['code', 'recovery_code', 'trusted_device', 'verified_passkey']
+                 AND NOT ('passkey' = ANY(coalesce(authenticated_by, '{}')) AND cardinality(authenticated_by) > 1)
+             ORDER BY session.id LIMIT $4 FOR UPDATE OF session SKIP LOCKED)
+         RETURNING id, user_id",
+        admins_only,
+        reason.as_str(),
+        now,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    let read = |row: (String, String)| {
+        Some(LackingSession { id: row.0.try_into().ok()?, user_id: row.1.try_into().ok()? })
+    };
+    Ok(rows.into_iter().filter_map(|row| read((row.id, row.user_id))).collect())
 }
 
 /// A session, as its owner.

@@ -62,7 +62,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::E
 }
 
 /// Names that every token of an installation carries.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Issuer {
     /// `iss`
     pub issuer: String,

@@ -52,6 +52,7 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    TotpSecrets,
 }
 
 impl Purpose {
@@ -60,6 +61,7 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::TotpSecrets => b"mana-core-auth totp secrets 1",
         }
     }
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ValidateRequest {
     /// An access token.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 65536)]
     token: SecretString,
 }
 

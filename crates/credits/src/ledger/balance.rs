@@ -77,7 +77,7 @@ pub(crate) async fn balance(
 /// For service keys with the scope `credits:read`; the same is at `/api/v1/internal/credits/balance/{userId}`.
 #[utoipa::path(
     get, path = "/api/v1/credits/balance/{userId}", tag = "credits",
-    params(("userId" = String, Path, description = "The user"), BalanceParameters),
+    params(("userId" = String, Path, description = "The user", max_length = 64), BalanceParameters),
     responses(
         (status = 200, description = "The balance", body = BalanceResponse),
         (status = 404, description = "No such user", body = ProblemBody),

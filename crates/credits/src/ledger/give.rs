@@ -47,7 +47,7 @@ impl From<Priority> for i64 {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct GiveRequest {
     /// To whom.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     user_id: UserId,
     /// Mana to give.
     amount: Amount,

@@ -77,7 +77,7 @@ pub(crate) struct SliceResponse {
     request_body = SpendRequest,
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
-        ("If-Match" = Option<String>, Header, description = "`ETag` of the balance that this was decided on"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the balance that this was decided on, or *", pattern = r#"^("[0-9]{1,19}"|\*)$"#, max_length = 21),
     ),
     responses(
         (status = 201, description = "Charged", body = SpendResponse),

@@ -28,7 +28,7 @@ pub(crate) struct UsageParameters {
     #[param(format = Date)]
     to: Option<String>,
     /// `day` if absent, or `app`.
-    #[param(pattern = "^(day|app)$")]
+    #[param(pattern = "^(day|app)$", max_length = 3)]
     group_by: Option<String>,
 }
 

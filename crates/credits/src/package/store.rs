@@ -69,9 +69,9 @@ pub(super) async fn put_package(
              stripe_price_id = $8, active = $9, sort_order = $10, metadata = $11, updated_at = $12,
              version = CASE
                  WHEN NOT EXISTS (SELECT FROM credits.package_versions kept WHERE kept.package_id = $1) THEN 1
-                 WHEN (old.name, old.description, old.credits, old.bonus_credits, old.price_euro_cents, old.prices::jsonb, old.stripe_price_id,
-                          old.active, old.sort_order, old.metadata::jsonb)
-                     IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7::json::jsonb, $8, $9, $10, $11::json::jsonb) THEN old.version
+                 WHEN (old.name, old.description, old.credits, old.bonus_credits, old.price_euro_cents, old.prices::text, old.stripe_price_id,
+                          old.active, old.sort_order, old.metadata::text)
+                     IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7::json::text, $8, $9, $10, $11::json::text) THEN old.version
                  ELSE old.version + 1 END
          WHERE id = $1
          RETURNING id, name, description, credits, bonus_credits, price_euro_cents, prices, stripe_price_id, active, sort_order, metadata,

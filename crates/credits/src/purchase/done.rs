@@ -16,8 +16,10 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 #[into_params(parameter_in = Query)]
 pub(crate) struct DoneParameters {
     /// `paid` or `cancelled`.
+    #[param(pattern = "^(paid|cancelled)$", max_length = 9)]
     state: Option<String>,
     /// The purchase; not shown.
+    #[param(max_length = 64)]
     purchase: Option<String>,
 }
 

@@ -41,6 +41,11 @@ pub(super) static NOT_AN_EVENT: ErrorCode = ErrorCode {
     way_out: "Only Stripe's snapshot events are understood: set the endpoint up with the API version 2024-06-20.",
 };
 
+/// An event, byte for byte as it was signed.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, max_length = 524_288)]
+pub(crate) struct SignedEvent(#[expect(dead_code, reason = "describes the body, which is read as bytes")] String);
+
 /// It is here.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Received {
@@ -52,8 +57,8 @@ pub(crate) struct Received {
 /// Answered as soon as it is stored. What comes twice is stored once.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/stripe", tag = "webhooks",
-    request_body(content = String, content_type = "*/*", description = "The event, byte for byte as it was signed"),
-    params(("stripe-signature" = String, Header, description = "`t=<seconds>,v1=<hex>`")),
+    request_body(content = SignedEvent, content_type = "*/*", description = "The event, byte for byte as it was signed"),
+    params(("stripe-signature" = String, Header, description = "`t=<seconds>,v1=<hex>`", max_length = 4096)),
     responses(
         (status = 200, description = "Stored", body = Received),
         (status = 400, description = "Not signed, or no event", body = ProblemBody),

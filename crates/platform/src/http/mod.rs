@@ -10,6 +10,7 @@ mod meters;
 pub mod page;
 pub mod problem;
 pub mod query;
+pub mod redirect;
 pub mod service;
 mod strict;
 
@@ -21,4 +22,5 @@ pub use language::Language;
 pub use page::page;
 pub use problem::{ApiError, ProblemBody};
 pub use query::{Parameters, within};
+pub use redirect::RedirectTargets;
 pub use service::{AuthenticateService, KeyApp, Principal, Scope, Scopes, ServiceCaller, ServiceKey};

@@ -13,6 +13,7 @@ mod process;
 
 mod apps;
 mod browser;
+mod contract;
 mod pgbouncer;
 mod pooler;
 mod single_sign_on;

@@ -8,6 +8,7 @@ mod smtp;
 mod story;
 mod surface;
 mod till;
+mod two_factor;
 
 mod admin;
 mod attacks;

@@ -2,6 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
+use crate::two_factor;
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -86,6 +87,7 @@ async fn two_users(story: &Story) -> (User, User) {
         assert_eq!(story.spend(user, &body).await.status, 201);
         let hold = story.client.post("/api/v1/credits/holds", &spend_of(1)).bearer(&user.access_token);
         assert_eq!(hold.send().await.status, 201);
+        two_factor::leave_rows(story, user).await;
         sqlx::query(
             "WITH purchase AS (
                  INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)

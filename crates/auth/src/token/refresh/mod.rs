@@ -29,7 +29,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RefreshRequest {
     /// The newest refresh token that the client has.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 256)]
     refresh_token: SecretString,
 }
 

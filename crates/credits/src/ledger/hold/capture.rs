@@ -38,7 +38,7 @@ pub(crate) struct CaptureAnswer {
 /// All of it or a part; the rest is given back. A hold whose time is over can't be captured.
 #[utoipa::path(
     post, path = "/api/v1/credits/holds/{id}/capture", tag = "credits",
-    params(("id" = String, Path, description = "The hold")),
+    params(("id" = String, Path, description = "The hold", max_length = 64)),
     request_body = Option<CaptureRequest>,
     responses(
         (status = 201, description = "Charged", body = CaptureAnswer),

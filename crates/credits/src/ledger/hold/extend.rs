@@ -24,7 +24,7 @@ pub(crate) struct ExtendRequest {
 /// Changes when a hold ends
 #[utoipa::path(
     post, path = "/api/v1/credits/holds/{id}/extend", tag = "credits",
-    params(("id" = String, Path, description = "The hold")),
+    params(("id" = String, Path, description = "The hold", max_length = 64)),
     request_body = ExtendRequest,
     responses(
         (status = 201, description = "Changed", body = HoldAnswer),

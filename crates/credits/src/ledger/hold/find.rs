@@ -9,7 +9,7 @@ use mana_platform::http::{ApiError, Principal, ProblemBody, Scope};
 /// A hold
 #[utoipa::path(
     get, path = "/api/v1/credits/holds/{id}", tag = "credits",
-    params(("id" = String, Path, description = "The hold")),
+    params(("id" = String, Path, description = "The hold", max_length = 64)),
     responses(
         (status = 200, description = "The hold", body = HoldResponse),
         (status = 404, description = "No such hold, or somebody else's", body = ProblemBody),

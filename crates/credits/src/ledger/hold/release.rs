@@ -13,7 +13,7 @@ use mana_platform::http::{ApiError, OptionalBody, Principal, ProblemBody};
 /// What it took goes back to the grants that it was taken from.
 #[utoipa::path(
     post, path = "/api/v1/credits/holds/{id}/release", tag = "credits",
-    params(("id" = String, Path, description = "The hold")),
+    params(("id" = String, Path, description = "The hold", max_length = 64)),
     request_body = Option<HoldRequest>,
     responses(
         (status = 201, description = "Given back", body = HoldAnswer),

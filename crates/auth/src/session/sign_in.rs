@@ -1,0 +1,57 @@
+//! The answer to a sign-in by which an app gets tokens, however it was proven.
+
+use super::cookie;
+use super::login::TokenResponse;
+use super::model::SessionError;
+use super::open::{Admission, Device, Opened, admit};
+use super::proof::Proof;
+use crate::Auth;
+use crate::account::model::User;
+use crate::security_event::Origin;
+use crate::token::{AppId, refresh};
+use crate::two_factor::SecondFactorRequired;
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::header;
+use mana_platform::DbError;
+use mana_platform::db::Transaction;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Tokens, or the question for a second factor.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LoginResponse {
+    /// Signed in.
+    SignedIn(Box<TokenResponse>),
+    /// Half way there.
+    SecondFactor(SecondFactorRequired),
+}
+
+/// Lets a user in who has proven to be it, with a first pair of tokens for the app and the session's cookie, or asks for a second factor.
+/// Commits.
+pub(crate) async fn sign_in(
+    mut transaction: Transaction,
+    auth: &Auth,
+    user: &User,
+    proof: Proof,
+    device: Device<'_>,
+    app: &AppId,
+    origin: &Origin,
+) -> Result<Response, SessionError> {
+    let Opened { session, cookie: session_cookie, mail, ended } =
+        match admit(&mut transaction, auth, user, proof, device, origin).await? {
+            Admission::Opened(opened) => *opened,
+            Admission::Challenged(challenge) => {
+                transaction.commit().await.map_err(DbError::from)?;
+                let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+                let answer = LoginResponse::SecondFactor(challenge.answer());
+                return Ok((set_cookie, Json(answer)).into_response());
+            }
+        };
+    let tokens = refresh::open_chain(&mut transaction, auth, user, &session, app).await?;
+    ended.commit(transaction, auth).await?;
+    drop(mail);
+    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    Ok((set_cookie, Json(LoginResponse::SignedIn(Box::new(tokens)))).into_response())
+}

@@ -1,0 +1,118 @@
+//! How an authenticator app is set up: a secret that opens nothing until a code of it has come back. What the routes for it share.
+
+use super::guess;
+use super::model::TwoFactorError;
+use super::recovery_code::{COUNT, RecoveryCode};
+use super::store::{self, SealedSecret};
+use super::totp::{TotpSecret, qr_code};
+use crate::Auth;
+use crate::account::model::User;
+use crate::security_event::{self, EventKind, Origin};
+use crate::session::end::{Ended, end_chosen};
+use crate::session::model::RevokeReason;
+use crate::session::store::Choice;
+use crate::token::root_secret::Purpose;
+use mana_kernel::{SessionId, UserId};
+use serde::Serialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+/// What the person gives to an authenticator app.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Enrolment {
+    /// For typing it in (base 32).
+    #[schema(max_length = 64)]
+    secret: String,
+    /// For a link on the device itself.
+    #[schema(max_length = 2048)]
+    pub(super) otpauth_url: String,
+    /// The same as a picture to scan (SVG).
+    #[schema(max_length = 100_000)]
+    qr_code_svg: String,
+}
+
+/// Codes on paper, each good once. They are shown this one time.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecoveryCodes {
+    #[schema(min_items = 10, max_items = 10)]
+    pub(super) recovery_codes: Vec<String>,
+}
+
+/// Begins anew with a secret that was not confirmed before.
+pub(super) async fn begin(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+) -> Result<Enrolment, TwoFactorError> {
+    let secret = TotpSecret::generate(&*auth.rng);
+    let bytes =
+        auth.root_secrets.seal(secret.as_bytes(), Purpose::TotpSecrets, user.id.as_str(), &*auth.rng)?;
+    let sealed = SealedSecret { bytes, version: auth.root_secrets.current_id().to_owned() };
+    if !store::upsert_unconfirmed(connection, &user.id, &sealed, auth.clock.now()).await? {
+        return Err(TwoFactorError::AlreadySetUp);
+    }
+    let otpauth_url = secret.url(&auth.policy.issuer.issuer, &user.email)?;
+    let qr_code_svg = qr_code(&otpauth_url)?;
+    Ok(Enrolment { secret: secret.base32(), otpauth_url, qr_code_svg })
+}
+
+/// Makes the secret count from now on, if the code is of it.
+pub(super) async fn confirm(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    session: Option<&SessionId>,
+    code: &str,
+    origin: &Origin,
+) -> Result<(), TwoFactorError> {
+    let sealed = store::lock_unconfirmed(connection, user).await?.ok_or(TwoFactorError::NotSetUp)?;
+    let now = auth.clock.now();
+    let step = guess::open(auth, user, &sealed)?.step_of(code, now)?.ok_or(TwoFactorError::WrongCode)?;
+    store::update_confirmed(connection, user, step, now).await?;
+    let kind = EventKind::SecondFactorEnabled;
+    Ok(security_event::record(connection, auth, kind, Some(user), session, origin).await?)
+}
+
+/// Ends what was opened without the factor: the user's other sessions, sign-ins that wait, and trust in browsers.
+pub(super) async fn end_others(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    session: &SessionId,
+    origin: &Origin,
+) -> Result<Ended, TwoFactorError> {
+    store::delete_half_proofs(connection, user).await?;
+    let (chosen, reason) = (Choice::AllBut(session), RevokeReason::SecondFactorChanged);
+    Ok(end_chosen(connection, auth, user, chosen, reason, origin).await?)
+}
+
+/// New codes on paper; those from before are void.
+pub(super) async fn make_recovery_codes(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    origin: &Origin,
+) -> Result<RecoveryCodes, TwoFactorError> {
+    let codes: Vec<_> = (0..COUNT).map(|_| RecoveryCode::generate(&*auth.rng)).collect();
+    let hashes: Vec<_> = codes.iter().map(|code| code.hash(user).to_vec()).collect();
+    store::replace_recovery_codes(connection, user, &hashes, auth.clock.now()).await?;
+    let kind = EventKind::RecoveryCodesMade;
+    security_event::record(connection, auth, kind, Some(user), None, origin).await?;
+    Ok(RecoveryCodes { recovery_codes: codes.iter().map(RecoveryCode::expose).collect() })
+}
+
+/// Switches the factor off.
+pub(super) async fn remove(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    session: Option<&SessionId>,
+    origin: &Origin,
+) -> Result<(), TwoFactorError> {
+    store::delete_factors(connection, &user.id).await?;
+    store::delete_half_proofs(connection, &user.id).await?;
+    let kind = EventKind::SecondFactorDisabled;
+    Ok(security_event::record(connection, auth, kind, Some(&user.id), session, origin).await?)
+}

@@ -1,0 +1,396 @@
+//! All SQL of `auth.two_factor_auth`, `auth.recovery_codes`, `auth.pending_sign_ins` and `auth.trusted_devices`.
+
+use super::model::{ChallengeTokenHash, Factors, TrustedDeviceTokenHash};
+use crate::session::proof::Proof;
+use mana_kernel::UserId;
+use mana_platform::DbError;
+use serde::Serialize;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// What a user has set up.
+pub(crate) async fn find_factors(connection: &mut PgConnection, user: &UserId) -> Result<Factors, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT EXISTS (SELECT FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_at IS NOT NULL) AS "has_totp!",
+                  (SELECT count(*) FROM auth.recovery_codes WHERE user_id = $1) AS "recovery_codes!""#,
+        user.as_str(),
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Factors { has_totp: row.has_totp, recovery_codes: row.recovery_codes, has_passkey: false })
+}
+
+/// A secret as stored.
+#[derive(Debug)]
+pub(super) struct SealedSecret {
+    pub(super) bytes: Vec<u8>,
+    pub(super) version: String,
+}
+
+/// Stores a secret that opens nothing yet, in place of one that was not confirmed. False if one is confirmed.
+pub(super) async fn upsert_unconfirmed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    secret: &SealedSecret,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "INSERT INTO auth.two_factor_auth AS known (user_id, secret_sealed, secret_version, created_at, attempts_began_at)
+         VALUES ($1, $2, $3, $4, $4)
+         ON CONFLICT (user_id) DO UPDATE SET secret_sealed = $2, secret_version = $3, created_at = $4 WHERE known.confirmed_at IS NULL",
+        user.as_str(),
+        secret.bytes,
+        secret.version,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The secret that waits to be confirmed, which nobody else can confirm or replace until the transaction ends.
+pub(super) async fn lock_unconfirmed(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<Option<SealedSecret>, DbError> {
+    Ok(sqlx::query_as!(
+        SealedSecret,
+        "SELECT secret_sealed AS bytes, secret_version AS version FROM auth.two_factor_auth
+         WHERE user_id = $1 AND confirmed_at IS NULL FOR UPDATE",
+        user.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// Makes the secret count; the code of `step`, and older ones, are used up.
+pub(super) async fn update_confirmed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    step: i64,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.two_factor_auth SET confirmed_at = $3, last_step = $2, attempts = 0 WHERE user_id = $1",
+        user.as_str(),
+        step,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What a guess is judged by.
+#[derive(Debug)]
+pub(super) struct Guessable {
+    pub(super) secret: SealedSecret,
+    pub(super) last_step: i64,
+    /// Guesses in this window, this one among them.
+    pub(super) attempts: i32,
+    pub(super) attempts_began_at: OffsetDateTime,
+}
+
+/// Counts a guess before it is looked at; whoever guesses at the same account waits here. None if there is nothing to guess.
+pub(super) async fn count_guess(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+    window_start: OffsetDateTime,
+) -> Result<Option<Guessable>, DbError> {
+    let row = sqlx::query!(
+        "UPDATE auth.two_factor_auth SET
+             attempts = CASE WHEN attempts = 0 OR attempts_began_at <= $3 THEN 1 ELSE attempts + 1 END,
+             attempts_began_at = CASE WHEN attempts = 0 OR attempts_began_at <= $3 THEN $2 ELSE attempts_began_at END
+         WHERE user_id = $1 AND confirmed_at IS NOT NULL
+         RETURNING secret_sealed, secret_version, last_step, attempts, attempts_began_at",
+        user.as_str(),
+        now,
+        window_start,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Guessable {
+        secret: SealedSecret { bytes: row.secret_sealed, version: row.secret_version },
+        last_step: row.last_step,
+        attempts: row.attempts,
+        attempts_began_at: row.attempts_began_at,
+    }))
+}
+
+/// Notes a right guess: the count begins anew, and codes up to `step` are used up.
+pub(super) async fn update_guessed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    step: i64,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.two_factor_auth SET last_step = $2, attempts = 0 WHERE user_id = $1",
+        user.as_str(),
+        step,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Uses up a recovery code. False if it was none.
+pub(super) async fn delete_recovery_code(
+    connection: &mut PgConnection,
+    user: &UserId,
+    hash: &[u8; 32],
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND code_hash = $2",
+        user.as_str(),
+        hash.as_slice(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives a user other recovery codes.
+pub(super) async fn replace_recovery_codes(
+    connection: &mut PgConnection,
+    user: &UserId,
+    hashes: &[Vec<u8>],
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.recovery_codes WHERE user_id = $1", user.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "INSERT INTO auth.recovery_codes (user_id, code_hash, created_at) SELECT $1, hash, $3 FROM unnest($2::bytea[]) AS hash",
+        user.as_str(),
+        hashes,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes what makes up a user's second factor.
+pub(crate) async fn delete_factors(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.two_factor_auth WHERE user_id = $1", user.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM auth.recovery_codes WHERE user_id = $1", user.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A sign-in whose first factor was right.
+#[derive(Debug)]
+pub(crate) struct PendingSignIn {
+    pub(crate) user_id: UserId,
+    pub(crate) proof: Proof,
+    pub(crate) device_id: Option<String>,
+    pub(crate) device_name: Option<String>,
+    pub(crate) remember_me: bool,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+struct PendingRow {
+    user_id: String,
+    proven_by: Vec<String>,
+    device_id: Option<String>,
+    device_name: Option<String>,
+    remember_me: bool,
+    created_at: OffsetDateTime,
+}
+
+impl PendingRow {
+    fn into_pending(self) -> Option<PendingSignIn> {
+        Some(PendingSignIn {
+            user_id: self.user_id.try_into().ok()?,
+            proof: Proof::from_names(&self.proven_by),
+            device_id: self.device_id,
+            device_name: self.device_name,
+            remember_me: self.remember_me,
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// The sign-in that waits under a token at `now`.
+pub(super) async fn find_pending(
+    connection: &mut PgConnection,
+    token: ChallengeTokenHash,
+    now: OffsetDateTime,
+) -> Result<Option<PendingSignIn>, DbError> {
+    let row = sqlx::query_as!(
+        PendingRow,
+        "SELECT user_id, proven_by, device_id, device_name, remember_me, created_at FROM auth.pending_sign_ins
+         WHERE token_hash = $1 AND expires_at > $2",
+        token.as_bytes(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(PendingRow::into_pending))
+}
+
+/// Uses up a sign-in that waits. None if it waits no longer, or somebody else was faster.
+pub(super) async fn delete_pending(
+    connection: &mut PgConnection,
+    token: ChallengeTokenHash,
+    now: OffsetDateTime,
+) -> Result<Option<PendingSignIn>, DbError> {
+    let row = sqlx::query_as!(
+        PendingRow,
+        "DELETE FROM auth.pending_sign_ins WHERE token_hash = $1 AND expires_at > $2
+         RETURNING user_id, proven_by, device_id, device_name, remember_me, created_at",
+        token.as_bytes(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(PendingRow::into_pending))
+}
+
+/// Adds a sign-in that waits.
+pub(super) async fn insert_pending(
+    connection: &mut PgConnection,
+    token: ChallengeTokenHash,
+    pending: &PendingSignIn,
+    expires_at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.pending_sign_ins (token_hash, user_id, proven_by, device_id, device_name, remember_me, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        token.as_bytes(),
+        pending.user_id.as_str(),
+        &pending.proof.names(),
+        pending.device_id,
+        pending.device_name,
+        pending.remember_me,
+        pending.created_at,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether one of the tokens marks a browser that the user trusts at `now`.
+pub(super) async fn is_trusted_device(
+    connection: &mut PgConnection,
+    user: &UserId,
+    tokens: &[Vec<u8>],
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.trusted_devices WHERE token_hash = ANY($1) AND user_id = $2 AND expires_at > $3) AS "is_trusted!""#,
+        tokens,
+        user.as_str(),
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Forgets which browsers are trusted and which sign-ins wait: for when a password or a factor changes, or the account ends.
+pub(crate) async fn delete_half_proofs(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.pending_sign_ins WHERE user_id = $1", user.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("DELETE FROM auth.trusted_devices WHERE user_id = $1", user.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A browser that is not asked for the second factor.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrustedDevice {
+    pub(super) id: String,
+    /// What the browser called itself.
+    pub(super) user_agent: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) created_at: OffsetDateTime,
+    /// From when on it is asked again.
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) expires_at: OffsetDateTime,
+}
+
+/// Adds a trusted browser.
+pub(super) async fn insert_trusted_device(
+    connection: &mut PgConnection,
+    user: &UserId,
+    token: TrustedDeviceTokenHash,
+    device: &TrustedDevice,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.trusted_devices (id, user_id, token_hash, user_agent, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        device.id,
+        user.as_str(),
+        token.as_bytes(),
+        device.user_agent,
+        device.created_at,
+        device.expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A user's trusted browsers at `now`, the newest first; the first 100.
+pub(super) async fn list_trusted_devices(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<Vec<TrustedDevice>, DbError> {
+    Ok(sqlx::query_as!(
+        TrustedDevice,
+        "SELECT id, user_agent, created_at, expires_at FROM auth.trusted_devices
+         WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC, id DESC LIMIT 100",
+        user.as_str(),
+        now,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Trusts a browser no more. False if the user has none of the id.
+pub(super) async fn delete_trusted_device(
+    connection: &mut PgConnection,
+    user: &UserId,
+    id: &str,
+) -> Result<bool, DbError> {
+    let done =
+        sqlx::query!("DELETE FROM auth.trusted_devices WHERE user_id = $1 AND id = $2", user.as_str(), id)
+            .execute(connection)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Deletes waiting sign-ins and trust in browsers that are past their time, at most `limit` of each; says how many there were of the more
+/// numerous.
+pub(crate) async fn delete_expired(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let pending = sqlx::query!(
+        "DELETE FROM auth.pending_sign_ins WHERE token_hash IN (
+             SELECT token_hash FROM auth.pending_sign_ins WHERE expires_at <= $1 LIMIT $2)",
+        now,
+        limit,
+    )
+    .execute(&mut *connection)
+    .await?;
+    let trusted = sqlx::query!(
+        "DELETE FROM auth.trusted_devices WHERE id IN (
+             SELECT id FROM auth.trusted_devices WHERE expires_at <= $1 LIMIT $2)",
+        now,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(pending.rows_affected().max(trusted.rows_affected()))
+}
