@@ -44,7 +44,9 @@ pub(super) static NOT_AN_EVENT: ErrorCode = ErrorCode {
 /// An event, byte for byte as it was signed.
 #[derive(Debug, ToSchema)]
 #[schema(value_type = String, max_length = 524_288)]
-pub(crate) struct SignedEvent(#[expect(dead_code, reason = "describes the body, which is read as bytes")] String);
+pub(crate) struct SignedEvent(
+    #[expect(dead_code, reason = "describes the body, which is read as bytes")] String,
+);
 
 /// It is here.
 #[derive(Debug, Serialize, ToSchema)]
