@@ -3,7 +3,6 @@
 use super::model::{PackageContent, PackageError, PackageId, PackageResponse};
 use mana_kernel::{Line, Mana, Paragraph};
 use mana_platform::DbError;
-use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -51,8 +50,9 @@ pub(super) async fn put_package(
     if bonus > content.credits.get() {
         return Err(PackageError::BonusBeyondCredits(id.as_str().to_owned()));
     }
-    let prices = serde_json::to_value(&content.prices)?;
-    let metadata: Option<Value> = content.metadata.as_ref().map(serde_json::to_value).transpose()?;
+    // As texts: what goes as a JSON value is jsonb on its way, which takes less than JSON does.
+    let prices = serde_json::to_string(&content.prices)?;
+    let metadata = content.metadata.as_ref().map(serde_json::to_string).transpose()?;
     // A place to lock: whoever is at the same new package waits here.
     sqlx::query!(
         "INSERT INTO credits.packages (id, name, credits, price_euro_cents, active, sort_order, created_at, version)
@@ -65,13 +65,13 @@ pub(super) async fn put_package(
     .map_err(DbError::from)?;
     let package = sqlx::query_as!(
         PackageResponse,
-        "UPDATE credits.packages old SET name = $2, description = $3, credits = $4, bonus_credits = $5, price_euro_cents = $6, prices = $7,
-             stripe_price_id = $8, active = $9, sort_order = $10, metadata = $11, updated_at = $12,
+        "UPDATE credits.packages old SET name = $2, description = $3, credits = $4, bonus_credits = $5, price_euro_cents = $6, prices = $7::text::json,
+             stripe_price_id = $8, active = $9, sort_order = $10, metadata = $11::text::json, updated_at = $12,
              version = CASE
                  WHEN NOT EXISTS (SELECT FROM credits.package_versions kept WHERE kept.package_id = $1) THEN 1
                  WHEN (old.name, old.description, old.credits, old.bonus_credits, old.price_euro_cents, old.prices::text, old.stripe_price_id,
                           old.active, old.sort_order, old.metadata::text)
-                     IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7::json::text, $8, $9, $10, $11::json::text) THEN old.version
+                     IS NOT DISTINCT FROM ($2, $3, $4, $5, $6, $7::text, $8, $9, $10, $11::text) THEN old.version
                  ELSE old.version + 1 END
          WHERE id = $1
          RETURNING id, name, description, credits, bonus_credits, price_euro_cents, prices, stripe_price_id, active, sort_order, metadata,

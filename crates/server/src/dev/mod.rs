@@ -20,6 +20,7 @@ use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
+use till::Till;
 
 /// Where dev mode keeps its data.
 #[derive(Debug, Clone, Args)]
@@ -71,6 +72,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
     let way_out = WayOut::for_dev(settings).map_err(ServeError::from)?;
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let listener = serve::listen(host, settings.port).await?;
+    let till = till::open(settings).await.map_err(DevError::Till)?;
     let (source, postgres, place) = match Source::from_settings(settings)? {
         Some(source) => (source, None, "the database of DATABASE_URL".to_owned()),
         None => {
@@ -80,9 +82,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
             (source, Some(postgres), place)
         }
     };
-    let till = till::open(settings).await.map_err(DevError::Till)?;
-    let settings = till.as_ref().map_or(settings, |till| &till.settings);
-    let outcome = serve_on(settings, source, way_out, listener, &place).await;
+    let outcome = serve_on(settings, till.as_ref(), source, way_out, listener, &place).await;
     // The server is stopped also when the service did not start.
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(move || postgres.stop()).await??;
@@ -92,6 +92,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
 
 async fn serve_on(
     settings: &Settings,
+    till: Option<&Till>,
     source: Source,
     way_out: WayOut,
     listener: tokio::net::TcpListener,
@@ -100,11 +101,12 @@ async fn serve_on(
     if let Some(migration) = &source.migration {
         migration.run(&SystemRng).await?;
     }
+    let settings = till.map_or(settings, |till| &till.settings);
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
     package::seed(&service.database, &SystemClock, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
-    print::line(&banner::text(settings, place, claim.as_deref(), shows_mails))?;
+    print::line(&banner::text(settings, place, claim.as_deref(), shows_mails, till.is_some()))?;
     Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
 }
 
