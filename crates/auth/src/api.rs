@@ -1,8 +1,11 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
 use crate::account::model::Role;
+use crate::bonus::{BonusPolicy, SignupBonus};
 use crate::mail::Mails;
-use crate::password::Hasher;
+use crate::oauth::Providers;
+use crate::passkey::RelyingParty;
+use crate::password::{Hasher, PasswordRules};
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
 use crate::token::access::Issuer;
@@ -16,12 +19,14 @@ use mana_platform::Database;
 use mana_platform::config::TwoFactorRequired;
 use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, RedirectTargets, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
+use serde::Serialize;
 use sqlx::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 /// The parts that the accounts work with.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub struct Auth {
     pub rng: Arc<dyn Rng>,
     /// Password hashing, bounded.
     pub hasher: Hasher,
+    /// What a new password must meet.
+    pub password_rules: PasswordRules,
     /// What slows down who guesses.
     pub limits: Arc<RateLimits>,
     /// Keys of access tokens.
@@ -50,8 +57,12 @@ pub struct Auth {
     pub mails: Mails,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
+    /// Who knows what is in wallets.
+    pub wallets: Arc<dyn Wallets>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
+    /// Who else may say who somebody is.
+    pub providers: Providers,
     /// Lifetimes and names.
     pub policy: Policy,
 }
@@ -79,14 +90,16 @@ pub struct Policy {
     pub sessions_per_user: u32,
     /// How long security events are kept.
     pub security_event_retention: Duration,
-    /// Code points that a new password needs at least.
-    pub password_min_length: usize,
+    /// Who gets the sign-up bonus, and when.
+    pub bonus: BonusPolicy,
     /// How young a sign-in or proof must be for what changes the account's protection.
     pub fresh_authentication: Duration,
     /// Whose sign-ins need a second factor.
     pub two_factor_required: TwoFactorRequired,
     /// How long a browser is trusted with the first factor alone.
     pub trusted_device_ttl: Duration,
+    /// Whom passkeys are for.
+    pub relying_party: RelyingParty,
 }
 
 impl Policy {
@@ -119,7 +132,41 @@ pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
         &'a self,
         connection: &'a mut PgConnection,
         user: &'a UserId,
+        bonus: SignupBonus,
     ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
+    /// Called once for a user whose bonus had been withheld until now, in the transaction that proves the address.
+    fn on_bonus_due<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// Port: what a wallet holds, for administrators to see.
+pub trait Wallets: Send + Sync + std::fmt::Debug {
+    /// What is in a user's wallet; none without a wallet.
+    fn find_wallet<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<WalletSummary>, PortError>> + Send + 'a>>;
+}
+
+/// What is in a wallet, under the names that its owner sees.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletSummary {
+    /// Paid mana that can be spent.
+    pub balance: i64,
+    /// Free mana that can be spent, without daily credits that nobody has asked for yet.
+    pub free_credits_remaining: i64,
+    /// Set aside by open holds.
+    pub held_credits: i64,
+    /// Bought or given so far, without bonuses.
+    pub total_earned: i64,
+    /// Spent so far, less what was given back.
+    pub total_spent: i64,
 }
 
 /// [`Auth`], shared by all requests.

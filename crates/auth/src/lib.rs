@@ -6,9 +6,12 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod bonus;
 mod browser_cookie;
 pub mod mail;
 pub mod new_device;
+pub mod oauth;
+pub mod passkey;
 pub mod password;
 pub mod retention;
 pub mod security_event;
@@ -17,7 +20,7 @@ pub mod session;
 pub mod token;
 pub mod two_factor;
 
-pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
+pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError, WalletSummary, Wallets};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -28,22 +31,27 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(account::routes())
         .merge(session::routes())
         .merge(new_device::routes())
+        .merge(oauth::routes())
         .merge(token::routes())
         .merge(security_event::routes())
         .merge(admin::routes())
         .merge(service_key::routes())
         .merge(two_factor::routes())
+        .merge(passkey::routes())
 }
 
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [
         account::model::CODES,
+        admin::model::CODES,
         password::CODES,
         session::model::CODES,
+        oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
         two_factor::model::CODES,
+        passkey::model::CODES,
     ]
     .concat()
 }

@@ -11,7 +11,7 @@ pub mod purchase;
 pub mod stripe;
 pub mod webhook;
 
-pub use api::{Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

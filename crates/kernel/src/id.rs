@@ -141,12 +141,26 @@ uuid_id! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_id_is_short_and_plain() {
         assert!("0b7Gx_-".parse::<UserId>().is_ok());
         for bad in ["", "a b", "a'b", "ä", &"x".repeat(65)] {
             assert_eq!(bad.parse::<UserId>(), Err(InvalidId), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_kept_to_the_letter_or_refused(text in "[A-Za-z0-9_-]{0,70}|\\PC{0,70}") {
+            match text.parse::<UserId>() {
+                Ok(id) => {
+                    prop_assert!(id.as_str().len() <= 64);
+                    prop_assert_eq!(id.to_string(), text);
+                }
+                Err(InvalidId) => prop_assert!(!is_id(&text)),
+            }
         }
     }
 }

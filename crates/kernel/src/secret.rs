@@ -87,6 +87,7 @@ macro_rules! opaque_secret {
 mod tests {
     use super::NotThisSecret;
     use crate::Rng;
+    use proptest::prelude::*;
 
     opaque_secret! {
         /// One class.
@@ -120,5 +121,39 @@ mod tests {
         let pear = Pear::generate(&Constant);
         assert_eq!(format!("{pear:?}"), "Pear([redacted])");
         assert_ne!(pear.hash().as_bytes(), [0; 32]);
+    }
+
+    /// Gives these bytes, again and again.
+    #[derive(Debug)]
+    struct Bytes([u8; 32]);
+    impl Rng for Bytes {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.copy_from_slice(&self.0[..bytes.len()]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_has_one_spelling(bytes: [u8; 32], at in 0_usize..47, letter in "[ -~]") {
+            let apple = Apple::generate(&Bytes(bytes));
+            let text = apple.expose();
+            let read = Apple::parse(text).unwrap();
+            prop_assert_eq!(read.expose(), text);
+            let mut other = text.to_owned();
+            other.replace_range(at..=at, &letter);
+            if other != text && let Ok(other) = Apple::parse(&other) {
+                prop_assert_ne!(other.hash(), apple.hash());
+            }
+            for longer in [format!("{text}{letter}"), format!("{letter}{text}")] {
+                prop_assert!(Apple::parse(&longer).is_err(), "{longer}");
+            }
+        }
+
+        #[test]
+        fn what_is_read_as_a_secret_is_kept_to_the_letter(text in "(apl_)?[A-Za-z0-9_=+/-]{40,46}|\\PC{0,60}") {
+            if let Ok(apple) = Apple::parse(&text) {
+                prop_assert_eq!(apple.expose(), text);
+            }
+        }
     }
 }

@@ -88,6 +88,7 @@ bounded_text! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn length_counts_code_points_and_control_characters_are_refused() {
@@ -100,5 +101,20 @@ mod tests {
         }
         assert!(Paragraph::<1, 9>::try_from("a\r\n\tb".to_owned()).is_ok());
         assert!(Paragraph::<1, 9>::try_from("a\0".to_owned()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_kept_to_the_letter_or_refused(text in "(?s).{0,12}") {
+            match Line::<1, 8>::try_from(text.clone()) {
+                Ok(line) => {
+                    prop_assert!((1..=8).contains(&text.chars().count()) && !text.chars().any(char::is_control));
+                    prop_assert_eq!(String::from(line), text);
+                }
+                Err(InvalidText::Control) => prop_assert!(text.chars().any(char::is_control)),
+                Err(InvalidText::Length(1, 8)) => prop_assert!(!(1..=8).contains(&text.chars().count())),
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
     }
 }

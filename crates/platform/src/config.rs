@@ -3,6 +3,10 @@
 //! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
+mod providers;
+
+pub use providers::{OidcProvider, ProviderSettings};
+
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -65,6 +69,9 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub shutdown_timeout_seconds: u64,
+    /// Seconds between a stop signal and the end of new connections: /health/ready says no meanwhile, so that load balancers turn to other servers first
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600), global = true, help_heading = "Server")]
+    pub drain_seconds: u64,
     /// Networks of the proxies in front, as `10.0.0.0/8,fd00::/8`: only they are believed where a request came from (X-Forwarded-For)
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true, help_heading = "Server")]
     pub trusted_proxies: Vec<IpNet>,
@@ -174,6 +181,12 @@ pub struct Settings {
     /// How long a browser is remembered that its owner asked not to be asked for the second factor in
     #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub trusted_device_expiry: Duration,
+    /// Domain that passkeys are bound to, for ever: changing it voids them all. `COOKIE_DOMAIN`, or else the host of `BASE_URL`, when not given
+    #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Tokens")]
+    pub passkey_rp_id: Option<String>,
+    /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
+    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
+    pub passkey_origins: Vec<PasskeyOrigin>,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
@@ -185,6 +198,25 @@ pub struct Settings {
     /// Characters a new password needs at least (8 to 128)
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]
     pub password_min_length: u8,
+    /// File with more passwords that nobody may choose: one a line, or the SHA-1 of one in hex, with or without `:count`, as lists of breached passwords are published. The 100,000 commonest are compiled in
+    #[arg(long, env = "PASSWORD_BLOCKLIST_FILE", global = true, help_heading = "Passwords")]
+    pub password_blocklist_file: Option<PathBuf>,
+    /// Names of the product and its company, separated by commas: a password must be more than them
+    #[arg(
+        long,
+        env = "PASSWORD_PRODUCT_NAMES",
+        value_delimiter = ',',
+        default_value = "mana,manacore,mana core auth",
+        global = true,
+        help_heading = "Passwords"
+    )]
+    pub password_product_names: Vec<String>,
+    /// Service to ask about breached passwords, which learns five hex digits of a SHA-1 and never the password, as `https://api.pwnedpasswords.com/range/`; nobody is asked when not given
+    #[arg(long, env = "PASSWORD_RANGE_URL", global = true, help_heading = "Passwords")]
+    pub password_range_url: Option<Url>,
+    /// Milliseconds that a new password waits for its answer at most; then what is compiled in decides
+    #[arg(long, env = "PASSWORD_RANGE_WAIT_MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=10_000), global = true, help_heading = "Passwords")]
+    pub password_range_wait_ms: u64,
     /// Passwords hashed at the same time; the number of cores when not given
     #[arg(long, env = "HASHING_THREADS", value_parser = clap::value_parser!(u16).range(1..=256), global = true, help_heading = "Passwords")]
     pub hashing_threads: Option<u16>,
@@ -277,6 +309,22 @@ pub struct Settings {
     /// Free mana for a new account; 0 gives none
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_signup_bonus: i64,
+    /// The bonus waits until the address is proven
+    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
+    pub credits_bonus_requires_verification: bool,
+    /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0 for no limit
+    #[arg(long, env = "CREDITS_BONUSES_PER_NETWORK", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000), global = true, help_heading = "Credits")]
+    pub credits_bonuses_per_network: u32,
+    /// Addresses at known services of throw-away mailboxes: as any other, without the bonus, or refused
+    #[arg(
+        long,
+        env = "DISPOSABLE_ADDRESSES",
+        value_enum,
+        default_value = "no-bonus",
+        global = true,
+        help_heading = "Credits"
+    )]
+    pub disposable_addresses: DisposableAddresses,
     /// Free mana a day, from the day after registration on; 0 gives none
     #[arg(long, env = "CREDITS_DAILY_FREE", default_value_t = 5, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_daily_free: i64,
@@ -305,6 +353,9 @@ pub struct Settings {
     /// Seconds that a call to it may take; one that fails in a way that passes is made twice
     #[arg(long, env = "STRIPE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60), global = true, help_heading = "Payments")]
     pub stripe_timeout_seconds: u64,
+    /// Who else may say who somebody is
+    #[command(flatten)]
+    pub providers: ProviderSettings,
 }
 
 impl Settings {
@@ -357,6 +408,18 @@ pub enum TwoFactorRequired {
     Admins,
     /// Everybody's.
     All,
+}
+
+/// What becomes of addresses at services of throw-away mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum DisposableAddresses {
+    /// They are as any other.
+    Allow,
+    /// Their accounts begin without the sign-up bonus.
+    #[default]
+    NoBonus,
+    /// They can't be registered.
+    Refuse,
 }
 
 /// The signature of access tokens.
@@ -417,6 +480,40 @@ impl Origin {
     /// As in the `Origin` header.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a passkey may be used: a page, or an app on Android, as the browser or phone tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyOrigin(String);
+
+impl PasskeyOrigin {
+    /// As in what an authenticator signs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is no place for passkeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a place for passkeys is https://host, or android:apk-key-hash: and the SHA-256 of the app's certificate as 43 letters of base64url"
+)]
+pub struct InvalidPasskeyOrigin;
+
+impl std::str::FromStr for PasskeyOrigin {
+    type Err = InvalidPasskeyOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPasskeyOrigin> {
+        let text = text.trim();
+        if let Some(hash) = text.strip_prefix("android:apk-key-hash:") {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            let is_hash = hash.len() == 43 && hash.bytes().all(is_letter);
+            return is_hash.then(|| Self(text.to_owned())).ok_or(InvalidPasskeyOrigin);
+        }
+        let origin: Origin = text.parse().map_err(|_| InvalidPasskeyOrigin)?;
+        let is_safe = origin.0.starts_with("https://");
+        is_safe.then_some(Self(origin.0)).ok_or(InvalidPasskeyOrigin)
     }
 }
 
@@ -547,13 +644,21 @@ fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, Conf
         .collect())
 }
 
-/// The first variable of a file whose value would be changed by substitution.
+/// The first variable of a file whose value would be changed by substitution. Of a value of several lines, those behind
+/// the first count for the variable before them.
 fn find_dollar(text: &str) -> Option<&str> {
+    let mut name = "";
     text.lines().filter(|line| !line.trim_start().starts_with('#')).find_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        let value = value.trim();
-        let is_quoted = value.len() >= 2 && value.starts_with('\'') && value.ends_with('\'');
-        (value.contains('$') && !is_quoted).then(|| name.trim())
+        let value = match line.split_once('=') {
+            Some((before, value)) if !before.contains('$') => {
+                name = before.trim();
+                value.trim()
+            }
+            _ => line,
+        };
+        let inside = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+        let is_quoted = inside.is_some_and(|inside| !inside.contains('\''));
+        (value.contains('$') && !is_quoted).then_some(name)
     })
 }
 
@@ -564,13 +669,22 @@ fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, find_dollar};
+    use super::{Origin, find_dollar, lifetime, network, retention};
+    use proptest::prelude::*;
+    use std::time::Duration;
 
     #[test]
     fn a_dollar_is_taken_as_it_is_only_in_single_quotes() {
         assert_eq!(find_dollar("A=1\n# B=$x\nC='pa$word'\n"), None);
         assert_eq!(find_dollar("A=1\nB=pa$word\n"), Some("B"));
         assert_eq!(find_dollar("B=\"pa$word\""), Some("B"));
+        assert_eq!(
+            find_dollar("B='a'$HOME'b'"),
+            Some("B"),
+            "what stands between two quoted parts is not quoted"
+        );
+        assert_eq!(find_dollar("A=1\nB=\"one\ntwo $HOME\""), Some("B"), "in a later line of a value");
+        assert_eq!(find_dollar("A=1\nB=\"one\n$HOME=two\""), Some("B"));
     }
 
     #[test]
@@ -581,6 +695,56 @@ mod tests {
             ["*", "null", "app.example", "https://app.example/x", "https://u@app.example", "file:///x", ""]
         {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+
+    /// The only variable of a file.
+    fn value_of(file: &str) -> Option<String> {
+        dotenvy::from_read_iter(file.as_bytes()).next()?.ok().map(|(_, value)| value)
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_in_single_quotes_is_taken_as_it_is(value in "[ -&(-~\u{e4}]{0,40}") {
+            let file = format!("A='{value}'\n");
+            prop_assert_eq!(find_dollar(&file), None);
+            // What the reader takes for the start of an escape it refuses, or keeps.
+            let is_plain = !value.contains('\\');
+            let read = value_of(&file);
+            prop_assert!(read.as_ref() == Some(&value) || (!is_plain && read.is_none()), "{read:?}");
+        }
+
+        #[test]
+        fn a_file_in_which_no_dollar_is_found_is_one_in_which_nothing_is_substituted(value in "[a$'\"{}= \\\\H\n]{0,12}") {
+            let file = format!("A={value}\n");
+            if find_dollar(&file).is_none() && let Some(read) = value_of(&file) {
+                // A mark in place of the dollar reads the same: none had a meaning.
+                let marked = file.replace('$', "\u{a7}");
+                prop_assert_eq!(value_of(&marked).map(|read| read.replace('\u{a7}', "$")), Some(read), "{:?}", file);
+            }
+        }
+
+        #[test]
+        fn an_origin_is_what_a_browser_sends(text in "(https?|HTTP|ws|file)://[a-zA-Z0-9.@:\\[\\]_-]{0,30}(/|/x|\\?|#)?|\\PC{0,40}") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin.clone()));
+                prop_assert_eq!(text.trim().trim_end_matches('/'), origin.as_str());
+                prop_assert!(!origin.as_str().contains(['@', '*', ',', ' ']) && origin.as_str().is_ascii());
+            }
+        }
+
+        #[test]
+        fn a_network_reads_back(text in "[0-9a-f.:/]{0,24}", address: std::net::IpAddr) {
+            if let Ok(net) = network(&text) {
+                prop_assert_eq!(network(&net.to_string()), Ok(net));
+            }
+            prop_assert!(network(&address.to_string()).unwrap().contains(&address));
+        }
+
+        #[test]
+        fn a_duration_is_within_its_bounds_or_refused(text in "([0-9]{1,20}(s|m|h|d|w|y|ms|ns)? ?){0,3}|\\PC{0,20}") {
+            prop_assert!(lifetime(&text).is_ok_and(|life| life >= Duration::from_secs(1)) || lifetime(&text).is_err());
+            prop_assert!(retention(&text).is_ok_and(|kept| kept >= Duration::from_hours(720)) || retention(&text).is_err());
         }
     }
 }

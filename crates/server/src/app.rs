@@ -2,12 +2,18 @@
 
 use crate::dev;
 use crate::docs;
+use crate::drain::Drain;
 use crate::health::{self, HealthState};
-use crate::ports::{LiveSessions, OpenWallet, PaymentRisks};
+use crate::ports::{AdminEvents, LiveSessions, OpenWallet, PaymentRisks, ShownWallets};
 use crate::workers::Workers;
 use axum::Router;
+use mana_auth::bonus::BonusPolicy;
 use mana_auth::mail::Mails;
-use mana_auth::password::{Hasher, PasswordError};
+use mana_auth::oauth::{ProviderSettingsError, Providers};
+use mana_auth::passkey::{InvalidRelyingParty, RelyingParty};
+use mana_auth::password::{
+    BlocklistError, Hasher, InvalidRange, KnownPasswords, PasswordError, PasswordRules, RangeLookup,
+};
 use mana_auth::service_key::{GivenServiceKey, ServiceKeys, WeakServiceKey};
 use mana_auth::session::liveness::Liveness;
 use mana_auth::token::access::Issuer;
@@ -64,6 +70,12 @@ pub enum BuildError {
     /// No way to hash.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The operator's list of passwords can't be used.
+    #[error(transparent)]
+    Blocklist(#[from] BlocklistError),
+    /// Nor the service that is to be asked about them.
+    #[error(transparent)]
+    Range(#[from] InvalidRange),
     /// The service key of the environment is none.
     #[error(transparent)]
     ServiceKey(#[from] WeakServiceKey),
@@ -72,12 +84,18 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The settings of a provider can't be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderSettingsError),
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
     /// The way to Stripe can't be built.
     #[error(transparent)]
     Stripe(#[from] InvalidStripe),
+    /// Passkeys have no domain.
+    #[error(transparent)]
+    RelyingParty(#[from] InvalidRelyingParty),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -99,6 +117,8 @@ pub struct App {
     pub router: Router,
     /// What works beside them.
     pub workers: Workers,
+    /// Begun when it is about to stop.
+    pub drain: Drain,
 }
 
 /// Puts the service together.
@@ -111,13 +131,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let credits_policy = credits_policy(settings);
+    let books = Arc::new(books(settings, &database, &clock, &rng));
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
         clock: Arc::clone(&clock),
         rng: Arc::clone(&rng),
-        hasher: hasher(settings, &*rng)?,
+        hasher: hasher(settings)?,
+        password_rules: password_rules(settings)?,
         limits: Arc::clone(&limits),
         keys,
         intact_tokens: IntactTokens::default(),
@@ -126,19 +147,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         root_secrets,
         mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
-            policy: credits_policy.clone(),
+            policy: books.policy.clone(),
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
         }),
+        wallets: Arc::new(shown_wallets(settings, &clock)),
         redirect_targets: RedirectTargets::new(settings),
-        policy: auth_policy(settings),
-    });
-    let books = Arc::new(Books {
-        database: database.clone(),
-        clock: Arc::clone(&clock),
-        rng,
-        session_guard: Arc::new(LiveSessions { clock: Arc::clone(&clock) }),
-        policy: credits_policy,
+        providers: Providers::from_settings(settings)?,
+        policy: auth_policy(settings)?,
     });
     let payments = Arc::new(payments(settings, &books)?);
     let credits = Arc::new(Credits {
@@ -151,10 +167,15 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     });
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments };
+    let drain = Drain::default();
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
-        .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
+        .merge(axum::Router::from(health::routes().with_state(HealthState::new(
+            database,
+            metrics,
+            drain.clone(),
+        ))))
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
@@ -162,16 +183,29 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let framed =
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)?;
-    Ok(App { router: framed, workers })
+    Ok(App { router: framed, workers, drain })
 }
 
-/// Amounts and days, as the settings want them.
-pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
-    mana_credits::Policy {
-        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
-        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
-        daily_zone: settings.credits_daily_zone.clone(),
+/// What it takes to keep the books, as the settings want them kept.
+pub(crate) fn books(
+    settings: &Settings,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Books {
+    Books {
+        database: database.clone(),
+        clock: Arc::clone(clock),
+        rng: Arc::clone(rng),
+        session_guard: Arc::new(LiveSessions { clock: Arc::clone(clock) }),
+        admin_log: Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) }),
+        policy: credits_policy(settings),
     }
+}
+
+/// Wallets, for administrators to look into.
+pub(crate) fn shown_wallets(settings: &Settings, clock: &Arc<dyn Clock>) -> ShownWallets {
+    ShownWallets { clock: Arc::clone(clock), zone: settings.credits_daily_zone.clone() }
 }
 
 /// What it takes to sell, as the settings want it.
@@ -261,8 +295,17 @@ pub(crate) fn key_kind(settings: &Settings, algorithm: JwtAlgorithm) -> KeyKind 
     }
 }
 
-fn auth_policy(settings: &Settings) -> mana_auth::Policy {
-    mana_auth::Policy {
+/// Amounts and days, as the settings want them.
+pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
+    mana_credits::Policy {
+        signup_bonus: Amount::try_from(settings.credits_signup_bonus).ok(),
+        daily_free: Amount::try_from(settings.credits_daily_free).ok(),
+        daily_zone: settings.credits_daily_zone.clone(),
+    }
+}
+
+fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingParty> {
+    Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
         cookie_domain: settings.cookie_domain.clone(),
@@ -273,18 +316,39 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         refresh_grace: settings.refresh_grace,
         sessions_per_user: settings.sessions_per_user,
         security_event_retention: settings.security_event_retention,
-        password_min_length: usize::from(settings.password_min_length),
+        bonus: bonus_policy(settings),
         fresh_authentication: settings.fresh_authentication,
         two_factor_required: settings.two_factor_required,
         trusted_device_ttl: settings.trusted_device_expiry,
+        relying_party: RelyingParty::new(settings)?,
+    })
+}
+
+fn bonus_policy(settings: &Settings) -> BonusPolicy {
+    // As all limits, it is off with them.
+    let limit = i32::try_from(settings.credits_bonuses_per_network).unwrap_or(i32::MAX);
+    BonusPolicy {
+        requires_verification: settings.credits_bonus_requires_verification,
+        per_network: Some(limit).filter(|limit| *limit > 0 && settings.rate_limit_max > 0),
+        disposable_addresses: settings.disposable_addresses,
     }
 }
 
-fn hasher(settings: &Settings, rng: &dyn Rng) -> Result<Hasher, PasswordError> {
+fn password_rules(settings: &Settings) -> Result<PasswordRules, BuildError> {
+    let patience = Duration::from_millis(settings.password_range_wait_ms);
+    Ok(PasswordRules {
+        min_length: usize::from(settings.password_min_length),
+        product_names: settings.password_product_names.clone(),
+        known: KnownPasswords::open(settings.password_blocklist_file.as_deref())?,
+        range: settings.password_range_url.as_ref().map(|url| RangeLookup::new(url, patience)).transpose()?,
+    })
+}
+
+fn hasher(settings: &Settings) -> Result<Hasher, PasswordError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = settings.hashing_threads.map_or(cores, usize::from);
     let queue = usize::try_from(settings.hashing_queue).unwrap_or(usize::MAX);
-    Hasher::new(threads, queue, Duration::from_secs(settings.hashing_wait_seconds), rng)
+    Hasher::new(threads, queue, Duration::from_secs(settings.hashing_wait_seconds))
 }
 
 async fn check_zone(database: &Database, zone: &str) -> Result<(), BuildError> {

@@ -1,11 +1,15 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
-use mana_auth::OnUserRegistered;
+use mana_auth::admin::{Act, record_credits};
+use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
 use mana_auth::session::hold_live;
+use mana_auth::{OnUserRegistered, WalletSummary, Wallets};
+use mana_credits::ledger::balance::{WalletTotals, find_totals};
+use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::registration;
 use mana_credits::purchase::{OnPaymentRisk, PaymentRisk};
-use mana_credits::{Policy, SessionGuard};
+use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
 use sqlx::PgConnection;
@@ -25,13 +29,32 @@ pub(crate) struct OpenWallet {
 }
 
 impl OnUserRegistered for OpenWallet {
-    fn on_user_registered<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+    fn on_user_registered<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        bonus: SignupBonus,
+    ) -> Port<'a, ()> {
         Box::pin(async move {
-            registration::open_wallet(connection, &self.policy, &*self.clock, &*self.rng, user)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            registration::open_wallet(connection, &self.policy, &*self.clock, user).await.map_err(boxed)?;
+            match bonus {
+                SignupBonus::Given => self.on_bonus_due(connection, user).await,
+                SignupBonus::Withheld => Ok(()),
+            }
         })
     }
+
+    fn on_bonus_due<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            registration::give_bonus(connection, &self.policy, &*self.clock, &*self.rng, user)
+                .await
+                .map_err(boxed)
+        })
+    }
+}
+
+fn boxed(error: LedgerError) -> Box<dyn Problem> {
+    Box::new(error)
 }
 
 /// A spend asks whether its session still lives.
@@ -80,6 +103,55 @@ impl OnPaymentRisk for PaymentRisks {
             security_event::record_payment_news(connection, &*self.clock, &*self.rng, user, kind, order)
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What an administrator does to a wallet is an event of the account.
+#[derive(Debug)]
+pub(crate) struct AdminEvents {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl AdminLog for AdminEvents {
+    fn record<'a>(&'a self, connection: &'a mut PgConnection, acts: &'a [AdminAct]) -> Port<'a, ()> {
+        Box::pin(async move {
+            for AdminAct { by, request, user, amount, transaction } in acts {
+                let (tools, reason) = ((&*self.clock, &*self.rng), by.reason.clone());
+                let act =
+                    Act::new(tools, by.caller.as_ref(), &by.client, Some(request.clone()), Some(reason));
+                record_credits(connection, &act, user, *amount, *transaction)
+                    .await
+                    .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Administrators see what is in a wallet.
+#[derive(Debug)]
+pub(crate) struct ShownWallets {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) zone: String,
+}
+
+impl Wallets for ShownWallets {
+    fn find_wallet<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Port<'a, Option<WalletSummary>> {
+        Box::pin(async move {
+            let totals = find_totals(connection, &*self.clock, &self.zone, user).await.map_err(boxed)?;
+            Ok(totals.map(|WalletTotals { paid, free, held, total_earned, total_spent }| WalletSummary {
+                balance: paid,
+                free_credits_remaining: free,
+                held_credits: held,
+                total_earned,
+                total_spent,
+            }))
         })
     }
 }

@@ -8,6 +8,8 @@ use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor};
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
+use mana_kernel::Clock as _;
+use mana_platform::SystemClock;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -130,7 +132,12 @@ impl Workers {
 
 /// What failed is tried again by the next pass.
 fn log_failure<E: std::error::Error + 'static>(pass: &'static str, outcome: Result<(), E>) {
+    if outcome.is_ok() {
+        let now = u32::try_from(SystemClock.now().unix_timestamp()).unwrap_or(u32::MAX);
+        metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now);
+    }
     if let Err(error) = outcome {
+        metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(1);
         let cause: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(cause, pass, "background work failed and is tried again");
     }

@@ -2,9 +2,11 @@
 
 pub mod me;
 pub mod model;
+pub mod moving;
 pub mod profile;
 pub mod register;
 pub mod store;
+pub mod verify;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;

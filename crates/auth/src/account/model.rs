@@ -2,6 +2,7 @@
 
 use crate::PortError;
 use crate::password::PasswordError;
+use crate::token::root_secret::RootSecretError;
 use email_address::{EmailAddress, Options};
 use mana_kernel::{ErrorCode, FieldError, Kind, Problem, UserId};
 use mana_platform::DbError;
@@ -149,12 +150,18 @@ pub enum AccountError {
     /// The address has an account.
     #[error("the address has an account")]
     EmailTaken,
+    /// The address is one that anybody may read.
+    #[error("the address is disposable")]
+    DisposableAddress,
     /// The password is not one to be chosen.
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// What acts with a registration failed.
     #[error("a part of the registration failed: {0}")]
     Port(PortError),
+    /// No key can be derived.
+    #[error(transparent)]
+    RootSecret(#[from] RootSecretError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -169,13 +176,24 @@ pub static EMAIL_TAKEN: ErrorCode = ErrorCode {
     way_out: "Offer sign-in or password reset for the address, or register another.",
 };
 
+/// An address of a service of throw-away mailboxes.
+pub static DISPOSABLE_ADDRESS: ErrorCode = ErrorCode {
+    code: "auth.disposable_address",
+    kind: Kind::Invalid,
+    title: "Addresses that are thrown away can't be used here",
+    word: None,
+    way_out: "Ask the person for an address that stays theirs.",
+};
+
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&EMAIL_TAKEN];
+pub static CODES: &[&ErrorCode] = &[&EMAIL_TAKEN, &DISPOSABLE_ADDRESS];
 
 impl Problem for AccountError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::EmailTaken => &EMAIL_TAKEN,
+            Self::DisposableAddress => &DISPOSABLE_ADDRESS,
+            Self::RootSecret(_) => &mana_platform::http::codes::INTERNAL,
             Self::Password(error) => error.code(),
             Self::Port(error) => error.code(),
             Self::Database(error) => error.code(),
@@ -186,14 +204,19 @@ impl Problem for AccountError {
         match self {
             Self::Password(error) => error.detail(),
             Self::Port(error) => error.detail(),
-            Self::EmailTaken | Self::Database(_) => None,
+            Self::EmailTaken | Self::DisposableAddress | Self::RootSecret(_) | Self::Database(_) => None,
         }
     }
 
     fn fields(&self) -> Vec<FieldError> {
         match self {
             Self::Password(error) => error.fields(),
-            Self::EmailTaken | Self::Port(_) | Self::Database(_) => Vec::new(),
+            Self::DisposableAddress => vec![FieldError {
+                pointer: "/email".to_owned(),
+                code: "disposable",
+                detail: "must not be an address that is thrown away".to_owned(),
+            }],
+            Self::EmailTaken | Self::Port(_) | Self::RootSecret(_) | Self::Database(_) => Vec::new(),
         }
     }
 }

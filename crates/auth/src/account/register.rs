@@ -4,11 +4,12 @@ use super::model::{AccountError, Email, Role, User};
 use super::store;
 use crate::password::{self, NewPassword};
 use crate::security_event::{self, EventKind, Origin};
-use crate::{Auth, AuthState};
+use crate::{Auth, AuthState, bonus};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
+use mana_platform::config::DisposableAddresses;
 use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -44,7 +45,8 @@ pub(crate) struct RegisterResponse {
 
 /// Makes an account
 ///
-/// The sign-up bonus of free mana is booked in the same transaction.
+/// The sign-up bonus of free mana is booked in the same transaction, once for each mailbox; where addresses must be proven for
+/// it, it waits until then.
 #[utoipa::path(
     post, path = "/api/v1/auth/register", tag = "auth",
     request_body = RegisterRequest,
@@ -59,9 +61,12 @@ pub(crate) async fn register(
     Valid(request): Valid<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
     let RegisterRequest { email, password, name, .. } = request;
-    let hash = auth
-        .hasher
-        .hash(password, auth.policy.password_min_length, &*auth.rng, client.bucket())
+    if auth.policy.bonus.disposable_addresses == DisposableAddresses::Refuse
+        && bonus::is_disposable(email.as_str())
+    {
+        return Err(AccountError::DisposableAddress.into());
+    }
+    let hash = password::choose(&auth, password, &email, "/password", client.bucket())
         .await
         .map_err(AccountError::from)?;
     let user = new_user(&auth, &email, name, Role::User);
@@ -94,7 +99,7 @@ pub(crate) fn new_user(auth: &Auth, email: &Email, name: Option<Line<0, 255>>, r
     }
 }
 
-/// Stores the account, its password, its first security event, and lets the port act, all in `connection`'s transaction.
+/// Stores the account with its password, all in `connection`'s transaction.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -102,13 +107,24 @@ pub(crate) async fn create(
     password_hash: &str,
     origin: &Origin,
 ) -> Result<(), AccountError> {
+    create_without_password(connection, auth, user, origin).await?;
+    Ok(password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?)
+}
+
+/// Stores the account, its first security event, and lets the port act, all in `connection`'s transaction.
+pub(crate) async fn create_without_password(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    origin: &Origin,
+) -> Result<(), AccountError> {
     store::insert_user(connection, user).await.map_err(|error| match error.constraint() {
         Some("users_email_key") => AccountError::EmailTaken,
         _ => AccountError::Database(error),
     })?;
-    password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?;
     security_event::record(connection, auth, EventKind::Registered, Some(&user.id), None, origin).await?;
-    auth.on_user_registered.on_user_registered(connection, &user.id).await.map_err(AccountError::Port)
+    let bonus = bonus::at_registration(connection, auth, user, origin).await?;
+    auth.on_user_registered.on_user_registered(connection, &user.id, bonus).await.map_err(AccountError::Port)
 }
 
 /// An http or https URL.

@@ -4,6 +4,7 @@ use super::model::{Email, Role, User};
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use std::collections::HashSet;
 use time::OffsetDateTime;
 
 /// Adds an account. The constraint `users_email_key` refuses a second one for an address.
@@ -34,6 +35,14 @@ pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Res
     .fetch_optional(connection)
     .await?;
     Ok(row.and_then(UserRow::into_user))
+}
+
+/// Lets nobody else in who changes by what the account is signed in to, until the transaction ends.
+pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<(), DbError> {
+    sqlx::query!("SELECT FROM auth.users WHERE id = $1 FOR NO KEY UPDATE", id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// An account with what a sign-in by password needs to know.
@@ -75,6 +84,152 @@ pub(crate) async fn find_by_email(
     }))
 }
 
+/// An account, whether or not it may still act.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) user: User,
+    /// Since when it may not act.
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+}
+
+struct AccountRow {
+    id: String,
+    email: String,
+    name: Option<String>,
+    role: String,
+    email_verified: bool,
+    image: Option<String>,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+}
+
+impl AccountRow {
+    fn into_account(self) -> Option<Account> {
+        let user = UserRow {
+            id: self.id,
+            email: self.email,
+            name: self.name,
+            role: self.role,
+            email_verified: self.email_verified,
+            image: self.image,
+            created_at: self.created_at,
+        };
+        Some(Account { user: user.into_user()?, disabled_at: self.disabled_at })
+    }
+}
+
+/// An account by id.
+pub(crate) async fn find_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users WHERE id = $1",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// An account by id, which nobody else changes or signs in to until the transaction ends.
+pub(crate) async fn lock_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+         WHERE id = $1 FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// Which accounts.
+#[derive(Debug, Default)]
+pub(crate) struct AccountFilter<'a> {
+    /// Whose address begins so.
+    pub(crate) email_prefix: &'a str,
+    pub(crate) id: Option<&'a UserId>,
+    pub(crate) role: Option<Role>,
+    pub(crate) is_disabled: Option<bool>,
+    /// Those after this address.
+    pub(crate) after: &'a str,
+    pub(crate) limit: i64,
+}
+
+/// Accounts in the order of their addresses, by code points.
+pub(crate) async fn list_accounts(
+    connection: &mut PgConnection,
+    filter: &AccountFilter<'_>,
+) -> Result<Vec<Account>, DbError> {
+    let rows = sqlx::query_as!(
+        AccountRow,
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+           WHERE email COLLATE "C" >= $1 AND email COLLATE "C" < $1 || chr(1114111) AND email COLLATE "C" > $2
+               AND ($3::text IS NULL OR id = $3)
+               AND (NOT $4 OR role <> 'user') AND ($5::text IS NULL OR role = $5)
+               AND ($6::boolean IS NULL OR (disabled_at IS NOT NULL) = $6)
+           ORDER BY email COLLATE "C" LIMIT $7"#,
+        filter.email_prefix,
+        filter.after,
+        filter.id.map(UserId::as_str),
+        filter.role.is_some_and(|role| role != Role::User),
+        filter.role.map(Role::as_str),
+        filter.is_disabled,
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(AccountRow::into_account).collect())
+}
+
+/// Shuts an account, or opens it again. What is deleted stays shut: the constraint `users_stay_deleted` sees to it.
+pub(crate) async fn update_disabled(
+    connection: &mut PgConnection,
+    id: &UserId,
+    disabled_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET disabled_at = $2, updated_at = $3 WHERE id = $1",
+        id.as_str(),
+        disabled_at,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a user administrates now, and goes on to until the transaction ends.
+pub(crate) async fn hold_admin(connection: &mut PgConnection, id: &UserId) -> Result<bool, DbError> {
+    let held = sqlx::query_scalar!(
+        "SELECT id FROM auth.users WHERE id = $1 AND role = 'admin' AND disabled_at IS NULL FOR SHARE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(held.is_some())
+}
+
+/// Whether anybody but this user may administer now.
+pub(crate) async fn exists_admin_besides(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.users WHERE role = 'admin' AND role <> 'user' AND disabled_at IS NULL AND id <> $1) AS "exists!""#,
+        id.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Whether any account may administer now.
 pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, DbError> {
     Ok(sqlx::query_scalar!(
@@ -84,7 +239,7 @@ pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, 
     .await?)
 }
 
-/// Makes an account an administrator's.
+/// Gives an account another role.
 pub(crate) async fn update_role(
     connection: &mut PgConnection,
     id: &UserId,
@@ -100,6 +255,115 @@ pub(crate) async fn update_role(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Notes that the address is proven; false if it was, or the account has another one.
+pub(crate) async fn update_verified(
+    connection: &mut PgConnection,
+    id: &UserId,
+    email: &str,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "UPDATE auth.users SET email_verified = true, updated_at = $3 WHERE id = $1 AND email = $2 AND NOT email_verified",
+        id.as_str(),
+        email,
+        now
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// An account that comes from elsewhere.
+pub(crate) struct ImportedUser<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+}
+
+/// Adds accounts, but for those whose id or address is taken, and says which ids it added.
+#[expect(
+    clippy::as_conversions,
+    reason = "how a checked query is told that elements of an array may be null"
+)]
+pub(crate) async fn insert_imported(
+    connection: &mut PgConnection,
+    users: &[ImportedUser<'_>],
+    now: OffsetDateTime,
+) -> Result<HashSet<String>, DbError> {
+    let of = |column: fn(&ImportedUser<'_>) -> String| users.iter().map(column).collect::<Vec<_>>();
+    let maybe =
+        |column: fn(&ImportedUser<'_>) -> Option<String>| users.iter().map(column).collect::<Vec<_>>();
+    let inserted = sqlx::query_scalar!(
+        "INSERT INTO auth.users (id, email, name, role, email_verified, image, created_at, updated_at, disabled_at)
+         SELECT id, email, name, role, email_verified, image, created_at, $9, disabled_at
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+             AS imported (id, email, name, role, email_verified, image, created_at, disabled_at)
+         ON CONFLICT DO NOTHING RETURNING id",
+        &of(|row| row.user.id.as_str().to_owned()),
+        &of(|row| row.user.email.clone()),
+        &maybe(|row| row.user.name.clone()) as &[Option<String>],
+        &of(|row| row.user.role.as_str().to_owned()),
+        &users.iter().map(|row| row.user.email_verified).collect::<Vec<_>>(),
+        &maybe(|row| row.user.image.clone()) as &[Option<String>],
+        &users.iter().map(|row| row.user.created_at).collect::<Vec<_>>(),
+        &users.iter().map(|row| row.disabled_at).collect::<Vec<_>>() as &[Option<OffsetDateTime>],
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(inserted.into_iter().collect())
+}
+
+/// Ids and addresses of the accounts that have one of the ids or of the addresses.
+pub(crate) async fn list_by_ids_or_addresses(
+    connection: &mut PgConnection,
+    ids: &[String],
+    addresses: &[String],
+) -> Result<Vec<(String, String)>, DbError> {
+    let rows = sqlx::query!(
+        "SELECT id, email FROM auth.users WHERE id = ANY($1) OR email = ANY($2)",
+        ids,
+        addresses
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.email)).collect())
+}
+
+/// How many accounts there are.
+pub(crate) async fn count_users(connection: &mut PgConnection) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users"#).fetch_one(connection).await?)
+}
+
+/// An account with all that another installation needs of it.
+pub(crate) struct ExportedUser {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) name: Option<String>,
+    pub(crate) role: String,
+    pub(crate) email_verified: bool,
+    pub(crate) image: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+    pub(crate) hash: Option<String>,
+}
+
+/// The accounts whose ids come after `after`, in the order of ids.
+pub(crate) async fn list_to_export(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<ExportedUser>, DbError> {
+    Ok(sqlx::query_as!(
+        ExportedUser,
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at, hash AS "hash?"
+           FROM auth.users LEFT JOIN auth.passwords ON user_id = id WHERE id > $1 ORDER BY id LIMIT $2"#,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// The columns of a user.

@@ -3,7 +3,7 @@
 use super::{ClaimToken, store};
 use crate::account::model::{AccountError, Email, Role, User};
 use crate::account::{self, register};
-use crate::password::NewPassword;
+use crate::password::{self, NewPassword};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::model::SessionError;
@@ -224,8 +224,7 @@ async fn make(
         Ok(password) => password,
         Err(refusal) => return Ok(Err(format!("The password {refusal}."))),
     };
-    let (min_length, bucket) = (auth.policy.password_min_length, origin.client().bucket());
-    match auth.hasher.hash(password, min_length, &*auth.rng, bucket).await {
+    match password::choose(auth, password, email, "/password", origin.client().bucket()).await {
         Ok(hash) => Ok(Ok(Candidate::New(register::new_user(auth, email, None, Role::Admin), hash))),
         Err(error) => match error.detail() {
             Some(refusal) => Ok(Err(refusal)),

@@ -1,4 +1,4 @@
-//! Argon2id on a bounded pool: threads of its own, as many as there are cores, with a bounded queue that is fair between
+//! Password hashing on a bounded pool: threads of its own, as many as there are cores, with a bounded queue that is fair between
 //! networks and their addresses, and a deadline.
 //!
 //! The threads yield to all others of the machine, so what needs no hash stays fast while they are all busy. A thread that
@@ -6,9 +6,11 @@
 //! computes and for whom is handled by an attendant at its side, a thread of ordinary priority. A request whose client
 //! goes away leaves the queue, and its password is not hashed.
 
-use super::argon2id::Workspace;
 use super::fair_queue::{Arrival, FairQueue, Ticket};
-use super::model::{NewPassword, PasswordError, normalised};
+use super::model::{PasswordError, normalised};
+use super::rules::AcceptedPassword;
+use super::scheme::{Scheme, StoredHash};
+use super::workspace::Workspace;
 use mana_kernel::Rng;
 use mana_platform::http::{AddressBucket, NetworkBucket};
 use mana_platform::telemetry::Counted;
@@ -33,25 +35,27 @@ const NICENESS: i32 = 19;
 pub struct Hasher {
     pool: Arc<Pool>,
     patience: Duration,
-    /// A hash of nobody's password: verified where there is no account, so that the answer takes as long.
-    decoy: String,
+}
+
+/// What came of looking at a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Not the one.
+    Wrong,
+    /// The one, hashed as passwords are hashed now.
+    Right,
+    /// The one, hashed in another way: to be hashed anew.
+    RightButOutdated,
 }
 
 impl Hasher {
     /// A pool that hashes `threads` at once and lets `queue` more wait, each for `patience` at most.
     ///
     /// # Errors
-    /// When the hash function refuses its parameters, or the threads can't be started.
-    pub fn new(
-        threads: usize,
-        queue: usize,
-        patience: Duration,
-        rng: &dyn Rng,
-    ) -> Result<Self, PasswordError> {
-        let mut nobody = [0; 32];
-        rng.fill(&mut nobody);
-        let decoy = Workspace::default().hash(&nobody, rng_salt(rng)).map_err(PasswordError::Hash)?;
-        let hasher = Self { pool: Arc::new(Pool::new(queue)), patience, decoy };
+    /// When the threads can't be started.
+    pub fn new(threads: usize, queue: usize, patience: Duration) -> Result<Self, PasswordError> {
+        metrics::gauge!("password_hashing_waiting_max").set(u32::try_from(queue).unwrap_or(u32::MAX));
+        let hasher = Self { pool: Arc::new(Pool::new(queue)), patience };
         for _ in 0..threads {
             let pool = Arc::clone(&hasher.pool);
             let (to_compute, asked) = mpsc::channel();
@@ -66,37 +70,54 @@ impl Hasher {
     }
 
     /// The PHC string to store for a new password, for a client at `address`.
-    pub(crate) async fn hash(
+    pub(super) async fn hash(
         &self,
-        password: NewPassword,
-        min_length: usize,
+        password: AcceptedPassword,
         rng: &dyn Rng,
         address: AddressBucket,
     ) -> Result<String, PasswordError> {
-        if password.length() < min_length {
-            return Err(PasswordError::TooShort(min_length));
-        }
-        let (salt, password) = (rng_salt(rng), password.into_secret());
+        self.hash_text(password.into_secret(), rng, address).await
+    }
+
+    /// The PHC string to store in place of an outdated one, for a password that has just been found right.
+    pub(crate) async fn hash_again(
+        &self,
+        password: &SecretString,
+        rng: &dyn Rng,
+        address: AddressBucket,
+    ) -> Result<String, PasswordError> {
+        self.hash_text(normalised(password), rng, address).await
+    }
+
+    async fn hash_text(
+        &self,
+        password: SecretString,
+        rng: &dyn Rng,
+        address: AddressBucket,
+    ) -> Result<String, PasswordError> {
+        let salt = rng_salt(rng);
         self.run(address, move |workspace| workspace.hash(password.expose_secret().as_bytes(), salt))
             .await?
             .map_err(PasswordError::Hash)
     }
 
-    /// Whether `password` is the one behind `stored`, for a client at `address`. Without a stored hash it takes as long
-    /// and is false.
-    pub(crate) async fn verify(
+    /// Whether `password` is the one behind `stored`, for a client at `address`. A wrong one costs as much as no account:
+    /// besides the hash of the account, if there is one, a hash of our own scheme and of each one in `others`, those that
+    /// imported accounts have.
+    pub(crate) async fn examine(
         &self,
         password: &SecretString,
         stored: Option<String>,
+        others: Vec<Scheme>,
         address: AddressBucket,
-    ) -> Result<bool, PasswordError> {
-        let has_account = stored.is_some();
-        let stored = stored.unwrap_or_else(|| self.decoy.clone());
-        let password = normalised(password);
-        let matches = self
-            .run(address, move |workspace| workspace.verify(password.expose_secret().as_bytes(), &stored))
-            .await?;
-        Ok(matches && has_account)
+    ) -> Result<Verdict, PasswordError> {
+        // What can't be read, or costs too much, verifies nothing, and takes as long.
+        let stored = stored.and_then(|stored| StoredHash::read(&stored).ok());
+        let password = password.clone();
+        self.run(address, move |workspace| {
+            judge(workspace, password.expose_secret(), stored.as_ref(), &others)
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -276,6 +297,25 @@ fn yield_to_others() {
     }
 }
 
+fn judge(
+    workspace: &mut Workspace,
+    password: &str,
+    stored: Option<&StoredHash>,
+    others: &[Scheme],
+) -> Verdict {
+    if let Some(stored) = stored
+        && workspace.verify(password, stored)
+    {
+        return if stored.scheme == Scheme::OURS { Verdict::Right } else { Verdict::RightButOutdated };
+    }
+    for scheme in std::iter::once(&Scheme::OURS).chain(others) {
+        if stored.is_none_or(|stored| stored.scheme != *scheme) {
+            workspace.verify(password, &StoredHash::decoy(*scheme));
+        }
+    }
+    Verdict::Wrong
+}
+
 fn rng_salt(rng: &dyn Rng) -> [u8; 16] {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
@@ -287,21 +327,13 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    #[derive(Debug)]
-    struct Constant;
-    impl Rng for Constant {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(7);
-        }
-    }
-
     fn address(last: u8) -> AddressBucket {
         AddressBucket::of(Some(Ipv4Addr::new(198, 51, last, 1).into()))
     }
 
     /// One thread, and a way to keep it busy until the sender is dropped.
     async fn busy(queue: usize, patience: Duration) -> (Arc<Hasher>, mpsc::Sender<()>) {
-        let hasher = Arc::new(Hasher::new(1, queue, patience, &Constant).unwrap());
+        let hasher = Arc::new(Hasher::new(1, queue, patience).unwrap());
         let (release, held) = mpsc::channel();
         let (started, has_started) = oneshot::channel();
         let mut started = Some(started);
@@ -400,17 +432,46 @@ mod tests {
 
     #[tokio::test]
     async fn a_defect_takes_no_thread_with_it() {
-        let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
+        let hasher = Hasher::new(1, 1, Duration::from_mins(1)).unwrap();
         let defect = hasher.run(address(1), |_| panic!("an index out of bounds")).await;
         assert!(matches!(defect, Err::<(), _>(PasswordError::Defect)), "{defect:?}");
         assert_eq!(waiting(&hasher), 0);
         assert_eq!(hasher.run(address(1), |_| 7).await.unwrap(), 7, "on its one thread, from its one place");
     }
 
+    const BCRYPT: &str = "$2b$04$FZwntQykG8CKGnPOP0ttTOtiXwb2NbZaXer9a3qd0uM28x8dH9eme";
+
+    #[tokio::test]
+    async fn a_right_password_is_told_from_one_that_is_hashed_in_another_way_and_from_a_wrong_one() {
+        let hasher = Hasher::new(1, 1, Duration::from_mins(1)).unwrap();
+        let right = SecretString::from("correct horse battery");
+        let ours = hasher.hash_again(&right, &mana_platform::SystemRng, address(1)).await.unwrap();
+        let weaker = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+        for (password, stored, verdict) in [
+            ("correct horse battery", Some(&*ours), Verdict::Right),
+            ("correct horse battery", Some(BCRYPT), Verdict::RightButOutdated),
+            ("password", Some(weaker), Verdict::RightButOutdated),
+            ("wrong", Some(&*ours), Verdict::Wrong),
+            ("wrong", Some(BCRYPT), Verdict::Wrong),
+            ("correct horse battery", None, Verdict::Wrong),
+            ("", Some("no hash"), Verdict::Wrong),
+            ("", Some("$2b$31$FZwntQykG8CKGnPOP0ttTOtiXwb2NbZaXer9a3qd0uM28x8dH9eme"), Verdict::Wrong),
+        ] {
+            let others = vec![Scheme::Bcrypt { cost: 4 }];
+            let password = SecretString::from(password);
+            let stored = stored.map(str::to_owned);
+            assert_eq!(
+                hasher.examine(&password, stored.clone(), others, address(1)).await.unwrap(),
+                verdict,
+                "{stored:?}"
+            );
+        }
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn hashing_yields_to_everything_else() {
-        let hasher = Hasher::new(1, 1, Duration::from_mins(1), &Constant).unwrap();
+        let hasher = Hasher::new(1, 1, Duration::from_mins(1)).unwrap();
         let own = || rustix::process::getpriority_process(None).unwrap();
         assert_eq!(hasher.run(address(1), move |_| own()).await.unwrap(), NICENESS);
         assert_eq!(own(), 0, "the other threads keep theirs");
@@ -418,7 +479,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_threads_end_with_the_hasher() {
-        let hasher = Hasher::new(2, 1, Duration::from_mins(1), &Constant).unwrap();
+        let hasher = Hasher::new(2, 1, Duration::from_mins(1)).unwrap();
         let pool = Arc::downgrade(&hasher.pool);
         drop(hasher);
         while pool.upgrade().is_some() {

@@ -40,12 +40,63 @@ pub(super) fn normalised(text: &SecretString) -> SecretString {
     SecretString::from(text.expose_secret().nfc().collect::<String>())
 }
 
+/// The form in which passwords are compared with those that attackers know.
+pub(super) fn folded(text: &str) -> String {
+    text.nfc().collect::<String>().to_lowercase().nfc().collect()
+}
+
+/// Why a password can't be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Shorter than this installation asks.
+    TooShort(usize),
+    /// One of those that are tried first everywhere.
+    Common,
+    /// Known from a breach.
+    Breached,
+    /// Little more than a name of this product.
+    ProductName,
+    /// Little more than the account's own address, or parts of it.
+    OwnAddress,
+}
+
+impl Refusal {
+    /// For programs.
+    fn code(self) -> &'static str {
+        match self {
+            Self::TooShort(_) => "too_short",
+            Self::Common => "common",
+            Self::Breached => "breached",
+            Self::ProductName => "product_name",
+            Self::OwnAddress => "own_address",
+        }
+    }
+
+    /// What the password must be, or not be.
+    fn rule(self) -> String {
+        match self {
+            Self::TooShort(minimum) => format!("must be at least {minimum} characters long"),
+            Self::Common => {
+                "must not be one of the commonest passwords, which attackers try first".to_owned()
+            }
+            Self::Breached => "must not be one that is known from a breach of another service".to_owned(),
+            Self::ProductName => "must be more than a name of this product".to_owned(),
+            Self::OwnAddress => "must be more than your e-mail address or parts of it".to_owned(),
+        }
+    }
+}
+
 /// What may go wrong with a password.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// Shorter than this installation asks.
-    #[error("the password is too short")]
-    TooShort(usize),
+    /// Too weak to be chosen.
+    #[error("the password can't be chosen: {}", refusal.code())]
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// JSON pointer to where it was sent.
+        field: &'static str,
+    },
     /// Too many sign-ins wait for their turn.
     #[error("the hashing queue is full or too slow")]
     Busy {
@@ -86,7 +137,7 @@ pub static CODES: &[&ErrorCode] = &[&PASSWORD_REFUSED, &SIGN_IN_BUSY];
 impl Problem for PasswordError {
     fn code(&self) -> &'static ErrorCode {
         match self {
-            Self::TooShort(_) => &PASSWORD_REFUSED,
+            Self::Refused { .. } => &PASSWORD_REFUSED,
             Self::Busy { .. } => &SIGN_IN_BUSY,
             Self::Hash(_) | Self::Defect | Self::Thread(_) => &mana_platform::http::codes::INTERNAL,
         }
@@ -94,9 +145,7 @@ impl Problem for PasswordError {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::TooShort(minimum) => {
-                Some(format!("The password must be at least {minimum} characters long"))
-            }
+            Self::Refused { refusal, .. } => Some(format!("The password {}", refusal.rule())),
             Self::Busy { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
         }
     }
@@ -104,16 +153,16 @@ impl Problem for PasswordError {
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Busy { retry_after_seconds } => Some(*retry_after_seconds),
-            Self::TooShort(_) | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
+            Self::Refused { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
         }
     }
 
     fn fields(&self) -> Vec<FieldError> {
         match self {
-            Self::TooShort(minimum) => vec![FieldError {
-                pointer: "/password".to_owned(),
-                code: "invalid",
-                detail: format!("must be at least {minimum} characters long"),
+            Self::Refused { refusal, field } => vec![FieldError {
+                pointer: (*field).to_owned(),
+                code: refusal.code(),
+                detail: refusal.rule(),
             }],
             Self::Busy { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => Vec::new(),
         }

@@ -3,6 +3,7 @@
 use super::model::SessionError;
 use crate::account::model::{Email, User};
 use crate::account::store::PasswordAccount;
+use crate::password::{self, Verdict};
 use crate::security_event::{self, EventKind, Origin};
 use crate::{Auth, account};
 use mana_platform::DbError;
@@ -29,18 +30,24 @@ pub(crate) async fn check_password(
             return Err(SessionError::TooManyAttempts { retry_after_seconds: whole_seconds(wait) });
         }
     };
-    let (account, is_right) = match look_up(auth, email, password, bucket).await {
+    let (account, verdict) = match look_up(auth, email, password, bucket).await {
         Ok(verdict) => verdict,
         Err(error) => {
             auth.limits.give_back_attempt(attempt).await;
             return Err(error);
         }
     };
+    let is_right = verdict != Verdict::Wrong;
     if is_right {
         auth.limits.attempt_succeeded(attempt).await;
     }
     let (user, refusal) = match account {
-        Some(account) if is_right && !account.is_disabled => return Ok(account.user),
+        Some(PasswordAccount { user, password_hash, is_disabled: false }) if is_right => {
+            if let (Verdict::RightButOutdated, Some(outdated)) = (verdict, password_hash) {
+                password::upgrade(auth, &user.id, password, &outdated, bucket).await;
+            }
+            return Ok(user);
+        }
         Some(account) if is_right => (Some(account.user.id), SessionError::AccountDisabled),
         refused => (refused.map(|account| account.user.id), SessionError::InvalidCredentials),
     };
@@ -51,21 +58,22 @@ pub(crate) async fn check_password(
     Err(refusal)
 }
 
-/// The account of the address, if there is one, and whether the password is its own.
+/// The account of the address, if there is one, and what is to be said of the password.
 async fn look_up(
     auth: &Auth,
     email: Option<Email>,
     password: &SecretString,
     bucket: AddressBucket,
-) -> Result<(Option<PasswordAccount>, bool), SessionError> {
+) -> Result<(Option<PasswordAccount>, Verdict), SessionError> {
+    let mut transaction = auth.database.begin().await?;
     let account = match email {
-        Some(email) => {
-            let mut transaction = auth.database.begin().await?;
-            account::store::find_by_email(&mut transaction, &email).await?
-        }
+        Some(email) => account::store::find_by_email(&mut transaction, &email).await?,
         None => None,
     };
+    let others = password::store::list_imported_schemes(&mut transaction).await?;
+    // Whoever waits for a hash keeps no connection.
+    drop(transaction);
     let hash = account.as_ref().and_then(|account| account.password_hash.clone());
-    let is_right = auth.hasher.verify(password, hash, bucket).await?;
-    Ok((account, is_right))
+    let verdict = auth.hasher.examine(password, hash, others, bucket).await?;
+    Ok((account, verdict))
 }

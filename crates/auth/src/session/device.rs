@@ -127,6 +127,7 @@ impl Device {
 mod tests {
     use super::*;
     use DeviceKind::{Desktop, Phone, Program, Tablet};
+    use proptest::prelude::*;
 
     #[test]
     fn the_families_that_people_use_are_told_apart() {
@@ -167,5 +168,19 @@ mod tests {
         }
         assert_eq!(Device::default().in_words(Language::German), "ein unbekanntes Gerät");
         assert_eq!(Device::of("MyApp/1.0 (Android 14)").in_words(Language::English), "Android");
+    }
+
+    proptest! {
+        #[test]
+        fn of_what_a_client_says_only_words_of_ours_are_shown(user_agent in "((Mozilla/5\\.0|Chrome/|Firefox/|Edg/|Windows|Android|Mobile|iPhone|curl/|<b>|[ -~\u{e4}]{0,8}) ?){0,10}") {
+            let device = Device::of(&user_agent);
+            let is_ours = |name: &&str| PROGRAMS.iter().chain(&BROWSERS).any(|(_, known)| known == name);
+            prop_assert!(device.browser.as_ref().is_none_or(is_ours));
+            prop_assert!(device.os.is_none_or(|name| SYSTEMS.iter().any(|(_, known, _)| *known == name)));
+            for language in [Language::English, Language::German] {
+                let words = device.in_words(language);
+                prop_assert!(words.len() <= 48 && !words.contains(['<', '&', '"']), "{words}");
+            }
+        }
     }
 }

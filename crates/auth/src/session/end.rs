@@ -28,6 +28,17 @@ impl Ended {
         Ok(self.count)
     }
 
+    /// Commits in a process that answers no requests: there is nothing here to refuse them. Servers do within a second.
+    pub(crate) async fn commit_elsewhere(self, transaction: Transaction) -> Result<usize, DbError> {
+        transaction.commit().await?;
+        Ok(self.count)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// So many, ended by the caller.
     pub(crate) fn of(count: usize) -> Self {
         Self { count }

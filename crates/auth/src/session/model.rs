@@ -63,6 +63,12 @@ pub enum RevokeReason {
     SecondFactorChanged,
     /// The installation asks for a second factor, and this one was opened without.
     SecondFactorMissing,
+    /// An administrator ended it.
+    EndedByAdmin,
+    /// The account was disabled.
+    UserDisabled,
+    /// What the account may do was changed: the next sign-in goes by the rules of its new role.
+    RoleChanged,
 }
 
 impl RevokeReason {
@@ -76,6 +82,9 @@ impl RevokeReason {
             Self::Disowned => "disowned",
             Self::SecondFactorChanged => "second_factor_changed",
             Self::SecondFactorMissing => "second_factor_missing",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::UserDisabled => "user_disabled",
+            Self::RoleChanged => "role_changed",
         }
     }
 }
@@ -157,7 +166,7 @@ pub static FRESH_AUTHENTICATION_REQUIRED: ErrorCode = ErrorCode {
     kind: Kind::Forbidden,
     title: "Confirm that it is you first",
     word: None,
-    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate, and repeat the request. A new sign-in does as well.",
+    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate (a passkey: /api/v1/auth/reauthenticate/passkey), and repeat the request. A new sign-in does as well.",
 };
 /// No such session of the caller's.
 pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {

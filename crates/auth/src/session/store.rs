@@ -184,6 +184,21 @@ pub(crate) async fn list_live(
     Ok(rows.into_iter().filter_map(SessionRow::into_session).collect())
 }
 
+/// How many sessions of a user live at `now`.
+pub(crate) async fn count_live(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2"#,
+        user.as_str(),
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 struct SessionRow {
     id: String,
     user_id: String,
@@ -301,6 +316,8 @@ pub(crate) enum Choice<'a> {
     This(&'a SessionId),
     /// The others.
     AllBut(&'a SessionId),
+    /// All.
+    All,
 }
 
 /// Ends the chosen of a user's sessions that live at `now`, in one statement whatever their number, and names them.
@@ -314,8 +331,10 @@ pub(crate) async fn update_revoked_of(
     now: OffsetDateTime,
 ) -> Result<Vec<String>, DbError> {
     let (id, is_chosen) = match choice {
-        Choice::This(id) => (id, true),
-        Choice::AllBut(id) => (id, false),
+        Choice::This(id) => (id.as_str(), true),
+        Choice::AllBut(id) => (id.as_str(), false),
+        // No session has this id.
+        Choice::All => ("", false),
     };
     Ok(sqlx::query_scalar!(
         "WITH chosen AS MATERIALIZED (
@@ -324,7 +343,7 @@ pub(crate) async fn update_revoked_of(
          )
          UPDATE auth.sessions SET revoked_at = $4, revoked_reason = $5 FROM chosen WHERE sessions.id = chosen.id RETURNING sessions.id",
         user.as_str(),
-        id.as_str(),
+        id,
         is_chosen,
         now,
         reason.as_str(),

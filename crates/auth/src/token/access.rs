@@ -18,7 +18,7 @@ const MAX_LENGTH: usize = 8 * 1024;
 const MAX_SKEW_SECONDS: i64 = 60;
 
 /// A signed access token. Has no Display and no way into a log; serialises into the answer that hands it out.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct AccessToken(String);
 
@@ -202,4 +202,70 @@ pub(crate) async fn verify_live(auth: &Auth, token: &str) -> Result<Result<Claim
         Err(reason) => return Ok(Err(reason)),
     };
     Ok(if liveness::is_live(auth, &claims).await? { Ok(claims) } else { Err(InvalidToken::SessionEnded) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn issuer() -> Issuer {
+        Issuer { issuer: "us".to_owned(), audience: "all".to_owned() }
+    }
+
+    fn any_claims() -> impl Strategy<Value = Claims> {
+        let names = ("us|them", "all|none");
+        let times = (-200_i64..200, -200_i64..200, proptest::option::of(-200_i64..200));
+        ("[a-z]{1,8}", "\\PC{0,12}", names, times, "\\PC{0,12}").prop_map(
+            |(id, email, (iss, aud), (iat, exp, nbf), jti)| Claims {
+                sub: id.parse().unwrap(),
+                sid: id.parse().unwrap(),
+                email,
+                role: Role::User,
+                iss,
+                aud,
+                iat,
+                exp,
+                nbf,
+                jti,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn claims_are_good_in_their_time_from_their_issuer_for_their_audience(claims in any_claims(), now in -200_i64..200) {
+            let is_ours = claims.iss == "us" && claims.aud == "all";
+            let is_begun = claims.iat.saturating_sub(MAX_SKEW_SECONDS) <= now && claims.nbf.is_none_or(|start| start <= now);
+            let expected = match (is_ours && is_begun, now < claims.exp) {
+                (true, true) => Ok(()),
+                (true, false) => Err(InvalidToken::Expired),
+                (false, _) => Err(InvalidToken::Invalid),
+            };
+            prop_assert_eq!(check(&claims, &issuer(), now), expected);
+        }
+
+        #[test]
+        fn no_time_overflows(iat: i64, exp: i64, nbf: Option<i64>, now: i64) {
+            let claims = Claims {
+                sub: "u".parse().unwrap(), sid: "s".parse().unwrap(), email: String::new(), role: Role::User,
+                iss: "us".to_owned(), aud: "all".to_owned(), iat, exp, nbf, jti: String::new(),
+            };
+            prop_assert!(check(&claims, &issuer(), now).is_err() || now < exp);
+        }
+
+        #[test]
+        fn claims_read_back_and_each_of_them_is_needed_once(claims in any_claims(), at in 0_usize..9) {
+            let text = serde_json::to_string(&claims).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Claims>(&text).unwrap(), &claims);
+            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+            let (name, value) = object.iter().nth(at).unwrap();
+            let twice = format!("{{{}:{value},{}", serde_json::json!(name), &text[1..]);
+            prop_assert!(serde_json::from_str::<Claims>(&twice).is_err(), "{twice}");
+            let mut less = object.clone();
+            less.remove(name);
+            let is_optional = name == "nbf";
+            prop_assert_eq!(serde_json::from_value::<Claims>(less.into()).is_ok(), is_optional, "without {}", name);
+        }
+    }
 }

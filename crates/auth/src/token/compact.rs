@@ -13,7 +13,7 @@ pub(super) const MAX_HEADER: usize = 256;
 const MAX_SIGNATURE: usize = 1024 + 8;
 
 /// Three parts in base64url: a header, claims, and the signature of both.
-pub(super) struct Compact<'a> {
+pub(crate) struct Compact<'a> {
     /// What is signed.
     message: &'a str,
     header: &'a str,
@@ -33,7 +33,7 @@ pub(super) struct Header<'a> {
 
 impl<'a> Compact<'a> {
     /// None if there are not three parts.
-    pub(super) fn split(token: &'a str) -> Option<Self> {
+    pub(crate) fn split(token: &'a str) -> Option<Self> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         // A part with a dot is no base64url and fails later.
@@ -46,8 +46,13 @@ impl<'a> Compact<'a> {
         object(buffer.get(..length)?)
     }
 
+    /// The header of a token that another issuer wrote; none if it does not read as `T`.
+    pub(crate) fn foreign_header<Header: DeserializeOwned>(&self) -> Option<Header> {
+        object(&BASE64URL.decode(self.header).ok()?)
+    }
+
     /// Whether the signature is this key's.
-    pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+    pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         let mut buffer = [0; MAX_SIGNATURE];
         let signature = BASE64URL.decode_slice(self.signature, &mut buffer).ok();
         let signature = signature.and_then(|length| buffer.get(..length));
@@ -55,7 +60,7 @@ impl<'a> Compact<'a> {
     }
 
     /// None if they are not what a token of ours claims.
-    pub(super) fn claims<Claims: DeserializeOwned>(&self) -> Option<Claims> {
+    pub(crate) fn claims<Claims: DeserializeOwned>(&self) -> Option<Claims> {
         object(&BASE64URL.decode(self.claims).ok()?)
     }
 }
@@ -68,6 +73,8 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
 
     fn reads(header: &str) -> bool {
         let token = format!("{}.e30.AA", BASE64URL.encode(header));
@@ -100,5 +107,37 @@ mod tests {
         }
         let four = Compact::split("e30.e30.e30.e30").unwrap();
         assert!(four.claims::<serde_json::Value>().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_token_are_the_token(header in "[ -~]{0,60}", claims in "[ -~]{0,60}", signature: Vec<u8>) {
+            let parts = [header.as_bytes(), claims.as_bytes(), &signature].map(|part| BASE64URL.encode(part));
+            let token = parts.join(".");
+            let split = Compact::split(&token).unwrap();
+            prop_assert_eq!([split.header, split.claims, split.signature], [&parts[0], &parts[1], &parts[2]].map(String::as_str));
+            prop_assert_eq!(split.message, format!("{}.{}", parts[0], parts[1]));
+        }
+
+        #[test]
+        fn any_text_is_read_to_an_end(token in "[A-Za-z0-9._=-]{0,400}|\\PC{0,100}") {
+            let mut buffer = [0; MAX_HEADER];
+            if let Some(split) = Compact::split(&token) {
+                let header = split.header(&mut buffer);
+                prop_assert!(header.is_none_or(|header| header.kid.len() <= MAX_HEADER));
+                prop_assert!(split.claims::<Value>().is_none_or(|claims| claims.is_object()));
+            }
+        }
+
+        #[test]
+        fn no_other_letter_spells_the_same_part(bytes in proptest::collection::vec(any::<u8>(), 1..90), at: proptest::sample::Index, letter in "[ -~]") {
+            let part = BASE64URL.encode(&bytes);
+            let mut other = part.clone();
+            let at = at.index(part.len());
+            other.replace_range(at..=at, &letter);
+            prop_assert!(other == part || BASE64URL.decode(&other).ok().as_ref() != Some(&bytes), "{part} and {other}");
+            let longer = format!("{part}{letter}");
+            prop_assert!(BASE64URL.decode(&longer).ok().as_ref() != Some(&bytes), "{longer}");
+        }
     }
 }

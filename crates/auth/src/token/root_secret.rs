@@ -52,7 +52,10 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    OAuthFlows,
+    ProviderTokens,
     TotpSecrets,
+    Bonuses,
 }
 
 impl Purpose {
@@ -61,7 +64,10 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::OAuthFlows => b"mana-core-auth oauth flows 1",
+            Self::ProviderTokens => b"mana-core-auth provider tokens 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
+            Self::Bonuses => b"mana-core-auth bonuses 1",
         }
     }
 }
@@ -103,6 +109,11 @@ impl RootSecrets {
     /// Id of the version for what is new.
     pub(crate) fn current_id(&self) -> &str {
         &self.current.id
+    }
+
+    /// Ids of all versions, the newest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.current).chain(&self.older).map(|version| version.id.as_str())
     }
 
     /// The key for a purpose under a version (HKDF-SHA-256, RFC 5869).
@@ -170,6 +181,7 @@ impl RootSecrets {
 mod tests {
     use super::*;
     use mana_platform::SystemRng;
+    use proptest::prelude::*;
 
     fn secrets(text: &str) -> Result<RootSecrets, RootSecretError> {
         RootSecrets::parse(&SecretString::from(text.to_owned()))
@@ -214,5 +226,37 @@ mod tests {
     fn debug_does_not_tell() {
         let text = generated("one");
         assert!(!format!("{:?}", secrets(&text).unwrap()).contains(&text[4..]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_reads_back_under_its_id_and_has_one_spelling(ids in proptest::collection::btree_set("[A-Za-z0-9-]{1,32}", 1..4), at: proptest::sample::Index, letter in "[ -~]") {
+            let versions: Vec<_> = ids.iter().map(|id| generated(id)).collect();
+            let text = versions.join(" , ");
+            let read = secrets(&text).unwrap();
+            let first = ids.first().unwrap();
+            prop_assert_eq!(read.current_id(), first);
+            let key = read.derive(first, Purpose::Mails).unwrap();
+            for id in &ids {
+                prop_assert_ne!(read.derive(id, Purpose::RefreshTokens).unwrap(), key);
+            }
+            // Another letter in the secret is another secret or none.
+            let one = &versions[0];
+            let (id, secret) = one.split_once(':').unwrap();
+            let at = one.len().saturating_sub(at.index(secret.len())).saturating_sub(1);
+            prop_assert!(at > id.len());
+            let mut other = one.clone();
+            other.replace_range(at..=at, &letter);
+            if other.trim() != one && let Ok(other) = secrets(&other) {
+                prop_assert!(other.derive(first, Purpose::Mails).is_ok_and(|other| other != key));
+            }
+        }
+
+        #[test]
+        fn any_text_is_secrets_or_malformed_and_is_not_repeated(text in "[a-z]{0,3}:?[A-Za-z0-9+/=]{0,50}(,[a-z]:[A-Za-z0-9+/=]{43,45})?|\\PC{0,60}") {
+            if let Err(error) = secrets(&text) {
+                prop_assert_eq!(error, RootSecretError::Malformed);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ProblemBody};
+use uuid::Uuid;
 
 /// The browsers that are not asked for the second factor
 #[utoipa::path(
@@ -38,6 +39,8 @@ pub(crate) async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    // PostgreSQL fails at a text that it can't hold.
+    let id = Uuid::parse_str(&id).map_err(|_| TwoFactorError::UnknownDevice)?.to_string();
     let mut transaction = auth.database.begin().await?;
     if !store::delete_trusted_device(&mut transaction, &caller.user_id, &id).await? {
         return Err(TwoFactorError::UnknownDevice.into());

@@ -181,3 +181,42 @@ impl Stored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.extend(
+            lines.iter().map(|line| (KEY_HEADER.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap())),
+        );
+        headers
+    }
+
+    fn key(text: &str) -> IdempotencyKey {
+        IdempotencyKey::try_from(text.to_owned()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_the_header_to_the_letter_and_given_once(text in "[ -~]{0,40}|[!-~]{250,260}|[a-z\u{e4}]{0,8}", other in "[!-~]{1,20}") {
+            match key_of(&of(&[&text]), None) {
+                Ok(found) => prop_assert_eq!(found, Some(key(&text))),
+                Err(error) => prop_assert_eq!(error.code().code, codes::INVALID_HEADER.code),
+            }
+            prop_assert!(key_of(&of(&[&text, &text]), None).is_err());
+            prop_assert_eq!(key_of(&HeaderMap::new(), Some(key(&other))).unwrap(), Some(key(&other)));
+            let both = key_of(&of(&[&text]), Some(key(&other)));
+            prop_assert!(both.is_err() || text == other);
+        }
+
+        #[test]
+        fn two_keys_are_one_only_in_one_scope(scopes in ("[a-z ]{1,6}", "[a-z ]{1,6}"), keys in ("[a-z ]{1,6}", "[a-z ]{1,6}")) {
+            let digest = |scope: &str, text: &str| RequestKey::new(scope, &key(text), "spend", &()).unwrap().key;
+            let is_same = scopes.0 == scopes.1 && keys.0 == keys.1;
+            prop_assert_eq!(digest(&scopes.0, &keys.0) == digest(&scopes.1, &keys.1), is_same);
+        }
+    }
+}

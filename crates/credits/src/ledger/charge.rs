@@ -154,6 +154,11 @@ impl RequestContext {
         Self { id: self.id.clone(), headers: HeaderMap::new() }
     }
 
+    /// Of no request, for whoever may use the command line.
+    pub(super) fn of_operator(id: RequestId) -> Self {
+        Self { id, headers: HeaderMap::new() }
+    }
+
     /// The version that the wallet must have (RFC 9110, section 13.1.1); any if it says so or nothing.
     pub(super) fn if_version(&self) -> Result<Option<i64>, ApiError> {
         let refuse = || {
@@ -166,9 +171,14 @@ impl RequestContext {
         if text == "*" {
             return Ok(None);
         }
-        let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        quoted.and_then(|version| version.parse().ok()).map(Some).ok_or_else(refuse)
+        read_etag(text).map(Some).ok_or_else(refuse)
     }
+}
+
+/// The version that an entity tag of a balance names, in its one spelling: such tags are compared byte for byte.
+fn read_etag(text: &str) -> Option<i64> {
+    let version: i64 = text.strip_prefix('"')?.strip_suffix('"')?.parse().ok()?;
+    (version >= 0 && format!("\"{version}\"") == text).then_some(version)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
@@ -231,4 +241,39 @@ pub(super) fn posted(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error>
 pub(super) fn count(command: &'static str, answer: &Answer) {
     metrics::counter!("ledger_commands_total", "command" => command, "outcome" => answer.outcome())
         .increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_etag_has_one_spelling() {
+        assert_eq!(read_etag("\"5\""), Some(5));
+        for other in [
+            "5",
+            "\"05\"",
+            "\"+5\"",
+            "\" 5\"",
+            "\"-5\"",
+            "\"\"",
+            "\"",
+            "W/\"5\"",
+            "\"5\",\"6\"",
+            "\"9223372036854775808\"",
+        ] {
+            assert_eq!(read_etag(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_etag_reads_back_and_nothing_else_is_read(version in 0_i64.., text in "\"?[+0-9 -]{0,21}\"?|\\PC{0,24}") {
+            prop_assert_eq!(read_etag(&format!("\"{version}\"")), Some(version));
+            if let Some(version) = read_etag(&text) {
+                prop_assert_eq!(format!("\"{version}\""), text);
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What comes with a new account: its wallet and the sign-up bonus, in the transaction that registers the user.
+//! What comes with a new account: its wallet, in the transaction that registers the user, and the sign-up bonus.
 
 use super::error::LedgerError;
 use super::model::{Command, Effects};
@@ -7,11 +7,25 @@ use crate::Policy;
 use mana_kernel::{Clock, Rng, TransactionId, UserId};
 use sqlx::PgConnection;
 
-/// Opens the wallet of a user that is being registered and books the bonus.
+/// Opens the wallet of a user that is being registered.
 ///
 /// # Errors
 /// When the database fails; the registration must roll back then.
 pub async fn open_wallet(
+    connection: &mut PgConnection,
+    policy: &Policy,
+    clock: &dyn Clock,
+    user: &UserId,
+) -> Result<(), LedgerError> {
+    let users = [user.as_str().to_owned()];
+    Ok(store::insert_wallets(connection, &users, &policy.daily_zone, clock.now()).await?)
+}
+
+/// Books the sign-up bonus of a user who has a wallet. Whoever calls it sees to it that it happens once.
+///
+/// # Errors
+/// When the database fails; what the bonus is given for must roll back then.
+pub async fn give_bonus(
     connection: &mut PgConnection,
     policy: &Policy,
     clock: &dyn Clock,
@@ -20,7 +34,6 @@ pub async fn open_wallet(
 ) -> Result<(), LedgerError> {
     let now = clock.now();
     let users = [user.as_str().to_owned()];
-    store::insert_wallets(connection, &users, &policy.daily_zone, now).await?;
     let Some(amount) = policy.signup_bonus else {
         return Ok(());
     };

@@ -154,6 +154,7 @@ fn read_cursor(text: &str) -> Result<i64, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_cursor_reads_back_and_a_tampered_one_does_not() {
@@ -170,6 +171,25 @@ mod tests {
             "' OR 1=1",
         ] {
             assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_has_one_spelling(sequence in 1_i64.., at in 0_usize..11, letter in "[ -~]") {
+            let cursor = write_cursor(sequence);
+            prop_assert_eq!(read_cursor(&cursor).unwrap(), sequence);
+            let mut other = cursor.clone();
+            other.replace_range(at..=at, &letter);
+            prop_assert!(other == cursor || read_cursor(&other).map_or(true, |read| read != sequence), "{other}");
+        }
+
+        #[test]
+        fn what_is_read_as_a_cursor_was_written_as_one(text in "[A-Za-z0-9_=+/-]{0,14}|\\PC{0,20}") {
+            if let Ok(sequence) = read_cursor(&text) {
+                prop_assert!(sequence > 0);
+                prop_assert_eq!(write_cursor(sequence), text);
+            }
         }
     }
 }

@@ -129,6 +129,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
 
     #[test]
     fn a_bearer_token_is_one_header_of_two_words() {
@@ -151,6 +153,29 @@ mod tests {
             &["Bearer a", "Bearer a"],
         ] {
             assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bearer_token_is_all_that_stands_behind_the_scheme(value in "[Bb]earer [!-~\t\u{e4}]{0,40}|[ -~]{0,40}", other in "[ -~]{0,20}") {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.append(header::AUTHORIZATION, value.clone());
+            if let Some(token) = bearer(&headers) {
+                prop_assert!(!token.is_empty() && !token.contains(' '));
+                let (scheme, rest) = value.to_str().unwrap().split_at("Bearer ".len());
+                prop_assert!(scheme.eq_ignore_ascii_case("bearer ") && rest == token);
+            }
+            headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(other.as_bytes()).unwrap());
+            prop_assert_eq!(bearer(&headers), None, "of two, none is chosen");
+        }
+
+        #[test]
+        fn a_user_agent_is_a_start_of_what_was_sent(value in proptest::collection::vec(prop_oneof![32_u8..127, 128_u8..=255], 0..700)) {
+            let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_bytes(&value).unwrap())]);
+            let kept = ClientInfo::read(&headers, &Extensions::new()).user_agent;
+            prop_assert!(kept.is_none_or(|kept| kept.len() <= 512 && value.starts_with(kept.as_bytes())));
         }
     }
 }

@@ -163,6 +163,7 @@ fn parse(entry: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn trusted() -> TrustedProxies {
         TrustedProxies::new(&["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap()))
@@ -266,5 +267,50 @@ mod tests {
         assert_eq!(network("198.51.100.1"), network("::ffff:198.51.100.255"));
         assert_eq!(network("198.51.100.1").to_string(), "198.51.100.0");
         assert_ne!(network("198.51.100.1"), network("198.51.101.1"));
+    }
+
+    /// What a client may write: addresses, of proxies too, and whatever else a header line can hold.
+    fn invented() -> impl Strategy<Value = String> {
+        let entry = prop_oneof![
+            any::<IpAddr>().prop_map(|address| address.to_string()),
+            any::<SocketAddr>().prop_map(|address| address.to_string()),
+            Just("10.0.0.9".to_owned()),
+            Just("[fd00::9]:1".to_owned()),
+            "[ -~]{0,20}",
+        ];
+        proptest::collection::vec(entry, 0..6).prop_map(|entries| entries.join(","))
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_client_writes_changes_whom_the_proxies_saw(
+            invented in invented(), seen: IpAddr, proxies in 0_usize..4, in_one_line: bool,
+        ) {
+            let seen = seen.to_canonical();
+            prop_assume!(!trusted().contain(&seen));
+            let mut lines = vec![invented, seen.to_string()];
+            lines.extend((0..proxies).map(|number| format!("10.0.0.{number}")));
+            if in_one_line {
+                lines = vec![lines.join(", ")];
+            }
+            let lines: Vec<_> = lines.iter().map(String::as_bytes).collect();
+            prop_assert_eq!(client("10.1.1.1", &lines), seen.to_string());
+        }
+
+        #[test]
+        fn the_client_is_the_peer_or_was_named(invented in invented(), peer: IpAddr) {
+            let found = client(&peer.to_string(), &[invented.as_bytes()]);
+            let is_named = invented.split(',').filter_map(|entry| parse(entry.trim())).any(|named| named.to_string() == found);
+            prop_assert!(found == peer.to_canonical().to_string() || (is_named && trusted().contain(&peer.to_canonical())));
+        }
+
+        #[test]
+        fn an_address_has_one_bucket_in_every_spelling(address: IpAddr, port: u16) {
+            for spelling in [address.to_string(), SocketAddr::new(address, port).to_string()] {
+                let read = parse(&spelling);
+                prop_assert_eq!(read, Some(address.to_canonical()));
+                prop_assert_eq!(AddressBucket::of(read), AddressBucket::of(Some(address)));
+            }
+        }
     }
 }

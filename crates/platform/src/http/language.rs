@@ -73,6 +73,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Language {
 #[cfg(test)]
 mod tests {
     use super::Language::{self, English, German};
+    use proptest::prelude::*;
 
     #[test]
     fn the_heaviest_of_ours_wins_whatever_its_place() {
@@ -98,6 +99,22 @@ mod tests {
             (";;;,,,=", English),
         ] {
             assert_eq!(Language::preferred(header), expected, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_without_german_is_english(header in "[a-ce-zA-CE-Z0-9*;=,. -]{0,200}") {
+            prop_assert_eq!(Language::preferred(&header), English);
+        }
+
+        #[test]
+        fn case_is_no_matter_and_no_more_than_32_ranges_are_looked_at(header in "([dDeEnN*-]{1,3}(;q=[01](\\.[0-9]{0,4})?)?,){0,31}[a-z]{0,3}", more in "\\PC{0,200}") {
+            let language = Language::preferred(&header);
+            prop_assert_eq!(Language::preferred(&header.to_uppercase().replace('Q', "q")), language);
+            let ranges = header.split(',').count();
+            let padded = format!("{header}{},{more}", ",fr".repeat(32_usize.saturating_sub(ranges)));
+            prop_assert_eq!(Language::preferred(&padded), language);
         }
     }
 }

@@ -70,6 +70,7 @@ fn is_localhost(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn targets(base_url: &str) -> RedirectTargets {
         let mut settings = Settings::defaults().unwrap();
@@ -148,6 +149,78 @@ mod tests {
             ["http://localhost.evil.example", "http://notlocalhost:3000", "http://127.0.0.1.evil.example"]
         {
             assert!(targets.find(bad).is_none(), "{bad}");
+        }
+    }
+
+    /// Pieces of which tricks are made.
+    fn tricky() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            proptest::sample::select(vec![
+                "https:",
+                "http:",
+                "HTTPS:",
+                "javascript:",
+                "//",
+                "/",
+                "\\",
+                "@",
+                "#",
+                "?",
+                ":",
+                ":443",
+                ":8443",
+                ".",
+                "..",
+                "%2e",
+                "%2f",
+                "%40",
+                "%00",
+                "\t",
+                "\n",
+                " ",
+                "app.example.com",
+                "family.example",
+                "evil.example",
+                "localhost",
+                "[::1]",
+                "127.0.0.1",
+                "0x7f.1",
+                "2130706433",
+                "\u{3002}",
+                "\u{ff0e}",
+                "\u{2044}",
+                "xn--",
+                "user:pass",
+            ])
+            .prop_map(str::to_owned),
+            "\\PC{0,3}",
+        ];
+        proptest::collection::vec(piece, 0..9).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn a_place_that_is_found_is_one_of_the_family(text in tricky(), is_local: bool) {
+            let targets = targets(if is_local { "http://localhost:3001" } else { "https://auth.family.example" });
+            if let Some(url) = targets.find(&text) {
+                let host = url.host_str().unwrap();
+                let is_listed = ["https://app.example.com", "https://www.example.org", "https://auth.family.example"]
+                    .contains(&url.origin().ascii_serialization().as_str());
+                let is_inside = (host == "family.example" || host.ends_with(".family.example")) && url.scheme() == "https" && url.port().is_none();
+                let is_this_machine = is_local && (host == "localhost" || host.ends_with(".localhost") || host == "[::1]" || host.starts_with("127."));
+                prop_assert!(is_listed || is_inside || is_this_machine, "{text:?} leads to {url}");
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+                prop_assert!(url.as_str().bytes().all(|byte| byte.is_ascii_graphic()), "it is safe in a header: {url}");
+                prop_assert_eq!(targets.find(url.as_str()), Some(url.clone()), "what is printed is read the same");
+            }
+        }
+
+        #[test]
+        fn a_page_of_the_family_is_found_whatever_its_path(path in "[a-zA-Z0-9._~%/?#&=+-]{0,60}") {
+            let targets = targets("https://auth.family.example");
+            let found = targets.find(&format!("https://app.example.com/{path}"));
+            prop_assert_eq!(found.unwrap().origin().ascii_serialization(), "https://app.example.com");
         }
     }
 }

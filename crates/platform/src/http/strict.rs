@@ -286,6 +286,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
 mod tests {
     use super::*;
     use mana_kernel::Amount;
+    use proptest::prelude::*;
     use serde::Deserialize;
     use serde_json::json;
 
@@ -352,5 +353,68 @@ mod tests {
             serde_json::from_str::<Unique>(r#"{"b": 1, "a": 2}"#).unwrap().0.to_string(),
             r#"{"b":1,"a":2}"#
         );
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            // Few enough digits for serde_json to read them exactly.
+            (any::<i16>(), 0_u8..100).prop_map(|(whole, hundredths)| {
+                serde_json::from_str(&format!("{whole}.{hundredths:02}")).unwrap_or_default()
+            }),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let names = "amount|note|tags|[a-z~/\u{0}]{0,4}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(names, inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_back_the_same(value in any_json()) {
+            let Unique(read) = serde_json::from_str(&value.to_string()).unwrap();
+            prop_assert_eq!(read.to_string(), value.to_string());
+        }
+
+        #[test]
+        fn any_bytes_are_json_without_a_name_twice_or_refused(bytes in "[\\[\\]{}:,\"ab\\\\u0-9eE.+ -]{0,40}") {
+            let strict = serde_json::from_str::<Unique>(&bytes);
+            let lenient = serde_json::from_str::<Value>(&bytes);
+            prop_assert!(strict.is_err() || lenient.is_ok(), "nothing is read that is no JSON");
+            if let Ok(Unique(read)) = strict {
+                prop_assert_eq!(read, lenient.unwrap());
+            }
+        }
+
+        #[test]
+        fn a_refusal_is_short_and_points_into_the_body(value in any_json()) {
+            match read::<Order>(value.clone()) {
+                Ok(order) => {
+                    prop_assert_eq!(value["amount"].as_i64(), Some(order.amount.get()));
+                    prop_assert_eq!(value["note"].as_str(), order.note.as_deref());
+                }
+                Err(error) => {
+                    prop_assert!(error.pointer.chars().count() <= 8 * 66 && error.detail.len() <= 200);
+                    let exists = error.pointer.is_empty() || value.pointer(&error.pointer).is_some();
+                    prop_assert!(exists || error.code == "missing", "{error:?} in {value}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_name_given_twice_is_refused_wherever_it_stands(name in "[a-z]{1,4}", depth in 0_usize..20) {
+            let object = format!("{{\"{name}\":1,\"\\u{:04x}{}\":2}}", u32::from(name.as_bytes()[0]), &name[1..]);
+            let nested = format!("{}{object}{}", "[".repeat(depth), "]".repeat(depth));
+            prop_assert!(serde_json::from_str::<Unique>(&nested).is_err());
+            prop_assert!(serde_json::from_str::<Value>(&nested).is_ok(), "the control: it is JSON");
+        }
     }
 }

@@ -43,15 +43,20 @@ pub(super) const CLASSES: [RouteClass; 9] = [
 
 /// Templates with a class of their own. Whatever the method: one that the route does not take is refused, and must not
 /// be a way to ask without being counted.
-const BY_TEMPLATE: [(&str, RouteClass); 19] = [
+const BY_TEMPLATE: [(&str, RouteClass); 24] = [
     ("/api/v1/auth/register", RouteClass::Register),
     ("/api/v1/auth/login", RouteClass::Login),
     ("/api/auth/sign-in/email", RouteClass::Login),
+    ("/api/v1/auth/google-signin", RouteClass::Login),
+    ("/api/v1/auth/apple-signin", RouteClass::Login),
     ("/claim-admin", RouteClass::Login),
     ("/api/v1/auth/two-factor/verify", RouteClass::Login),
     ("/api/v1/auth/two-factor/pending/enrol", RouteClass::Login),
     ("/api/v1/auth/two-factor/pending/confirm", RouteClass::Login),
     ("/api/v1/auth/reauthenticate", RouteClass::Login),
+    ("/api/v1/auth/reauthenticate/passkey", RouteClass::Login),
+    ("/api/v1/auth/passkeys/sign-in", RouteClass::Login),
+    ("/api/v1/auth/two-factor/passkey", RouteClass::Login),
     ("/api/auth/two-factor/enable", RouteClass::Login),
     ("/api/auth/two-factor/disable", RouteClass::Login),
     ("/api/auth/two-factor/generate-backup-codes", RouteClass::Login),

@@ -3,12 +3,10 @@
 use super::ledger::read_time;
 use super::{CommandError, print};
 use crate::app;
-use crate::ports::LiveSessions;
 use crate::source::Source;
 use clap::Subcommand;
-use mana_credits::ledger::Books;
 use mana_credits::purchase::{Report, reconcile};
-use mana_kernel::Clock as _;
+use mana_kernel::{Clock, Rng};
 use mana_platform::{Settings, SystemClock, SystemRng};
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
@@ -34,13 +32,8 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<(), CommandError> {
     let PaymentsCommand::Reconcile { since, fix } = command;
-    let books = Arc::new(Books {
-        database: source.database(settings),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(SystemRng),
-        session_guard: Arc::new(LiveSessions { clock: Arc::new(SystemClock) }),
-        policy: app::credits_policy(settings),
-    });
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let books = Arc::new(app::books(settings, &source.database(settings), &clock, &rng));
     let payments = app::payments(settings, &books)?;
     let since = since.unwrap_or_else(|| SystemClock.now().saturating_sub(Duration::days(30)));
     let report = reconcile(&payments, since, *fix).await?;

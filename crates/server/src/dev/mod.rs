@@ -19,7 +19,6 @@ use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::Duration;
 use till::Till;
 
 /// Where dev mode keeps its data.
@@ -107,7 +106,7 @@ async fn serve_on(
     package::seed(&service.database, &SystemClock, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     print::line(&banner::text(settings, place, claim.as_deref(), shows_mails, till.is_some()))?;
-    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
+    Ok(serve::run(listener, service).await?)
 }
 
 async fn start_postgres(folder: DataFolder) -> Result<(Source, EmbeddedPostgres), DevError> {

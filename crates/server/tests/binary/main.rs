@@ -6,6 +6,7 @@ mod http;
 mod process;
 mod wire;
 
+mod administration;
 mod commands;
 mod connections;
 mod dev;
@@ -22,5 +23,8 @@ mod refusals;
 mod revocation;
 mod serve;
 mod service_keys;
+mod smuggling;
 mod stopping;
 mod torture;
+mod upgrade;
+mod users;

@@ -66,6 +66,18 @@ async fn looking_at_the_link_uses_nothing_up() {
     page(&submit(&story, &token, "root@example.com", PASSWORD).await, 200);
 }
 
+/// A browser cuts what is longer than a field's `maxlength` without a word, and counts an emoji twice.
+#[tokio::test]
+async fn the_form_cuts_no_password_short() {
+    let story = Story::new().await;
+    let (link, token) = link(&story).await;
+    let html = page(&story.client.get(&link).send().await, 200);
+    assert!(html.contains("type=\"password\"") && !html.contains("maxlength"), "{html}");
+    let long = "\u{1f980}".repeat(128);
+    page(&submit(&story, &token, "root@example.com", &format!("{long}x")).await, 400);
+    page(&submit(&story, &token, "root@example.com", &long).await, 200);
+}
+
 #[tokio::test]
 async fn the_link_makes_a_new_account_an_administrator_s_once() {
     let story = Story::new().await;

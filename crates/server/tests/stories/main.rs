@@ -2,21 +2,27 @@
 #![cfg(test)]
 
 mod observed;
+mod passkeys;
 mod proof;
+mod provider;
 mod row_security;
 mod smtp;
 mod story;
 mod surface;
+mod threats;
 mod till;
 mod two_factor;
 
 mod admin;
+mod administration;
 mod attacks;
 mod bad_input;
+mod bonuses;
 mod credits;
 mod devices;
 mod foreign_sites;
 mod headers;
+mod importing;
 mod keys;
 mod ledger;
 mod ledger_faults;
@@ -27,6 +33,10 @@ mod logout;
 mod mails;
 mod moving;
 mod new_devices;
+mod oauth;
+mod oauth_attacks;
+mod oauth_linking;
+mod passwords;
 mod payments;
 mod refresh;
 mod refresh_under_fire;

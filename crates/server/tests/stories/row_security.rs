@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::two_factor;
+use crate::{oauth, passkeys, two_factor};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 10] = [
+const NOBODYS: [&str; 13] = [
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
+    "auth.bonus_mailboxes",
+    "auth.bonus_networks",
+    "auth.finished_flows",
     "credits.packages",
     "credits.package_versions",
     "credits.payment_statements",
@@ -88,6 +91,8 @@ async fn two_users(story: &Story) -> (User, User) {
         let hold = story.client.post("/api/v1/credits/holds", &spend_of(1)).bearer(&user.access_token);
         assert_eq!(hold.send().await.status, 201);
         two_factor::leave_rows(story, user).await;
+        oauth::leave_row(story, user).await;
+        passkeys::leave_rows(story, user).await;
         sqlx::query(
             "WITH purchase AS (
                  INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)
@@ -105,6 +110,12 @@ async fn two_users(story: &Story) -> (User, User) {
         .execute(&mut owner)
         .await
         .unwrap();
+        for sql in [
+            "INSERT INTO auth.imported_passwords (user_id, scheme) VALUES ($1, 'bcrypt:4')",
+            "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
+        ] {
+            sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
+        }
     }
     story.workers.prove_books().await;
     (ada, bob)

@@ -87,7 +87,7 @@ impl Story {
         let steady_clock = Arc::new(FakeSteadyClock::default());
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
-        let App { router, workers } =
+        let App { router, workers, .. } =
             start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
                 .await
                 .unwrap();
@@ -113,7 +113,7 @@ impl Story {
     ) -> Result<Replica, BuildError> {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        let App { router, workers } = start(
+        let App { router, workers, .. } = start(
             &settings,
             &self.database,
             root_secret,

@@ -7,23 +7,23 @@ use mana_testkit::Request;
 use serde_json::{Value, json};
 use time::Duration;
 
-struct Operation {
-    method: Method,
-    path: String,
-    needs_bearer: bool,
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) needs_bearer: bool,
     /// Whether an app may ask, and nobody else or users too.
-    takes_service_key: bool,
-    takes_bearer: bool,
+    pub(crate) takes_service_key: bool,
+    pub(crate) takes_bearer: bool,
     /// Schema of the JSON body, resolved.
-    body: Option<Value>,
-    statuses: Vec<u16>,
+    pub(crate) body: Option<Value>,
+    pub(crate) statuses: Vec<u16>,
 }
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::to_value(mana_core_auth::openapi::document()).unwrap()
 }
 
-fn operations(document: &Value) -> Vec<Operation> {
+pub(crate) fn operations(document: &Value) -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -65,7 +65,7 @@ fn resolved(document: &Value, schema: &Value) -> Value {
 }
 
 /// A value of the schema.
-fn sample(document: &Value, schema: &Value) -> Value {
+pub(crate) fn sample(document: &Value, schema: &Value) -> Value {
     let schema = resolved(document, schema);
     let kinds = schema["type"].as_array().cloned().unwrap_or_else(|| vec![schema["type"].clone()]);
     match kinds[0].as_str().unwrap() {
@@ -83,22 +83,24 @@ fn sample(document: &Value, schema: &Value) -> Value {
             Some("uuid") => json!("00000000-0000-7000-8000-000000000000"),
             Some("uri") => json!("https://app.example.com"),
             _ => {
-                let longest = schema["maxLength"].as_u64().map_or(16, |longest| longest.min(16));
-                json!("long-enough-text"[..usize::try_from(longest).unwrap()])
+                let bound = |name: &str| schema[name].as_u64().and_then(|bound| usize::try_from(bound).ok());
+                let mut text = "long-enough-text".repeat(bound("minLength").unwrap_or(0).div_ceil(16).max(1));
+                text.truncate(bound("maxLength").unwrap_or(usize::MAX));
+                json!(text)
             }
         },
         other => panic!("no sample of {other}: {schema}"),
     }
 }
 
-const KEY: &str = "a-service-key-of-the-environment";
+pub(crate) const KEY: &str = "a-service-key-of-the-environment";
 
-async fn with_service_key() -> Story {
+pub(crate) async fn with_service_key() -> Story {
     Story::with(|settings| settings.service_key = Some(KEY.into())).await
 }
 
 /// As whoever may ask: the user, or an app where only apps may.
-fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
+pub(crate) fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
     if operation.takes_service_key && !operation.takes_bearer {
         request.header("x-service-key", KEY)
     } else {
@@ -107,11 +109,13 @@ fn allowed(request: Request, operation: &Operation, user: &User) -> Request {
 }
 
 /// A path whose parameters name nothing.
-fn filled(path: &str) -> String {
-    path.replace("{id}", "no-such-thing").replace("{userId}", "no-such-thing")
+pub(crate) fn filled(path: &str) -> String {
+    ["{id}", "{userId}", "{provider}"]
+        .iter()
+        .fold(path.to_owned(), |path, name| path.replace(name, "no-such-thing"))
 }
 
-fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
+pub(crate) fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
     let request = story.client.request(operation.method.clone(), &filled(&operation.path));
     match body {
         Some(body) => request.body("application/json", body.to_string()),
@@ -306,7 +310,7 @@ async fn every_path_refuses_other_methods_and_says_which_it_takes() {
 }
 
 /// Everything that is stored, table by table.
-async fn stored(story: &Story) -> Vec<(String, String)> {
+pub(crate) async fn stored(story: &Story) -> Vec<(String, String)> {
     let mut owner = story.database.owner().await;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace

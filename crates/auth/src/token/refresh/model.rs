@@ -280,6 +280,7 @@ mod explored;
 mod tests {
     use super::*;
     use mana_platform::SystemRng;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     const USED: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
@@ -371,5 +372,35 @@ mod tests {
             PresentedToken::parse(&SecretString::from(text)).and_then(|token| token.verify(&other_seed)),
             None
         );
+    }
+
+    fn presented(text: &str) -> Option<PresentedToken> {
+        PresentedToken::parse(&SecretString::from(text.to_owned()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_reads_back_and_no_other_text_is_it(id in "[A-Za-z0-9_-]{1,64}", generation in 1_i64.., seed: [u8; 32], key: [u8; 32], at: proptest::sample::Index, letter in "[ -~]") {
+            let chain: RefreshChainId = id.parse().unwrap();
+            let secret = ChainSecret { chain: &chain, seed: &seed, key };
+            let RefreshToken(text) = secret.token(generation);
+            let read = presented(&text).unwrap();
+            prop_assert_eq!((&read.chain, read.verify(&secret)), (&chain, Some(generation)));
+            let mut other = text.clone();
+            let at = at.index(text.len());
+            other.replace_range(at..=at, &letter);
+            let verified = presented(&other).filter(|other| other.chain == chain).and_then(|other| other.verify(&secret));
+            prop_assert!(other == text || verified.is_none(), "{other}");
+            for longer in [format!("{text}{letter}"), format!("{letter}{text}"), format!("{text}.{letter}")] {
+                prop_assert!(presented(&longer).is_none(), "{longer}");
+            }
+        }
+
+        #[test]
+        fn what_is_read_is_spelled_as_it_would_be_printed(text in "mrt_[a-z0-9-]{1,8}\\.[+0-9]{1,20}\\.[A-Za-z0-9_-]{42,44}|mrt_\\PC{0,80}|\\PC{0,80}") {
+            if let Some(token) = presented(&text) {
+                prop_assert_eq!(format!("{PREFIX}{}.{}.{}", token.chain, token.generation, BASE64.encode(token.mac)), text);
+            }
+        }
     }
 }

@@ -1,0 +1,28 @@
+//! An address is proven: what its owner could not do or have before.
+
+use super::model::{AccountError, User};
+use super::store;
+use crate::Auth;
+use crate::bonus::{self, SignupBonus};
+use crate::security_event::Origin;
+use sqlx::PgConnection;
+
+/// Notes that whoever owns the account reads the mail of its address, in the transaction that uses the proof up. False if
+/// that was known, or the account has another address by now. A sign-up bonus that waited for it is given.
+///
+/// # Errors
+/// When the database or the port fails; then nothing may be kept.
+pub async fn mark_verified(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    origin: &Origin,
+) -> Result<bool, AccountError> {
+    if !store::update_verified(connection, &user.id, &user.email, auth.clock.now()).await? {
+        return Ok(false);
+    }
+    if bonus::once_verified(connection, auth, user, origin).await? == SignupBonus::Given {
+        auth.on_user_registered.on_bonus_due(connection, &user.id).await.map_err(AccountError::Port)?;
+    }
+    Ok(true)
+}

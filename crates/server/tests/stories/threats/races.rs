@@ -1,0 +1,138 @@
+//! Requests sent at once, to two servers: the database decides, and what may be had once is had once.
+
+use super::{code_in, set_up_second_factor};
+use crate::story::{PASSWORD, Story, spend_of};
+use futures_util::future::join_all;
+use http::Method;
+use mana_testkit::Reply;
+use serde_json::{Value, json};
+use time::Duration;
+
+fn successes(replies: &[Reply]) -> usize {
+    assert!(replies.iter().all(|reply| reply.status.as_u16() < 500), "{replies:?}");
+    replies.iter().filter(|reply| reply.status.is_success()).count()
+}
+
+#[tokio::test]
+async fn sign_ins_at_once_leave_no_more_sessions_than_may_live() {
+    let story = Story::with(|settings| {
+        settings.sessions_per_user = 3;
+        // Attempts that are not decided yet count as failures, or guesses at once would be free.
+        settings.sign_in_free_failures = 1_000;
+    })
+    .await;
+    let replica = story.replica().await;
+    story.register("ada@example.com").await;
+    let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+    let replies = join_all((0..12).map(|number| {
+        let client = if number % 2 == 0 { &story.client } else { &replica };
+        client.post("/api/v1/auth/login", &credentials).send()
+    }))
+    .await;
+    assert_eq!(successes(&replies), 12);
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL").await, 3);
+    let mut alive = 0;
+    for reply in &replies {
+        let me = story.client.get("/api/v1/auth/me").bearer(reply.text("/accessToken")).send().await;
+        alive += usize::from(me.status == 200);
+    }
+    assert_eq!(alive, 3);
+}
+
+#[tokio::test]
+async fn recovery_codes_that_are_made_at_once_are_ten() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let ada = story.user("ada@example.com").await;
+    set_up_second_factor(&story, &ada).await;
+    let replies = join_all((0..8).map(|number| {
+        let client = if number % 2 == 0 { &story.client } else { &replica };
+        client.post("/api/v1/auth/two-factor/recovery-codes", &json!({})).bearer(&ada.access_token).send()
+    }))
+    .await;
+    assert!(successes(&replies) >= 1);
+    assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 10);
+}
+
+#[tokio::test]
+async fn one_recovery_code_finishes_one_of_many_sign_ins_at_once() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let ada = story.user("ada@example.com").await;
+    let factor = set_up_second_factor(&story, &ada).await;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.push(story.login("ada@example.com").await.text("/challengeToken").to_owned());
+    }
+    let verify = |token: &str, code: &str, number: usize| {
+        let client = if number.is_multiple_of(2) { &story.client } else { &replica };
+        let body = json!({"challengeToken": token, "code": code});
+        client.post("/api/v1/auth/two-factor/verify", &body).send()
+    };
+    let one = &factor.recovery_codes[0];
+    let replies =
+        join_all(waiting.iter().enumerate().map(|(number, token)| verify(token, one, number))).await;
+    assert_eq!(successes(&replies), 1);
+    assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 9);
+
+    // The control: of those that still wait, one is finished by another code.
+    story.clock.advance(Duration::minutes(1));
+    let refused = replies.iter().position(|reply| !reply.status.is_success()).unwrap();
+    let control = verify(&waiting[refused], &code_in(&story, &factor.secret), 0).await;
+    assert!([200, 429].contains(&control.status.as_u16()), "{}", control.json);
+}
+
+#[tokio::test]
+async fn an_account_that_two_routes_make_at_once_is_one() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let link = story.claim_link().await.unwrap();
+    let token = link.split_once('=').unwrap().1;
+    let form = format!("token={token}&email=ada%40example.com&password=correct+horse+battery");
+    let body = json!({"email": "ADA@example.com", "password": PASSWORD});
+    let (claimed, registered) = tokio::join!(
+        story
+            .client
+            .request(Method::POST, "/claim-admin")
+            .body("application/x-www-form-urlencoded", form)
+            .send(),
+        replica.post("/api/v1/auth/register", &body).send(),
+    );
+    // Whoever comes first makes it; with the right password the other may still take it.
+    assert!([200, 400, 409].contains(&claimed.status.as_u16()), "{:?}", claimed);
+    assert!([201, 409].contains(&registered.status.as_u16()), "{}", registered.json);
+    assert!(claimed.status == 200 || registered.status == 201);
+    for table in [
+        "SELECT count(*) FROM auth.users",
+        "SELECT count(*) FROM auth.passwords",
+        "SELECT count(*) FROM credits.balances",
+        "SELECT count(*) FROM credits.transactions",
+    ] {
+        assert_eq!(story.number(table).await, 1, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_days_credits_that_are_touched_at_once_come_once() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let ada = story.user("ada@example.com").await;
+    story.execute("UPDATE credits.balances SET daily_granted_on = daily_granted_on - 1").await;
+    let touches = join_all((0..20).map(|number| {
+        let client = if number % 2 == 0 { &story.client } else { &replica };
+        let request = if number % 4 < 2 {
+            client.get("/api/v1/credits/balance")
+        } else {
+            client.post("/api/v1/credits/use", &spend_of(1))
+        };
+        request.bearer(&ada.access_token).send()
+    }))
+    .await;
+    assert_eq!(successes(&touches), 20);
+    let history = story.get("/api/v1/credits/transactions", &ada).await;
+    let daily = history.json.as_array().unwrap().iter();
+    let daily = daily.filter(|line| line["description"] == Value::from("Daily free credits")).count();
+    assert_eq!(daily, 1);
+    let balance = story.get("/api/v1/credits/balance", &ada).await;
+    assert_eq!(balance.integer("/freeCreditsRemaining"), 150 + 5 - 10);
+}
