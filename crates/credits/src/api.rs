@@ -1,6 +1,7 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
 use crate::ledger::{Books, Ledger, Reader};
+use crate::purchase::Payments;
 use axum::extract::FromRef;
 use mana_kernel::{Amount, Problem, RequestId, SessionId, TransactionId, UserId};
 use mana_platform::http::{Authenticate, AuthenticateService, Caller, ClientInfo};
@@ -20,6 +21,8 @@ pub struct Credits {
     pub ledger: Ledger,
     /// The way to look at wallets.
     pub reader: Reader,
+    /// What it takes to sell mana.
+    pub payments: Arc<Payments>,
     /// Who knows the caller behind a bearer token.
     pub authenticate: Arc<dyn Authenticate>,
     /// Who knows the app behind a service key.

@@ -9,6 +9,8 @@ pub mod ledger;
 pub mod package;
 pub mod personal_data;
 pub mod purchase;
+pub mod stripe;
+pub mod webhook;
 
 pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
 
@@ -17,10 +19,15 @@ use utoipa_axum::router::OpenApiRouter;
 
 /// Every route of the credits, with its description.
 pub fn routes() -> OpenApiRouter<CreditsState> {
-    OpenApiRouter::new().merge(ledger::routes()).merge(package::routes()).merge(purchase::routes())
+    OpenApiRouter::new()
+        .merge(ledger::routes())
+        .merge(package::routes())
+        .merge(purchase::routes())
+        .merge(webhook::routes())
 }
 
 /// The error catalogue of the credits.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
-    [ledger::error::CODES, idempotency::CODES].concat()
+    let package: &[&'static ErrorCode] = &[&package::model::BONUS_BEYOND_CREDITS];
+    [ledger::error::CODES, idempotency::CODES, package, purchase::model::CODES, webhook::CODES].concat()
 }

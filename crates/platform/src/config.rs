@@ -362,6 +362,27 @@ pub struct Settings {
     #[arg(long, env = "CREDITS_DAILY_ZONE", default_value = "UTC", global = true, help_heading = "Credits")]
     pub credits_daily_zone: String,
 
+    /// Secret key of the Stripe account that mana is bought through; without it nothing can be bought (`serve`), or a pretended Stripe runs here (`dev`)
+    #[arg(long, env = "STRIPE_SECRET_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Payments")]
+    pub stripe_secret_key: Option<SecretString>,
+    /// Signing secret of the webhook endpoint at /api/v1/webhooks/stripe; several, separated by commas, while one follows another. Without it every delivery is answered with 503
+    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", value_parser = secret, hide_env_values = true, global = true, help_heading = "Payments")]
+    pub stripe_webhook_secret: Option<SecretString>,
+    /// Publishable key, told to apps that embed the form
+    #[arg(long, env = "STRIPE_PUBLISHABLE_KEY", global = true, help_heading = "Payments")]
+    pub stripe_publishable_key: Option<String>,
+    /// Address of Stripe's API
+    #[arg(
+        long,
+        env = "STRIPE_API_BASE",
+        default_value = "https://api.stripe.com",
+        global = true,
+        help_heading = "Payments"
+    )]
+    pub stripe_api_base: Url,
+    /// Seconds that a call to it may take; one that fails in a way that passes is made twice
+    #[arg(long, env = "STRIPE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60), global = true, help_heading = "Payments")]
+    pub stripe_timeout_seconds: u64,
     /// Who else may say who somebody is
     #[command(flatten)]
     pub providers: ProviderSettings,

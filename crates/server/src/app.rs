@@ -4,7 +4,9 @@ use crate::dev;
 use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
-use crate::ports::{AdminEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, ShownWallets};
+use crate::ports::{
+    AdminEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PaymentRisks, ShownWallets,
+};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::bonus::BonusPolicy;
@@ -22,6 +24,9 @@ use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRi
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::{Auth, AuthState};
 use mana_credits::ledger::{Books, Ledger, Reader};
+use mana_credits::purchase::{Errands, Payments, ReturnUrls};
+use mana_credits::stripe::Stripe;
+use mana_credits::stripe::client::InvalidStripe;
 use mana_credits::{Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
@@ -30,6 +35,7 @@ use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
 use mana_platform::{Database, DbError, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +92,9 @@ pub enum BuildError {
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
+    /// The way to Stripe can't be built.
+    #[error(transparent)]
+    Stripe(#[from] InvalidStripe),
     /// Passkeys have no domain.
     #[error(transparent)]
     RelyingParty(#[from] InvalidRelyingParty),
@@ -151,15 +160,17 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings)?,
     });
+    let payments = Arc::new(payments(settings, &books)?);
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
         reader: Reader::start(&books),
         books: Arc::clone(&books),
+        payments: Arc::clone(&payments),
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments };
     let drain = Drain::default();
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
@@ -199,6 +210,48 @@ pub(crate) fn books(
 /// Wallets, for administrators to look into.
 pub(crate) fn shown_wallets(settings: &Settings, clock: &Arc<dyn Clock>) -> ShownWallets {
     ShownWallets { clock: Arc::clone(clock), zone: settings.credits_daily_zone.clone() }
+}
+
+/// What it takes to sell, as the settings want it.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, InvalidStripe> {
+    let time_limit = Duration::from_secs(settings.stripe_timeout_seconds);
+    let stripe = settings.stripe_secret_key.as_ref().filter(|key| !key.expose_secret().trim().is_empty());
+    let stripe = stripe.map(|key| Stripe::new(settings.stripe_api_base.clone(), key.clone(), time_limit));
+    let webhook_secrets = webhook_secrets(settings);
+    if stripe.is_none() {
+        tracing::info!("STRIPE_SECRET_KEY is not set: nothing can be bought");
+    }
+    if stripe.is_some() && webhook_secrets.is_empty() {
+        tracing::warn!(
+            "STRIPE_WEBHOOK_SECRET is not set: deliveries of Stripe are answered with 503, and purchases are credited by the comparison with Stripe only"
+        );
+    }
+    Ok(Payments {
+        books: Arc::clone(books),
+        stripe: stripe.transpose()?,
+        webhook_secrets,
+        publishable_key: settings.stripe_publishable_key.clone(),
+        return_urls: ReturnUrls::new(
+            &settings.cors_origins,
+            settings.cookie_domain.as_deref(),
+            &settings.public_url(),
+        ),
+        on_payment_risk: Arc::new(PaymentRisks {
+            clock: Arc::clone(&books.clock),
+            rng: Arc::clone(&books.rng),
+        }),
+        errands: Errands::default(),
+    })
+}
+
+/// An empty secret is none: whoever could sign with it would be believed.
+fn webhook_secrets(settings: &Settings) -> Vec<SecretString> {
+    let all = settings.stripe_webhook_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+    let secrets = all.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+    secrets.map(|secret| SecretString::from(secret.to_owned())).collect()
 }
 
 /// The signing keys, as the settings want them.

@@ -2,11 +2,13 @@
 
 use mana_auth::admin::{Act, record_credits};
 use mana_auth::bonus::SignupBonus;
+use mana_auth::security_event;
 use mana_auth::session::hold_live;
 use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
+use mana_credits::purchase::{OnPaymentRisk, PaymentRisk};
 use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard, personal_data};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
@@ -113,6 +115,33 @@ impl SessionGuard for LiveSessions {
                 callers.iter().map(|caller| caller.session_id.as_str().to_owned()).collect();
             let users: Vec<_> = callers.iter().map(|caller| caller.user_id.as_str().to_owned()).collect();
             hold_live(connection, &sessions, &users, self.clock.now())
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// Bad news about a payer is written on the user's account.
+#[derive(Debug)]
+pub(crate) struct PaymentRisks {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl OnPaymentRisk for PaymentRisks {
+    fn on_payment_risk<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        risk: PaymentRisk,
+        order: &'a str,
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let kind = match risk {
+                PaymentRisk::FraudWarning => security_event::PaymentNews::FraudWarning,
+                PaymentRisk::DisputeLost => security_event::PaymentNews::DisputeLost,
+            };
+            security_event::record_payment_news(connection, &*self.clock, &*self.rng, user, kind, order)
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })

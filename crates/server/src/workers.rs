@@ -6,6 +6,8 @@ use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
 use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor, verification};
 use mana_credits::ledger::{Books, root};
+use mana_credits::purchase::{self, Payments};
+use mana_credits::webhook;
 use mana_kernel::Clock as _;
 use mana_platform::SystemClock;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// How long a delivery that another replica took in, or that is tried again, waits at most beyond its time.
+const PAYMENT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
 const MAIL_PAUSE: Duration = Duration::from_secs(5);
 
@@ -27,6 +31,8 @@ pub struct Workers {
     pub auth: Arc<Auth>,
     /// The books of mana.
     pub(crate) books: Arc<Books>,
+    /// What it takes to sell mana.
+    pub payments: Arc<Payments>,
 }
 
 impl Workers {
@@ -42,6 +48,8 @@ impl Workers {
             every(Duration::from_secs(15), || self.keep_keys()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
+            self.work_on_payments_for_ever(),
+            every(Duration::from_mins(15), || self.reconcile_payments()),
         );
     }
 
@@ -92,6 +100,25 @@ impl Workers {
     pub async fn deliver_mails(&self) {
         log_failure("answering what was asked for by mail", verification::answer_asked(&self.auth).await);
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
+    }
+
+    /// Works on what Stripe sent, looks at purchases whose owners wait, and asks again about refunds.
+    pub async fn work_on_payments(&self) {
+        log_failure("working on deliveries of Stripe", webhook::work(&self.payments).await);
+        log_failure("asking Stripe about refunds", purchase::send_wanted_refunds(&self.payments).await);
+    }
+
+    /// Compares the purchases with Stripe, and puts right what a lost delivery owes.
+    pub async fn reconcile_payments(&self) {
+        log_failure("comparing purchases with Stripe", purchase::keep_reconciled(&self.payments).await);
+    }
+
+    /// Works as soon as something comes in here, and every few seconds otherwise.
+    async fn work_on_payments_for_ever(&self) {
+        loop {
+            let _ = AssertUnwindSafe(self.work_on_payments()).catch_unwind().await;
+            let _ = tokio::time::timeout(PAYMENT_PAUSE, self.payments.errands.wait()).await;
+        }
     }
 
     /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.

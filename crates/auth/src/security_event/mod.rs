@@ -102,6 +102,10 @@ pub enum EventKind {
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// A card that paid for mana was reported by its issuer; which purchase it was.
+    PaymentFraudWarning(Uuid),
+    /// What was paid for mana was charged back; which purchase it was.
+    PaymentDisputeLost(Uuid),
     /// A service to sign in with was linked to the account.
     ProviderLinked(ProviderKind),
     /// A service to sign in with was unlinked from the account.
@@ -168,6 +172,8 @@ impl EventKind {
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::PaymentFraudWarning(_) => "payment_fraud_warning",
+            Self::PaymentDisputeLost(_) => "payment_dispute_lost",
             Self::ProviderLinked(_) => "provider_linked",
             Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
@@ -179,7 +185,10 @@ impl EventKind {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
             Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
-            Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
+            Self::ServiceKeyCreated(id)
+            | Self::ServiceKeyRevoked(id)
+            | Self::PaymentFraudWarning(id)
+            | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
             Self::CreditsGranted { amount, transaction } | Self::CreditsTaken { amount, transaction } => {
                 Some(format!("{amount} {}", transaction.0).into())
@@ -307,6 +316,35 @@ pub(crate) async fn record_of_service(
     kind: EventKind,
 ) -> Result<(), DbError> {
     write(connection, clock, rng, kind, None, &[None], &Origin::default()).await
+}
+
+/// Bad news about a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentNews {
+    /// The card's issuer thinks that it was not its owner.
+    FraudWarning,
+    /// The money was charged back.
+    DisputeLost,
+}
+
+/// Writes bad news about a payment on the account of whoever paid, in the transaction that learns of it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_payment_news(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    user: &UserId,
+    news: PaymentNews,
+    purchase: &str,
+) -> Result<(), DbError> {
+    let purchase = purchase.parse().unwrap_or_default();
+    let kind = match news {
+        PaymentNews::FraudWarning => EventKind::PaymentFraudWarning(purchase),
+        PaymentNews::DisputeLost => EventKind::PaymentDisputeLost(purchase),
+    };
+    record_by_command(connection, clock, rng, kind, user).await
 }
 
 /// Writes an event of a user that no request stands behind.

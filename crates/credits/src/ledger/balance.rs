@@ -35,6 +35,9 @@ pub(crate) struct BalanceResponse {
     daily_free_credits: i64,
     /// Set aside by open holds; not in the two above.
     held_credits: i64,
+    /// Owed because a payment was taken back and what it bought is spent. Absent in a balance of the past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debt_credits: Option<i64>,
 }
 
 /// Which moment.
@@ -157,6 +160,7 @@ fn answer(credits: &Credits, wallet: &Wallet) -> Result<Tagged, LedgerError> {
         total_spent: wallet.total_spent.get(),
         daily_free_credits: credits.policy.daily_free.map_or(0, Amount::get),
         held_credits: totals.held.get(),
+        debt_credits: Some(wallet.debt.get()),
     };
     Ok(([(header::ETAG, etag)], Json(response)))
 }
@@ -178,6 +182,7 @@ async fn past(credits: &Credits, user: &UserId, text: &str) -> Result<Tagged, Ap
         total_spent,
         daily_free_credits: credits.policy.daily_free.map_or(0, Amount::get),
         held_credits: held,
+        debt_credits: None,
     };
     // A past balance is no state that a spend could be bound to.
     Ok(([(header::ETAG, HeaderValue::from_static("W/\"past\""))], Json(response)))

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 /// A JSON object of at most 8 KiB, kept in the order given.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>")]
-pub(crate) struct Metadata(Map<String, Value>);
+pub struct Metadata(Map<String, Value>);
 
 impl TryFrom<Map<String, Value>> for Metadata {
     type Error = &'static str;

@@ -63,6 +63,14 @@ pub static INSUFFICIENT_FUNDS: ErrorCode = ErrorCode {
     word: None,
     way_out: "Show the balance and offer a purchase. Nothing was taken; with an Idempotency-Key the refusal stays the answer, so use a new key after a top-up.",
 };
+/// Paid mana is asked for, and a debt is open.
+pub static IN_DEBT: ErrorCode = ErrorCode {
+    code: "credits.in_debt",
+    kind: Kind::Conflict,
+    title: "A payment was taken back, and what it bought is still owed",
+    word: None,
+    way_out: "Free mana can be spent as ever; paid mana only when `debtCredits` of the balance is 0. The next purchase pays the debt first. Offer one, or send the person to support.",
+};
 /// A total would exceed 2^53 - 1.
 pub static OUT_OF_RANGE: ErrorCode = ErrorCode {
     code: "credits.out_of_range",
@@ -172,6 +180,7 @@ pub static BUSY: ErrorCode = ErrorCode {
 /// The catalogue of this feature.
 pub static CODES: &[&ErrorCode] = &[
     &INSUFFICIENT_FUNDS,
+    &IN_DEBT,
     &OUT_OF_RANGE,
     &WALLET_CLOSED,
     &HOLD_ENDED,
@@ -208,6 +217,7 @@ impl Problem for LedgerError {
 fn refusal_code(refusal: Refusal) -> &'static ErrorCode {
     match refusal {
         Refusal::InsufficientFunds => &INSUFFICIENT_FUNDS,
+        Refusal::InDebt => &IN_DEBT,
         // Daily credits are given by the ledger itself, which asks for none twice.
         Refusal::AlreadyGranted => &codes::INTERNAL,
         Refusal::Closed => &WALLET_CLOSED,

@@ -33,6 +33,7 @@ pub mod usage;
 pub mod verify;
 
 pub use batch::Books;
+pub use charge::Metadata;
 pub use pipeline::Ledger;
 pub use reader::Reader;
 

@@ -9,11 +9,13 @@
 pub mod command;
 pub mod grant;
 pub mod hold;
+pub mod payment;
 pub mod posting;
 
 pub use command::{Charge, Command, Gift, Note, Refusal};
 pub use grant::{Grant, GrantSource, Terms};
 pub use hold::{Hold, HoldChange, HoldEnd, Slice};
+pub use payment::{Bought, Settled, Settlement};
 pub use posting::{Change, Counter, Effects, Transaction, TransactionKind};
 
 use super::chain;
@@ -47,6 +49,8 @@ pub struct Wallet {
     pub total_earned: Mana,
     /// Spends so far, less what was given back.
     pub total_spent: Mana,
+    /// Owed because a payment was taken back and its mana was spent. Paid mana is not spent while there is any.
+    pub debt: Mana,
     /// Last day for which the daily credits were given.
     pub daily_granted_on: Date,
     /// When it last changed. Nothing happens to a wallet before that.
@@ -122,6 +126,7 @@ impl Wallet {
             head: [0; 32],
             total_earned: Mana::ZERO,
             total_spent: Mana::ZERO,
+            debt: Mana::ZERO,
             daily_granted_on: opened_on,
             changed_at: opened_at,
             is_closed: false,
@@ -243,6 +248,7 @@ impl Wallet {
             Command::Refund { spend, amount, revives_expired, note } => {
                 self.refund(*spend, *amount, *revives_expired, note, effects, ids)
             }
+            Command::Settle(order) => self.settle_order(order, effects, ids),
         }
     }
 
@@ -304,6 +310,9 @@ impl Wallet {
             if slice > Mana::ZERO {
                 grant.remaining = grant.remaining.minus(slice)?;
                 missing = missing.minus(slice)?;
+                if grant.terms.source.is_paid() && self.debt > Mana::ZERO {
+                    return Err(Refusal::InDebt);
+                }
                 slices.push(Slice { grant: grant.sequence, amount: slice });
             }
         }

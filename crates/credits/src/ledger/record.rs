@@ -24,6 +24,9 @@ pub struct WalletRecord {
     pub(crate) held: i64,
     pub(crate) total_earned: i64,
     pub(crate) total_spent: i64,
+    /// Absent in exports of before there were debts.
+    #[serde(default)]
+    pub(crate) debt: i64,
     #[serde(with = "day")]
     pub(crate) daily_granted_on: Date,
     /// JSON text.

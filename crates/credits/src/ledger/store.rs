@@ -30,6 +30,7 @@ struct WalletRow {
     head: Vec<u8>,
     total_earned: i64,
     total_spent: i64,
+    debt: i64,
     daily_granted_on: Date,
     updated_at: OffsetDateTime,
     is_closed: bool,
@@ -62,6 +63,7 @@ impl WalletRow {
             head: self.head.try_into().map_err(|_| DbError::unreadable(BALANCES))?,
             total_earned: mana(self.total_earned)?,
             total_spent: mana(self.total_spent)?,
+            debt: mana(self.debt)?,
             daily_granted_on: self.daily_granted_on,
             changed_at: self.updated_at,
             is_closed: self.is_closed,
@@ -82,7 +84,7 @@ pub(crate) async fn lock_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE"#,
@@ -102,7 +104,7 @@ pub(crate) async fn find_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, daily_granted_on, updated_at,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1)"#,
@@ -173,10 +175,10 @@ pub(crate) async fn write(
         "WITH wallets AS (
              UPDATE credits.balances SET version = new.version, sequence = new.sequence, free = new.free, paid = new.paid,
                  held = new.held, total_earned = new.total_earned, total_spent = new.total_spent, head = new.head,
-                 daily_granted_on = new.daily_granted_on, grants = new.grants::json, holds = new.holds::json, updated_at = new.updated_at
+                 daily_granted_on = new.daily_granted_on, grants = new.grants::json, holds = new.holds::json, updated_at = new.updated_at, debt = new.debt
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-                     $9::bytea[], $10::date[], $11::text[], $12::text[], $13::timestamptz[])
-                 AS new (wallet_id, version, sequence, free, paid, held, total_earned, total_spent, head, daily_granted_on, grants, holds, updated_at)
+                     $9::bytea[], $10::date[], $11::text[], $12::text[], $13::timestamptz[], $44::bigint[])
+                 AS new (wallet_id, version, sequence, free, paid, held, total_earned, total_spent, head, daily_granted_on, grants, holds, updated_at, debt)
              WHERE balances.wallet_id = new.wallet_id AND balances.wallet_id = ANY($1)
          ), answers AS (
              INSERT INTO credits.remembered_answers (wallet_id, key_digest, request_digest, status, body, created_at)
@@ -241,6 +243,7 @@ pub(crate) async fn write(
         &lines.service_keys as &[Option<String>],
         &lines.at,
         &lines.hashes,
+        &wallets.debts,
     )
     .execute(connection)
     .await?;
@@ -262,6 +265,7 @@ struct WalletColumns {
     held: Vec<i64>,
     earned: Vec<i64>,
     spent: Vec<i64>,
+    debts: Vec<i64>,
     heads: Vec<Vec<u8>>,
     daily: Vec<Date>,
     grants: Vec<String>,
@@ -282,6 +286,7 @@ impl WalletColumns {
             columns.held.push(totals.held.get());
             columns.earned.push(wallet.total_earned.get());
             columns.spent.push(wallet.total_spent.get());
+            columns.debts.push(wallet.debt.get());
             columns.heads.push(wallet.head.to_vec());
             columns.daily.push(wallet.daily_granted_on);
             columns.grants.push(json(&wallet.grants)?);
@@ -524,7 +529,8 @@ pub(crate) async fn recall_spends(
         .collect()
 }
 
-async fn find_terms(
+/// What these grants of a wallet are.
+pub(crate) async fn find_terms(
     connection: &mut PgConnection,
     wallet: WalletId,
     grants: &[i64],

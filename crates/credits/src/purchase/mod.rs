@@ -1,12 +1,131 @@
-//! What was bought. Owns `credits.purchases`.
+//! Buying mana: orders, what Stripe says of them, and what the ledger does about it. Owns `credits.purchases`,
+//! `credits.refunds`, `credits.disputes`, `credits.stripe_customers` and `credits.payment_statements`.
+//!
+//! Nothing is believed that a delivery says. Whatever happens leads to [`sync`]: it looks at Stripe, merges what it sees with
+//! what is known ([`model`]), and has the ledger do what follows, in one transaction under the order's lock.
 
+mod buy;
+mod done;
+mod find;
 mod list;
+pub(crate) mod model;
+mod payment_link;
+mod place;
+mod reconcile;
+mod refund;
+mod show;
+mod statement;
 pub(crate) mod store;
+pub(crate) mod sync;
 
-use crate::CreditsState;
+pub use model::PaymentError;
+pub use place::ReturnUrls;
+pub use reconcile::{Finding, Report, keep_reconciled, reconcile};
+pub use refund::send_wanted_refunds;
+pub use statement::StatementLine;
+
+use crate::ledger::Books;
+use crate::stripe::Stripe;
+use crate::{CreditsState, PortError};
+use mana_kernel::UserId;
+use secrecy::SecretString;
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// Orders that wait to be looked at because somebody asked for them; more wait for the next delivery.
+const MAX_ASKED_FOR: usize = 1_000;
+
 pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
-    OpenApiRouter::new().routes(routes!(list::purchases))
+    OpenApiRouter::new()
+        .routes(routes!(buy::purchase))
+        .routes(routes!(payment_link::payment_link))
+        .routes(routes!(find::find_purchase))
+        .routes(routes!(list::purchases))
+        .routes(routes!(show::show_purchase))
+        .routes(routes!(refund::refund_purchase))
+        .routes(routes!(done::checkout_done))
+}
+
+/// What is bad news about a payer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaymentRisk {
+    /// The card's issuer thinks that it was not its owner.
+    FraudWarning,
+    /// The money of a payment was charged back.
+    DisputeLost,
+}
+
+/// Port: the accounts learn of bad news, in the transaction that writes them down.
+pub trait OnPaymentRisk: Send + Sync + std::fmt::Debug {
+    /// Something is wrong with a user's order.
+    fn on_payment_risk<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        risk: PaymentRisk,
+        order: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// What it takes to sell.
+#[derive(Debug)]
+pub struct Payments {
+    /// What it takes to keep the books.
+    pub books: Arc<Books>,
+    /// The way to Stripe; nothing can be bought without.
+    pub stripe: Option<Stripe>,
+    /// What its deliveries are signed with; none is believed without.
+    pub webhook_secrets: Vec<SecretString>,
+    /// Told to apps that embed the form.
+    pub publishable_key: Option<String>,
+    /// Where browsers may be sent after the till.
+    pub return_urls: ReturnUrls,
+    /// Who hears of bad news.
+    pub on_payment_risk: Arc<dyn OnPaymentRisk>,
+    /// What there is to do between two passes.
+    pub errands: Errands,
+}
+
+/// Work that came in since the last pass.
+#[derive(Debug, Default)]
+pub struct Errands {
+    asked_for: Mutex<BTreeSet<String>>,
+    came_in: Notify,
+}
+
+impl Errands {
+    /// Has an order looked at soon: its owner is back from the till.
+    pub fn look_at(&self, order: &str) {
+        let mut asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked_for.len() < MAX_ASKED_FOR {
+            asked_for.insert(order.to_owned());
+        }
+        self.came_in.notify_one();
+    }
+
+    /// A delivery has come in.
+    pub(crate) fn announce(&self) {
+        self.came_in.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.asked_for.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until something comes in.
+    pub async fn wait(&self) {
+        self.came_in.notified().await;
+    }
+}
+
+impl Payments {
+    pub(crate) fn stripe(&self) -> Result<&Stripe, PaymentError> {
+        self.stripe.as_ref().ok_or(PaymentError::NotConfigured)
+    }
 }

@@ -1,26 +1,223 @@
-//! All SQL of `credits.purchases`.
+//! All SQL of `credits.purchases`, `credits.refunds`, `credits.disputes`, `credits.stripe_customers` and
+//! `credits.payment_statements`.
 
-use super::list::PurchaseResponse;
+use super::find::PurchaseResponse;
+use super::model::{DisputeStatus, Facts, Lifecycle, Order, RefundStatus};
+use super::refund::PurchaseRefund;
+use super::statement::StatementLine;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use std::collections::BTreeMap;
+use time::{Date, OffsetDateTime};
 
-/// A user's purchases, newest first; the latest 500.
+/// Orders of a user that a list shows at most.
+const LISTED: i64 = 500;
+
+/// An order that is to be made.
+#[derive(Debug)]
+pub(super) struct NewOrder<'a> {
+    pub(super) id: &'a str,
+    pub(super) user: &'a UserId,
+    pub(super) package_id: &'a str,
+    pub(super) package_version: i32,
+    pub(super) credits: i64,
+    pub(super) price_euro_cents: i64,
+    pub(super) currency: &'a str,
+    pub(super) price_cents: i64,
+    pub(super) livemode: bool,
+    pub(super) idempotency_key: Option<&'a str>,
+    pub(super) request_digest: &'a [u8],
+    pub(super) now: OffsetDateTime,
+}
+
+/// An order as whoever made it is answered.
+#[derive(Debug)]
+pub(super) struct PlacedRow {
+    pub(super) id: String,
+    pub(super) request_digest: Option<Vec<u8>>,
+    pub(super) credits: i64,
+    pub(super) price_euro_cents: i64,
+    pub(super) price_cents: i64,
+    pub(super) currency: String,
+    pub(super) attempt: i32,
+    pub(super) session_id: Option<String>,
+    pub(super) checkout_url: Option<String>,
+    pub(super) client_secret: Option<String>,
+    pub(super) expires_at: Option<OffsetDateTime>,
+    pub(super) package_name: String,
+    pub(super) stripe_price_id: Option<String>,
+}
+
+/// Makes an order, unless the user made one under this key.
+pub(super) async fn insert_order(
+    connection: &mut PgConnection,
+    order: &NewOrder<'_>,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, livemode,
+             idempotency_key, request_digest, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+         ON CONFLICT ON CONSTRAINT purchases_idempotency_key_key DO NOTHING",
+        order.user.as_str(),
+        order.id,
+        order.package_id,
+        order.package_version,
+        order.credits,
+        order.price_euro_cents,
+        order.currency,
+        order.price_cents,
+        order.livemode,
+        order.idempotency_key,
+        order.request_digest,
+        order.now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Orders of a user that wait to be paid since a time.
+pub(super) async fn count_open(
+    connection: &mut PgConnection,
+    user: &UserId,
+    since: OffsetDateTime,
+) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM credits.purchases
+           WHERE user_id = $1 AND state IN ('created', 'unpaid') AND created_at > $2"#,
+        user.as_str(),
+        since,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// An order by its id or the key that its user gave it.
+pub(super) async fn find_placed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    id: Option<&str>,
+    key: Option<&str>,
+) -> Result<Option<PlacedRow>, DbError> {
+    Ok(sqlx::query_as!(
+        PlacedRow,
+        "SELECT purchases.id, request_digest, purchases.credits, purchases.price_euro_cents, price_cents, currency, attempt, session_id,
+             checkout_url, client_secret, expires_at, version.name AS package_name, version.stripe_price_id
+         FROM credits.purchases JOIN credits.package_versions version USING (package_id)
+         WHERE version.version = package_version AND user_id = $1 AND (purchases.id = $2 OR idempotency_key = $3)",
+        user.as_str(),
+        id,
+        key,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// What Stripe made for an order.
+#[derive(Debug)]
+pub(super) struct SessionColumns<'a> {
+    pub(super) customer_id: &'a str,
+    pub(super) session_id: &'a str,
+    pub(super) checkout_url: Option<&'a str>,
+    pub(super) client_secret: Option<&'a str>,
+    pub(super) expires_at: Option<OffsetDateTime>,
+}
+
+/// Notes the till of an order; not if it has one.
+pub(super) async fn update_session(
+    connection: &mut PgConnection,
+    order: &str,
+    session: &SessionColumns<'_>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET customer_id = $2, session_id = $3, checkout_url = $4, client_secret = $5, expires_at = $6, updated_at = $7,
+             lifecycle = CASE lifecycle WHEN 'created' THEN 'open' ELSE lifecycle END, state = CASE state WHEN 'created' THEN 'unpaid' ELSE state END
+         WHERE id = $1 AND session_id IS NULL",
+        order,
+        session.customer_id,
+        session.session_id,
+        session.checkout_url,
+        session.client_secret,
+        session.expires_at,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes a till of an order back that can't be used, so that the next attempt makes another.
+pub(super) async fn update_attempt(
+    connection: &mut PgConnection,
+    order: &str,
+    attempt: i32,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET attempt = $2 + 1 WHERE id = $1 AND attempt = $2 AND session_id IS NULL",
+        order,
+        attempt,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Who a user is at Stripe.
+pub(super) async fn find_customer(
+    connection: &mut PgConnection,
+    user: &UserId,
+    livemode: bool,
+) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT customer_id FROM credits.stripe_customers WHERE user_id = $1 AND livemode = $2",
+        user.as_str(),
+        livemode,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// Notes who a user is at Stripe; the first one stays.
+pub(super) async fn insert_customer(
+    connection: &mut PgConnection,
+    user: &UserId,
+    livemode: bool,
+    customer: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO credits.stripe_customers (user_id, livemode, customer_id, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT ON CONSTRAINT stripe_customers_pkey DO NOTHING",
+        user.as_str(),
+        livemode,
+        customer,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A user's orders, newest first; the latest 500.
 pub(super) async fn list_purchases(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<Vec<PurchaseResponse>, DbError> {
     Ok(sqlx::query_as!(
         PurchaseResponse,
-        "SELECT id, package_id, status, credits, price_euro_cents, created_at, completed_at
-         FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT 500",
+        r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
+             completed_at, looked_at
+         FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2"#,
         user.as_str(),
+        LISTED,
     )
     .fetch_all(connection)
     .await?)
 }
 
-/// A page of a user's purchases, in the order of their ids.
+/// A page of a user's orders, in the order of their ids.
 pub(crate) async fn list_after(
     connection: &mut PgConnection,
     user: &UserId,
@@ -29,12 +226,391 @@ pub(crate) async fn list_after(
 ) -> Result<Vec<PurchaseResponse>, DbError> {
     Ok(sqlx::query_as!(
         PurchaseResponse,
-        "SELECT id, package_id, status, credits, price_euro_cents, created_at, completed_at
-         FROM credits.purchases WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
+             completed_at, looked_at
+         FROM credits.purchases WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3"#,
         user.as_str(),
         after,
         limit,
     )
     .fetch_all(connection)
+    .await?)
+}
+
+/// One of a user's orders.
+pub(super) async fn find_purchase(
+    connection: &mut PgConnection,
+    user: &UserId,
+    id: &str,
+) -> Result<Option<PurchaseResponse>, DbError> {
+    Ok(sqlx::query_as!(
+        PurchaseResponse,
+        r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
+             completed_at, looked_at
+         FROM credits.purchases WHERE user_id = $1 AND id = $2"#,
+        user.as_str(),
+        id,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+struct OrderRow {
+    id: String,
+    user_id: String,
+    package_id: String,
+    credits: i64,
+    currency: String,
+    price_cents: i64,
+    livemode: bool,
+    customer_id: Option<String>,
+    session_id: Option<String>,
+    payment_id: Option<String>,
+    lifecycle: String,
+    captured_cents: i64,
+    fraud_warned: bool,
+    problem: Option<String>,
+    granted_mana: i64,
+    grant_sequence: Option<i64>,
+    taken_mana: i64,
+    owed_mana: i64,
+    completed_at: Option<OffsetDateTime>,
+}
+
+impl OrderRow {
+    fn into_order(self) -> Result<Order, DbError> {
+        let lifecycle = Lifecycle::from_database(&self.lifecycle);
+        Ok(Order {
+            id: self.id,
+            user_id: self.user_id,
+            package_id: self.package_id,
+            credits: self.credits,
+            currency: self.currency,
+            price_cents: self.price_cents,
+            livemode: self.livemode,
+            customer_id: self.customer_id,
+            session_id: self.session_id,
+            payment_id: self.payment_id,
+            lifecycle: lifecycle.ok_or_else(|| DbError::unreadable("credits.purchases"))?,
+            captured_cents: self.captured_cents,
+            fraud_warned: self.fraud_warned,
+            problem: self.problem,
+            granted_mana: self.granted_mana,
+            grant_sequence: self.grant_sequence,
+            taken_mana: self.taken_mana,
+            owed_mana: self.owed_mana,
+            completed_at: self.completed_at,
+        })
+    }
+}
+
+/// An order, whoever's it is.
+pub(crate) async fn find_order(connection: &mut PgConnection, id: &str) -> Result<Option<Order>, DbError> {
+    let row = sqlx::query_as!(
+        OrderRow,
+        "SELECT id, user_id, package_id, credits, currency, price_cents, livemode, customer_id, session_id, payment_id, lifecycle,
+             captured_cents, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at
+         FROM credits.purchases WHERE id = $1",
+        id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(OrderRow::into_order).transpose()
+}
+
+/// The same, locked until the transaction ends. Wallets are locked after it.
+pub(crate) async fn lock_order(connection: &mut PgConnection, id: &str) -> Result<Option<Order>, DbError> {
+    let row = sqlx::query_as!(
+        OrderRow,
+        "SELECT id, user_id, package_id, credits, currency, price_cents, livemode, customer_id, session_id, payment_id, lifecycle,
+             captured_cents, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at
+         FROM credits.purchases WHERE id = $1 FOR UPDATE",
+        id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(OrderRow::into_order).transpose()
+}
+
+/// The order that a session or a payment belongs to.
+pub(crate) async fn find_order_id(
+    connection: &mut PgConnection,
+    order: Option<&str>,
+    session: Option<&str>,
+    payment: Option<&str>,
+) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM credits.purchases WHERE id = $1 OR session_id = $2 OR payment_id = $3 LIMIT 1",
+        order,
+        session,
+        payment,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// What is known of an order's payment, refunds and disputes included.
+pub(crate) async fn find_facts(connection: &mut PgConnection, order: &Order) -> Result<Facts, DbError> {
+    let unreadable = |table| move || DbError::unreadable(table);
+    let refunds = sqlx::query!(
+        "SELECT id, status, amount_cents FROM credits.refunds WHERE purchase_id = $1",
+        order.id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let refunds = refunds.into_iter().map(|row| {
+        let status = RefundStatus::from_database(&row.status);
+        Ok((row.id, (status.ok_or_else(unreadable("credits.refunds"))?, row.amount_cents)))
+    });
+    let refunds = refunds.collect::<Result<BTreeMap<_, _>, DbError>>()?;
+    let disputes = sqlx::query!(
+        "SELECT id, status, amount_cents FROM credits.disputes WHERE purchase_id = $1",
+        order.id,
+    )
+    .fetch_all(connection)
+    .await?;
+    let disputes = disputes.into_iter().map(|row| {
+        let status = DisputeStatus::from_database(&row.status);
+        Ok((row.id, (status.ok_or_else(unreadable("credits.disputes"))?, row.amount_cents)))
+    });
+    let disputes = disputes.collect::<Result<BTreeMap<_, _>, DbError>>()?;
+    Ok(Facts { refunds, disputes, ..order.facts() })
+}
+
+/// Writes what is known now of refunds and disputes. `stripe_ids` are Stripe's for refunds that have ours.
+pub(super) async fn write_facts(
+    connection: &mut PgConnection,
+    order: &Order,
+    facts: &Facts,
+    stripe_ids: &BTreeMap<String, String>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    for (id, (status, cents)) in &facts.refunds {
+        sqlx::query!(
+            "INSERT INTO credits.refunds AS known (user_id, id, purchase_id, stripe_refund_id, amount_cents, status, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+             ON CONFLICT ON CONSTRAINT refunds_pkey DO UPDATE SET status = excluded.status, updated_at = excluded.updated_at,
+                 stripe_refund_id = coalesce(known.stripe_refund_id, excluded.stripe_refund_id),
+                 next_attempt_at = CASE excluded.status WHEN 'wanted' THEN known.next_attempt_at END
+             WHERE known.status <> excluded.status OR (known.stripe_refund_id IS NULL AND excluded.stripe_refund_id IS NOT NULL)",
+            order.user_id,
+            id,
+            order.id,
+            stripe_ids.get(id),
+            cents,
+            status.as_str(),
+            now,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (id, (status, cents)) in &facts.disputes {
+        sqlx::query!(
+            "INSERT INTO credits.disputes AS known (user_id, id, purchase_id, amount_cents, status, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)
+             ON CONFLICT ON CONSTRAINT disputes_pkey DO UPDATE SET status = excluded.status, amount_cents = excluded.amount_cents,
+                 updated_at = excluded.updated_at
+             WHERE (known.status, known.amount_cents) <> (excluded.status, excluded.amount_cents)",
+            order.user_id,
+            id,
+            order.id,
+            cents,
+            status.as_str(),
+            now,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes an order as it is now, with what follows from the facts.
+pub(super) async fn update_order(
+    connection: &mut PgConnection,
+    order: &Order,
+    facts: &Facts,
+    has_changed: bool,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET state = $2, payment_id = $3, lifecycle = $4, captured_cents = $5, refunded_cents = $6, lost_cents = $7,
+             disputed = $8, fraud_warned = $9, problem = $10, granted_mana = $11, grant_sequence = $12, taken_mana = $13, owed_mana = $14,
+             completed_at = $15, looked_at = $16, updated_at = CASE WHEN $17 THEN $16 ELSE updated_at END
+         WHERE id = $1",
+        order.id,
+        facts.state(order.granted_mana > 0),
+        order.payment_id,
+        facts.lifecycle.as_str(),
+        facts.captured_cents,
+        facts.refunded_cents(),
+        facts.lost_cents(),
+        facts.is_disputed(),
+        facts.fraud_warned,
+        order.problem,
+        order.granted_mana,
+        order.grant_sequence,
+        order.taken_mana,
+        order.owed_mana,
+        order.completed_at,
+        now,
+        has_changed,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A refund that an administrator wants.
+#[derive(Debug)]
+pub(super) struct NewRefund<'a> {
+    pub(super) id: &'a str,
+    pub(super) amount_cents: i64,
+    pub(super) reason: Option<&'a str>,
+    pub(super) by: &'a str,
+    pub(super) next_attempt_at: OffsetDateTime,
+    pub(super) now: OffsetDateTime,
+}
+
+/// Notes that money is to go back. Says no if the refund was wanted before.
+pub(super) async fn insert_refund(
+    connection: &mut PgConnection,
+    order: &Order,
+    refund: &NewRefund<'_>,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "INSERT INTO credits.refunds (user_id, id, purchase_id, amount_cents, status, reason, requested_by, next_attempt_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, 'wanted', $5, $6, $7, $8, $8) ON CONFLICT ON CONSTRAINT refunds_pkey DO NOTHING",
+        order.user_id,
+        refund.id,
+        order.id,
+        refund.amount_cents,
+        refund.reason,
+        refund.by,
+        refund.next_attempt_at,
+        refund.now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The refunds of an order, the newest first.
+pub(super) async fn list_refunds(
+    connection: &mut PgConnection,
+    order: &str,
+) -> Result<Vec<PurchaseRefund>, DbError> {
+    Ok(sqlx::query_as!(
+        PurchaseRefund,
+        "SELECT id, purchase_id, stripe_refund_id, amount_cents, status, reason, requested_by, created_at
+         FROM credits.refunds WHERE purchase_id = $1 ORDER BY created_at DESC, id DESC",
+        order,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Claims refunds that Stripe has not been told of, or has not answered: nobody else gets them until `until`.
+pub(super) async fn update_claimed_refunds(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+    until: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<PurchaseRefund>, DbError> {
+    Ok(sqlx::query_as!(
+        PurchaseRefund,
+        "WITH due AS MATERIALIZED (
+             SELECT id FROM credits.refunds WHERE status = 'wanted' AND next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $3
+             FOR UPDATE SKIP LOCKED
+         )
+         UPDATE credits.refunds refund SET next_attempt_at = $2 FROM due WHERE refund.id = due.id
+         RETURNING refund.id, purchase_id, stripe_refund_id, amount_cents, status, reason, requested_by, created_at",
+        now,
+        until,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// What a comparison looks at: orders that changed since a time, and those that wait to be paid. A page after an id.
+pub(super) async fn list_candidates(
+    connection: &mut PgConnection,
+    since: OffsetDateTime,
+    livemode: bool,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM credits.purchases
+         WHERE id > $3 AND livemode = $2 AND (created_at >= $1 OR updated_at >= $1 OR problem IS NOT NULL OR disputed
+             OR lifecycle IN ('open', 'complete') AND captured_cents = 0)
+         ORDER BY id LIMIT $4",
+        since,
+        livemode,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Orders that were paid and not credited.
+pub(super) async fn count_problems(connection: &mut PgConnection) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM credits.purchases WHERE problem IS NOT NULL"#)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Everything that was ever paid, currency by currency: what came in and went back, and what the books made of it.
+pub(super) async fn sum_statement(connection: &mut PgConnection) -> Result<Vec<StatementLine>, DbError> {
+    Ok(sqlx::query_as!(
+        StatementLine,
+        r#"SELECT currency, livemode, count(*) AS "orders!",
+               sum(captured_cents)::bigint AS "captured_cents!", sum(refunded_cents)::bigint AS "refunded_cents!",
+               sum(lost_cents)::bigint AS "lost_cents!", sum(granted_mana)::bigint AS "granted_mana!",
+               sum(taken_mana)::bigint AS "taken_mana!", sum(owed_mana)::bigint AS "owed_mana!",
+               sum(CASE WHEN disputed OR problem IS NOT NULL THEN granted_mana - taken_mana - owed_mana
+                   ELSE credits - div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents) END)::bigint AS "expected_mana!"
+           FROM credits.purchases WHERE captured_cents > 0 GROUP BY currency, livemode ORDER BY currency, livemode"#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Keeps a statement for a day; the first of the day stays.
+pub(super) async fn insert_statement(
+    connection: &mut PgConnection,
+    day: Date,
+    line: &StatementLine,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO credits.payment_statements (day, currency, livemode, orders, captured_cents, refunded_cents, lost_cents, granted_mana,
+             taken_mana, owed_mana, expected_mana, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT ON CONSTRAINT payment_statements_pkey DO NOTHING",
+        day,
+        line.currency,
+        line.livemode,
+        line.orders,
+        line.captured_cents,
+        line.refunded_cents,
+        line.lost_cents,
+        line.granted_mana,
+        line.taken_mana,
+        line.owed_mana,
+        line.expected_mana,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes the lock under which one server compares; says no if another has it. It ends with the transaction.
+pub(super) async fn hold_comparison(connection: &mut PgConnection) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_xact_lock(hashtextextended('mana.payments.reconcile', 0)) AS "held!""#
+    )
+    .fetch_one(connection)
     .await?)
 }

@@ -79,7 +79,7 @@ const BY_TEMPLATE: [(&str, RouteClass); 31] = [
 
 /// What is not counted: probes, keys and documentation, which cost nothing, and the check of a token, which backends
 /// make on each of their own requests.
-const EXEMPT: [(Method, &str); 8] = [
+const EXEMPT: [(Method, &str); 9] = [
     (Method::GET, "/health"),
     (Method::GET, "/health/live"),
     (Method::GET, "/health/ready"),
@@ -88,6 +88,8 @@ const EXEMPT: [(Method, &str); 8] = [
     (Method::GET, "/.well-known/jwks.json"),
     (Method::GET, "/openapi.json"),
     (Method::POST, "/api/v1/auth/validate"),
+    // Signed, and sent in bursts from few addresses.
+    (Method::POST, "/api/v1/webhooks/stripe"),
 ];
 
 impl RouteClass {

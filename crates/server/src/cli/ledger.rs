@@ -156,6 +156,6 @@ fn verified(
     Err(CommandError::Untrue(report.found))
 }
 
-fn read_time(text: &str) -> Result<OffsetDateTime, &'static str> {
+pub(super) fn read_time(text: &str) -> Result<OffsetDateTime, &'static str> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be a time as 2026-01-31T12:00:00Z")
 }

@@ -6,6 +6,8 @@ mod health;
 mod keys;
 mod ledger;
 pub(crate) mod migrate;
+mod packages;
+mod payments;
 pub(crate) mod print;
 mod progress;
 mod service_keys;
@@ -31,9 +33,14 @@ use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
+use mana_credits::package::model::PackageError;
+use mana_credits::purchase::PaymentError;
+use mana_credits::stripe::client::InvalidStripe;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
+use packages::PackagesCommand;
+use payments::PaymentsCommand;
 use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -106,6 +113,12 @@ enum Command {
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// What is for sale
+    #[command(subcommand)]
+    Packages(PackagesCommand),
+    /// What was bought
+    #[command(subcommand)]
+    Payments(PaymentsCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -179,6 +192,18 @@ enum CommandError {
         "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter,          and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
     )]
     Untrue(u64),
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error("{} is no array of packages: {error}", path.display())]
+    PackageFile { path: PathBuf, error: serde_json::Error },
+    #[error(transparent)]
+    Stripe(#[from] InvalidStripe),
+    #[error("the comparison with Stripe stopped: {0}")]
+    Payment(#[from] PaymentError),
+    #[error(
+        "the purchases and Stripe differ in {0} places. `payments reconcile --fix` credits what is owed; what stays open is for a person:          `GET /api/v1/admin/purchases/<id>` shows an order with its problem"
+    )]
+    Unreconciled(u64),
     #[error(transparent)]
     Export(#[from] ExportError),
     #[error(transparent)]
@@ -259,6 +284,12 @@ fn run() -> Result<(), CommandError> {
             }
             Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
+            Command::Packages(command) => {
+                packages::run(command, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Payments(command) => {
+                payments::run(command, &cli.settings, source(&cli)?, cli.json).await
+            }
         }
     })
 }

@@ -17,7 +17,13 @@ curl -sw "\n" {url}/api/v1/credits/transactions -H "Authorization: Bearer $TOKEN
 }
 
 /// How to use what has started.
-pub(super) fn text(settings: &Settings, place: &str, claim: Option<&str>, shows_mails: bool) -> String {
+pub(super) fn text(
+    settings: &Settings,
+    place: &str,
+    claim: Option<&str>,
+    shows_mails: bool,
+    pretends: bool,
+) -> String {
     let url = &settings.public_url();
     let mails = if shows_mails {
         // That page answers to names of this machine only, whatever name the service has elsewhere.
@@ -25,6 +31,7 @@ pub(super) fn text(settings: &Settings, place: &str, claim: Option<&str>, shows_
     } else {
         "are sent to the SMTP server".to_owned()
     };
+    let payments = if pretends { "pretended: open the checkoutUrl of a purchase" } else { "at Stripe" };
     let administrator = match claim {
         Some(link) => {
             format!("{url}{link}\n                  (good once, for a day: become the first administrator)")
@@ -36,6 +43,7 @@ pub(super) fn text(settings: &Settings, place: &str, claim: Option<&str>, shows_
          Documentation   {url}/docs\n  \
          Data            {place}\n  \
          Mails           {mails}\n  \
+         Payments        {payments}\n  \
          Administrator   {administrator}\n\n  \
          Try it in another terminal:\n\n{}\n\n  \
          Stop with Ctrl-C.\n",

@@ -3,6 +3,7 @@
 mod banner;
 pub(crate) mod folder;
 pub(crate) mod outbox;
+mod till;
 
 use crate::cli::print;
 use crate::serve::{self, ServeError};
@@ -11,11 +12,14 @@ use crate::way_out::WayOut;
 use clap::Args;
 use folder::DataFolder;
 use mana_auth::admin;
+use mana_credits::package;
+use mana_credits::package::model::PackageError;
 use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use till::Till;
 
 /// Where dev mode keeps its data.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +49,12 @@ pub(crate) enum DevError {
         "--ephemeral throws its own database away, and DATABASE_URL names one to keep: use one of the two"
     )]
     EphemeralUrl,
+    #[error("the packages that dev mode begins with can't be written: {0}")]
+    Packages(#[from] PackageError),
+    #[error("the packages that dev mode begins with can't be read: {0}")]
+    PackageFile(#[from] serde_json::Error),
+    #[error("the pretended Stripe can't be started: {0}")]
+    Till(std::io::Error),
     #[error("the private PostgreSQL can't be asked: {0}")]
     Ask(#[from] sqlx::Error),
     #[error("the output can't be written: {0}")]
@@ -61,6 +71,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
     let way_out = WayOut::for_dev(settings).map_err(ServeError::from)?;
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let listener = serve::listen(host, settings.port).await?;
+    let till = till::open(settings).await.map_err(DevError::Till)?;
     let (source, postgres, place) = match Source::from_settings(settings)? {
         Some(source) => (source, None, "the database of DATABASE_URL".to_owned()),
         None => {
@@ -70,7 +81,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
             (source, Some(postgres), place)
         }
     };
-    let outcome = serve_on(settings, source, way_out, listener, &place).await;
+    let outcome = serve_on(settings, till.as_ref(), source, way_out, listener, &place).await;
     // The server is stopped also when the service did not start.
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(move || postgres.stop()).await??;
@@ -80,6 +91,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
 
 async fn serve_on(
     settings: &Settings,
+    till: Option<&Till>,
     source: Source,
     way_out: WayOut,
     listener: tokio::net::TcpListener,
@@ -88,10 +100,12 @@ async fn serve_on(
     if let Some(migration) = &source.migration {
         migration.run(&SystemRng).await?;
     }
+    let settings = till.map_or(settings, |till| &till.settings);
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
+    package::seed(&service.database, &SystemClock, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
-    print::line(&banner::text(settings, place, claim.as_deref(), shows_mails))?;
+    print::line(&banner::text(settings, place, claim.as_deref(), shows_mails, till.is_some()))?;
     Ok(serve::run(listener, service).await?)
 }
 

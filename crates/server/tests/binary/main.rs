@@ -15,6 +15,7 @@ mod hashing;
 mod keys;
 mod ledger;
 mod logs;
+mod payments;
 mod proxies;
 mod readme;
 mod refresh;

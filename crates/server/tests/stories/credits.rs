@@ -17,7 +17,7 @@ async fn a_new_account_has_the_bonus_and_its_line_in_the_history() {
     let balance = story.get(BALANCE, &ada).await;
     assert_eq!(
         balance.json,
-        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5, "heldCredits": 0})
+        json!({"balance": 0, "freeCreditsRemaining": 150, "totalEarned": 0, "totalSpent": 0, "dailyFreeCredits": 5, "heldCredits": 0, "debtCredits": 0})
     );
     let history = story.get(TRANSACTIONS, &ada).await;
     let [line] = history.json.as_array().unwrap().as_slice() else { panic!("{}", history.json) };
@@ -292,8 +292,12 @@ async fn packages_are_for_anybody_and_purchases_for_their_owner() {
     .await
     .unwrap();
     sqlx::query(
-        "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_euro_cents, status, created_at)
-         VALUES ($1, 'p1', 'small', 100, 100, 'pending', now())",
+        "WITH version AS (
+             INSERT INTO credits.package_versions (package_id, version, name, credits, bonus_credits, price_euro_cents, prices, created_at)
+             VALUES ('small', 1, 'Small', 100, 0, 100, '{}', now())
+         )
+         INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)
+         VALUES ($1, 'p1', 'small', 1, 100, 100, 'eur', 100, now())",
     )
     .bind(&ada.id)
     .execute(&mut owner)

@@ -10,6 +10,7 @@ mod smtp;
 mod story;
 mod surface;
 mod threats;
+mod till;
 mod two_factor;
 
 mod account;
@@ -38,6 +39,7 @@ mod oauth;
 mod oauth_attacks;
 mod oauth_linking;
 mod passwords;
+mod payments;
 mod refresh;
 mod refresh_under_fire;
 mod register;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 11] = [
+const NOBODYS: [&str; 14] = [
     "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
@@ -19,6 +19,9 @@ const NOBODYS: [&str; 11] = [
     "auth.bonus_networks",
     "auth.finished_flows",
     "credits.packages",
+    "credits.package_versions",
+    "credits.payment_statements",
+    "credits.stripe_events",
     "credits.roots",
     "auth.revocations",
     "auth.service_keys",
@@ -69,8 +72,12 @@ async fn two_users(story: &Story) -> (User, User) {
     let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
     let mut owner = story.database.owner().await;
     sqlx::query(
-        "INSERT INTO credits.packages (id, name, credits, price_euro_cents, active, sort_order, created_at)
-         VALUES ('small', 'Small', 100, 100, true, 1, now())",
+        "WITH package AS (
+             INSERT INTO credits.packages (id, name, credits, price_euro_cents, active, sort_order, created_at)
+             VALUES ('small', 'Small', 100, 100, true, 1, now())
+         )
+         INSERT INTO credits.package_versions (package_id, version, name, credits, bonus_credits, price_euro_cents, prices, created_at)
+         VALUES ('small', 1, 'Small', 100, 0, 100, '{}', now())",
     )
     .execute(&mut owner)
     .await
@@ -88,8 +95,17 @@ async fn two_users(story: &Story) -> (User, User) {
         oauth::leave_row(story, user).await;
         passkeys::leave_rows(story, user).await;
         sqlx::query(
-            "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_euro_cents, status, created_at)
-             VALUES ($1, $1, 'small', 100, 100, 'pending', now())",
+            "WITH purchase AS (
+                 INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)
+                 VALUES ($1, $1, 'small', 1, 100, 100, 'eur', 100, now())
+             ), refund AS (
+                 INSERT INTO credits.refunds (user_id, id, purchase_id, amount_cents, status, created_at, updated_at)
+                 VALUES ($1, $1, $1, 1, 'failed', now(), now())
+             ), dispute AS (
+                 INSERT INTO credits.disputes (user_id, id, purchase_id, amount_cents, status, created_at, updated_at)
+                 VALUES ($1, $1, $1, 1, 'won', now(), now())
+             )
+             INSERT INTO credits.stripe_customers (user_id, livemode, customer_id, created_at) VALUES ($1, false, $1, now())",
         )
         .bind(&user.id)
         .execute(&mut owner)

@@ -76,6 +76,10 @@ impl Story {
         // A busy machine is no flood.
         settings.hashing_wait_seconds = 60;
         settings.request_timeout_seconds = 120;
+        // A Stripe that nobody can reach, unless a story opens a till.
+        settings.stripe_secret_key = Some("sk_test_story".into());
+        settings.stripe_webhook_secret = Some("whsec_story".into());
+        settings.stripe_api_base = "http://127.0.0.1:9".parse().unwrap();
         change(&mut settings);
         let database = TestDatabase::new().await;
         let root_secret = RootSecrets::generate("test", &SystemRng);

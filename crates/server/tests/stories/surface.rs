@@ -84,8 +84,10 @@ pub(crate) fn sample(document: &Value, schema: &Value) -> Value {
             Some("uri") => json!("https://app.example.com"),
             None if schema["pattern"] == "^(https?://.+)?$" => json!("https://app.example.com"),
             _ => {
-                let least = schema["minLength"].as_u64().and_then(|least| usize::try_from(least).ok());
-                json!("long-enough-text".repeat(least.unwrap_or(0).div_ceil(16).max(1)))
+                let bound = |name: &str| schema[name].as_u64().and_then(|bound| usize::try_from(bound).ok());
+                let mut text = "long-enough-text".repeat(bound("minLength").unwrap_or(0).div_ceil(16).max(1));
+                text.truncate(bound("maxLength").unwrap_or(usize::MAX));
+                json!(text)
             }
         },
         other => panic!("no sample of {other}: {schema}"),

@@ -115,6 +115,14 @@ impl Audit {
         );
         let grants: BTreeSet<i64> = line.slices.iter().map(|slice| slice.grant).collect();
         match line.kind {
+            TransactionKind::Adjustment if line.counter != Counter::Adjustment => {
+                assert!(matches!(line.counter, Counter::Clearing | Counter::Debt), "1");
+                if line.counter == Counter::Debt && amount > 0 {
+                    for slice in &line.slices {
+                        *self.given.entry(slice.grant).or_default() += slice.amount;
+                    }
+                }
+            }
             TransactionKind::Adjustment if line.counter == Counter::Adjustment && amount < 0 => {
                 assert!(grants.len() == line.slices.len(), "10: a grant is taken from twice");
                 assert!(grants.iter().all(|grant| self.grants[grant].is_live(at)), "11");

@@ -1,6 +1,7 @@
 //! What may be asked of a wallet, and why it may be refused.
 
 use super::grant::Terms;
+use super::payment::Settlement;
 use mana_kernel::mana::OutOfRange;
 use mana_kernel::{Amount, HoldId};
 use time::{Date, OffsetDateTime};
@@ -67,6 +68,8 @@ pub enum Command {
         /// What the refund says.
         note: Note,
     },
+    /// A payment came in or went back.
+    Settle(Settlement),
 }
 
 /// Mana that is given.
@@ -110,6 +113,9 @@ pub enum Refusal {
     /// More is asked for than there is.
     #[error("more mana is asked for than is available")]
     InsufficientFunds,
+    /// Paid mana is asked for, and a debt is open.
+    #[error("a payment was taken back, and what it bought is owed")]
+    InDebt,
     /// The day's credits were given already.
     #[error("the daily credits of that day were given already")]
     AlreadyGranted,

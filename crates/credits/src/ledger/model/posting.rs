@@ -3,6 +3,7 @@
 use super::command::Note;
 use super::grant::Grant;
 use super::hold::HoldChange;
+use super::payment::Settled;
 use mana_kernel::{HoldId, Mana, TransactionId};
 use time::OffsetDateTime;
 
@@ -15,6 +16,8 @@ pub struct Effects {
     pub new_grants: Vec<Grant>,
     /// What became of holds, in order.
     pub holds: Vec<HoldChange>,
+    /// What the books say of orders now. Written with the orders.
+    pub settled: Vec<Settled>,
 }
 
 impl Effects {
@@ -28,6 +31,7 @@ impl Effects {
         self.transactions.append(&mut later.transactions);
         self.new_grants.append(&mut later.new_grants);
         self.holds.append(&mut later.holds);
+        self.settled.append(&mut later.settled);
     }
 }
 
@@ -121,10 +125,13 @@ pub enum Counter {
     Expired,
     /// The other side of what is put right by hand.
     Adjustment,
+    /// What was paid back of what wallets owe.
+    Debt,
 }
 
 impl Counter {
-    const ALL: [Self; 5] = [Self::Bonus, Self::Revenue, Self::Clearing, Self::Expired, Self::Adjustment];
+    const ALL: [Self; 6] =
+        [Self::Bonus, Self::Revenue, Self::Clearing, Self::Expired, Self::Adjustment, Self::Debt];
 
     /// As in the database.
     pub fn as_str(self) -> &'static str {
@@ -134,6 +141,7 @@ impl Counter {
             Self::Clearing => "clearing",
             Self::Expired => "expired",
             Self::Adjustment => "adjustment",
+            Self::Debt => "debt",
         }
     }
 

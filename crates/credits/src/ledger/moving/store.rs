@@ -102,15 +102,15 @@ async fn insert_wallets(connection: &mut PgConnection, rows: &[WalletRecord]) ->
     }
     sqlx::query!(
         "INSERT INTO credits.balances (wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent,
-             daily_granted_on, grants, holds, created_at, updated_at, closed_at)
+             daily_granted_on, grants, holds, created_at, updated_at, closed_at, debt)
          OVERRIDING SYSTEM VALUE
          SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent,
-             daily_granted_on, grants::json, holds::json, created_at, updated_at, closed_at
+             daily_granted_on, grants::json, holds::json, created_at, updated_at, closed_at, debt
          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bigint[],
                  $9::bigint[], $10::bigint[], $11::date[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[],
-                 $16::timestamptz[])
+                 $16::timestamptz[], $17::bigint[])
              AS wallet (wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent,
-                 daily_granted_on, grants, holds, created_at, updated_at, closed_at)",
+                 daily_granted_on, grants, holds, created_at, updated_at, closed_at, debt)",
         &column(rows, |row| row.wallet_id),
         &column(rows, |row| row.user_id.clone()),
         &column(rows, |row| row.version),
@@ -127,6 +127,7 @@ async fn insert_wallets(connection: &mut PgConnection, rows: &[WalletRecord]) ->
         &column(rows, |row| row.created_at),
         &column(rows, |row| row.updated_at),
         &column(rows, |row| row.closed_at) as &[Option<OffsetDateTime>],
+        &column(rows, |row| row.debt),
     )
     .execute(connection)
     .await?;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use store::Orphan;
+use store::{Orphan, PaymentLie};
 use time::{Date, OffsetDateTime};
 
 /// Wallets that are read together at most.
@@ -62,6 +62,14 @@ impl From<Orphan> for Finding {
     fn from(orphan: Orphan) -> Self {
         let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
         Self { wallet: Some(orphan.wallet_id), user: None, sequence: None, invariant: 3, sentence }
+    }
+}
+
+impl From<PaymentLie> for Finding {
+    fn from(lie: PaymentLie) -> Self {
+        let PaymentLie { wallet_id, user_id, sequence, invariant, sentence } = lie;
+        let invariant = u8::try_from(invariant).unwrap_or_default();
+        Self { wallet: wallet_id, user: user_id, sequence, invariant, sentence }
     }
 }
 
@@ -239,6 +247,9 @@ async fn finish(connection: &mut PgConnection, scope: Scope<'_>, report: &mut Re
     if all != 0 {
         report.about_all(2, format!("all accounts sum to {all}"));
     }
+    report.add(
+        store::list_payment_lies(connection, scope.since).await?.into_iter().map(Finding::from).collect(),
+    );
     if scope.since.is_some() {
         report.root = root::store::find_newest(connection).await?;
     } else {

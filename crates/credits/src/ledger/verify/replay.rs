@@ -185,7 +185,12 @@ impl<'a> Replay<'a> {
             TransactionKind::Refund => (Counter::Revenue, 1),
             TransactionKind::Bonus => (Counter::Bonus, 1),
             TransactionKind::Expiry => (Counter::Expired, -1),
-            TransactionKind::Adjustment => (Counter::Adjustment, line.amount.signum()),
+            TransactionKind::Adjustment => match line.counter {
+                Counter::Debt | Counter::Clearing => (line.counter, line.amount.signum()),
+                Counter::Bonus | Counter::Revenue | Counter::Expired | Counter::Adjustment => {
+                    (Counter::Adjustment, line.amount.signum())
+                }
+            },
         };
         if line.counter != counter || line.amount.signum() != sign {
             self.find_here(1, "such a line has another account on its other side, or goes the other way");
@@ -328,7 +333,7 @@ impl<'a> Replay<'a> {
                 usage.refunded = usage.refunded.saturating_add(line.amount);
                 self.total_spent = self.total_spent.saturating_sub(line.amount);
             }
-            TransactionKind::Adjustment if is_taking(line) => {}
+            TransactionKind::Adjustment if is_taking(line) || line.counter != Counter::Adjustment => {}
             TransactionKind::Purchase | TransactionKind::Bonus | TransactionKind::Adjustment => {
                 let grant = line.slices.first().and_then(|slice| self.terms.get(&slice.grant));
                 if grant.is_some_and(|terms| terms.source.is_earned()) {

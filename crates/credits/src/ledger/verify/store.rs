@@ -19,7 +19,7 @@ pub(crate) async fn list_wallets(
 ) -> Result<Vec<WalletRecord>, DbError> {
     Ok(sqlx::query_as!(
         WalletRecord,
-        r#"SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent, daily_granted_on,
+        r#"SELECT wallet_id, user_id, version, sequence, head, free, paid, held, total_earned, total_spent, debt, daily_granted_on,
                grants::text AS "grants!", holds::text AS "holds!", created_at, updated_at, closed_at
            FROM credits.balances WHERE wallet_id > $1 AND ($2::timestamptz IS NULL OR updated_at >= $2) ORDER BY wallet_id LIMIT $3"#,
         after,
@@ -172,6 +172,80 @@ pub(crate) async fn list_orphans(connection: &mut PgConnection) -> Result<Vec<Or
                    WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
            ) orphans
            ORDER BY 2, 1 LIMIT 100"#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Where an order and the books contradict each other.
+pub(crate) struct PaymentLie {
+    pub(crate) wallet_id: Option<i64>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) invariant: i32,
+    pub(crate) sentence: String,
+}
+
+/// Contradictions between orders and the books, at most a thousand: of all wallets that have an order, or one that changed
+/// since a time. A wallet without any may have come from elsewhere, where its orders stayed. Looks at the books as they are written, not at how they came about.
+pub(crate) async fn list_payment_lies(
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+) -> Result<Vec<PaymentLie>, DbError> {
+    Ok(sqlx::query_as!(
+        PaymentLie,
+        r#"WITH chosen AS MATERIALIZED (
+               SELECT wallet_id, user_id, debt FROM credits.balances
+               WHERE EXISTS (
+                   SELECT FROM credits.purchases
+                   WHERE purchases.user_id = balances.user_id AND ($1::timestamptz IS NULL OR updated_at >= $1))
+           ), bought AS MATERIALIZED (
+               SELECT wallet_id, purchases.* FROM chosen JOIN credits.purchases USING (user_id)
+           ), moved AS MATERIALIZED (
+               SELECT line.*, slice.grant_sequence, slice.amount AS slice
+               FROM chosen CROSS JOIN LATERAL (
+                   SELECT sequence, type, counter, amount, metadata ->> 'purchaseId' AS purchase
+                   FROM credits.transactions WHERE wallet_id = chosen.wallet_id AND counter IN ('clearing', 'debt')) found
+               CROSS JOIN LATERAL (SELECT chosen.wallet_id, chosen.user_id, found.*) line
+               JOIN credits.transactions whole ON whole.wallet_id = line.wallet_id AND whole.sequence = line.sequence
+               CROSS JOIN LATERAL unnest(whole.slice_grants, whole.slice_amounts) AS slice (grant_sequence, amount)
+           )
+           SELECT wallet_id AS "wallet_id?", user_id AS "user_id?", sequence AS "sequence?", invariant AS "invariant!", sentence AS "sentence!" FROM (
+               SELECT wallet_id, user_id, grant_sequence AS sequence, 22 AS invariant,
+                   format('purchase %s was credited with %s, and no such line is there', id, granted_mana) AS sentence
+               FROM bought WHERE granted_mana > 0 AND NOT EXISTS (
+                   SELECT FROM moved WHERE (moved.wallet_id, moved.sequence, moved.grant_sequence) = (bought.wallet_id, bought.grant_sequence, bought.grant_sequence)
+                       AND type = 'purchase' AND amount = granted_mana AND purchase = bought.id)
+               UNION ALL
+               SELECT wallet_id, user_id, sequence, 22, format('mana was given for purchase %s, which does not say so', purchase)
+               FROM moved WHERE type = 'purchase' AND purchase IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM bought WHERE (bought.wallet_id, bought.grant_sequence, bought.id) = (moved.wallet_id, moved.sequence, moved.purchase))
+               UNION ALL
+               SELECT bought.wallet_id, bought.user_id, bought.grant_sequence, 25, format('purchase %s says that %s was taken back, by the lines it is %s',
+                   id, taken_mana, granted_mana - coalesce(sum(slice), 0))
+               FROM bought LEFT JOIN moved ON (moved.wallet_id, moved.grant_sequence) = (bought.wallet_id, bought.grant_sequence) AND counter = 'clearing'
+               WHERE granted_mana > 0 GROUP BY bought.wallet_id, bought.user_id, bought.grant_sequence, id, taken_mana, granted_mana
+               HAVING coalesce(sum(slice), 0) <> granted_mana - taken_mana
+               UNION ALL
+               SELECT wallet_id, user_id, grant_sequence, 23, format('of purchase %s, %s mana should be taken back or owed, and %s is',
+                   id, div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents), taken_mana + owed_mana)
+               FROM bought WHERE granted_mana > 0 AND NOT disputed AND problem IS NULL
+                   AND taken_mana + owed_mana <> div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents)
+               UNION ALL
+               SELECT wallet_id, user_id, grant_sequence, 24, format('purchase %s is not what version %s of package %s was sold for', id, package_version, package_id)
+               FROM bought LEFT JOIN credits.package_versions version USING (package_id)
+               WHERE version.version = package_version AND (bought.credits <> version.credits OR price_cents IS DISTINCT FROM
+                   CASE currency WHEN 'eur' THEN version.price_euro_cents ELSE (version.prices ->> currency)::bigint END)
+               UNION ALL
+               SELECT wallet_id, user_id, NULL, 25, format('the debt is %s, by purchases and lines it is %s', debt, owed + repaid)
+               FROM (SELECT wallet_id, user_id, debt,
+                       coalesce((SELECT sum(owed_mana) FROM bought WHERE bought.wallet_id = chosen.wallet_id), 0) AS owed,
+                       coalesce((SELECT sum(slice) FROM moved WHERE moved.wallet_id = chosen.wallet_id AND counter = 'debt'), 0) AS repaid
+                   FROM chosen) debts
+               WHERE debt <> owed + repaid
+           ) lies
+           ORDER BY wallet_id, sequence LIMIT 1000"#,
+        since,
     )
     .fetch_all(connection)
     .await?)

@@ -191,6 +191,7 @@ impl Books {
                 held: totals.held.get(),
                 total_earned: wallet.total_earned.get(),
                 total_spent: wallet.total_spent.get(),
+                debt: 0,
                 daily_granted_on: wallet.daily_granted_on,
                 grants: serde_json::to_string(&wallet.grants).unwrap(),
                 holds: serde_json::to_string(&wallet.holds).unwrap(),

@@ -1,0 +1,561 @@
+//! An order, and what is known of its payment.
+//!
+//! Whatever makes the service look at Stripe, an event, a person who comes back from the till, the comparison by night,
+//! what it sees there is [`Facts`]: of this moment, or of an earlier one that was overtaken on its way. Facts are merged:
+//! each part only moves on, so that any order of arrival comes to the same. State and settlement follow from them.
+
+use crate::ledger::model::{Bought, Note, Settlement, Terms};
+use crate::stripe::StripeError;
+use crate::stripe::object::{CheckoutSession, Dispute, Expandable, FraudWarning, PaymentIntent, Refund};
+use mana_kernel::{Amount, ErrorCode, Kind, Mana, Problem};
+use mana_platform::DbError;
+use mana_platform::http::codes;
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
+
+/// An order as its row has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) user_id: String,
+    pub(crate) package_id: String,
+    pub(crate) credits: i64,
+    pub(crate) currency: String,
+    pub(crate) price_cents: i64,
+    pub(crate) livemode: bool,
+    pub(crate) customer_id: Option<String>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) payment_id: Option<String>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) captured_cents: i64,
+    pub(crate) fraud_warned: bool,
+    pub(crate) problem: Option<String>,
+    pub(crate) granted_mana: i64,
+    pub(crate) grant_sequence: Option<i64>,
+    pub(crate) taken_mana: i64,
+    pub(crate) owed_mana: i64,
+    pub(crate) completed_at: Option<OffsetDateTime>,
+}
+
+/// How far the visit to the till is. Only moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Lifecycle {
+    /// Nobody was sent there yet.
+    #[default]
+    Created,
+    /// The till waits.
+    Open,
+    /// Left, and the money is on its way.
+    Complete,
+    /// The money did not come.
+    Failed,
+    /// Nobody came.
+    Expired,
+}
+
+impl Lifecycle {
+    const ALL: [Self; 5] = [Self::Created, Self::Open, Self::Complete, Self::Failed, Self::Expired];
+
+    /// As in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// From the database; none for a word that this version does not know.
+    pub(crate) fn from_database(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lifecycle| lifecycle.as_str() == text)
+    }
+}
+
+/// How far a refund is. Only moves down this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RefundStatus {
+    /// Stripe has not been told yet, or has not answered.
+    Wanted,
+    /// On its way.
+    Pending,
+    /// Done.
+    Succeeded,
+    /// Refused, or it came back: the money is here.
+    Failed,
+}
+
+impl RefundStatus {
+    const ALL: [Self; 4] = [Self::Wanted, Self::Pending, Self::Succeeded, Self::Failed];
+
+    /// As in the database and the API.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Wanted => "wanted",
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// From the database; none for a word that this version does not know.
+    pub(crate) fn from_database(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    fn of_stripe(word: Option<&str>) -> Self {
+        match word {
+            Some("succeeded") => Self::Succeeded,
+            Some("failed" | "canceled") => Self::Failed,
+            _ => Self::Pending,
+        }
+    }
+}
+
+/// How far a dispute is. Only moves down this list: a lost one may still be won, not the other way about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DisputeStatus {
+    /// A bank asks; no money has moved.
+    Inquiry,
+    /// The money is withdrawn until it is decided.
+    Open,
+    /// It is gone.
+    Lost,
+    /// It is back, or never went.
+    Won,
+}
+
+impl DisputeStatus {
+    const ALL: [Self; 4] = [Self::Inquiry, Self::Open, Self::Lost, Self::Won];
+
+    /// As in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Inquiry => "inquiry",
+            Self::Open => "open",
+            Self::Lost => "lost",
+            Self::Won => "won",
+        }
+    }
+
+    /// From the database; none for a word that this version does not know.
+    pub(crate) fn from_database(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
+    fn of_stripe(word: &str) -> Self {
+        match word {
+            "won" | "warning_closed" => Self::Won,
+            "lost" => Self::Lost,
+            word if word.starts_with("warning") => Self::Inquiry,
+            _ => Self::Open,
+        }
+    }
+}
+
+/// What is known of a payment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Facts {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) captured_cents: i64,
+    /// By our id, or Stripe's where it was not wanted here.
+    pub(crate) refunds: BTreeMap<String, (RefundStatus, i64)>,
+    pub(crate) disputes: BTreeMap<String, (DisputeStatus, i64)>,
+    pub(crate) fraud_warned: bool,
+}
+
+impl Facts {
+    /// Both. The order does not matter, nor how often.
+    pub(crate) fn merge(mut self, other: &Self) -> Self {
+        self.lifecycle = self.lifecycle.max(other.lifecycle);
+        self.captured_cents = self.captured_cents.max(other.captured_cents);
+        self.fraud_warned |= other.fraud_warned;
+        for (id, fact) in &other.refunds {
+            let known = self.refunds.entry(id.clone()).or_insert(*fact);
+            *known = (*known).max(*fact);
+        }
+        for (id, fact) in &other.disputes {
+            let known = self.disputes.entry(id.clone()).or_insert(*fact);
+            *known = (*known).max(*fact);
+        }
+        self
+    }
+
+    /// Money that went back, or is about to.
+    pub(crate) fn refunded_cents(&self) -> i64 {
+        let back = self.refunds.values().filter(|(status, _)| *status != RefundStatus::Failed);
+        self.capped(back.map(|(_, cents)| *cents))
+    }
+
+    /// Money that disputes took for good.
+    pub(crate) fn lost_cents(&self) -> i64 {
+        let lost = self.disputes.values().filter(|(status, _)| *status == DisputeStatus::Lost);
+        self.capped(lost.map(|(_, cents)| *cents))
+    }
+
+    /// Whether a bank contests it and nothing is decided.
+    pub(crate) fn is_disputed(&self) -> bool {
+        self.disputes.values().any(|(status, _)| *status == DisputeStatus::Open)
+    }
+
+    /// Whether all that came in went back for good.
+    pub(crate) fn is_returned(&self) -> bool {
+        self.captured_cents > 0 && self.certain_cents() >= self.captured_cents
+    }
+
+    /// Money that is not here for good.
+    fn certain_cents(&self) -> i64 {
+        self.capped([self.refunded_cents(), self.lost_cents()])
+    }
+
+    /// The same, with what is contested.
+    fn due_cents(&self) -> i64 {
+        let open = self.disputes.values().filter(|(status, _)| *status == DisputeStatus::Open);
+        self.capped(open.map(|(_, cents)| *cents).chain([self.certain_cents()]))
+    }
+
+    fn capped(&self, cents: impl IntoIterator<Item = i64>) -> i64 {
+        cents.into_iter().fold(0_i64, i64::saturating_add).min(self.captured_cents)
+    }
+
+    /// The word for it all. What was paid and could not be credited is not paid for the one who waits.
+    pub(crate) fn state(&self, is_credited: bool) -> &'static str {
+        if is_credited {
+            let refunded = self.certain_cents();
+            return match refunded {
+                0 => "paid",
+                cents if cents >= self.captured_cents => "refunded",
+                _ => "partially_refunded",
+            };
+        }
+        match self.lifecycle {
+            _ if self.is_returned() => "refunded",
+            _ if self.captured_cents > 0 => "unpaid",
+            Lifecycle::Created => "created",
+            Lifecycle::Open | Lifecycle::Complete => "unpaid",
+            Lifecycle::Failed => "failed",
+            Lifecycle::Expired => "expired",
+        }
+    }
+}
+
+/// What Stripe says of an order at a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    pub(crate) session: CheckoutSession,
+    pub(crate) payment: Option<PaymentIntent>,
+    pub(crate) refunds: Vec<Refund>,
+    pub(crate) disputes: Vec<Dispute>,
+    pub(crate) warnings: Vec<FraudWarning>,
+}
+
+/// Why a payment is not credited, in a word for the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    /// The session or the payment names another order.
+    Order,
+    /// Another amount than was asked for.
+    Amount,
+    /// Another currency.
+    Currency,
+    /// Pretended money for a real order, or the other way about.
+    Livemode,
+    /// Somebody else paid.
+    Customer,
+}
+
+impl Mismatch {
+    /// As in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Order => "order_mismatch",
+            Self::Amount => "amount_mismatch",
+            Self::Currency => "currency_mismatch",
+            Self::Livemode => "livemode_mismatch",
+            Self::Customer => "customer_mismatch",
+        }
+    }
+}
+
+impl Observation {
+    /// What it says.
+    pub(crate) fn facts(&self) -> Facts {
+        let captured = self.payment.as_ref().filter(|payment| payment.status == "succeeded");
+        let is_refused = self
+            .payment
+            .as_ref()
+            .is_some_and(|payment| matches!(payment.status.as_str(), "requires_payment_method" | "canceled"));
+        let lifecycle = match self.session.status.as_deref() {
+            Some("expired") => Lifecycle::Expired,
+            Some("complete") if is_refused => Lifecycle::Failed,
+            Some("complete") => Lifecycle::Complete,
+            _ => Lifecycle::Open,
+        };
+        let refunds = self.refunds.iter().map(|refund| {
+            let ours = refund.metadata.as_ref().and_then(|metadata| metadata.get("refund_id"));
+            let id = ours.unwrap_or(&refund.id).clone();
+            (id, (RefundStatus::of_stripe(refund.status.as_deref()), refund.amount))
+        });
+        let disputes = self
+            .disputes
+            .iter()
+            .map(|dispute| (dispute.id.clone(), (DisputeStatus::of_stripe(&dispute.status), dispute.amount)));
+        Facts {
+            lifecycle,
+            captured_cents: captured.map_or(0, |payment| payment.amount_received.max(0)),
+            refunds: refunds.collect(),
+            disputes: disputes.collect(),
+            fraud_warned: !self.warnings.is_empty(),
+        }
+    }
+
+    /// Whether it is about this order, and about what was asked for.
+    pub(crate) fn examine(&self, order: &Order) -> Result<(), Mismatch> {
+        let Self { session, payment, .. } = self;
+        let named = |metadata: Option<&String>| metadata.is_some_and(|id| *id == order.id);
+        let in_session = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id"));
+        let in_payment = payment.as_ref().map(|payment| payment.metadata.get("order_id"));
+        let is_ours = session.client_reference_id.as_ref() == Some(&order.id)
+            && named(in_session)
+            && in_payment.is_none_or(named);
+        let customer = |customer: Option<&Expandable<_>>| {
+            customer.map(|customer: &Expandable<crate::stripe::object::Named>| customer.id().to_owned())
+        };
+        let is_customer = |found: Option<String>| order.customer_id.is_some() && found == order.customer_id;
+        let paid = payment.as_ref().filter(|payment| payment.status == "succeeded");
+        if !is_ours {
+            Err(Mismatch::Order)
+        } else if session.livemode != order.livemode
+            || payment.as_ref().is_some_and(|payment| payment.livemode != order.livemode)
+        {
+            Err(Mismatch::Livemode)
+        } else if session.currency.as_ref() != Some(&order.currency)
+            || payment.as_ref().is_some_and(|payment| payment.currency != order.currency)
+        {
+            Err(Mismatch::Currency)
+        } else if session.amount_total != Some(order.price_cents)
+            || paid.is_some_and(|payment| payment.amount_received != order.price_cents)
+        {
+            Err(Mismatch::Amount)
+        } else if !is_customer(customer(session.customer.as_ref()))
+            || payment.as_ref().is_some_and(|payment| !is_customer(customer(payment.customer.as_ref())))
+        {
+            Err(Mismatch::Customer)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Order {
+    /// What is known without looking, but for refunds and disputes.
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            lifecycle: self.lifecycle,
+            captured_cents: self.captured_cents,
+            fraud_warned: self.fraud_warned,
+            ..Facts::default()
+        }
+    }
+
+    /// The mana that belongs to a part of the price, rounded down.
+    pub(crate) fn mana_for(&self, cents: i64) -> i64 {
+        let mana = i128::from(self.credits)
+            .saturating_mul(i128::from(cents))
+            .checked_div(i128::from(self.price_cents))
+            .unwrap_or(0);
+        i64::try_from(mana).unwrap_or(self.credits).clamp(0, self.credits)
+    }
+
+    /// What one mana of it cost, in millionths of a cent.
+    pub(crate) fn cost_micros(&self) -> i64 {
+        let micros = i128::from(self.price_cents).saturating_mul(1_000_000);
+        let micros = micros.checked_div(i128::from(self.credits)).unwrap_or(0);
+        i64::try_from(micros).unwrap_or(i64::MAX).min(mana_kernel::mana::MAX_MANA)
+    }
+
+    /// What can go back by these facts without leaving a debt, when so much of its grant is left.
+    pub(crate) fn refundable_cents(&self, facts: &Facts, remaining: i64) -> i64 {
+        if self.granted_mana == 0 {
+            return 0;
+        }
+        let back = facts.due_cents();
+        let reachable = i128::from(self.mana_for(back).saturating_add(remaining)).saturating_add(1);
+        // The most cents whose mana is no more than that.
+        let most = reachable
+            .saturating_mul(i128::from(self.price_cents))
+            .saturating_sub(1)
+            .checked_div(i128::from(self.credits))
+            .unwrap_or(0);
+        let most = i64::try_from(most).unwrap_or(i64::MAX).min(self.captured_cents);
+        most.saturating_sub(back).max(0)
+    }
+
+    /// What the books must come to by these facts. `terms` are those of its grant, if it has one.
+    pub(crate) fn settlement(&self, facts: &Facts, terms: Option<Terms>) -> Option<Settlement> {
+        let is_paid = facts.captured_cents == self.price_cents;
+        let gives = Amount::try_from(self.credits).ok().filter(|_| is_paid && self.granted_mana == 0);
+        let gives = gives.map(|amount| Bought { amount, cost_micros: self.cost_micros() });
+        let metadata = serde_json::json!({"purchaseId": self.id}).to_string();
+        Some(Settlement {
+            gives,
+            grant: self.grant_sequence.zip(terms),
+            taken: Mana::new(self.taken_mana)?,
+            owed: Mana::new(self.owed_mana)?,
+            due: Mana::new(self.mana_for(facts.due_cents()))?,
+            certain: Mana::new(self.mana_for(facts.certain_cents()))?,
+            note: Note {
+                app_id: "system".to_owned(),
+                description: format!("Purchase of {}", self.package_id),
+                metadata: Some(metadata),
+                ..Note::default()
+            },
+        })
+    }
+}
+
+/// What may go wrong with an order.
+#[derive(Debug, thiserror::Error)]
+pub enum PaymentError {
+    /// No key of Stripe is set.
+    #[error("there is no STRIPE_SECRET_KEY")]
+    NotConfigured,
+    /// No such package for sale.
+    #[error("there is no such package")]
+    NoSuchPackage,
+    /// The package has no price in that currency.
+    #[error("the package is not sold in that currency")]
+    NoSuchPrice,
+    /// No such order, or somebody else's.
+    #[error("there is no such purchase")]
+    NoSuchPurchase,
+    /// A URL leads away from the family.
+    #[error("a return URL leads to a foreign site")]
+    ForeignUrl,
+    /// The key named another order.
+    #[error("the idempotency key was used for another order")]
+    KeyReused,
+    /// Too many tills are open.
+    #[error("too many orders wait to be paid")]
+    TooManyOpen,
+    /// Too much is to go back.
+    #[error("more is to go back than is there")]
+    NotRefundable,
+    /// Stripe fails.
+    #[error(transparent)]
+    Stripe(#[from] StripeError),
+    /// What Stripe made is not what was asked for.
+    #[error("Stripe made a session of another amount or currency than the package has")]
+    OtherPrice,
+    /// The ledger fails.
+    #[error("the books can't be written: {0}")]
+    Ledger(#[from] crate::ledger::error::LedgerError),
+    /// A port fails.
+    #[error("the accounts can't be told: {0}")]
+    Port(crate::PortError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// No key of Stripe is set.
+pub(crate) static NOT_CONFIGURED: ErrorCode = ErrorCode {
+    code: "payments.not_configured",
+    kind: Kind::Unavailable,
+    title: "Nothing can be bought here",
+    word: None,
+    way_out: "The operator sets STRIPE_SECRET_KEY, and STRIPE_WEBHOOK_SECRET for deliveries.",
+};
+/// No such package for sale.
+pub(crate) static NO_SUCH_PACKAGE: ErrorCode = ErrorCode {
+    code: "payments.no_such_package",
+    kind: Kind::NotFound,
+    title: "There is no such package",
+    word: None,
+    way_out: "Read `GET /api/v1/credits/packages` again: the package may have gone out of sale.",
+};
+/// Not sold in that currency.
+pub(crate) static NO_SUCH_PRICE: ErrorCode = ErrorCode {
+    code: "payments.no_such_price",
+    kind: Kind::Invalid,
+    title: "The package is not sold in that currency",
+    word: None,
+    way_out: "Use `eur`, or a member of the package's `prices`.",
+};
+/// No such order, or somebody else's.
+pub(crate) static NO_SUCH_PURCHASE: ErrorCode = ErrorCode {
+    code: "payments.no_such_purchase",
+    kind: Kind::NotFound,
+    title: "There is no such purchase",
+    word: None,
+    way_out: "Use the `purchaseId` that the purchase was answered with, as the same user.",
+};
+/// A URL leads away from the family.
+pub(crate) static FOREIGN_URL: ErrorCode = ErrorCode {
+    code: "payments.foreign_url",
+    kind: Kind::Invalid,
+    title: "The return URL leads to a foreign site",
+    word: None,
+    way_out: "successUrl and cancelUrl must be of an origin in CORS_ORIGINS, of this service, or under COOKIE_DOMAIN with https.",
+};
+/// Too many tills are open.
+pub(crate) static TOO_MANY_OPEN: ErrorCode = ErrorCode {
+    code: "payments.too_many_open",
+    kind: Kind::Conflict,
+    title: "Too many purchases wait to be paid",
+    word: None,
+    way_out: "Send the person to the checkoutUrl of an open one; they expire after a day.",
+};
+/// Too much is to go back.
+pub(crate) static NOT_REFUNDABLE: ErrorCode = ErrorCode {
+    code: "payments.not_refundable",
+    kind: Kind::Conflict,
+    title: "More is to go back than the unspent part of the purchase",
+    word: None,
+    way_out: "`refundableCents` of `GET /api/v1/admin/purchases/{id}` says how much can. What is disputed is decided by the dispute.",
+};
+/// Stripe does not answer.
+pub(crate) static PROVIDER_UNAVAILABLE: ErrorCode = ErrorCode {
+    code: "payments.provider_unavailable",
+    kind: Kind::Unavailable,
+    title: "The payment provider can't be reached",
+    word: None,
+    way_out: "Send the same request again after the seconds of Retry-After, with its Idempotency-Key if it had one. Nothing was paid.",
+};
+
+/// The catalogue of this feature.
+pub(crate) static CODES: &[&ErrorCode] = &[
+    &NOT_CONFIGURED,
+    &NO_SUCH_PACKAGE,
+    &NO_SUCH_PRICE,
+    &NO_SUCH_PURCHASE,
+    &FOREIGN_URL,
+    &TOO_MANY_OPEN,
+    &NOT_REFUNDABLE,
+    &PROVIDER_UNAVAILABLE,
+];
+
+impl Problem for PaymentError {
+    fn code(&self) -> &'static ErrorCode {
+        match self {
+            Self::NotConfigured => &NOT_CONFIGURED,
+            Self::NoSuchPackage => &NO_SUCH_PACKAGE,
+            Self::NoSuchPrice => &NO_SUCH_PRICE,
+            Self::NoSuchPurchase => &NO_SUCH_PURCHASE,
+            Self::ForeignUrl => &FOREIGN_URL,
+            Self::KeyReused => &crate::idempotency::KEY_REUSED,
+            Self::TooManyOpen => &TOO_MANY_OPEN,
+            Self::NotRefundable => &NOT_REFUNDABLE,
+            Self::Stripe(StripeError::Unavailable(_)) => &PROVIDER_UNAVAILABLE,
+            // The operator's business: a key that lacks a right, a price that is gone.
+            Self::Stripe(_) | Self::OtherPrice => &codes::INTERNAL,
+            Self::Ledger(error) => error.code(),
+            Self::Port(error) => error.code(),
+            Self::Database(error) => error.code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! `GET /api/v1/admin/purchases/{id}`: a purchase with all that is known of its payment.
+
+use super::model::PaymentError;
+use super::refund::{PurchaseRefund, remaining};
+use super::store;
+use crate::CreditsState;
+use axum::Json;
+use axum::extract::{Path, State};
+use mana_platform::http::{Admin, ApiError, ProblemBody};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A purchase as an administrator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PurchaseDetails {
+    id: String,
+    user_id: String,
+    package_id: String,
+    /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
+    state: String,
+    credits: i64,
+    currency: String,
+    price_cents: i64,
+    captured_cents: i64,
+    refunded_cents: i64,
+    /// What disputes took for good.
+    lost_cents: i64,
+    disputed: bool,
+    fraud_warned: bool,
+    /// What can go back without leaving a debt.
+    refundable_cents: i64,
+    /// Why it is paid and not credited: `order_mismatch`, `amount_mismatch`, `currency_mismatch`, `livemode_mismatch`,
+    /// `customer_mismatch`, `wallet_closed` or `wallet_full`.
+    problem: Option<String>,
+    granted_mana: i64,
+    /// Taken back.
+    taken_mana: i64,
+    /// Owed, because it was spent.
+    owed_mana: i64,
+    /// Stripe's names of it.
+    session_id: Option<String>,
+    payment_id: Option<String>,
+    livemode: bool,
+    refunds: Vec<PurchaseRefund>,
+}
+
+/// A purchase with its payment
+#[utoipa::path(
+    get, path = "/api/v1/admin/purchases/{id}", tag = "admin",
+    params(("id" = String, Path, description = "The purchase", min_length = 1, max_length = 64)),
+    responses(
+        (status = 200, description = "The purchase", body = PurchaseDetails),
+        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 404, description = "No such purchase", body = ProblemBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn show_purchase(
+    State(credits): State<CreditsState>,
+    _: Admin,
+    Path(id): Path<String>,
+) -> Result<Json<PurchaseDetails>, ApiError> {
+    let mut transaction = credits.database.begin().await?;
+    let order = store::find_order(&mut transaction, &id).await?.ok_or(PaymentError::NoSuchPurchase)?;
+    let facts = store::find_facts(&mut transaction, &order).await?;
+    let left = remaining(&credits.payments, &mut transaction, &order).await?;
+    let refundable = if facts.is_disputed() { 0 } else { order.refundable_cents(&facts, left) };
+    let refunds = store::list_refunds(&mut transaction, &id).await?;
+    Ok(Json(PurchaseDetails {
+        state: facts.state(order.granted_mana > 0).to_owned(),
+        captured_cents: facts.captured_cents,
+        refunded_cents: facts.refunded_cents(),
+        lost_cents: facts.lost_cents(),
+        disputed: facts.is_disputed(),
+        fraud_warned: facts.fraud_warned,
+        refundable_cents: refundable,
+        id: order.id,
+        user_id: order.user_id,
+        package_id: order.package_id,
+        credits: order.credits,
+        currency: order.currency,
+        price_cents: order.price_cents,
+        problem: order.problem,
+        granted_mana: order.granted_mana,
+        taken_mana: order.taken_mana,
+        owed_mana: order.owed_mana,
+        session_id: order.session_id,
+        payment_id: order.payment_id,
+        livemode: order.livemode,
+        refunds,
+    }))
+}

@@ -1,0 +1,328 @@
+//! Calls to Stripe's API. A call that writes carries an idempotency key that follows from what it is about, so that
+//! doing it again is doing it once.
+
+use super::object::{
+    CheckoutSession, Customer, Dispute, Event, FraudWarning, List, Listed, PaymentIntent, Refund,
+};
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// The shapes that [`super::object`] knows are those of this version.
+const API_VERSION: &str = "2024-06-20";
+/// Answers are small; whatever is longer is none of Stripe's.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// How often a call is made that fails in a way that passes.
+const TRIES: u32 = 2;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Rows of a page.
+const PAGE: usize = 100;
+
+/// A way to Stripe.
+#[derive(Debug, Clone)]
+pub struct Stripe {
+    http: reqwest::Client,
+    base: Url,
+    key: SecretString,
+    is_live: bool,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum StripeError {
+    /// There is no such thing at Stripe.
+    #[error("Stripe knows no such object")]
+    NotFound,
+    /// Stripe says no, and will say so again.
+    #[error("Stripe refuses with {status} {code}, parameter {parameter}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Stripe's code.
+        code: String,
+        /// What is wrong.
+        parameter: String,
+    },
+    /// It may work later.
+    #[error("Stripe can't be asked: {0}")]
+    Unavailable(String),
+    /// The answer makes no sense.
+    #[error("Stripe's answer can't be read: {0}")]
+    Unreadable(String),
+}
+
+/// The way to Stripe can't be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the client of Stripe can't be built: {0}")]
+pub struct InvalidStripe(String);
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorObject,
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    param: Option<String>,
+    #[serde(default)]
+    r#type: Option<String>,
+}
+
+/// Fields of a form, in Stripe's notation.
+pub type Form = Vec<(String, String)>;
+
+impl Stripe {
+    /// A way to the Stripe at `base` with a secret key.
+    ///
+    /// # Errors
+    /// When TLS can't be set up.
+    pub fn new(base: Url, key: SecretString, time_limit: Duration) -> Result<Self, InvalidStripe> {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| InvalidStripe(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .timeout(time_limit)
+            .connect_timeout(time_limit)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("mana-core-auth/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| InvalidStripe(error.to_string()))?;
+        let is_live = ["sk_live_", "rk_live_"].iter().any(|prefix| key.expose_secret().starts_with(prefix));
+        Ok(Self { http, base, key, is_live })
+    }
+
+    /// Whether the key moves real money.
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// Makes a checkout session.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn create_session(&self, form: &Form, key: &str) -> Result<CheckoutSession, StripeError> {
+        self.post("/v1/checkout/sessions", form, key).await
+    }
+
+    /// A session with its payment and that one's charge.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn find_session(&self, id: &str) -> Result<CheckoutSession, StripeError> {
+        self.get(&format!("/v1/checkout/sessions/{id}"), &[("expand[]", "payment_intent")]).await
+    }
+
+    /// A payment.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn find_payment(&self, id: &str) -> Result<PaymentIntent, StripeError> {
+        self.get(&format!("/v1/payment_intents/{id}"), &[]).await
+    }
+
+    /// Makes a customer.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn create_customer(&self, form: &Form, key: &str) -> Result<Customer, StripeError> {
+        self.post("/v1/customers", form, key).await
+    }
+
+    /// Gives money back.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn create_refund(&self, form: &Form, key: &str) -> Result<Refund, StripeError> {
+        self.post("/v1/refunds", form, key).await
+    }
+
+    /// The refunds of a payment.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_refunds(&self, payment: &str) -> Result<Vec<Refund>, StripeError> {
+        self.list("/v1/refunds", &[("payment_intent", payment)]).await
+    }
+
+    /// The disputes of a payment.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_disputes(&self, payment: &str) -> Result<Vec<Dispute>, StripeError> {
+        self.list("/v1/disputes", &[("payment_intent", payment)]).await
+    }
+
+    /// The early fraud warnings of a payment.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_fraud_warnings(&self, payment: &str) -> Result<Vec<FraudWarning>, StripeError> {
+        self.list("/v1/radar/early_fraud_warnings", &[("payment_intent", payment)]).await
+    }
+
+    /// Sessions made since a time (Unix seconds).
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_sessions_since(&self, since: i64) -> Result<Vec<CheckoutSession>, StripeError> {
+        self.list("/v1/checkout/sessions", &[("created[gte]", &since.to_string())]).await
+    }
+
+    /// Refunds made since a time.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_refunds_since(&self, since: i64) -> Result<Vec<Refund>, StripeError> {
+        self.list("/v1/refunds", &[("created[gte]", &since.to_string())]).await
+    }
+
+    /// Disputes opened since a time.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_disputes_since(&self, since: i64) -> Result<Vec<Dispute>, StripeError> {
+        self.list("/v1/disputes", &[("created[gte]", &since.to_string())]).await
+    }
+
+    /// Events since a time. Stripe keeps them for 30 days.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_events_since(&self, since: i64) -> Result<Vec<Event>, StripeError> {
+        self.list("/v1/events", &[("created[gte]", &since.to_string())]).await
+    }
+
+    /// All pages of a list.
+    async fn list<T: DeserializeOwned + Listed>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, StripeError> {
+        let mut rows: Vec<T> = Vec::new();
+        let limit = PAGE.to_string();
+        loop {
+            let after = rows.last().map(|row| row.id().to_owned());
+            let mut parameters = query.to_vec();
+            parameters.push(("limit", &limit));
+            parameters.extend(after.as_deref().map(|after| ("starting_after", after)));
+            let page: List<T> = self.get(path, &parameters).await?;
+            let is_last = !page.has_more || page.data.is_empty();
+            rows.extend(page.data);
+            if is_last {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, StripeError> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.call(Method::GET, &url, None, None).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, form: &Form, key: &str) -> Result<T, StripeError> {
+        let url = self.url(path)?;
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.call(Method::POST, &url, Some(&body), Some(key)).await
+    }
+
+    fn url(&self, path: &str) -> Result<Url, StripeError> {
+        self.base.join(path).map_err(|error| StripeError::Unreadable(error.to_string()))
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<T, StripeError> {
+        let mut tries = 1;
+        loop {
+            let outcome = self.call_once(method.clone(), url, body, key).await;
+            let name = match &outcome {
+                Ok(_) => "done",
+                Err(StripeError::Unavailable(_)) => "unavailable",
+                Err(_) => "refused",
+            };
+            metrics::counter!("stripe_calls_total", "method" => method.to_string(), "outcome" => name)
+                .increment(1);
+            match outcome {
+                Err(StripeError::Unavailable(_)) if tries < TRIES => {
+                    tries = tries.saturating_add(1);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<T, StripeError> {
+        let mut request = self
+            .http
+            .request(method, url.clone())
+            .bearer_auth(self.key.expose_secret())
+            .header("Stripe-Version", API_VERSION);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(body) = body {
+            request =
+                request.header("Content-Type", "application/x-www-form-urlencoded").body(body.to_owned());
+        }
+        // Without its URL: that may name a customer.
+        let away = |error: reqwest::Error| StripeError::Unavailable(error.without_url().to_string());
+        let mut response = request.send().await.map_err(away)?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(away)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_ANSWER_BYTES {
+                return Err(StripeError::Unreadable("it is too long".to_owned()));
+            }
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| StripeError::Unreadable(error.to_string()));
+        }
+        Err(refusal(status, &bytes))
+    }
+}
+
+/// Stripe's words are for its customer and may repeat what was sent; code and parameter are kept.
+fn refusal(status: StatusCode, bytes: &[u8]) -> StripeError {
+    let error = serde_json::from_slice::<ErrorBody>(bytes).map(|body| body.error).ok();
+    let (code, parameter) = error
+        .map(|error| (error.code.or(error.r#type).unwrap_or_default(), error.param.unwrap_or_default()))
+        .unwrap_or_default();
+    match status {
+        StatusCode::NOT_FOUND => StripeError::NotFound,
+        // A conflict is the same key in flight: what it came to is there a moment later.
+        StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+            StripeError::Unavailable(format!("{status} {code}"))
+        }
+        status if status.is_server_error() => StripeError::Unavailable(format!("{status} {code}")),
+        status => StripeError::Refused { status: status.as_u16(), code, parameter },
+    }
+}

@@ -1,0 +1,219 @@
+//! Stripe's objects, as far as this service reads them. Words are kept as texts: Stripe adds new ones, and an unknown one must
+//! not make an answer unreadable.
+
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// Names and values that whoever makes an object gives it along.
+pub type Metadata = HashMap<String, String>;
+
+/// Another object, or its id.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Expandable<T> {
+    /// Its id.
+    Id(String),
+    /// All of it.
+    Object(Box<T>),
+}
+
+/// An object of which only the id matters.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+}
+
+/// Something that lists hold.
+pub trait Listed {
+    /// Its id.
+    fn id(&self) -> &str;
+}
+
+impl<T: Listed> Expandable<T> {
+    /// The id, either way.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Id(id) => id,
+            Self::Object(object) => object.id(),
+        }
+    }
+}
+
+macro_rules! listed {
+    ($($name:ident)*) => {
+        $(impl Listed for $name {
+            fn id(&self) -> &str {
+                &self.id
+            }
+        })*
+    };
+}
+listed!(Named CheckoutSession PaymentIntent Refund Dispute FraudWarning Event);
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub struct List<T> {
+    /// Its rows.
+    pub data: Vec<T>,
+    /// Whether others follow.
+    pub has_more: bool,
+}
+
+/// A visit to the till.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CheckoutSession {
+    /// `cs_…`
+    pub id: String,
+    /// Our order.
+    #[serde(default)]
+    pub client_reference_id: Option<String>,
+    /// Names our order too.
+    #[serde(default)]
+    pub metadata: Option<Metadata>,
+    /// What is to be paid.
+    #[serde(default)]
+    pub amount_total: Option<i64>,
+    /// In which currency.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// Whether it is real money.
+    pub livemode: bool,
+    /// Who pays.
+    #[serde(default)]
+    pub customer: Option<Expandable<Named>>,
+    /// The payment, once there is one.
+    #[serde(default)]
+    pub payment_intent: Option<Expandable<PaymentIntent>>,
+    /// `paid`, `unpaid` or `no_payment_required`.
+    pub payment_status: String,
+    /// `open`, `complete` or `expired`.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Where the browser goes; none if it is embedded or over.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// What an embedded form needs.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// When it is over (Unix seconds).
+    #[serde(default)]
+    pub expires_at: Option<i64>,
+}
+
+/// A payment.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PaymentIntent {
+    /// `pi_…`
+    pub id: String,
+    /// What came in.
+    #[serde(default)]
+    pub amount_received: i64,
+    /// In which currency.
+    pub currency: String,
+    /// Whether it is real money.
+    pub livemode: bool,
+    /// Who pays.
+    #[serde(default)]
+    pub customer: Option<Expandable<Named>>,
+    /// Names our order.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// `succeeded`, `processing`, `requires_payment_method`, `canceled` and others.
+    pub status: String,
+}
+
+/// Money that goes back.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Refund {
+    /// `re_…`
+    pub id: String,
+    /// How much.
+    pub amount: i64,
+    /// `pending`, `requires_action`, `succeeded`, `failed` or `canceled`.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Of which payment.
+    #[serde(default)]
+    pub payment_intent: Option<Expandable<Named>>,
+    /// Names our refund.
+    #[serde(default)]
+    pub metadata: Option<Metadata>,
+}
+
+/// A payment that its payer's bank contests.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Dispute {
+    /// `dp_…` or `du_…`
+    pub id: String,
+    /// How much.
+    pub amount: i64,
+    /// `needs_response`, `under_review`, `won`, `lost`, `warning_…` and others.
+    pub status: String,
+    /// Of which payment.
+    #[serde(default)]
+    pub payment_intent: Option<Expandable<Named>>,
+}
+
+/// A card's issuer thinks that it was not its owner.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FraudWarning {
+    /// `issfr_…`
+    pub id: String,
+}
+
+/// A person who pays.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Customer {
+    /// `cus_…`
+    pub id: String,
+}
+
+/// As much of an event as every event has, whatever it is about.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EventName {
+    /// `evt_…`
+    pub id: String,
+    /// What happened.
+    pub r#type: String,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Event {
+    /// `evt_…`
+    pub id: String,
+    /// What.
+    pub r#type: String,
+    /// With real money or not.
+    pub livemode: bool,
+    /// A connected account that it happened in: none of ours.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// To what.
+    pub data: EventData,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EventData {
+    /// The object as it was then: a hint, not the truth.
+    pub object: EventObject,
+}
+
+/// What finds the order behind an event, of whatever object it is about.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct EventObject {
+    /// Its id.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Our order, on sessions.
+    #[serde(default)]
+    pub client_reference_id: Option<String>,
+    /// Names our order.
+    #[serde(default)]
+    pub metadata: Option<Metadata>,
+    /// The payment, on whatever belongs to one.
+    #[serde(default)]
+    pub payment_intent: Option<Expandable<Named>>,
+}

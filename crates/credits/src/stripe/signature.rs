@@ -1,0 +1,169 @@
+//! Signatures of Stripe's deliveries: `t=<seconds>,v1=<hex>,v1=<hex>`, an HMAC-SHA256 over `<seconds>.<body>`.
+
+use crate::ledger::record::hex;
+use aws_lc_rs::hmac;
+use secrecy::{ExposeSecret as _, SecretString};
+use time::OffsetDateTime;
+
+/// A delivery's clock may be off by this much, in either direction.
+const TOLERANCE_SECONDS: u64 = 300;
+/// More signatures than this are no rotation.
+const MAX_SIGNATURES: usize = 16;
+
+/// Why a delivery is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSignature {
+    /// The header is not what Stripe sends.
+    #[error("the stripe-signature header is missing or malformed")]
+    Malformed,
+    /// No signature fits any secret.
+    #[error("no signature of the stripe-signature header fits")]
+    Wrong,
+    /// It is too old, or of the future.
+    #[error("the delivery was signed more than five minutes from now")]
+    Stale,
+}
+
+/// Whether one of the header's signatures was made with one of the secrets, over these very bytes, around `now`.
+///
+/// # Errors
+/// When it was not.
+pub fn verify(
+    header: &str,
+    body: &[u8],
+    secrets: &[SecretString],
+    now: OffsetDateTime,
+) -> Result<(), InvalidSignature> {
+    let (mut time, mut signatures) = (None, Vec::new());
+    for part in header.split(',') {
+        let (name, value) = part.trim().split_once('=').ok_or(InvalidSignature::Malformed)?;
+        match name {
+            "t" if time.is_none() => time = Some(value),
+            "t" => return Err(InvalidSignature::Malformed),
+            // Other schemes are weaker, or not known.
+            "v1" => signatures.push(hex::read(value).ok_or(InvalidSignature::Malformed)?),
+            _ => {}
+        }
+    }
+    let time = time.filter(|time| !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()));
+    let time = time.ok_or(InvalidSignature::Malformed)?;
+    let seconds: i64 = time.parse().map_err(|_| InvalidSignature::Malformed)?;
+    if signatures.is_empty() || signatures.len() > MAX_SIGNATURES {
+        return Err(InvalidSignature::Malformed);
+    }
+    let signed = [time.as_bytes(), b".", body].concat();
+    let is_right = secrets.iter().filter(|secret| !secret.expose_secret().is_empty()).any(|secret| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
+        // Compares in constant time.
+        signatures.iter().any(|signature| hmac::verify(&key, &signed, signature).is_ok())
+    });
+    if !is_right {
+        return Err(InvalidSignature::Wrong);
+    }
+    if now.unix_timestamp().abs_diff(seconds) > TOLERANCE_SECONDS {
+        return Err(InvalidSignature::Stale);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    /// Made with `stripe` of npm: see its first member.
+    const VECTORS: &str = include_str!("signature_vectors.json");
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        vectors: Vec<Vector>,
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        secret: String,
+        timestamp: i64,
+        payload: String,
+        header: String,
+    }
+
+    fn vectors() -> Vec<Vector> {
+        serde_json::from_str::<Vectors>(VECTORS).unwrap().vectors
+    }
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+    }
+
+    #[test]
+    fn what_stripes_own_library_signs_is_believed() {
+        let vectors = vectors();
+        assert!(vectors.len() >= 5);
+        for vector in vectors {
+            let check = |header: &str, body: &[u8], secret: &str, seconds: i64| {
+                verify(header, body, &["another".into(), secret.into()], at(seconds))
+            };
+            let (header, body) = (vector.header.as_str(), vector.payload.as_bytes());
+            assert_eq!(check(header, body, &vector.secret, vector.timestamp), Ok(()));
+            for skew in [-300, 300] {
+                assert_eq!(check(header, body, &vector.secret, vector.timestamp + skew), Ok(()));
+            }
+            for skew in [-301, 301, 604_800] {
+                let late = check(header, body, &vector.secret, vector.timestamp + skew);
+                assert_eq!(late, Err(InvalidSignature::Stale));
+            }
+            let changed = [body, b" "].concat();
+            assert_eq!(
+                check(header, &changed, &vector.secret, vector.timestamp),
+                Err(InvalidSignature::Wrong)
+            );
+            assert_eq!(check(header, body, "whsec_other", vector.timestamp), Err(InvalidSignature::Wrong));
+            let moved =
+                header.replacen(&vector.timestamp.to_string(), &(vector.timestamp + 1).to_string(), 1);
+            assert_eq!(check(&moved, body, &vector.secret, vector.timestamp), Err(InvalidSignature::Wrong));
+        }
+    }
+
+    #[test]
+    fn during_a_rotation_one_signature_and_one_secret_are_enough() {
+        let vector = vectors().remove(0);
+        let extra = format!("{},v0=00,v1={}", vector.header, "ab".repeat(32));
+        let secrets = ["whsec_new".into(), vector.secret.as_str().into()];
+        assert_eq!(verify(&extra, vector.payload.as_bytes(), &secrets, at(vector.timestamp)), Ok(()));
+        let secrets = ["whsec_new".into()];
+        let refused = verify(&extra, vector.payload.as_bytes(), &secrets, at(vector.timestamp));
+        assert_eq!(refused, Err(InvalidSignature::Wrong));
+    }
+
+    #[test]
+    fn an_empty_secret_opens_nothing() {
+        let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b""), b"1700000000.{}");
+        let header = format!("t=1700000000,v1={}", hex::write(signed.as_ref()));
+        for secrets in [&["".into()][..], &[]] {
+            assert_eq!(verify(&header, b"{}", secrets, at(1_700_000_000)), Err(InvalidSignature::Wrong));
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_shape_is_refused() {
+        let one = "ab".repeat(32);
+        for header in [
+            String::new(),
+            "t=1700000000".to_owned(),
+            format!("v1={one}"),
+            format!("t=,v1={one}"),
+            format!("t=-1,v1={one}"),
+            format!("t=+1700000000,v1={one}"),
+            format!("t=1700000000,t=1700000001,v1={one}"),
+            format!("t=99999999999999999999,v1={one}"),
+            "t=1700000000,v1=xyz".to_owned(),
+            "t=1700000000,v1=abc".to_owned(),
+            format!("t=1700000000,v0={one}"),
+            "garbage".to_owned(),
+            format!("t=1700000000{}", format!(",v1={one}").repeat(17)),
+        ] {
+            let refused = verify(&header, b"{}", &["whsec_x".into()], at(1_700_000_000));
+            assert_eq!(refused, Err(InvalidSignature::Malformed), "{header}");
+        }
+    }
+}

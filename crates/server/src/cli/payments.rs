@@ -1,0 +1,77 @@
+//! `payments`: whether the purchases and Stripe agree.
+
+use super::ledger::read_time;
+use super::{CommandError, print};
+use crate::app;
+use crate::source::Source;
+use clap::Subcommand;
+use mana_credits::purchase::{Report, reconcile};
+use mana_kernel::{Clock, Rng};
+use mana_platform::{Settings, SystemClock, SystemRng};
+use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PaymentsCommand {
+    /// Compare the purchases with Stripe, both ways; servers may go on meanwhile. Fails if they don't agree
+    Reconcile {
+        /// From when on, as 2026-01-31T12:00:00Z; 30 days ago if absent. What is still open is compared whatever its age
+        #[arg(long, value_parser = read_time)]
+        since: Option<OffsetDateTime>,
+        /// Put right what differs: credit what was paid, note what went back
+        #[arg(long)]
+        fix: bool,
+    },
+}
+
+/// Does what a command says.
+pub(super) async fn run(
+    command: &PaymentsCommand,
+    settings: &Settings,
+    source: Source,
+    json: bool,
+) -> Result<(), CommandError> {
+    let PaymentsCommand::Reconcile { since, fix } = command;
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let books = Arc::new(app::books(settings, &source.database(settings), &clock, &rng));
+    let payments = app::payments(settings, &books)?;
+    let since = since.unwrap_or_else(|| SystemClock.now().saturating_sub(Duration::days(30)));
+    let report = reconcile(&payments, since, *fix).await?;
+    show(&report, json)?;
+    if report.agrees() { Ok(()) } else { Err(CommandError::Unreconciled(report.open)) }
+}
+
+fn show(report: &Report, json: bool) -> Result<(), CommandError> {
+    if json {
+        return Ok(print::line(&serde_json::to_string_pretty(report)?)?);
+    }
+    for finding in &report.findings {
+        let mark = if finding.is_fixed { "FIXED" } else { "OPEN " };
+        let order = finding.order.as_deref().unwrap_or("-");
+        let session = finding.session.as_deref().unwrap_or("-");
+        print::line(&format!("{mark}  {order}  {session}  {}", finding.sentence))?;
+    }
+    for line in &report.statement {
+        let mode = if line.livemode { "" } else { " (test)" };
+        let verdict = if line.is_balanced() { "balanced" } else { "NOT BALANCED" };
+        print::line(&format!(
+            "{}{mode}: {} orders, {} cents paid - {} refunded - {} lost; {} mana given - {} taken back - {} owed: {verdict}",
+            line.currency.to_uppercase(),
+            line.orders,
+            line.captured_cents,
+            line.refunded_cents,
+            line.lost_cents,
+            line.granted_mana,
+            line.taken_mana,
+            line.owed_mana,
+        ))?;
+    }
+    let Report { orders, credited, lost_events, .. } = report;
+    print::line(&format!(
+        "{orders} orders compared, {credited} credited, {lost_events} deliveries never came."
+    ))?;
+    if report.agrees() {
+        print::line("The purchases and Stripe agree.")?;
+    }
+    Ok(())
+}

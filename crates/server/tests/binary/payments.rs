@@ -1,0 +1,164 @@
+//! Buying on real processes: a server that is killed between a charge and its credit, and the commands of a shop.
+
+use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::process::{Done, Home, Launch, free_port, poll};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stripe_fake::{Fake, Knobs, Options, Outcome};
+
+const ORDERS: i64 = 6;
+const PACKAGES: &str = r#"[{"id": "small", "name": "Small", "credits": 500, "priceEuroCents": 500}]"#;
+
+/// A Stripe on a port of its own, which delivers to `webhook_port`.
+fn stripe(runtime: &tokio::runtime::Runtime, webhook_port: u16) -> (Fake, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this Stripe goes by the machine's clock, as the server does"
+    )]
+    let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let fake = Fake::new(Options {
+        url: url.clone(),
+        webhook_url: format!("http://127.0.0.1:{webhook_port}/api/v1/webhooks/stripe").parse().ok(),
+        webhook_secret: "whsec_binary".to_owned(),
+        now: Arc::new(now),
+    });
+    let serving = fake.clone();
+    runtime.spawn(async move { serving.serve(tokio::net::TcpListener::from_std(listener).unwrap()).await });
+    (fake, url)
+}
+
+fn with(launch: Launch, cluster: &Cluster, stripe: &str) -> Launch {
+    launch
+        .env("DATABASE_URL", cluster.service_url("mana"))
+        .env("DATABASE_OWNER_URL", cluster.owner_url("mana"))
+        .env("MANA_SECRET_KEY", ROOT_SECRET)
+        .env("RATE_LIMIT_MAX", "0")
+        .env("STRIPE_SECRET_KEY", "sk_test_binary")
+        .env("STRIPE_WEBHOOK_SECRET", "whsec_binary")
+        .env("STRIPE_API_BASE", stripe)
+}
+
+#[test]
+fn a_server_that_is_killed_between_charge_and_credit_credits_each_payment_once() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let (port, runtime) = (free_port(), tokio::runtime::Runtime::new().unwrap());
+    let (fake, url) = stripe(&runtime, port);
+    fake.turn(Knobs { duplicates: 2, ..Knobs::default() });
+    let run = |args: &[&str]| -> Done { with(home.command(args), &cluster, &url).run() };
+    let serve =
+        || with(home.command(&["serve", "--port", &port.to_string()]), &cluster, &url).at(port).start();
+    let mut server = serve();
+    run(&["packages", "import", home.file("packages.json", PACKAGES).to_str().unwrap()]).succeeded();
+    server.register("ada@example.com");
+    let token = server.login("ada@example.com").text("/accessToken");
+
+    let mut ids = Vec::new();
+    for kill in 0..4 {
+        let placed: Vec<_> = (0..ORDERS)
+            .map(|_| server.post_as(&token, "/api/v1/credits/purchase", &json!({"packageId": "small"})))
+            .collect();
+        for reply in &placed {
+            assert_eq!(reply.status, 201, "{}", reply.body);
+            let url = reply.text("/checkoutUrl");
+            fake.act(url.rsplit('/').next().unwrap(), Outcome::Pay).unwrap();
+            ids.push(reply.text("/purchaseId"));
+        }
+        // Somewhere among the deliveries and what follows from them.
+        std::thread::sleep(Duration::from_millis(15 * (1 + 2 * kill)));
+        server.kill();
+        server = serve();
+    }
+    for id in &ids {
+        // As a client that waits after the till.
+        poll(Duration::from_mins(1), "a credit", || {
+            let found = server.get_as(&token, &format!("/api/v1/credits/purchase/{id}"));
+            (found.text("/status") == "completed").then_some(())
+        });
+    }
+    let balance = server.get_as(&token, "/api/v1/credits/balance").json();
+    assert_eq!(balance["balance"], json!(4 * ORDERS * 500), "{balance}");
+    let report: Value = serde_json::from_str(&run(&["payments", "reconcile", "--json"]).succeeded()).unwrap();
+    assert_eq!((&report["open"], &report["credited"]), (&json!(0), &json!(0)), "{report}");
+    run(&["ledger", "verify"]).succeeded();
+    cluster.books_are_true("mana");
+}
+
+#[test]
+fn packages_come_from_a_file_and_purchases_are_compared_with_stripe() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Nothing is ever delivered.
+    let (fake, url) = stripe(&runtime, free_port());
+    let run = |args: &[&str]| -> Done { with(home.command(args), &cluster, &url).run() };
+    run(&["migrate"]).succeeded();
+    assert!(run(&["packages", "list"]).succeeded().contains("There is no package yet"));
+    for (name, text) in [
+        ("no.json", "{}"),
+        ("unknown.json", r#"[{"id": "a", "name": "A", "credits": 1, "priceEuroCents": 1, "surprise": 1}]"#),
+        ("negative.json", r#"[{"id": "a", "name": "A", "credits": -1, "priceEuroCents": 1}]"#),
+        ("free.json", r#"[{"id": "a", "name": "A", "credits": 1, "priceEuroCents": 0}]"#),
+        (
+            "bonus.json",
+            r#"[{"id": "b", "name": "B", "credits": 1, "priceEuroCents": 1}, {"id": "a", "name": "A", "credits": 1, "bonusCredits": 2, "priceEuroCents": 1}]"#,
+        ),
+    ] {
+        run(&["packages", "import", home.file(name, text).to_str().unwrap()]).sentence();
+    }
+    assert!(run(&["packages", "list"]).succeeded().contains("There is no package yet"), "all or none");
+    let file = home.file("packages.json", PACKAGES);
+    for _ in 0..2 {
+        let told = run(&["packages", "import", file.to_str().unwrap()]).succeeded();
+        assert_eq!(told, "small  v1  500 mana (0 of it a present)  500 EUR cents\n");
+    }
+
+    let server = with(home.serve(), &cluster, &url).start();
+    server.register("ada@example.com");
+    let token = server.login("ada@example.com").text("/accessToken");
+    let placed = server.post_as(&token, "/api/v1/credits/purchase", &json!({"packageId": "small"}));
+    fake.act(placed.text("/checkoutUrl").rsplit('/').next().unwrap(), Outcome::Pay).unwrap();
+    let refused = run(&["payments", "reconcile"]);
+    assert!(
+        refused.stdout.contains("OPEN   ") && refused.stdout.contains("500 cents were paid and not noted"),
+        "{refused:?}"
+    );
+    assert!(refused.sentence().contains("payments reconcile --fix"));
+    let fixed = run(&["payments", "reconcile", "--fix"]).succeeded();
+    assert!(fixed.contains("FIXED  ") && fixed.contains("1 credited"), "{fixed}");
+    assert!(fixed.contains("EUR (test): 1 orders, 500 cents paid - 0 refunded - 0 lost; 500 mana given - 0 taken back - 0 owed: balanced"), "{fixed}");
+    let balance = server.get_as(&token, "/api/v1/credits/balance").json();
+    assert_eq!(balance["balance"], 500);
+    let without = with(home.command(&["payments", "reconcile"]), &cluster, &url).env("STRIPE_SECRET_KEY", "");
+    assert!(without.run().sentence().contains("STRIPE_SECRET_KEY"));
+}
+
+#[test]
+fn in_dev_mode_mana_is_bought_at_a_till_of_its_own() {
+    let home = Home::new();
+    let server = home.dev().start();
+    server.register("ada@example.com");
+    let token = server.login("ada@example.com").text("/accessToken");
+    let packages = server.get("/api/v1/credits/packages").json();
+    assert_eq!(packages.as_array().unwrap().len(), 3);
+    let placed = server.post_as(&token, "/api/v1/credits/purchase", &json!({"packageId": "medium"}));
+    let till = placed.text("/checkoutUrl");
+    let (port, path) = till.strip_prefix("http://localhost:").unwrap().split_once('/').unwrap();
+    let page = crate::http::exchange(port.parse().unwrap(), "GET", &format!("/{path}"), "", "").unwrap();
+    assert!(page.body.contains("20.00 EUR") && page.body.contains("Later"), "{}", page.body);
+    let paid = crate::http::exchange(port.parse().unwrap(), "POST", &format!("/{path}/pay"), "", "").unwrap();
+    assert_eq!(paid.status, 303);
+    let back = paid
+        .header("location")
+        .strip_prefix(&format!("http://localhost:{}", server.port))
+        .unwrap()
+        .to_owned();
+    assert!(server.get(&back).body.contains("Thank you"));
+    poll(Duration::from_secs(20), "the mana", || {
+        let balance = server.get_as(&token, "/api/v1/credits/balance").json();
+        (balance["balance"] == 2_100).then_some(())
+    });
+}

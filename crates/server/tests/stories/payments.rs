@@ -1,0 +1,831 @@
+//! Buying mana: whatever Stripe's deliveries do, a payment is credited once, and what goes back takes its mana along.
+
+use crate::credits::books_are_true;
+use crate::story::{Story, User, spend_of};
+use crate::till::{Bought, CREDITS, PRICE, Shop, hand_over};
+use futures_util::future::join_all;
+use mana_credits::ledger::verify::{Scope, verify};
+use mana_credits::purchase::reconcile;
+use mana_kernel::Clock as _;
+use mana_testkit::Reply;
+use serde_json::{Value, json};
+use stripe_fake::{Delivery, Knobs, Outcome, sign};
+use time::Duration;
+
+type Change = fn(&mut Value);
+
+/// The books are true, and agree with Stripe.
+async fn all_is_well(shop: &Shop) {
+    books_are_true(shop).await;
+    let since = shop.clock.now().saturating_sub(Duration::days(30));
+    let report = reconcile(&shop.workers.payments, since, false).await.unwrap();
+    assert!(report.agrees(), "{report:?}");
+}
+
+async fn spend(shop: &Shop, user: &User, amount: i64) -> Reply {
+    shop.spend(user, &spend_of(amount)).await
+}
+
+async fn events_of(shop: &Shop, user: &User) -> Vec<(String, String)> {
+    let events = shop.get("/api/v1/auth/security-events?limit=100", user).await;
+    let all = events.json.as_array().unwrap().iter();
+    all.filter(|event| event["type"].as_str().unwrap().starts_with("payment"))
+        .map(|event| {
+            (event["type"].as_str().unwrap().to_owned(), event["detail"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_paid_is_credited_once_and_says_what_it_was() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let placed = shop.order(&ada, &json!({"packageId": "small"})).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    assert_eq!((placed.integer("/amount"), placed.integer("/credits")), (PRICE, CREDITS));
+    assert_eq!(placed.json["clientSecret"], Value::Null);
+    let session = placed.text("/checkoutUrl").rsplit('/').next().unwrap().to_owned();
+    let bought = Bought { id: placed.text("/purchaseId").to_owned(), session };
+    let made = shop.stripe.find(&bought.session).unwrap();
+    assert_eq!(
+        (&made["client_reference_id"], &made["metadata"]["order_id"]),
+        (&json!(bought.id), &json!(bought.id))
+    );
+    assert_eq!(shop.status(&ada, &bought).await, "pending");
+
+    shop.stripe.act(&bought.session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    let completed = shop.purchase(&ada, &bought).await;
+    assert_eq!((completed.text("/status"), completed.text("/state")), ("completed", "paid"));
+    assert!(!completed.text("/completedAt").is_empty());
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    let lines = shop.get("/api/v1/credits/transactions", &ada).await;
+    assert_eq!((lines.text("/0/type"), lines.integer("/0/amount")), ("purchase", CREDITS));
+    assert_eq!(lines.text("/0/metadata/purchaseId"), bought.id);
+    assert_eq!(shop.get("/api/v1/credits/balance", &ada).await.integer("/totalEarned"), CREDITS);
+    assert_eq!(shop.get("/api/v1/credits/purchases", &ada).await.text("/0/id"), bought.id);
+
+    // A second one has a grant of its own.
+    shop.buy(&ada).await;
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    assert_eq!(shop.number("SELECT count(*) FROM credits.grants WHERE source = 'purchase'").await, 2);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn fifty_duplicates_at_once_on_two_replicas_are_one() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    let ada = shop.user("ada@example.com").await;
+    shop.pay(&ada).await;
+    shop.stripe.turn(Knobs { duplicates: 24, ..Knobs::default() });
+    let deliveries = shop.stripe.take_deliveries();
+    assert!(deliveries.len() >= 75);
+    Shop::hand_over_at_once(&[&shop.client, &replica.client], &deliveries).await;
+    // Both work at the same time, and again although it is done.
+    let works = (0..6).map(|turn| {
+        let workers = if turn % 2 == 0 { &shop.workers } else { &replica.workers };
+        workers.work_on_payments()
+    });
+    join_all(works).await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    assert_eq!(shop.number("SELECT count(*) FROM credits.transactions WHERE type = 'purchase'").await, 1);
+    assert_eq!(shop.number("SELECT count(*) FROM credits.stripe_events WHERE outcome IS NULL").await, 0);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn one_order_looked_at_by_many_at_once_is_credited_once() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    let ada = shop.user("ada@example.com").await;
+    let mut bought = Vec::new();
+    for _ in 0..3 {
+        bought.push(shop.pay(&ada).await);
+    }
+    // No delivery at all: everybody asks, and two comparisons run.
+    for workers in [&shop.workers, &replica.workers] {
+        for one in &bought {
+            workers.payments.errands.look_at(&one.id);
+        }
+    }
+    tokio::join!(
+        shop.workers.work_on_payments(),
+        replica.workers.work_on_payments(),
+        shop.workers.reconcile_payments(),
+        replica.workers.reconcile_payments(),
+    );
+    assert_eq!(shop.paid(&ada).await, (3 * CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+fn permutations(items: &[Delivery]) -> Vec<Vec<Delivery>> {
+    if items.len() <= 1 {
+        return vec![items.to_vec()];
+    }
+    let mut all = Vec::new();
+    for index in 0..items.len() {
+        let mut rest = items.to_vec();
+        let first = rest.remove(index);
+        for mut tail in permutations(&rest) {
+            tail.insert(0, first.clone());
+            all.push(tail);
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn in_whatever_order_deliveries_come_the_end_is_the_same() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let deliveries = {
+        let bought = shop.pay(&ada).await;
+        shop.stripe.refund(&shop.payment(&bought), Some(300)).unwrap();
+        let all = shop.stripe.take_deliveries();
+        let of = |kind: &str| all.iter().position(|delivery| delivery.kind == kind).unwrap();
+        ["payment_intent.succeeded", "checkout.session.completed", "refund.created", "charge.refunded"]
+            .map(of)
+    };
+    let all =
+        permutations(&vec![
+            Delivery { kind: String::new(), signature: String::new(), body: String::new() };
+            4
+        ])
+        .len();
+    assert_eq!(all, 24);
+    let mut left = 0;
+    for number in 0..all {
+        let bought = shop.pay(&ada).await;
+        let refund = |cents| shop.stripe.refund(&shop.payment(&bought), Some(cents)).unwrap();
+        refund(300);
+        let told = shop.stripe.take_deliveries();
+        let four = deliveries.map(|index| told[index].clone());
+        for delivery in &permutations(&four)[number] {
+            assert_eq!(hand_over(&shop.client, delivery).await.status, 200);
+            shop.workers.work_on_payments().await;
+        }
+        let found = shop.purchase(&ada, &bought).await;
+        assert_eq!((found.text("/state"), found.integer("/refundedCents")), ("partially_refunded", 300));
+        left += CREDITS - CREDITS * 300 / PRICE;
+        assert_eq!(shop.paid(&ada).await, (left, 0));
+    }
+    // The first one, of which nothing was ever told.
+    shop.workers.reconcile_payments().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_lost_delivery_is_made_up_for_by_the_comparison_once() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    shop.stripe.turn(Knobs { drop: true, ..Knobs::default() });
+    shop.deliver().await;
+    assert_eq!(shop.status(&ada, &bought).await, "pending");
+
+    let since = shop.clock.now() - Duration::hours(1);
+    let looked = reconcile(&shop.workers.payments, since, false).await.unwrap();
+    assert!(!looked.agrees() && looked.credited == 0, "{looked:?}");
+    assert_eq!(looked.findings[0].order.as_deref(), Some(bought.id.as_str()));
+    assert_eq!(shop.paid(&ada).await, (0, 0), "to look changes nothing");
+    let fixed = reconcile(&shop.workers.payments, since, true).await.unwrap();
+    assert_eq!((fixed.agrees(), fixed.credited, fixed.lost_events > 0), (true, 1, true), "{fixed:?}");
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    // The lost deliveries are there now and change nothing.
+    shop.workers.work_on_payments().await;
+    let again = reconcile(&shop.workers.payments, since, true).await.unwrap();
+    assert_eq!((again.agrees(), again.credited, again.lost_events), (true, 0, 0), "{again:?}");
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn whoever_is_back_from_the_till_need_not_wait_for_a_delivery() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (shop.user("ada@example.com").await, shop.user("bob@example.com").await);
+    let bought = shop.pay(&ada).await;
+    shop.clock.advance(Duration::seconds(10));
+    let foreign = shop.purchase(&bob, &bought).await;
+    assert_eq!((foreign.status.as_u16(), foreign.problem()), (404, "payments.no_such_purchase"));
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await.0, 0, "a stranger's question moves nothing");
+    assert_eq!(shop.status(&ada, &bought).await, "pending");
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.status(&ada, &bought).await, "completed");
+    // And the page after the till does the same.
+    let second = shop.pay(&ada).await;
+    let page = shop.client.get(&format!("/checkout/done?state=paid&purchase={}", second.id)).send().await;
+    assert_eq!(page.status, 200);
+    shop.workers.work_on_payments().await;
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn money_that_takes_days_is_credited_when_it_arrives_and_not_before() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let (arrives, fails) = (shop.go_to_till(&ada).await, shop.go_to_till(&ada).await);
+    for bought in [&arrives, &fails] {
+        shop.stripe.act(&bought.session, Outcome::Later).unwrap();
+        shop.deliver().await;
+        assert_eq!(shop.status(&ada, bought).await, "pending");
+    }
+    assert_eq!(shop.paid(&ada).await, (0, 0));
+    shop.clock.advance(Duration::days(3));
+    let ada = shop.sign_in("ada@example.com").await;
+    shop.stripe.act(&arrives.session, Outcome::Pay).unwrap();
+    shop.stripe.act(&fails.session, Outcome::Fail).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.status(&ada, &arrives).await, "completed");
+    assert_eq!(shop.status(&ada, &fails).await, "failed");
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+
+    let declined = shop.go_to_till(&ada).await;
+    shop.stripe.act(&declined.session, Outcome::Fail).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.status(&ada, &declined).await, "pending", "there may be another card");
+    shop.stripe.act(&declined.session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.status(&ada, &declined).await, "completed");
+
+    let left = shop.go_to_till(&ada).await;
+    shop.stripe.expire(&left.session).unwrap();
+    shop.deliver().await;
+    let expired = shop.purchase(&ada, &left).await;
+    assert_eq!((expired.text("/status"), expired.text("/state")), ("failed", "expired"));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_is_not_what_was_ordered_is_not_credited() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let changes: [(&str, &str, Change); 9] = [
+        ("amount_mismatch", "payment", |payment| payment["amount_received"] = json!(1)),
+        ("amount_mismatch", "session", |session| session["amount_total"] = json!(1)),
+        ("amount_mismatch", "payment", |payment| payment["amount_received"] = json!(100_000)),
+        ("currency_mismatch", "payment", |payment| payment["currency"] = json!("jpy")),
+        ("livemode_mismatch", "session", |session| session["livemode"] = json!(true)),
+        ("customer_mismatch", "payment", |payment| payment["customer"] = json!("cus_somebody_else")),
+        ("customer_mismatch", "session", |session| session["customer"] = Value::Null),
+        ("order_mismatch", "session", |session| session["client_reference_id"] = json!("another")),
+        ("order_mismatch", "payment", |payment| payment["metadata"] = json!({"order_id": "another"})),
+    ];
+    for (problem, object, change) in changes {
+        let bought = shop.pay(&ada).await;
+        let payment = shop.payment(&bought);
+        let id = if object == "payment" { &payment } else { &bought.session };
+        let right = shop.stripe.find(id).unwrap();
+        shop.stripe.tamper(id, change);
+        shop.deliver().await;
+        assert_eq!(shop.paid(&ada).await, (0, 0), "{problem} of the {object}");
+        assert_eq!(shop.status(&ada, &bought).await, "pending");
+        let shown = shop.details(&ada, &bought).await;
+        assert_eq!((&shown["problem"], &shown["grantedMana"]), (&json!(problem), &json!(0)), "{object}");
+        let since = shop.clock.now() - Duration::hours(1);
+        assert!(!reconcile(&shop.workers.payments, since, true).await.unwrap().agrees());
+        books_are_true(&shop).await;
+
+        // The control: put right, it is credited. And taken back, so that the next one begins with nothing.
+        shop.stripe.tamper(id, |object| *object = right);
+        shop.workers.reconcile_payments().await;
+        assert_eq!(shop.paid(&ada).await, (CREDITS, 0), "{problem} of the {object}, put right");
+        assert_eq!(shop.refund(&ada, &bought, &json!({})).await.status, 201);
+        shop.deliver().await;
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_of_another_mode_or_of_no_order_is_ignored() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    for delivery in shop.stripe.take_deliveries() {
+        let mut event: Value = serde_json::from_str(&delivery.body).unwrap();
+        event["livemode"] = json!(true);
+        let (body, now) = (event.to_string(), shop.clock.now().unix_timestamp());
+        let signature = sign(&body, "whsec_story", now);
+        let taken = hand_over(&shop.client, &Delivery { kind: delivery.kind, signature, body }).await;
+        assert_eq!(taken.status, 200);
+    }
+    for kind in ["invoice.paid", "checkout.session.completed", "charge.refunded", "payment_intent.succeeded"]
+    {
+        let event = json!({"id": format!("evt_{kind}"), "object": "event", "type": kind, "livemode": false, "created": 1,
+            "data": {"object": {"id": "x_1", "payment_intent": null, "metadata": {}}}});
+        let (body, now) = (event.to_string(), shop.clock.now().unix_timestamp());
+        let signature = sign(&body, "whsec_story", now);
+        assert_eq!(
+            hand_over(&shop.client, &Delivery { kind: kind.to_owned(), signature, body }).await.status,
+            200
+        );
+    }
+    let strange = json!({"id": "evt_strange", "type": "charge.of_tomorrow", "data": {"object": {"id": 7, "metadata": "none"}}});
+    let strange = strange.to_string();
+    let signature = sign(&strange, "whsec_story", shop.clock.now().unix_timestamp());
+    let taken = hand_over(&shop.client, &Delivery { kind: String::new(), signature, body: strange }).await;
+    assert_eq!(taken.status, 200, "what is not understood is acknowledged");
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await, (0, 0));
+    assert_eq!(
+        shop.number("SELECT count(*) FROM credits.stripe_events WHERE outcome IS DISTINCT FROM 'ignored'")
+            .await,
+        0
+    );
+    shop.workers.payments.errands.look_at(&bought.id);
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0), "the control");
+}
+
+#[tokio::test]
+async fn a_delivery_is_believed_by_its_signature_only() {
+    let shop =
+        Shop::with(|settings| settings.stripe_webhook_secret = Some("whsec_next, whsec_story".into())).await;
+    let ada = shop.user("ada@example.com").await;
+    shop.pay(&ada).await;
+    let good = shop.stripe.take_deliveries();
+    let now = shop.clock.now().unix_timestamp();
+    let one = &good[0];
+    let refused = async |signature: &str, body: &str| {
+        let delivery =
+            Delivery { kind: String::new(), signature: signature.to_owned(), body: body.to_owned() };
+        let reply = hand_over(&shop.client, &delivery).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.problem()),
+            (400, "payments.invalid_signature"),
+            "{signature}"
+        );
+    };
+    refused("", &one.body).await;
+    refused("garbage", &one.body).await;
+    refused(&sign(&one.body, "whsec_other", now), &one.body).await;
+    refused(&sign(&one.body, "", now), &one.body).await;
+    refused(&sign(&one.body, "whsec_story", now - 301), &one.body).await;
+    refused(&sign(&one.body, "whsec_story", now + 301), &one.body).await;
+    refused(&one.signature, &format!("{} ", one.body)).await;
+    refused(&one.signature.replace("v1=", "v0="), &one.body).await;
+    let unsigned = shop.client.request(http::Method::POST, "/api/v1/webhooks/stripe");
+    let unsigned = unsigned.body("application/json", one.body.clone()).send().await;
+    assert_eq!((unsigned.status.as_u16(), unsigned.problem()), (400, "payments.invalid_signature"));
+    assert_eq!(shop.number("SELECT count(*) FROM credits.stripe_events").await, 0);
+    let signed_nothing =
+        Delivery { kind: String::new(), signature: sign("[]", "whsec_next", now), body: "[]".to_owned() };
+    assert_eq!(hand_over(&shop.client, &signed_nothing).await.problem(), "payments.not_an_event");
+
+    // The control, with either secret, and with the other's signature beside it as in a rotation.
+    let both = format!("{},{}", sign(&one.body, "whsec_next", now), one.signature.split(',').nth(1).unwrap());
+    assert_eq!(hand_over(&shop.client, &Delivery { signature: both, ..one.clone() }).await.status, 200);
+    let next = sign(&good[1].body, "whsec_next", now);
+    assert_eq!(hand_over(&shop.client, &Delivery { signature: next, ..good[1].clone() }).await.status, 200);
+
+    for secret in [None, Some(""), Some(" , ")] {
+        let closed =
+            shop.replica_with(|settings| settings.stripe_webhook_secret = secret.map(Into::into)).await;
+        let reply = hand_over(&closed.client, one).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.problem()),
+            (503, "payments.no_webhook_secret"),
+            "{secret:?}"
+        );
+        assert!(reply.headers.contains_key("retry-after"));
+        let empty = Delivery { signature: sign(&one.body, "", now), ..one.clone() };
+        assert_eq!(hand_over(&closed.client, &empty).await.status, 503);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_resent_a_week_later_changes_nothing() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    let deliveries = shop.stripe.take_deliveries();
+    let late = deliveries.last().unwrap();
+    for delivery in &deliveries[..deliveries.len() - 1] {
+        hand_over(&shop.client, delivery).await;
+    }
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.status(&ada, &bought).await, "completed");
+    shop.clock.advance(Duration::days(7));
+    let ada = shop.sign_in("ada@example.com").await;
+    let stale = hand_over(&shop.client, late).await;
+    assert_eq!((stale.status.as_u16(), stale.problem()), (400, "payments.invalid_signature"));
+    for delivery in &deliveries {
+        let id = serde_json::from_str::<Value>(&delivery.body).unwrap()["id"].as_str().unwrap().to_owned();
+        let resent = shop.stripe.resend(&id).unwrap();
+        assert_eq!(hand_over(&shop.client, &resent).await.status, 200);
+    }
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_went_back_before_anybody_looked_gives_nothing() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    shop.stripe.refund(&shop.payment(&bought), None).unwrap();
+    shop.stripe.turn(Knobs { reorder: true, ..Knobs::default() });
+    shop.deliver().await;
+    let found = shop.purchase(&ada, &bought).await;
+    assert_eq!((found.text("/status"), found.text("/state")), ("refunded", "refunded"));
+    assert_eq!(shop.paid(&ada).await, (0, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_administrator_gives_back_what_is_not_spent_and_no_more() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bob = shop.user("bob@example.com").await;
+    let bought = shop.buy(&bob).await;
+    // 150 are free and go first.
+    assert_eq!(spend(&shop, &bob, 150 + 550).await.status, 201);
+    let shown = shop.details(&ada, &bought).await;
+    assert_eq!((&shown["refundableCents"], &shown["problem"]), (&json!(500), &Value::Null), "{shown}");
+    let refused = shop.refund(&bob, &bought, &json!({})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (403, "auth.admin_required"));
+    let refused = shop.refund(&ada, &bought, &json!({"amountCents": 501})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.not_refundable"));
+
+    let body = json!({"amountCents": 200, "reason": "requested_by_customer", "idempotencyKey": "ticket-1"});
+    let refunded = shop.refund(&ada, &bought, &body).await;
+    assert_eq!((refunded.status.as_u16(), refunded.text("/status")), (201, "succeeded"), "{}", refunded.json);
+    let again = shop.refund(&ada, &bought, &body).await;
+    assert_eq!(again.text("/id"), refunded.text("/id"));
+    let other = shop.refund(&ada, &bought, &json!({"amountCents": 201, "idempotencyKey": "ticket-1"})).await;
+    assert_eq!((other.status.as_u16(), other.problem()), (422, "request.idempotency_key_reused"));
+    assert_eq!(shop.stripe.count_calls("POST /v1/refunds"), 1);
+    let taken = CREDITS * 200 / PRICE;
+    assert_eq!(shop.paid(&bob).await, (550 - taken, 0));
+    assert_eq!(shop.purchase(&bob, &bought).await.text("/state"), "partially_refunded");
+
+    // Ten at once share what is left.
+    let requests = (0..10).map(|_| {
+        let body = json!({"amountCents": 100});
+        let shop = &shop;
+        let (ada, bought) = (&ada, &bought);
+        async move { shop.refund(ada, bought, &body).await.status.as_u16() }
+    });
+    let mut statuses = join_all(requests).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[201; 3].as_slice(), &[409; 7]].concat());
+    shop.deliver().await;
+    assert_eq!(shop.stripe.count_calls("POST /v1/refunds"), 4);
+    assert_eq!(shop.paid(&bob).await.1, 0);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_stripe_did_not_answer_is_done_once_in_the_end() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bought = shop.buy(&ada).await;
+    shop.stripe.break_down(true);
+    let wanted = shop.refund(&ada, &bought, &json!({"amountCents": 300})).await;
+    assert_eq!((wanted.status.as_u16(), wanted.text("/status")), (201, "wanted"), "{}", wanted.json);
+    let taken = CREDITS * 300 / PRICE;
+    assert_eq!(shop.paid(&ada).await, (CREDITS - taken, 0), "nobody spends what is about to go back");
+    shop.stripe.break_down(false);
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.details(&ada, &bought).await["refunds"][0]["status"], "wanted", "not yet");
+    shop.clock.advance(Duration::minutes(3));
+    let ada = shop.sign_in("ada@example.com").await;
+    for _ in 0..3 {
+        shop.workers.work_on_payments().await;
+    }
+    assert_eq!(shop.details(&ada, &bought).await["refunds"][0]["status"], "succeeded");
+    assert_eq!(
+        shop.stripe.find(&shop.payment(&bought)).map(|_| shop.paid(&ada)).unwrap().await,
+        (CREDITS - taken, 0)
+    );
+
+    // It comes back from the bank: so does the mana.
+    let refund =
+        shop.details(&ada, &bought).await["refunds"][0]["stripeRefundId"].as_str().unwrap().to_owned();
+    shop.stripe.fail_refund(&refund).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    assert_eq!(shop.purchase(&ada, &bought).await.text("/state"), "paid");
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_dispute_freezes_what_is_left_and_gives_it_back_or_leaves_a_debt() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bob = shop.user("bob@example.com").await;
+    let bought = shop.buy(&bob).await;
+    assert_eq!(spend(&shop, &bob, 150 + 300).await.status, 201);
+    let inquiry = shop.stripe.dispute(&shop.payment(&bought), None, "warning_needs_response").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (800, 0), "a bank only asks");
+    shop.stripe.close_dispute(&inquiry, "warning_closed").unwrap();
+
+    let won = shop.stripe.dispute(&shop.payment(&bought), None, "needs_response").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (0, 0), "frozen, and not yet a debt");
+    assert_eq!(shop.purchase(&bob, &bought).await.json["disputed"], true);
+    let refused = shop.refund(&ada, &bought, &json!({})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.not_refundable"));
+    shop.stripe.close_dispute(&won, "won").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (800, 0));
+    assert_eq!(events_of(&shop, &bob).await, []);
+
+    let lost = shop.stripe.dispute(&shop.payment(&bought), None, "needs_response").unwrap();
+    shop.deliver().await;
+    shop.stripe.close_dispute(&lost, "lost").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (0, 300), "what was spent is owed");
+    assert_eq!(events_of(&shop, &bob).await, [("payment_dispute_lost".to_owned(), bought.id.clone())]);
+    let shown = shop.details(&ada, &bought).await;
+    assert_eq!(
+        (&shown["takenMana"], &shown["owedMana"], &shown["lostCents"]),
+        (&json!(800), &json!(300), &json!(PRICE))
+    );
+    all_is_well(&shop).await;
+
+    // The next purchase pays the debt first.
+    shop.buy(&bob).await;
+    assert_eq!(shop.paid(&bob).await, (CREDITS - 300, 0));
+    assert_eq!(spend(&shop, &bob, 100).await.status, 201);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn whoever_owes_spends_no_paid_mana_and_may_spend_free_mana() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let (first, second) = (shop.buy(&ada).await, shop.buy(&ada).await);
+    assert_eq!(spend(&shop, &ada, 150 + CREDITS).await.status, 201);
+    // The second purchase is there to the last mana, and the first one is contested.
+    let dispute = shop.stripe.dispute(&shop.payment(&first), None, "needs_response").unwrap();
+    shop.stripe.close_dispute(&dispute, "lost").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, CREDITS));
+    let refused = spend(&shop, &ada, 1).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "credits.in_debt"));
+    shop.clock.advance(Duration::days(1));
+    shop.execute("UPDATE credits.balances SET daily_granted_on = daily_granted_on - 1").await;
+    let ada = shop.sign_in("ada@example.com").await;
+    assert_eq!(spend(&shop, &ada, 5).await.status, 201, "the day's free mana");
+    let warned = shop.payment(&second);
+    shop.stripe.warn_of_fraud(&warned).unwrap();
+    shop.deliver().await;
+    shop.deliver().await;
+    let events = events_of(&shop, &ada).await;
+    assert_eq!(events[0], ("payment_fraud_warning".to_owned(), second.id.clone()));
+    assert_eq!(events.len(), 2);
+}
+
+#[tokio::test]
+async fn a_package_has_versions_and_an_order_keeps_its_own() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bob = shop.user("bob@example.com").await;
+    let put = async |user: &User, body: Value| {
+        let request = shop.client.request(http::Method::PUT, "/api/v1/admin/packages/small");
+        request.body("application/json", body.to_string()).bearer(&user.access_token).send().await
+    };
+    let content = json!({"name": "Small", "credits": 2_000, "priceEuroCents": 1_500});
+    assert_eq!(put(&bob, content.clone()).await.problem(), "auth.admin_required");
+    let old = shop.go_to_till(&bob).await;
+    let changed = put(&ada, content.clone()).await;
+    assert_eq!((changed.status.as_u16(), changed.integer("/version")), (200, 2), "{}", changed.json);
+    assert_eq!(put(&ada, content).await.integer("/version"), 2, "the same is no new version");
+    let new = shop.order(&bob, &json!({"packageId": "small"})).await;
+    assert_eq!((new.integer("/amount"), new.integer("/credits")), (1_500, 2_000));
+    shop.stripe.act(&old.session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (CREDITS, 0), "as it was sold");
+
+    let packages = shop.client.get("/api/v1/credits/packages").send().await;
+    assert_eq!((packages.text("/0/id"), packages.integer("/0/priceEuroCents")), ("small", 1_500));
+    let gone = json!({"name": "Small", "credits": 2_000, "priceEuroCents": 1_500, "active": false});
+    assert_eq!(put(&ada, gone).await.status, 200);
+    assert_eq!(shop.client.get("/api/v1/credits/packages").send().await.json, json!([]));
+    assert_eq!(shop.get("/api/v1/admin/packages", &ada).await.json[0]["active"], false);
+    let refused = shop.order(&bob, &json!({"packageId": "small"})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (404, "payments.no_such_package"));
+    let odd = json!({"name": "Small", "credits": 2_000, "priceEuroCents": 1_500, "metadata": {"nul": "\u{0}", "deep": [1, {"a": null}]}});
+    let kept = put(&ada, odd.clone()).await;
+    assert_eq!((kept.status.as_u16(), &kept.json["metadata"]), (200, &odd["metadata"]));
+    let refused =
+        put(&ada, json!({"name": "x", "credits": 10, "bonusCredits": 11, "priceEuroCents": 10})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (400, "payments.bonus_beyond_credits"));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_can_be_repeated_under_its_key_and_is_one() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let body = json!({"packageId": "small", "idempotencyKey": "k", "currency": "usd"});
+    let first = shop.order(&ada, &body).await;
+    assert_eq!(
+        (first.status.as_u16(), first.integer("/amount"), first.text("/currency")),
+        (201, 1_099, "usd")
+    );
+    let requests = (0..10).map(|_| shop.order(&ada, &body));
+    for again in join_all(requests).await {
+        assert_eq!(again.json, first.json);
+    }
+    let other = shop.order(&ada, &json!({"packageId": "small", "idempotencyKey": "k"})).await;
+    assert_eq!((other.status.as_u16(), other.problem()), (422, "request.idempotency_key_reused"));
+    assert_eq!(shop.stripe.count_calls("POST /v1/checkout/sessions"), 1);
+
+    // A till that could not be opened is opened by the same request later.
+    shop.stripe.break_down(true);
+    let body = json!({"packageId": "small", "idempotencyKey": "later"});
+    let refused = shop.order(&ada, &body).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.provider_unavailable"));
+    shop.stripe.break_down(false);
+    assert_eq!(shop.order(&ada, &body).await.status, 201);
+    assert_eq!(shop.number("SELECT count(*) FROM credits.purchases").await, 2);
+    assert_eq!(shop.stripe.count_calls("POST /v1/customers"), 1);
+
+    let link = shop.client.post("/api/v1/credits/payment-link", &json!({"packageId": "small"}));
+    let link = link.bearer(&ada.access_token).send().await;
+    assert_eq!((link.status.as_u16(), link.integer("/package/credits")), (201, CREDITS), "{}", link.json);
+    assert!(link.text("/url").starts_with("http") && !link.text("/expiresAt").is_empty());
+    let embedded = shop.order(&ada, &json!({"packageId": "small", "uiMode": "embedded"})).await;
+    assert_eq!(embedded.json["checkoutUrl"], Value::Null);
+    assert!(embedded.text("/clientSecret").starts_with("cs_test_"), "{}", embedded.json);
+}
+
+#[tokio::test]
+async fn an_order_that_can_not_be_is_refused_with_a_way_out() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    for (body, status, code) in [
+        (json!({"packageId": "none"}), 404, "payments.no_such_package"),
+        (json!({"packageId": "small", "currency": "jpy"}), 400, "payments.no_such_price"),
+        (json!({"packageId": "small", "successUrl": "https://evil.example/"}), 400, "payments.foreign_url"),
+        (
+            json!({"packageId": "small", "cancelUrl": "http://localhost:3000@evil.example/"}),
+            400,
+            "request.invalid_body",
+        ),
+        (json!({"packageId": "small", "successUrl": "javascript:alert(1)"}), 400, "request.invalid_body"),
+        (json!({"packageId": "small", "amount": 1}), 400, "request.invalid_body"),
+        (json!({"packageId": "small", "credits": 1_000_000}), 400, "request.invalid_body"),
+    ] {
+        let refused = shop.order(&ada, &body).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (status, code), "{body}");
+    }
+    assert_eq!(shop.number("SELECT count(*) FROM credits.purchases").await, 0);
+    let closed = shop.replica_with(|settings| settings.stripe_secret_key = None).await;
+    let refused = closed.client.post("/api/v1/credits/purchase", &json!({"packageId": "small"}));
+    let refused = refused.bearer(&ada.access_token).send().await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.not_configured"));
+    closed.workers.work_on_payments().await;
+    closed.workers.reconcile_payments().await;
+
+    // Stripe's own price is another than the package's.
+    shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_400"}])).await;
+    assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 500);
+    shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500"}])).await;
+    assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_payment_for_a_wallet_that_is_closed_is_told_to_a_person() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bob = shop.user("bob@example.com").await;
+    let bought = shop.pay(&bob).await;
+    shop.execute("UPDATE credits.balances SET closed_at = now() WHERE user_id <> (SELECT id FROM auth.users WHERE role = 'admin')").await;
+    shop.deliver().await;
+    let shown = shop.details(&ada, &bought).await;
+    assert_eq!(
+        (&shown["problem"], &shown["grantedMana"], &shown["capturedCents"]),
+        (&json!("wallet_closed"), &json!(0), &json!(PRICE))
+    );
+    let since = shop.clock.now() - Duration::hours(1);
+    let report = reconcile(&shop.workers.payments, since, true).await.unwrap();
+    assert!(report.findings[0].sentence.contains("wallet_closed"), "{report:?}");
+    books_are_true(&shop).await;
+    // The person gives the money back, and that is the end of it.
+    shop.stripe.refund(&shop.payment(&bought), None).unwrap();
+    shop.deliver().await;
+    let shown = shop.details(&ada, &bought).await;
+    assert_eq!((&shown["problem"], &shown["state"]), (&Value::Null, &json!("refunded")));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_at_rest_is_not_looked_at_for_ever() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.buy(&ada).await;
+    for _ in 0..3 {
+        shop.clock.advance(Duration::days(2));
+        shop.workers.reconcile_payments().await;
+    }
+    let before = shop.stripe.count_calls("GET /v1/checkout/sessions/");
+    assert!(before > 0);
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.stripe.count_calls("GET /v1/checkout/sessions/"), before);
+}
+
+#[tokio::test]
+async fn a_till_whose_answer_was_lost_is_found_by_the_comparison() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    // As if the process had died between Stripe's answer and the note of it.
+    shop.execute("UPDATE credits.purchases SET session_id = NULL, state = 'created', lifecycle = 'created', customer_id = NULL").await;
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (0, 0));
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.status(&ada, &bought).await, "completed");
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn without_a_stripe_the_packages_are_shown_all_the_same() {
+    let story = Story::with(|settings| settings.stripe_secret_key = None).await;
+    let packages = story.client.get("/api/v1/credits/packages").send().await;
+    assert_eq!((packages.status.as_u16(), packages.json), (200, json!([])));
+}
+
+#[tokio::test]
+async fn the_proof_finds_what_contradicts_a_purchase() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.buy(&ada).await;
+    shop.buy(&ada).await;
+    spend(&shop, &ada, 150 + 100).await;
+    shop.stripe.refund(&shop.payment(&bought), None).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 100));
+    all_is_well(&shop).await;
+    let scope = || Scope { since: None, daily_zone: "UTC" };
+    for (lie, invariant) in [
+        ("UPDATE credits.balances SET debt = 0", 25),
+        ("UPDATE credits.purchases SET owed_mana = 0", 25),
+        ("UPDATE credits.purchases SET taken_mana = taken_mana - 1 WHERE owed_mana > 0", 25),
+        ("UPDATE credits.purchases SET refunded_cents = 1", 23),
+        (
+            "UPDATE credits.purchases SET lost_cents = 0, refunded_cents = 0, taken_mana = 0, owed_mana = 0",
+            25,
+        ),
+        (
+            "UPDATE credits.purchases SET price_cents = price_cents + 1, captured_cents = captured_cents + 1",
+            24,
+        ),
+        ("DELETE FROM credits.purchases WHERE owed_mana = 0", 22),
+    ] {
+        // As somebody who may do everything, and takes it back.
+        shop.execute("CREATE TABLE public.kept AS SELECT * FROM credits.balances").await;
+        shop.execute("CREATE TABLE public.orders AS SELECT * FROM credits.purchases").await;
+        shop.execute("ALTER TABLE credits.refunds DROP CONSTRAINT refunds_purchase_id_fkey").await;
+        shop.execute(lie).await;
+        let report = verify(&shop.database.service(), scope(), |_| {}).await.unwrap();
+        assert!(
+            report.findings.iter().any(|finding| finding.invariant == invariant),
+            "{lie}: {:?}",
+            report.findings
+        );
+        shop.execute("UPDATE credits.balances SET debt = (SELECT kept.debt FROM public.kept WHERE kept.wallet_id = balances.wallet_id)").await;
+        shop.execute(
+            "UPDATE credits.purchases now SET owed_mana = was.owed_mana, taken_mana = was.taken_mana, refunded_cents = was.refunded_cents,
+                 price_cents = was.price_cents, captured_cents = was.captured_cents, lost_cents = was.lost_cents
+             FROM public.orders was WHERE was.id = now.id",
+        )
+        .await;
+        shop.execute("DROP TABLE public.kept, public.orders").await;
+        shop.execute("ALTER TABLE credits.refunds ADD CONSTRAINT refunds_purchase_id_fkey FOREIGN KEY (purchase_id) REFERENCES credits.purchases (id) NOT VALID").await;
+    }
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_credit_an_order_anew_or_for_another_amount() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.buy(&ada).await;
+    let service = shop.database.service();
+    for (change, constraint) in [
+        ("UPDATE credits.purchases SET granted_mana = 0, grant_sequence = NULL", "purchases_credited_once"),
+        ("UPDATE credits.purchases SET grant_sequence = 99", "purchases_credited_once"),
+        ("UPDATE credits.purchases SET captured_cents = 1", "purchases_credited_when_captured"),
+        ("UPDATE credits.purchases SET taken_mana = 5000", "purchases_taken_range"),
+    ] {
+        let mut transaction = service.begin().await.unwrap();
+        let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().constraint(), Some(constraint), "{change}");
+    }
+    for change in [
+        "UPDATE credits.purchases SET credits = 1",
+        "UPDATE credits.package_versions SET credits = 1",
+        "DELETE FROM credits.purchases",
+    ] {
+        let mut transaction = service.begin().await.unwrap();
+        let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
+        assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{change}");
+    }
+}

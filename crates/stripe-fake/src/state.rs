@@ -1,0 +1,411 @@
+//! The objects, and what happens to them.
+
+use crate::deliver::Knobs;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// What somebody does at the till.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Pays at once; or the money that was on its way arrives.
+    Pay,
+    /// The card is declined; or the money that was on its way does not come.
+    Fail,
+    /// Pays by a way that takes days.
+    Later,
+}
+
+/// Why a call is refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) kind: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) parameter: Option<String>,
+}
+
+impl Refused {
+    pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind: "invalid_request_error", code, message: message.into(), parameter: None }
+    }
+
+    pub(crate) fn about(parameter: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self { parameter: Some(parameter.to_owned()), ..Self::new(400, code, message) }
+    }
+
+    pub(crate) fn missing(id: &str) -> Self {
+        Self::new(404, "resource_missing", format!("No such object: '{id}'"))
+    }
+}
+
+/// An answer under an idempotency key.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) request: String,
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+/// Everything that this Stripe knows.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    objects: Vec<Value>,
+    pub(crate) waiting: Vec<Value>,
+    pub(crate) knobs: Knobs,
+    pub(crate) kept: HashMap<String, Kept>,
+    pub(crate) is_broken: bool,
+    pub(crate) calls: Vec<String>,
+}
+
+/// The fields of a form, by Stripe's names.
+pub(crate) type Fields = HashMap<String, String>;
+
+impl State {
+    pub(crate) fn find(&self, id: &str) -> Option<&Value> {
+        self.objects.iter().find(|object| object["id"] == id)
+    }
+
+    fn get(&mut self, id: &str) -> Result<&mut Value, String> {
+        let found = self.objects.iter_mut().find(|object| object["id"] == id);
+        found.ok_or_else(|| format!("there is no {id}"))
+    }
+
+    pub(crate) fn tamper(&mut self, id: &str, change: impl FnOnce(&mut Value)) {
+        if let Ok(object) = self.get(id) {
+            change(object);
+        }
+    }
+
+    /// Objects of a sort, the newest first.
+    pub(crate) fn list<'a>(&'a self, object: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.iter().rev().filter(move |value| value["object"] == object)
+    }
+
+    fn add(&mut self, object: Value) -> Value {
+        self.objects.push(object.clone());
+        object
+    }
+
+    fn tell(&mut self, kind: &str, id: &str, now: i64) {
+        let Some(object) = self.find(id).cloned() else { return };
+        let event = json!({
+            "id": new_id("evt"),
+            "object": "event",
+            "api_version": "2024-06-20",
+            "created": now,
+            "data": {"object": object},
+            "livemode": object.get("livemode").cloned().unwrap_or(json!(false)),
+            "pending_webhooks": 1,
+            "request": {"id": null, "idempotency_key": null},
+            "type": kind,
+        });
+        self.waiting.push(event.clone());
+        self.objects.push(event);
+    }
+
+    pub(crate) fn create_customer(&mut self, fields: &Fields, is_live: bool, now: i64) -> Value {
+        self.add(json!({
+            "id": new_id("cus"), "object": "customer", "created": now, "email": fields.get("email"),
+            "livemode": is_live, "metadata": metadata(fields, "metadata"),
+        }))
+    }
+
+    pub(crate) fn create_session(
+        &mut self,
+        fields: &Fields,
+        url: &str,
+        is_live: bool,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let field = |name: &str| fields.get(name).map(String::as_str);
+        let need = |name: &str| {
+            field(name).ok_or_else(|| {
+                Refused::about(name, "parameter_missing", format!("Missing required param: {name}."))
+            })
+        };
+        if need("mode")? != "payment" {
+            return Err(Refused::about(
+                "mode",
+                "parameter_invalid_string",
+                "This Stripe knows payments only.",
+            ));
+        }
+        if let Some(customer) = field("customer")
+            && self.find(customer).is_none()
+        {
+            let message = format!("No such customer: '{customer}'");
+            return Err(Refused {
+                parameter: Some("customer".to_owned()),
+                ..Refused::new(400, "resource_missing", message)
+            });
+        }
+        let is_embedded = matches!(field("ui_mode"), Some("embedded"));
+        need(if is_embedded { "return_url" } else { "success_url" })?;
+        let amount_name = "line_items[0][price_data][unit_amount]";
+        let (amount, currency) = match field("line_items[0][price]") {
+            // A price's name tells what it is: price_eur_500.
+            Some(price) => {
+                let mut parts = price.split('_').skip(1);
+                let currency = parts.next().unwrap_or_default().to_owned();
+                (parts.next().and_then(|amount| amount.parse().ok()), currency)
+            }
+            None => (
+                need(amount_name)?.parse::<i64>().ok(),
+                need("line_items[0][price_data][currency]")?.to_owned(),
+            ),
+        };
+        let quantity = need("line_items[0][quantity]")?.parse::<i64>().ok().filter(|quantity| *quantity > 0);
+        let total = amount.zip(quantity).and_then(|(amount, quantity)| amount.checked_mul(quantity));
+        let total = total.filter(|total| (50..=99_999_999).contains(total)).ok_or_else(|| {
+            Refused::about(amount_name, "amount_too_small", "The total must be 50 cents to 999,999.99.")
+        })?;
+        let expires_at = field("expires_at").and_then(|at| at.parse::<i64>().ok());
+        let expires_at = expires_at.unwrap_or_else(|| now.saturating_add(86_400));
+        if !(now.saturating_add(1_790)..=now.saturating_add(86_460)).contains(&expires_at) {
+            return Err(Refused::about(
+                "expires_at",
+                "parameter_invalid_integer",
+                "The `expires_at` timestamp must be 30 minutes to 24 hours from Checkout Session creation.",
+            ));
+        }
+        let id = new_id(if is_live { "cs_live" } else { "cs_test" });
+        let filled = |name: &str| field(name).map(|url| url.replace("{CHECKOUT_SESSION_ID}", &id));
+        let session = json!({
+            "id": id, "object": "checkout.session",
+            "amount_subtotal": total, "amount_total": total, "currency": currency,
+            "cancel_url": filled("cancel_url"), "success_url": filled("success_url"), "return_url": filled("return_url"),
+            "client_reference_id": field("client_reference_id"),
+            "client_secret": is_embedded.then(|| format!("{id}_secret_{}", new_id("x"))),
+            "created": now, "customer": field("customer"), "expires_at": expires_at, "livemode": is_live,
+            "metadata": metadata(fields, "metadata"), "mode": "payment", "payment_intent": null,
+            "payment_method_types": ["card"], "payment_status": "unpaid", "status": "open",
+            "ui_mode": if is_embedded { "embedded" } else { "hosted" },
+            "url": (!is_embedded).then(|| format!("{url}/pay/{id}")),
+            // Not shown by Stripe: what the payment will carry.
+            "_payment_metadata": metadata(fields, "payment_intent_data[metadata]"),
+        });
+        Ok(self.add(session))
+    }
+
+    /// The session afterwards.
+    pub(crate) fn act(&mut self, session: &str, outcome: Outcome, now: i64) -> Result<Value, String> {
+        let found = self.get(session)?.clone();
+        let is_open = found["status"] == "open";
+        let is_waiting = found["status"] == "complete" && found["payment_status"] == "unpaid";
+        if !is_open && !is_waiting {
+            return Err("this session is over".to_owned());
+        }
+        let payment = match found["payment_intent"].as_str() {
+            Some(payment) => payment.to_owned(),
+            None => self.add_payment(&found, now),
+        };
+        self.get(session)?["payment_intent"] = json!(payment);
+        match outcome {
+            Outcome::Pay => {
+                let charge = self.add_charge(&payment, now)?;
+                let session_object = self.get(session)?;
+                session_object["status"] = json!("complete");
+                session_object["payment_status"] = json!("paid");
+                session_object["url"] = Value::Null;
+                self.tell("charge.succeeded", &charge, now);
+                self.tell("payment_intent.succeeded", &payment, now);
+                let kind = if is_open { "completed" } else { "async_payment_succeeded" };
+                self.tell(&format!("checkout.session.{kind}"), session, now);
+            }
+            Outcome::Fail => {
+                let intent = self.get(&payment)?;
+                intent["status"] = json!("requires_payment_method");
+                intent["last_payment_error"] =
+                    json!({"code": "card_declined", "decline_code": "generic_decline", "type": "card_error"});
+                self.tell("payment_intent.payment_failed", &payment, now);
+                // At an open till there may be another card.
+                if is_waiting {
+                    self.tell("checkout.session.async_payment_failed", session, now);
+                }
+            }
+            Outcome::Later => {
+                self.get(&payment)?["status"] = json!("processing");
+                let session_object = self.get(session)?;
+                session_object["status"] = json!("complete");
+                session_object["url"] = Value::Null;
+                self.tell("payment_intent.processing", &payment, now);
+                self.tell("checkout.session.completed", session, now);
+            }
+        }
+        Ok(self.get(session)?.clone())
+    }
+
+    fn add_payment(&mut self, session: &Value, now: i64) -> String {
+        let id = new_id("pi");
+        self.add(json!({
+            "id": id, "object": "payment_intent", "amount": session["amount_total"], "amount_capturable": 0, "amount_received": 0,
+            "capture_method": "automatic_async", "client_secret": format!("{id}_secret"), "created": now,
+            "currency": session["currency"], "customer": session["customer"], "last_payment_error": null, "latest_charge": null,
+            "livemode": session["livemode"], "metadata": session["_payment_metadata"], "payment_method_types": ["card"],
+            "status": "requires_payment_method",
+        }));
+        self.tell("payment_intent.created", &id, now);
+        id
+    }
+
+    fn add_charge(&mut self, payment: &str, now: i64) -> Result<String, String> {
+        let id = new_id("ch");
+        let intent = self.get(payment)?;
+        intent["status"] = json!("succeeded");
+        intent["amount_received"] = intent["amount"].clone();
+        intent["latest_charge"] = json!(id);
+        intent["last_payment_error"] = Value::Null;
+        let charge = json!({
+            "id": id, "object": "charge", "amount": intent["amount"], "amount_captured": intent["amount"], "amount_refunded": 0,
+            "captured": true, "created": now, "currency": intent["currency"], "customer": intent["customer"], "disputed": false,
+            "livemode": intent["livemode"], "metadata": intent["metadata"], "paid": true, "payment_intent": payment,
+            "refunded": false, "status": "succeeded",
+        });
+        self.add(charge);
+        Ok(id)
+    }
+
+    pub(crate) fn expire(&mut self, session: &str, now: i64) -> Result<(), String> {
+        let found = self.get(session)?;
+        if found["status"] != "open" {
+            return Err("this session is not open".to_owned());
+        }
+        found["status"] = json!("expired");
+        found["url"] = Value::Null;
+        self.tell("checkout.session.expired", session, now);
+        Ok(())
+    }
+
+    pub(crate) fn refund(
+        &mut self,
+        payment: &str,
+        amount: Option<i64>,
+        metadata: &Value,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let intent = self.find(payment).ok_or_else(|| Refused::missing(payment))?;
+        let charge = intent["latest_charge"].as_str().unwrap_or_default().to_owned();
+        let currency = intent["currency"].clone();
+        let found = self.get(&charge).map_err(|_| {
+            Refused::about(
+                "payment_intent",
+                "payment_intent_unexpected_state",
+                "This payment has no successful charge to refund.",
+            )
+        })?;
+        let number = |name: &str| found[name].as_i64().unwrap_or_default();
+        let (refunded, captured) = (number("amount_refunded"), number("amount_captured"));
+        let left = captured.saturating_sub(refunded);
+        if found["disputed"] == true {
+            return Err(Refused::new(400, "charge_disputed", "The charge has been charged back."));
+        }
+        if left == 0 {
+            return Err(Refused::new(
+                400,
+                "charge_already_refunded",
+                "The charge has already been refunded.",
+            ));
+        }
+        let amount = amount.unwrap_or(left);
+        if amount < 1 || amount > left {
+            return Err(Refused::about(
+                "amount",
+                "parameter_invalid_integer",
+                "The amount is greater than what is left.",
+            ));
+        }
+        found["amount_refunded"] = json!(refunded.saturating_add(amount));
+        found["refunded"] = json!(amount == left);
+        let id = new_id("re");
+        let refund = self.add(json!({
+            "id": id, "object": "refund", "amount": amount, "charge": charge, "created": now, "currency": currency,
+            "metadata": if metadata.is_object() { metadata.clone() } else { json!({}) }, "payment_intent": payment,
+            "reason": null, "status": "succeeded",
+        }));
+        self.tell("refund.created", &id, now);
+        self.tell("charge.refunded", &charge, now);
+        Ok(refund)
+    }
+
+    pub(crate) fn fail_refund(&mut self, refund: &str, now: i64) -> Result<(), String> {
+        let found = self.get(refund)?;
+        found["status"] = json!("failed");
+        let charge = found["charge"].as_str().unwrap_or_default().to_owned();
+        let amount = found["amount"].as_i64().unwrap_or_default();
+        let charge = self.get(&charge)?;
+        let refunded = charge["amount_refunded"].as_i64().unwrap_or_default();
+        charge["amount_refunded"] = json!(refunded.saturating_sub(amount));
+        charge["refunded"] = json!(false);
+        self.tell("refund.updated", refund, now);
+        self.tell("refund.failed", refund, now);
+        Ok(())
+    }
+
+    pub(crate) fn dispute(
+        &mut self,
+        payment: &str,
+        amount: Option<i64>,
+        status: &str,
+        now: i64,
+    ) -> Result<String, String> {
+        let charge = self.get(payment)?["latest_charge"].as_str().unwrap_or_default().to_owned();
+        let is_inquiry = status.starts_with("warning");
+        let found = self.get(&charge)?;
+        found["disputed"] = json!(!is_inquiry);
+        let id = new_id("du");
+        let dispute = json!({
+            "id": id, "object": "dispute", "amount": amount.map_or(found["amount"].clone(), Value::from), "balance_transactions": [],
+            "charge": charge, "created": now, "currency": found["currency"], "is_charge_refundable": is_inquiry,
+            "livemode": found["livemode"], "metadata": {}, "payment_intent": payment, "reason": "fraudulent", "status": status,
+        });
+        self.add(dispute);
+        self.tell("charge.dispute.created", &id, now);
+        if !is_inquiry {
+            self.tell("charge.dispute.funds_withdrawn", &id, now);
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn close_dispute(&mut self, dispute: &str, status: &str, now: i64) -> Result<(), String> {
+        self.get(dispute)?["status"] = json!(status);
+        self.tell("charge.dispute.closed", dispute, now);
+        if status == "won" {
+            self.tell("charge.dispute.funds_reinstated", dispute, now);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn warn_of_fraud(&mut self, payment: &str, now: i64) -> Result<(), String> {
+        let intent = self.get(payment)?;
+        let id = new_id("issfr");
+        let warning = json!({
+            "id": id, "object": "radar.early_fraud_warning", "actionable": true, "charge": intent["latest_charge"], "created": now,
+            "fraud_type": "made_with_stolen_card", "livemode": intent["livemode"], "payment_intent": payment,
+        });
+        self.add(warning);
+        self.tell("radar.early_fraud_warning.created", &id, now);
+        Ok(())
+    }
+}
+
+/// The members of `name[...]`.
+pub(crate) fn metadata(fields: &Fields, name: &str) -> Value {
+    let members: Map<String, Value> = fields
+        .iter()
+        .filter_map(|(field, value)| {
+            let key = field.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
+            Some((key.to_owned(), json!(value)))
+        })
+        .collect();
+    Value::Object(members)
+}
+
+/// What Stripe's ids look like.
+#[expect(clippy::disallowed_methods, reason = "this Stripe has ids of its own making")]
+fn new_id(prefix: &str) -> String {
+    let mut random = [0_u8; 12];
+    // Without randomness there would be no second object.
+    let _ = getrandom::fill(&mut random);
+    random.iter().fold(format!("{prefix}_"), |id, byte| format!("{id}{byte:02x}"))
+}
