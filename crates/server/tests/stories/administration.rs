@@ -3,7 +3,7 @@
 use crate::credits::books_are_true;
 use crate::story::{PASSWORD, Story, User, members, read_jwt, spend_of};
 use crate::surface::{self, stored};
-use crate::two_factor;
+use crate::{passkeys, two_factor};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::Method;
@@ -556,16 +556,34 @@ async fn an_administrator_with_a_second_factor_gives_it_before_promoting_somebod
 }
 
 #[tokio::test]
+async fn an_administrator_with_a_passkey_alone_signs_in_by_it_before_promoting_somebody() {
+    const FRESH: (u16, &str) = (403, "auth.fresh_authentication_required");
+    let story = Story::new().await;
+    let root = story.administrator("root@example.com").await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    passkeys::leave_rows(&story, &root).await;
+    assert_eq!(refusal(&act(&story, &root, &ada, "promote").await), FRESH, "signed in by password");
+    story.execute("UPDATE auth.sessions SET authenticated_by = '{verified_passkey}'").await;
+    assert_eq!(act(&story, &root, &ada, "promote").await.status, 200, "the control");
+    story.clock.advance(Duration::minutes(11));
+    let proof = json!({"password": PASSWORD});
+    let proven = story.client.post("/api/v1/auth/reauthenticate", &proof).bearer(&root.access_token);
+    assert_eq!(proven.send().await.status, 200);
+    assert_eq!(refusal(&act(&story, &root, &bob, "promote").await), FRESH, "what is fresh is the password");
+}
+
+#[tokio::test]
 async fn who_has_lost_the_second_factor_signs_in_without_after_a_reset_and_by_nothing_older() {
     let story = Story::new().await;
     let root = story.administrator("root@example.com").await;
     let ada = story.user("ada@example.com").await;
+    passkeys::leave_rows(&story, &ada).await;
     two_factor::leave_rows(&story, &ada).await;
     let waiting = story.login("ada@example.com").await;
     assert_eq!(waiting.json["twoFactorRequired"], json!(true));
     let reset = act(&story, &root, &ada, "reset-factors").await;
     assert_eq!(reset.status, 200, "{}", reset.json);
-    for table in ["two_factor_auth", "recovery_codes", "trusted_devices", "pending_sign_ins"] {
+    for table in ["two_factor_auth", "recovery_codes", "trusted_devices", "pending_sign_ins", "passkeys"] {
         let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM auth.{table}"));
         let left: i64 = sqlx::query_scalar(query).fetch_one(&mut story.database.owner().await).await.unwrap();
         assert_eq!(left, 0, "{table}");
