@@ -19,8 +19,12 @@ pub mod service_key;
 pub mod session;
 pub mod token;
 pub mod two_factor;
+pub mod verification;
 
-pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError, WalletSummary, Wallets};
+pub use api::{
+    Auth, AuthState, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, Policy, PortError,
+    WalletSummary, Wallets,
+};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +34,8 @@ pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .merge(account::routes())
         .merge(session::routes())
+        .merge(password::routes())
+        .merge(verification::routes())
         .merge(new_device::routes())
         .merge(oauth::routes())
         .merge(token::routes())
@@ -50,6 +56,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
+        verification::model::CODES,
         two_factor::model::CODES,
         passkey::model::CODES,
     ]

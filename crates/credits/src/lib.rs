@@ -7,6 +7,7 @@ mod api;
 pub mod idempotency;
 pub mod ledger;
 pub mod package;
+pub mod personal_data;
 pub mod purchase;
 
 pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};

@@ -187,6 +187,36 @@ pub struct Settings {
     /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
     #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
     pub passkey_origins: Vec<PasskeyOrigin>,
+    /// Whether who has not proven the address of an account may not sign in: login answers 403 with the code `EMAIL_NOT_VERIFIED`
+    #[arg(
+        long,
+        env = "REQUIRE_EMAIL_VERIFICATION",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub require_email_verification: bool,
+    /// Whether a person may sign in by a link that is mailed to the account's address
+    #[arg(
+        long,
+        env = "MAGIC_LINK_SIGN_IN",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub magic_link_sign_in: bool,
+    /// Whether a person may sign in by a code of six digits that is mailed to the account's address
+    #[arg(
+        long,
+        env = "EMAIL_CODE_SIGN_IN",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub email_code_sign_in: bool,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
@@ -356,7 +386,15 @@ impl Settings {
         }
     }
 
-    /// The origin of that URL.
+    /// The URL of the web app that people end up at, without a trailing slash.
+    pub fn frontend(&self) -> String {
+        match &self.frontend_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => self.public_url(),
+        }
+    }
+
+    /// The origin of the URL under which the service is reached.
     ///
     /// # Errors
     /// When `BASE_URL` is neither http nor https.

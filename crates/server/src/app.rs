@@ -4,7 +4,7 @@ use crate::dev;
 use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
-use crate::ports::{AdminEvents, LiveSessions, OpenWallet, ShownWallets};
+use crate::ports::{AdminEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, ShownWallets};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::bonus::BonusPolicy;
@@ -145,6 +145,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             rng: Arc::clone(&rng),
         }),
         wallets: Arc::new(shown_wallets(settings, &clock)),
+        on_user_deleted: Arc::new(CloseWallet { clock: Arc::clone(&clock) }),
+        personal_data: Arc::new(LedgerOfPerson),
         redirect_targets: RedirectTargets::new(settings),
         providers: Providers::from_settings(settings)?,
         policy: auth_policy(settings)?,
@@ -257,6 +259,10 @@ fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingP
     Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
+        frontend_url: settings.frontend(),
+        require_email_verification: settings.require_email_verification,
+        magic_link_sign_in: settings.magic_link_sign_in,
+        email_code_sign_in: settings.email_code_sign_in,
         cookie_domain: settings.cookie_domain.clone(),
         access_token_ttl: settings.jwt_access_token_expiry,
         refresh_token_ttl: settings.jwt_refresh_token_expiry,

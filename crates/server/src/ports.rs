@@ -3,11 +3,11 @@
 use mana_auth::admin::{Act, record_credits};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::session::hold_live;
-use mana_auth::{OnUserRegistered, WalletSummary, Wallets};
+use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
-use mana_credits::ledger::registration;
-use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard};
+use mana_credits::ledger::{closing, registration};
+use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard, personal_data};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
 use sqlx::PgConnection;
@@ -53,6 +53,47 @@ impl OnUserRegistered for OpenWallet {
 
 fn boxed(error: LedgerError) -> Box<dyn Problem> {
     Box::new(error)
+}
+
+/// The wallet of a user whose account ends is closed.
+#[derive(Debug)]
+pub(crate) struct CloseWallet {
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl OnUserDeleted for CloseWallet {
+    fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            closing::close_wallet(connection, &*self.clock, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What the ledger keeps of a person.
+#[derive(Debug)]
+pub(crate) struct LedgerOfPerson;
+
+impl PersonalData for LedgerOfPerson {
+    fn lists(&self) -> &'static [&'static str] {
+        personal_data::LISTS
+    }
+
+    fn page<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        list: &'a str,
+        after: Option<&'a str>,
+    ) -> Port<'a, DataPage> {
+        Box::pin(async move {
+            let page = personal_data::page(connection, user, list, after)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            Ok(DataPage { rows: page.rows, next: page.next })
+        })
+    }
 }
 
 /// A spend asks whether its session still lives.

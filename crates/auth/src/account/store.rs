@@ -37,11 +37,90 @@ pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Res
     Ok(row.and_then(UserRow::into_user))
 }
 
-/// Lets nobody else in who changes by what the account is signed in to, until the transaction ends.
-pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<(), DbError> {
-    sqlx::query!("SELECT FROM auth.users WHERE id = $1 FOR NO KEY UPDATE", id.as_str())
-        .execute(connection)
-        .await?;
+/// The account that may still act, by id, locked until the transaction ends: what changes its protection takes turns.
+pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// The same, and nobody may write a row that names the account meanwhile: for when the address changes, which takes this lock anyway, and too
+/// late not to meet a sign-in that has it half.
+pub(crate) async fn lock_user_exclusively(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// Changes what is given of name and picture, an empty text to none, and gives the account as it is now.
+pub(super) async fn update_profile(
+    connection: &mut PgConnection,
+    id: &UserId,
+    name: Option<&str>,
+    image: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "UPDATE auth.users SET name = CASE WHEN $2::text IS NULL THEN name ELSE nullif($2, '') END,
+             image = CASE WHEN $3::text IS NULL THEN image ELSE nullif($3, '') END, updated_at = $4
+         WHERE id = $1 AND disabled_at IS NULL RETURNING id, email, name, role, email_verified, image, created_at",
+        id.as_str(),
+        name,
+        image,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// Gives an account another address, which is yet to be marked as proven. The constraint `users_email_key` refuses one that another account has.
+pub(crate) async fn update_email(
+    connection: &mut PgConnection,
+    id: &UserId,
+    email: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET email = $2, email_verified = false, updated_at = $3 WHERE id = $1",
+        id.as_str(),
+        email,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Leaves nothing of an account but its id. What stands for the address is none.
+pub(super) async fn update_erased(
+    connection: &mut PgConnection,
+    id: &UserId,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET email = 'deleted:' || id, name = NULL, image = NULL, email_verified = false, role = 'user',
+             disabled_at = $2, deleted_at = $2, updated_at = $2
+         WHERE id = $1",
+        id.as_str(),
+        now,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -168,6 +168,12 @@ pub(super) async fn lock_accounts(
     .await?)
 }
 
+/// Takes all of a user's links away.
+pub(crate) async fn delete_accounts_of(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.accounts WHERE user_id = $1", user.as_str()).execute(connection).await?;
+    Ok(())
+}
+
 /// Takes a link away.
 pub(super) async fn delete_account(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
     sqlx::query!("DELETE FROM auth.accounts WHERE id = $1", id).execute(connection).await?;

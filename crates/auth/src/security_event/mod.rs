@@ -40,6 +40,18 @@ pub enum EventKind {
     RefreshReplayed,
     /// Somebody signed in from a device that was not seen before.
     NewDevice,
+    /// The owner of the address has proven to be it.
+    EmailVerified,
+    /// Somebody signed in asked for another address; it is to be confirmed from there.
+    EmailChangeRequested,
+    /// The account has another address.
+    EmailChanged,
+    /// The password was changed by somebody who knew it.
+    PasswordChanged,
+    /// The password was set anew by a link that was mailed to the address.
+    PasswordReset,
+    /// The account was deleted by its owner.
+    AccountDeleted,
     /// The account became an administrator's.
     BecameAdmin,
     /// It is no administrator's any more.
@@ -107,6 +119,10 @@ impl EventKind {
             RevokeReason::RevokedByOwner
             | RevokeReason::TooMany
             | RevokeReason::Disowned
+            | RevokeReason::PasswordChanged
+            | RevokeReason::PasswordReset
+            | RevokeReason::AddressProven
+            | RevokeReason::AccountDeleted
             | RevokeReason::SecondFactorChanged
             | RevokeReason::SecondFactorMissing
             | RevokeReason::EndedByAdmin
@@ -126,6 +142,12 @@ impl EventKind {
             Self::SessionRevoked(_) => "session_revoked",
             Self::RefreshReplayed => "refresh_replayed",
             Self::NewDevice => "new_device",
+            Self::EmailVerified => "email_verified",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailChanged => "email_changed",
+            Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
+            Self::AccountDeleted => "account_deleted",
             Self::BecameAdmin => "became_admin",
             Self::NoLongerAdmin => "no_longer_admin",
             Self::AccountDisabled => "account_disabled",
@@ -170,6 +192,12 @@ impl EventKind {
             | Self::SignedOut
             | Self::RefreshReplayed
             | Self::NewDevice
+            | Self::EmailVerified
+            | Self::EmailChangeRequested
+            | Self::EmailChanged
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::AccountDeleted
             | Self::BecameAdmin
             | Self::NoLongerAdmin
             | Self::AccountDisabled

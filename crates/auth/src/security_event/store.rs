@@ -1,10 +1,12 @@
 //! All SQL of `auth.security_events`.
 
+use crate::DataPage;
+use crate::account::export::row;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use serde::Serialize;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -167,6 +169,34 @@ pub(super) async fn find_end_of_window(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(|row| (row.created_at, row.id)))
+}
+
+/// A page of a user's events, newest first.
+pub(crate) async fn list_all(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Option<&str>,
+) -> Result<DataPage, DbError> {
+    let (at, id) = after.and_then(read_place).unwrap_or((PrimitiveDateTime::MAX.assume_utc(), Uuid::max()));
+    let rows = sqlx::query_as!(
+        SecurityEvent,
+        "SELECT id, type, detail, session_id, actor, host(ip_address) AS ip_address, user_agent, request_id, created_at
+         FROM auth.security_events WHERE user_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4",
+        user.as_str(),
+        at,
+        id,
+        DataPage::ROWS,
+    )
+    .fetch_all(connection)
+    .await?;
+    let last = rows.last().map(|event| format!("{} {}", event.created_at.unix_timestamp_nanos(), event.id));
+    Ok(DataPage::of(rows.into_iter().map(row).collect(), last))
+}
+
+/// Where a page ended.
+fn read_place(text: &str) -> Option<(OffsetDateTime, Uuid)> {
+    let (at, id) = text.split_once(' ')?;
+    Some((OffsetDateTime::from_unix_timestamp_nanos(at.parse().ok()?).ok()?, id.parse().ok()?))
 }
 
 /// Adds events.

@@ -39,6 +39,13 @@ impl Ended {
         self.count
     }
 
+    /// For when something else has committed: this replica refuses the sessions when this returns.
+    pub(crate) async fn after_commit(self, auth: &Auth) {
+        if self.count > 0 {
+            liveness::catch_up(auth).await;
+        }
+    }
+
     /// So many, ended by the caller.
     pub(crate) fn of(count: usize) -> Self {
         Self { count }

@@ -2,6 +2,8 @@
 
 use super::model::{RevokeReason, Session, SessionCookieHash};
 use super::proof::Proof;
+use crate::DataPage;
+use crate::account::export::row;
 use crate::account::model::User;
 use crate::account::store::UserRow;
 use crate::new_device::EarlierSignIn;
@@ -486,6 +488,40 @@ pub(crate) async fn list_earlier(
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// Erases from a user's sessions what tells of the person: the account is gone.
+pub(crate) async fn update_devices_erased(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.sessions SET device_id = NULL, device_name = NULL, user_agent = NULL, ip_address = NULL WHERE user_id = $1",
+        user.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A page of a user's sessions, those that have ended too, in the order of their ids.
+pub(crate) async fn list_all(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Option<&str>,
+) -> Result<DataPage, DbError> {
+    let rows = sqlx::query_as!(
+        SessionRow,
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
+         FROM auth.sessions WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        user.as_str(),
+        after.unwrap_or_default(),
+        DataPage::ROWS,
+    )
+    .fetch_all(connection)
+    .await?;
+    let last = rows.last().map(|row| row.id.clone());
+    Ok(DataPage::of(rows.into_iter().filter_map(SessionRow::into_session).map(row).collect(), last))
 }
 
 /// Deletes sessions that ended before `before`, and by the database's clock at least 30 days ago (a server whose clock is

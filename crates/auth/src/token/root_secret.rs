@@ -54,6 +54,7 @@ pub(crate) enum Purpose {
     Mails,
     OAuthFlows,
     ProviderTokens,
+    MailCodes,
     TotpSecrets,
     Bonuses,
 }
@@ -66,6 +67,7 @@ impl Purpose {
             Self::Mails => b"mana-core-auth mails 1",
             Self::OAuthFlows => b"mana-core-auth oauth flows 1",
             Self::ProviderTokens => b"mana-core-auth provider tokens 1",
+            Self::MailCodes => b"mana-core-auth mail codes 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
             Self::Bonuses => b"mana-core-auth bonuses 1",
         }

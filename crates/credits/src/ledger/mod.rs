@@ -10,6 +10,7 @@ pub mod balance;
 pub mod batch;
 pub mod chain;
 mod charge;
+pub mod closing;
 pub mod error;
 pub mod give;
 mod history;

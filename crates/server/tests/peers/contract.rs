@@ -45,6 +45,8 @@ fn no_request_brings_the_service_out_of_its_document() {
         .env("MANA_SECRET_KEY", ROOT_SECRET)
         .env("RATE_LIMIT_MAX", "0")
         .env("FRESH_AUTHENTICATION", "1d")
+        .env("MAGIC_LINK_SIGN_IN", "true")
+        .env("EMAIL_CODE_SIGN_IN", "true")
         .start();
     server.register("ada@example.com");
     try_all(&home, &server, &server.login("ada@example.com").text("/accessToken"));

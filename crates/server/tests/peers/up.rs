@@ -88,7 +88,7 @@ fn servers_are_told_settings_that_exist() {
     for (file, beginning, indent) in [
         ("docker-compose.yml", "environment: &auth-environment\n", "    "),
         ("docker-compose.dev.yml", "environment:\n", "      "),
-        ("kubernetes/configmap.yaml", "data:\n", "  "),
+        ("kubernetes/configmap.yaml", "\ndata:\n", "  "),
         ("kubernetes/secret.example.yaml", "stringData:\n", "  "),
     ] {
         let text = fs::read_to_string(deploy(file)).unwrap();

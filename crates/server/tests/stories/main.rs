@@ -12,6 +12,7 @@ mod surface;
 mod threats;
 mod two_factor;
 
+mod account;
 mod admin;
 mod administration;
 mod attacks;
@@ -29,6 +30,7 @@ mod limits;
 mod liveness;
 mod login;
 mod logout;
+mod mail_flows;
 mod mails;
 mod moving;
 mod new_devices;

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 10] = [
+const NOBODYS: [&str; 11] = [
+    "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
