@@ -3,24 +3,25 @@
 //! What is known of the person is erased at once; the row stays with its id and nothing else, because the books and the log name it. The
 //! address is free to be registered again.
 
-use super::model::{AccountError, User};
+use super::model::{AccountError, Role, User};
 use super::{me, remove_ways_in, store};
-use crate::mail;
+use crate::mail::{self, Written};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
-use crate::session::end::end_chosen;
+use crate::session::end::{Ended, end_chosen};
 use crate::session::fresh::is_fresh;
 use crate::session::liveness::store::{Found, find};
 use crate::session::model::{RevokeReason, SessionError};
 use crate::session::store::Choice;
 use crate::verification::{self, AccountDeleted, Acknowledged};
-use crate::{Auth, AuthState, new_device, password, session};
+use crate::{Auth, AuthState, admin, new_device, password, session};
 use axum::Json;
 use axum::extract::State;
-use mana_kernel::Paragraph;
+use mana_kernel::{Paragraph, UserId};
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, OptionalBody, ProblemBody, codes};
 use secrecy::SecretString;
 use serde::Deserialize;
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 /// Proof that the owner means it.
@@ -46,6 +47,7 @@ pub(crate) struct DeleteAccountRequest {
         (status = 200, description = "Deleted", body = Acknowledged),
         (status = 401, description = "The password is wrong, or no accepted credential", body = ProblemBody),
         (status = 403, description = "No password, and the sign-in is too old; or sent by a browser for a page of a foreign site", body = ProblemBody),
+        (status = 409, description = "The last administrator's", body = ProblemBody),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
     ),
     security(("bearer" = [])),
@@ -86,30 +88,65 @@ async fn delete(
     language: Language,
     origin: &Origin,
 ) -> Result<bool, AccountError> {
-    let now = auth.clock.now();
     let id = &caller.user_id;
     let mut transaction = auth.database.begin().await?;
-    // The wallet before the user, as a spend locks them.
-    auth.on_user_deleted.on_user_deleted(&mut transaction, id).await.map_err(AccountError::Port)?;
-    let Some(User { email, .. }) = store::lock_user_exclusively(&mut transaction, id).await? else {
-        return Ok(false);
-    };
-    if !matches!(find(&mut transaction, &caller.session_id, id, now).await?, Found::Live { .. }) {
+    let is_admin = |user: &User| user.role == Role::Admin;
+    let was_admin = store::find_user(&mut transaction, id).await?.is_some_and(|user| is_admin(&user));
+    if was_admin {
+        admin::hold_off_others(&mut transaction).await?;
+    }
+    close_wallet(&mut transaction, auth, id).await?;
+    let Some(user) = store::lock_user_exclusively(&mut transaction, id).await? else { return Ok(false) };
+    let session = find(&mut transaction, &caller.session_id, id, auth.clock.now()).await?;
+    if !matches!(session, Found::Live { .. }) {
         return Ok(false);
     }
-    let reason = RevokeReason::AccountDeleted;
-    let ended = end_chosen(&mut transaction, auth, id, Choice::All, reason, origin).await?;
-    let kind = EventKind::AccountDeleted;
-    security_event::record(&mut transaction, auth, kind, Some(id), None, origin).await?;
-    password::store::delete_password(&mut transaction, id).await?;
-    remove_ways_in(&mut transaction, id).await?;
-    verification::store::delete_tokens(&mut transaction, id).await?;
-    new_device::store::delete_tokens_of(&mut transaction, id).await?;
-    mail::store::delete_mails_of(&mut transaction, id).await?;
-    session::store::update_devices_erased(&mut transaction, id).await?;
-    store::update_erased(&mut transaction, id, now).await?;
-    let mail = mail::enqueue(&mut transaction, auth, None, &email, &AccountDeleted { language }).await?;
+    if is_admin(&user) && (!was_admin || !store::exists_admin_besides(&mut transaction, id).await?) {
+        return Err(AccountError::LastAdmin);
+    }
+    let Erased { ended, mail } = erase(&mut transaction, auth, &user, language, origin).await?;
     ended.commit(transaction, auth).await?;
     drop(mail);
     Ok(true)
+}
+
+/// Closes the wallet of an account that is to be erased, before the account itself is locked: in this order a spend locks the two.
+pub(crate) async fn close_wallet(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    id: &UserId,
+) -> Result<(), AccountError> {
+    auth.on_user_deleted.on_user_deleted(connection, id).await.map_err(AccountError::Port)
+}
+
+/// An account that is gone, if the transaction commits.
+pub(crate) struct Erased {
+    /// Commit by it.
+    pub(crate) ended: Ended,
+    /// To be held until after the commit: it wakes whoever sends the mail.
+    pub(crate) mail: Written,
+}
+
+/// Erases what is known of a person, whose wallet is closed and whose account is locked.
+pub(crate) async fn erase(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    language: Language,
+    origin: &Origin,
+) -> Result<Erased, AccountError> {
+    let (now, User { id, email, .. }) = (auth.clock.now(), user);
+    let reason = RevokeReason::AccountDeleted;
+    let ended = end_chosen(connection, auth, id, Choice::All, reason, origin).await?;
+    let kind = EventKind::AccountDeleted;
+    security_event::record(connection, auth, kind, Some(id), None, origin).await?;
+    password::store::delete_password(connection, id).await?;
+    remove_ways_in(connection, id).await?;
+    verification::store::delete_tokens(connection, id).await?;
+    new_device::store::delete_tokens_of(connection, id).await?;
+    mail::store::delete_mails_of(connection, id).await?;
+    session::store::update_devices_erased(connection, id).await?;
+    store::update_erased(connection, id, now).await?;
+    let mail = mail::enqueue(connection, auth, None, email, &AccountDeleted { language }).await?;
+    Ok(Erased { ended, mail })
 }

@@ -1,6 +1,6 @@
 //! Accounts: who a user is. Owns `auth.users`.
 
-mod delete;
+pub(crate) mod delete;
 pub(crate) mod export;
 pub mod me;
 pub mod model;

@@ -1,6 +1,7 @@
 //! Users and their addresses.
 
 use crate::PortError;
+use crate::admin::model::LAST_ADMIN;
 use crate::mail::MailError;
 use crate::password::PasswordError;
 use crate::session::model::SessionError;
@@ -200,6 +201,9 @@ pub enum AccountError {
     /// A mail could not be written down.
     #[error(transparent)]
     Mail(#[from] MailError),
+    /// An administrator who deletes the own account is the last one.
+    #[error("nobody else administrates")]
+    LastAdmin,
     /// What acts with a registration failed.
     #[error("a part of the registration failed: {0}")]
     Port(PortError),
@@ -256,6 +260,7 @@ impl Problem for AccountError {
             Self::EmailTaken => &EMAIL_TAKEN,
             Self::DisposableAddress => &DISPOSABLE_ADDRESS,
             Self::RootSecret(_) => &mana_platform::http::codes::INTERNAL,
+            Self::LastAdmin => &LAST_ADMIN,
             Self::WrongPassword => &WRONG_PASSWORD,
             Self::WrongCurrentPassword => &WRONG_CURRENT_PASSWORD,
             Self::Password(error) => error.code(),
@@ -273,6 +278,7 @@ impl Problem for AccountError {
             Self::Port(error) => error.detail(),
             Self::EmailTaken
             | Self::DisposableAddress
+            | Self::LastAdmin
             | Self::WrongPassword
             | Self::WrongCurrentPassword
             | Self::Mail(_)
@@ -290,6 +296,7 @@ impl Problem for AccountError {
                 detail: "must not be an address that is thrown away".to_owned(),
             }],
             Self::EmailTaken
+            | Self::LastAdmin
             | Self::WrongPassword
             | Self::WrongCurrentPassword
             | Self::Session(_)
@@ -306,6 +313,7 @@ impl Problem for AccountError {
             Self::Session(error) => error.retry_after_seconds(),
             Self::EmailTaken
             | Self::DisposableAddress
+            | Self::LastAdmin
             | Self::WrongPassword
             | Self::WrongCurrentPassword
             | Self::Mail(_)

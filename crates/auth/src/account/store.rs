@@ -169,6 +169,8 @@ pub(crate) struct Account {
     pub(crate) user: User,
     /// Since when it may not act.
     pub(crate) disabled_at: Option<OffsetDateTime>,
+    /// Since when nothing is left of it but its id.
+    pub(crate) deleted_at: Option<OffsetDateTime>,
 }
 
 struct AccountRow {
@@ -180,10 +182,12 @@ struct AccountRow {
     image: Option<String>,
     created_at: OffsetDateTime,
     disabled_at: Option<OffsetDateTime>,
+    deleted_at: Option<OffsetDateTime>,
 }
 
 impl AccountRow {
     fn into_account(self) -> Option<Account> {
+        let Self { disabled_at, deleted_at, .. } = self;
         let user = UserRow {
             id: self.id,
             email: self.email,
@@ -193,7 +197,7 @@ impl AccountRow {
             image: self.image,
             created_at: self.created_at,
         };
-        Some(Account { user: user.into_user()?, disabled_at: self.disabled_at })
+        Some(Account { user: user.into_user()?, disabled_at, deleted_at })
     }
 }
 
@@ -204,7 +208,7 @@ pub(crate) async fn find_account(
 ) -> Result<Option<Account>, DbError> {
     let row = sqlx::query_as!(
         AccountRow,
-        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users WHERE id = $1",
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users WHERE id = $1",
         id.as_str(),
     )
     .fetch_optional(connection)
@@ -219,8 +223,24 @@ pub(crate) async fn lock_account(
 ) -> Result<Option<Account>, DbError> {
     let row = sqlx::query_as!(
         AccountRow,
-        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
          WHERE id = $1 FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// The same, and nobody may write a row that names the account meanwhile: for when it is erased, address and all.
+pub(crate) async fn lock_account_exclusively(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
+         WHERE id = $1 FOR UPDATE",
         id.as_str(),
     )
     .fetch_optional(connection)
@@ -236,6 +256,7 @@ pub(crate) struct AccountFilter<'a> {
     pub(crate) id: Option<&'a UserId>,
     pub(crate) role: Option<Role>,
     pub(crate) is_disabled: Option<bool>,
+    pub(crate) is_deleted: Option<bool>,
     /// Those after this address.
     pub(crate) after: &'a str,
     pub(crate) limit: i64,
@@ -248,11 +269,12 @@ pub(crate) async fn list_accounts(
 ) -> Result<Vec<Account>, DbError> {
     let rows = sqlx::query_as!(
         AccountRow,
-        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
            WHERE email COLLATE "C" >= $1 AND email COLLATE "C" < $1 || chr(1114111) AND email COLLATE "C" > $2
                AND ($3::text IS NULL OR id = $3)
                AND (NOT $4 OR role <> 'user') AND ($5::text IS NULL OR role = $5)
                AND ($6::boolean IS NULL OR (disabled_at IS NOT NULL) = $6)
+               AND ($8::boolean IS NULL OR (deleted_at IS NOT NULL) = $8)
            ORDER BY email COLLATE "C" LIMIT $7"#,
         filter.email_prefix,
         filter.after,
@@ -261,13 +283,14 @@ pub(crate) async fn list_accounts(
         filter.role.map(Role::as_str),
         filter.is_disabled,
         filter.limit,
+        filter.is_deleted,
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().filter_map(AccountRow::into_account).collect())
 }
 
-/// Shuts an account, or opens it again. What is deleted stays shut: the constraint `users_stay_deleted` sees to it.
+/// Shuts an account, or opens it again. The database lets nobody open one that is deleted.
 pub(crate) async fn update_disabled(
     connection: &mut PgConnection,
     id: &UserId,

@@ -75,6 +75,11 @@ impl<'a> Act<'a> {
         }
     }
 
+    /// By whom, from where and why.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// Writes down what was done to a user's account.
     pub(super) async fn record(
         &self,

@@ -49,13 +49,13 @@ pub(super) async fn enable(
     user: &UserId,
 ) -> Result<(Account, Ended), AdminError> {
     let mut account = lock(connection, user).await?;
+    if account.deleted_at.is_some() {
+        return Err(AdminError::Deleted);
+    }
     if account.disabled_at.is_none() {
         return Ok((account, Ended::default()));
     }
-    update_disabled(connection, user, None, act.now()).await.map_err(|error| match error.constraint() {
-        Some("users_stay_deleted") => AdminError::Deleted,
-        _ => AdminError::Database(error),
-    })?;
+    update_disabled(connection, user, None, act.now()).await?;
     act.record(connection, EventKind::AccountEnabled, user).await?;
     account.disabled_at = None;
     Ok((account, Ended::default()))

@@ -24,6 +24,8 @@ pub(crate) enum AccountState {
     Active,
     /// It may not.
     Disabled,
+    /// Nothing is left of it but its id.
+    Deleted,
 }
 
 impl AccountState {
@@ -31,6 +33,7 @@ impl AccountState {
         match self {
             Self::Active => "active",
             Self::Disabled => "disabled",
+            Self::Deleted => "deleted",
         }
     }
 }
@@ -90,7 +93,8 @@ pub(crate) async fn find_users(
         email_prefix: &prefix,
         id: id.as_ref(),
         role,
-        is_disabled: state.map(|state| matches!(state, AccountState::Disabled)),
+        is_disabled: state.map(|state| !matches!(state, AccountState::Active)),
+        is_deleted: state.map(|state| matches!(state, AccountState::Deleted)),
         after: &after,
         limit,
     };

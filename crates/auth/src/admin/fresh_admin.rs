@@ -3,7 +3,7 @@
 
 use crate::session::fresh::is_fresh;
 use crate::session::model::SessionError;
-use crate::session::store::find_proof;
+use crate::session::store::{find_proof, find_session};
 use crate::two_factor::store::find_factors;
 use crate::{Auth, AuthState};
 use axum::extract::FromRequestParts;
@@ -28,13 +28,20 @@ impl FromRequestParts<AuthState> for FreshAdmin {
     }
 }
 
-/// Whether the session was proven by a second factor, or the account has none. Where one is set up, a proof after the sign-in is by that
-/// factor alone, so that what is fresh is it.
+/// Whether what is fresh was proven by a second factor, or the account has none. With an authenticator app, a proof after the sign-in is by
+/// a factor alone. With passkeys only, the password is one as well: then it has to be the sign-in that is fresh.
 async fn has_given_its_factor(auth: &Auth, caller: &Caller) -> Result<bool, DbError> {
     let mut transaction = auth.database.begin().await?;
     let factors = find_factors(&mut transaction, &caller.user_id).await?;
     if !factors.has_totp && !factors.has_passkey {
         return Ok(true);
     }
-    Ok(find_proof(&mut transaction, &caller.session_id).await?.has_second_factor())
+    let has_given = find_proof(&mut transaction, &caller.session_id).await?.has_second_factor();
+    if factors.has_totp || !has_given {
+        return Ok(has_given);
+    }
+    let session = find_session(&mut transaction, &caller.session_id).await?;
+    let oldest =
+        auth.clock.now().checked_sub(auth.policy.fresh_authentication.try_into().unwrap_or_default());
+    Ok(session.zip(oldest).is_some_and(|(session, oldest)| session.created_at > oldest))
 }

@@ -7,6 +7,7 @@
 mod act;
 mod by_operator;
 mod claim;
+mod delete;
 mod demote;
 mod disable;
 mod enable;
@@ -23,6 +24,8 @@ pub(crate) mod store;
 pub use act::Act;
 pub use by_operator::{Change, Operator};
 pub use record_credits::record_credits;
+
+pub(crate) use store::lock_claims as hold_off_others;
 
 use crate::AuthState;
 use mana_kernel::{Clock, Rng, opaque_secret};
@@ -46,6 +49,7 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
         .routes(routes!(read_user::read_user))
         .routes(routes!(disable::disable_user))
         .routes(routes!(enable::enable_user))
+        .routes(routes!(delete::delete_user))
         .routes(routes!(promote::promote_user))
         .routes(routes!(demote::demote_user))
         .routes(routes!(reset_factors::reset_factors_of_user))

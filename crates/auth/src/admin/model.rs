@@ -1,7 +1,7 @@
 //! What administrators see of an account, and what may go wrong with what they do to it.
 
 use crate::WalletSummary;
-use crate::account::model::User;
+use crate::account::model::{AccountError, User};
 use crate::account::store::Account;
 use crate::session::model::SESSION_NOT_FOUND;
 use mana_kernel::{ErrorCode, Kind, Paragraph, Problem};
@@ -32,11 +32,15 @@ pub struct AdminUser {
     /// Since when the account may not act; null if it may.
     #[serde(with = "time::serde::rfc3339::option")]
     pub disabled_at: Option<OffsetDateTime>,
+    /// Since when nothing is left of the account but its id; null if it was not deleted.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub deleted_at: Option<OffsetDateTime>,
 }
 
 impl AdminUser {
     pub(super) fn of(account: Account) -> Self {
-        Self { user: account.user, disabled_at: account.disabled_at }
+        let Account { user, disabled_at, deleted_at } = account;
+        Self { user, disabled_at, deleted_at }
     }
 }
 
@@ -95,6 +99,9 @@ pub enum AdminError {
     /// The actor's session has ended since the request came in.
     #[error("the actor's session has ended")]
     ActorGone,
+    /// The account could not be erased.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The wallet could not be read.
     #[error("the wallet could not be read: {0}")]
     Wallet(crate::PortError),
@@ -149,6 +156,7 @@ impl Problem for AdminError {
             Self::Deleted => &USER_DELETED,
             Self::NoLongerAdmin => &codes::ADMIN_REQUIRED,
             Self::ActorGone => &codes::UNAUTHENTICATED,
+            Self::Account(error) => error.code(),
             Self::Wallet(error) => error.code(),
             Self::Database(error) => error.code(),
         }

@@ -5,6 +5,7 @@ use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
 use crate::account::store::Account;
+use crate::passkey::store::delete_passkeys;
 use crate::security_event::EventKind;
 use crate::session::end::Ended;
 use crate::session::model::RevokeReason;
@@ -18,8 +19,8 @@ use sqlx::PgConnection;
 
 /// Takes away a user's second factor
 ///
-/// For somebody who has lost it: authenticator app, recovery codes and trusted browsers are forgotten, and all sessions end. The password
-/// stays. Needs a fresh proof, by the second factor if the asking administrator has one.
+/// For somebody who has lost it: authenticator app, recovery codes, passkeys and trusted browsers are forgotten, and all sessions end. The
+/// password stays. Needs a fresh proof, by the second factor if the asking administrator has one.
 #[utoipa::path(
     post, path = "/api/v1/admin/users/{userId}/reset-factors", tag = "admin",
     params(("userId" = String, Path, description = "The user", min_length = 1, max_length = 64)),
@@ -55,6 +56,9 @@ pub(super) async fn reset_factors(
     let account = lock(connection, user).await?;
     delete_factors(connection, user).await?;
     delete_half_proofs(connection, user).await?;
+    for passkey in delete_passkeys(connection, user, None).await? {
+        act.record(connection, EventKind::PasskeyRemoved(passkey), user).await?;
+    }
     let ended = act.end_chosen(connection, user, Choice::All, RevokeReason::EndedByAdmin).await?;
     act.record(connection, EventKind::SecondFactorReset, user).await?;
     Ok((account, ended))

@@ -5,8 +5,8 @@ use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-/// Lets nobody else make or use a claim until the transaction ends.
-pub(super) async fn lock_claims(connection: &mut PgConnection) -> Result<(), DbError> {
+/// Lets nobody else make or use a claim, or act as an administrator, until the transaction ends.
+pub(crate) async fn lock_claims(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query("LOCK TABLE auth.admin_claims IN SHARE ROW EXCLUSIVE MODE").execute(connection).await?;
     Ok(())
 }

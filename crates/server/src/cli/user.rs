@@ -155,8 +155,12 @@ fn show(details: &AdminUserDetails, json: bool) -> Result<(), CommandError> {
 
 /// `<id>  ada@example.com  admin  since 2026-01-31T12:00:00Z`
 fn told(user: &AdminUser) -> String {
-    let AdminUser { user, disabled_at } = user;
-    let state = disabled_at.map(|since| format!("  DISABLED {}", written(since))).unwrap_or_default();
+    let AdminUser { user, disabled_at, deleted_at } = user;
+    let state = match (deleted_at, disabled_at) {
+        (Some(since), _) => format!("  DELETED {}", written(*since)),
+        (None, Some(since)) => format!("  DISABLED {}", written(*since)),
+        (None, None) => String::new(),
+    };
     let since = written(user.created_at);
     format!("{}  {}  {}  since {since}{state}", user.id, user.email, user.role.as_str())
 }

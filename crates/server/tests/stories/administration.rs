@@ -3,7 +3,7 @@
 use crate::credits::books_are_true;
 use crate::story::{PASSWORD, Story, User, members, read_jwt, spend_of};
 use crate::surface::{self, stored};
-use crate::two_factor;
+use crate::{passkeys, two_factor};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::Method;
@@ -197,7 +197,8 @@ async fn users_are_found_by_address_id_role_and_state_page_by_page() {
         assert_eq!(found(query).await, expected, "{query}");
     }
     let page = story.get(&format!("{USERS}?email=bob"), &root).await;
-    let expected = ["createdAt", "disabledAt", "email", "emailVerified", "id", "image", "name", "role"];
+    let expected =
+        ["createdAt", "deletedAt", "disabledAt", "email", "emailVerified", "id", "image", "name", "role"];
     assert_eq!(members(&page.json[0]), expected);
     assert!(page.json[0]["disabledAt"].is_string() && next(&page).is_none());
     for bad in [
@@ -324,6 +325,49 @@ async fn an_act_is_seen_by_administrators_with_its_actor_and_by_its_user_as_an_a
 }
 
 #[tokio::test]
+async fn an_account_that_an_administrator_deletes_is_erased_for_good() {
+    let story = Story::new().await;
+    let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
+    let deleted = act(&story, &root, &ada, "delete").await;
+    assert_eq!(deleted.status, 200, "{}", deleted.json);
+    assert!(deleted.text("/email").starts_with("deleted:") && deleted.json["deletedAt"].is_string());
+    assert!(!story.is_signed_in(&ada).await && story.refresh(&ada.refresh_token).await.status == 401);
+    assert_eq!(refusal(&story.login("ada@example.com").await), (401, "auth.invalid_credentials"));
+    assert_eq!(act(&story, &root, &ada, "delete").await.status, 200, "once more changes nothing");
+    for (what, expected) in [("enable", "admin.user_deleted"), ("promote", "admin.not_promotable")] {
+        assert_eq!(refusal(&act(&story, &root, &ada, what).await), (409, expected));
+    }
+    for direction in ["grant", "take"] {
+        assert_eq!(refusal(&adjust(&story, &root, &ada, direction, 1).await), (409, "credits.wallet_closed"));
+    }
+    for (state, expected) in [("deleted", 1), ("disabled", 0), ("active", 1)] {
+        let found = story.get(&format!("{USERS}?state={state}"), &root).await;
+        assert_eq!(found.json.as_array().unwrap().len(), expected, "{state}");
+    }
+    assert_eq!(acts_on(&story, &root, &ada).await, by(&root, &["account_deleted", "session_revoked"]));
+    let mails = story.mails().await;
+    let mail = &mails[0].mail;
+    let told = (mail.recipient.as_str(), mail.subject.as_str());
+    assert_eq!(told, ("ada@example.com", "Your account was deleted"));
+    assert_eq!(story.register("ada@example.com").await.status, 201, "the address is free");
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn of_administrators_who_leave_at_once_one_is_left() {
+    let story = Story::new().await;
+    let (root, ada) =
+        (story.administrator("root@example.com").await, story.administrator("ada@example.com").await);
+    let leave = async |user: &User| {
+        let request = story.client.request(Method::DELETE, "/api/v1/auth/account");
+        request.bearer(&user.access_token).send().await.status.as_u16()
+    };
+    let (one, other) = tokio::join!(leave(&root), leave(&ada));
+    assert_eq!(BTreeSet::from([one, other]), BTreeSet::from([200, 409]));
+    assert_eq!(story.number("SELECT count(*) FROM auth.users WHERE role = 'admin'").await, 1);
+}
+
+#[tokio::test]
 async fn what_can_t_be_written_down_does_not_happen() {
     let story = Story::new().await;
     let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
@@ -343,6 +387,7 @@ async fn what_can_t_be_written_down_does_not_happen() {
         ("promote", act(&story, &root, &ada, "promote").await),
         ("demote", act(&story, &root, &carl, "demote").await),
         ("reset-factors", act(&story, &root, &ada, "reset-factors").await),
+        ("delete", act(&story, &root, &ada, "delete").await),
         ("end all", end_sessions(&story, &root, &format!("{}/sessions", ada.id)).await),
         ("end one", end_sessions(&story, &root, &format!("{}/sessions/{session}", ada.id)).await),
         ("grant", adjust(&story, &root, &ada, "grant", 5).await),
@@ -440,9 +485,11 @@ async fn the_last_administrator_stays_one() {
         (story.administrator("root@example.com").await, story.administrator("ada@example.com").await);
     assert_eq!(act(&story, &ada, &root, "disable").await.status, 200, "there is another");
     let before = stored(&story).await;
-    for last in ["disable", "demote"] {
+    for last in ["disable", "demote", "delete"] {
         assert_eq!(refusal(&act(&story, &ada, &ada, last).await), (409, "admin.last_admin"), "{last}");
     }
+    let own = story.client.request(Method::DELETE, "/api/v1/auth/account").bearer(&ada.access_token);
+    assert_eq!(refusal(&own.send().await), (409, "admin.last_admin"), "nor does it end itself");
     assert!(stored(&story).await == before);
     assert_eq!(
         act(&story, &ada, &root, "demote").await.status,
@@ -522,7 +569,7 @@ async fn what_changes_who_administrates_or_how_somebody_signs_in_needs_a_fresh_p
         story.post("/api/v1/auth/refresh", &json!({"refreshToken": again.text("/refreshToken")})).await;
     let root = User { access_token: again.text("/accessToken").to_owned(), ..root };
     let before = stored(&story).await;
-    for (user, what) in [(&ada, "promote"), (&carl, "demote"), (&ada, "reset-factors")] {
+    for (user, what) in [(&ada, "promote"), (&carl, "demote"), (&ada, "reset-factors"), (&ada, "delete")] {
         assert_eq!(refusal(&act(&story, &root, user, what).await), FRESH, "{what}");
     }
     assert!(stored(&story).await == before);
@@ -531,7 +578,7 @@ async fn what_changes_who_administrates_or_how_somebody_signs_in_needs_a_fresh_p
     let proof = json!({"password": PASSWORD});
     let proven = story.client.post("/api/v1/auth/reauthenticate", &proof).bearer(&root.access_token);
     assert_eq!(proven.send().await.status, 200);
-    for (user, what) in [(&ada, "promote"), (&carl, "demote"), (&ada, "reset-factors")] {
+    for (user, what) in [(&ada, "promote"), (&carl, "demote"), (&ada, "reset-factors"), (&ada, "delete")] {
         assert_eq!(act(&story, &root, user, what).await.status, 200, "{what}, the control");
     }
 }
@@ -556,16 +603,34 @@ async fn an_administrator_with_a_second_factor_gives_it_before_promoting_somebod
 }
 
 #[tokio::test]
+async fn an_administrator_with_a_passkey_alone_signs_in_by_it_before_promoting_somebody() {
+    const FRESH: (u16, &str) = (403, "auth.fresh_authentication_required");
+    let story = Story::new().await;
+    let root = story.administrator("root@example.com").await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    passkeys::leave_rows(&story, &root).await;
+    assert_eq!(refusal(&act(&story, &root, &ada, "promote").await), FRESH, "signed in by password");
+    story.execute("UPDATE auth.sessions SET authenticated_by = '{verified_passkey}'").await;
+    assert_eq!(act(&story, &root, &ada, "promote").await.status, 200, "the control");
+    story.clock.advance(Duration::minutes(11));
+    let proof = json!({"password": PASSWORD});
+    let proven = story.client.post("/api/v1/auth/reauthenticate", &proof).bearer(&root.access_token);
+    assert_eq!(proven.send().await.status, 200);
+    assert_eq!(refusal(&act(&story, &root, &bob, "promote").await), FRESH, "what is fresh is the password");
+}
+
+#[tokio::test]
 async fn who_has_lost_the_second_factor_signs_in_without_after_a_reset_and_by_nothing_older() {
     let story = Story::new().await;
     let root = story.administrator("root@example.com").await;
     let ada = story.user("ada@example.com").await;
+    passkeys::leave_rows(&story, &ada).await;
     two_factor::leave_rows(&story, &ada).await;
     let waiting = story.login("ada@example.com").await;
     assert_eq!(waiting.json["twoFactorRequired"], json!(true));
     let reset = act(&story, &root, &ada, "reset-factors").await;
     assert_eq!(reset.status, 200, "{}", reset.json);
-    for table in ["two_factor_auth", "recovery_codes", "trusted_devices", "pending_sign_ins"] {
+    for table in ["two_factor_auth", "recovery_codes", "trusted_devices", "pending_sign_ins", "passkeys"] {
         let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM auth.{table}"));
         let left: i64 = sqlx::query_scalar(query).fetch_one(&mut story.database.owner().await).await.unwrap();
         assert_eq!(left, 0, "{table}");
