@@ -296,6 +296,6 @@ async fn of_two_headers_of_one_name_none_is_chosen() {
     assert_eq!(as_app().header("x-app-id", "a").header("x-app-id", "b").send().await.status, 400);
     assert_eq!(as_app().bearer(&ada.access_token).send().await.status, 400);
     assert_eq!(as_app().header("x-app-id", "a").send().await.status, 201, "the control");
-    let spent = "SELECT count(*) FROM credits.transactions WHERE type = 'usage'";
-    assert_eq!(story.number(spent).await, 4);
+    let lines = "SELECT count(*) FROM credits.transactions WHERE type = 'usage'";
+    assert_eq!(story.number(lines).await, 4);
 }

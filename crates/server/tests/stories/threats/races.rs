@@ -5,7 +5,7 @@ use crate::story::{PASSWORD, Story, spend_of};
 use futures_util::future::join_all;
 use http::Method;
 use mana_testkit::Reply;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::Duration;
 
 fn successes(replies: &[Reply]) -> usize {
@@ -99,7 +99,7 @@ async fn an_account_that_two_routes_make_at_once_is_one() {
         replica.post("/api/v1/auth/register", &body).send(),
     );
     // Whoever comes first makes it; with the right password the other may still take it.
-    assert!([200, 400, 409].contains(&claimed.status.as_u16()), "{:?}", claimed);
+    assert!([200, 400, 409].contains(&claimed.status.as_u16()), "{claimed:?}");
     assert!([201, 409].contains(&registered.status.as_u16()), "{}", registered.json);
     assert!(claimed.status == 200 || registered.status == 201);
     for table in [
@@ -131,7 +131,7 @@ async fn a_days_credits_that_are_touched_at_once_come_once() {
     assert_eq!(successes(&touches), 20);
     let history = story.get("/api/v1/credits/transactions", &ada).await;
     let daily = history.json.as_array().unwrap().iter();
-    let daily = daily.filter(|line| line["description"] == Value::from("Daily free credits")).count();
+    let daily = daily.filter(|line| line["description"] == "Daily free credits").count();
     assert_eq!(daily, 1);
     let balance = story.get("/api/v1/credits/balance", &ada).await;
     assert_eq!(balance.integer("/freeCreditsRemaining"), 150 + 5 - 10);
