@@ -2,6 +2,7 @@
 
 use super::{code_in, set_up_second_factor};
 use crate::story::{PASSWORD, Story, spend_of};
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::Method;
 use mana_testkit::Reply;
@@ -41,17 +42,37 @@ async fn sign_ins_at_once_leave_no_more_sessions_than_may_live() {
 
 #[tokio::test]
 async fn recovery_codes_that_are_made_at_once_are_ten() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
     let story = Story::new().await;
     let replica = story.replica().await;
     let ada = story.user("ada@example.com").await;
     set_up_second_factor(&story, &ada).await;
-    let replies = join_all((0..8).map(|number| {
-        let client = if number % 2 == 0 { &story.client } else { &replica };
+    // Both have begun before either goes on.
+    let mut owner = story.database.owner().await;
+    sqlx::query("BEGIN").execute(&mut owner).await.unwrap();
+    sqlx::query("SELECT FROM auth.recovery_codes FOR UPDATE").execute(&mut owner).await.unwrap();
+    let made = join_all([&story.client, &replica].map(|client| {
         client.post("/api/v1/auth/two-factor/recovery-codes", &json!({})).bearer(&ada.access_token).send()
-    }))
-    .await;
-    assert!(successes(&replies) >= 1);
+    }));
+    tokio::pin!(made);
+    while story.number(WAITING).await < 2 {
+        assert!(made.as_mut().now_or_never().is_none(), "the codes are locked");
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
+
+    let replies = made.await;
+    assert_eq!(successes(&replies), 2);
     assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 10);
+    // Those of one answer are good, those of the other void.
+    let mut good = 0;
+    for reply in &replies {
+        let waiting = story.login("ada@example.com").await;
+        let body = json!({"challengeToken": waiting.text("/challengeToken"), "code": reply.text("/recoveryCodes/0")});
+        good += usize::from(story.post("/api/v1/auth/two-factor/verify", &body).await.status == 200);
+    }
+    assert_eq!(good, 1);
 }
 
 #[tokio::test]
