@@ -1,10 +1,14 @@
 //! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
-//! `cargo xtask torture` kills the server and PostgreSQL under load.
+//! `cargo xtask torture` kills the server and PostgreSQL under load, `cargo xtask chaos` all that they lean on.
 //! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod chaos;
 mod common_passwords;
 mod generate;
+mod migrations;
+mod monitoring;
+mod pooled;
 mod queries;
 mod simulate;
 mod threats;
@@ -26,10 +30,14 @@ enum Chore {
     },
     /// Write the filter of the commonest passwords anew, from the lists that crates/auth/data/README.md names
     CommonPasswords(common_passwords::Lists),
-    /// Check the direction of dependencies and where things may be done
+    /// Check the direction of dependencies, where things may be done, what migrations lock, and that monitoring asks for what is counted
     Tidy,
     /// Kill the server and PostgreSQL again and again under load of spends; fail if a spend is lost or doubled
     Torture(torture::Plan),
+    /// Let everything fail that the service leans on, while people spend; fail if something does not come back, is lost or doubled
+    Chaos(chaos::Plan),
+    /// Run all tests that use a database through a PgBouncer in transaction mode
+    Pooled(pooled::Plan),
     /// Simulate the ledger with replicas, clients and a database that fail, and check the books
     Simulate {
         /// How many seeds, from 0 on
@@ -62,6 +70,10 @@ enum ChoreError {
     Build,
     #[error("torture: the books are not as they must be, or it could not go on (--seed {0})")]
     Torture(u64),
+    #[error("chaos: something did not come back, or the books are not as they must be (--seed {0})")]
+    Chaos(u64),
+    #[error("some tests fail through a pooler")]
+    Pooled,
     #[error("the simulation found a fault")]
     Simulation,
     #[error(transparent)]
@@ -80,6 +92,8 @@ fn main() -> ExitCode {
         Chore::CommonPasswords(lists) => common_passwords::run(&lists),
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
+        Chore::Chaos(plan) => chaos::run(&plan),
+        Chore::Pooled(plan) => pooled::run(&plan),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {

@@ -1,6 +1,6 @@
 //! The laws of the structure (docs/ARCHITECTURE.md): which crate may know which, and where a thing may be done.
 
-use crate::{ChoreError, root};
+use crate::{ChoreError, migrations, monitoring, root};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::{Path, PathBuf};
 use syn::visit::Visit;
@@ -48,13 +48,17 @@ fn may_hold_sql(path: &Path) -> bool {
 /// Checks all laws; the error names every breach.
 pub(crate) fn run() -> Result<String, ChoreError> {
     let mut breaches = check_dependencies()?;
+    breaches.extend(migrations::check()?);
     let mut files = 0_usize;
+    let mut all = Vec::new();
     for name in ["kernel", "platform", "auth", "credits", "server"] {
         for path in sources(&root().join("crates").join(name).join("src"))? {
             files = files.saturating_add(1);
             breaches.extend(check_file(&path)?);
+            all.push(path);
         }
     }
+    breaches.extend(monitoring::check(&all)?);
     breaches.extend(crate::threats::breaches()?);
     if breaches.is_empty() {
         Ok(format!("tidy: {files} files and {} crates keep the laws", MAY_KNOW.len()))

@@ -3,6 +3,8 @@
 use crate::account::model::Role;
 use crate::bonus::{BonusPolicy, SignupBonus};
 use crate::mail::Mails;
+use crate::oauth::Providers;
+use crate::passkey::RelyingParty;
 use crate::password::{Hasher, PasswordRules};
 use crate::service_key::{self, ServiceKeys};
 use crate::session::liveness::Liveness;
@@ -17,12 +19,14 @@ use mana_platform::Database;
 use mana_platform::config::TwoFactorRequired;
 use mana_platform::http::{ApiError, Authenticate, AuthenticateService, Caller, RedirectTargets, ServiceKey};
 use mana_platform::rate_limit::RateLimits;
+use serde::Serialize;
 use sqlx::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 /// The parts that the accounts work with.
 #[derive(Debug)]
@@ -53,8 +57,16 @@ pub struct Auth {
     pub mails: Mails,
     /// Who else acts when a user is registered.
     pub on_user_registered: Arc<dyn OnUserRegistered>,
+    /// Who knows what is in wallets.
+    pub wallets: Arc<dyn Wallets>,
+    /// Who else acts when an account is deleted.
+    pub on_user_deleted: Arc<dyn OnUserDeleted>,
+    /// Who else keeps something of a person.
+    pub personal_data: Arc<dyn PersonalData>,
     /// Where a browser may be sent to.
     pub redirect_targets: RedirectTargets,
+    /// Who else may say who somebody is.
+    pub providers: Providers,
     /// Lifetimes and names.
     pub policy: Policy,
 }
@@ -66,6 +78,14 @@ pub struct Policy {
     pub issuer: Issuer,
     /// URL of the service, without a trailing slash.
     pub public_url: String,
+    /// URL of the web app that people end up at, without a trailing slash.
+    pub frontend_url: String,
+    /// Whether an address must be proven before a sign-in.
+    pub require_email_verification: bool,
+    /// Whether a mailed link signs in.
+    pub magic_link_sign_in: bool,
+    /// Whether a mailed code signs in.
+    pub email_code_sign_in: bool,
     /// Domain of the session cookie; this host only when absent.
     pub cookie_domain: Option<String>,
     /// Life of an access token.
@@ -90,6 +110,8 @@ pub struct Policy {
     pub two_factor_required: TwoFactorRequired,
     /// How long a browser is trusted with the first factor alone.
     pub trusted_device_ttl: Duration,
+    /// Whom passkeys are for.
+    pub relying_party: RelyingParty,
 }
 
 impl Policy {
@@ -115,6 +137,51 @@ impl Policy {
 /// What a port's implementation met; already in the shape that a client may see.
 pub type PortError = Box<dyn Problem>;
 
+/// Port: acts in the transaction that deletes an account. Both happen or neither.
+pub trait OnUserDeleted: Send + Sync + std::fmt::Debug {
+    /// Called before the account itself is touched.
+    fn on_user_deleted<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// Port: what others than the accounts keep of a person, list by list, for the person's own export.
+pub trait PersonalData: Send + Sync + std::fmt::Debug {
+    /// Names of the lists.
+    fn lists(&self) -> &'static [&'static str];
+
+    /// A page of a list, from where the page before it ended, read as the user.
+    fn page<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        list: &'a str,
+        after: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Result<DataPage, PortError>> + Send + 'a>>;
+}
+
+/// A part of a list of what is kept of a person.
+#[derive(Debug, Default)]
+pub struct DataPage {
+    /// As the person reads them.
+    pub rows: Vec<serde_json::Value>,
+    /// Where it ended, if there may be more.
+    pub next: Option<String>,
+}
+
+impl DataPage {
+    /// Rows of a page at most.
+    pub const ROWS: i64 = 500;
+
+    /// Of rows of which the last is named `last`; there may be more if the page is full.
+    pub fn of(rows: Vec<serde_json::Value>, last: Option<String>) -> Self {
+        let is_full = i64::try_from(rows.len()).is_ok_and(|length| length >= Self::ROWS);
+        Self { rows, next: last.filter(|_| is_full) }
+    }
+}
+
 /// Port: acts in the transaction that registers a user. Both happen or neither.
 pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
     /// Called once for each new user, before the commit.
@@ -131,6 +198,32 @@ pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
         connection: &'a mut PgConnection,
         user: &'a UserId,
     ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+}
+
+/// Port: what a wallet holds, for administrators to see.
+pub trait Wallets: Send + Sync + std::fmt::Debug {
+    /// What is in a user's wallet; none without a wallet.
+    fn find_wallet<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<Option<WalletSummary>, PortError>> + Send + 'a>>;
+}
+
+/// What is in a wallet, under the names that its owner sees.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalletSummary {
+    /// Paid mana that can be spent.
+    pub balance: i64,
+    /// Free mana that can be spent, without daily credits that nobody has asked for yet.
+    pub free_credits_remaining: i64,
+    /// Set aside by open holds.
+    pub held_credits: i64,
+    /// Bought or given so far, without bonuses.
+    pub total_earned: i64,
+    /// Spent so far, less what was given back.
+    pub total_spent: i64,
 }
 
 /// [`Auth`], shared by all requests.

@@ -10,6 +10,8 @@ pub mod bonus;
 mod browser_cookie;
 pub mod mail;
 pub mod new_device;
+pub mod oauth;
+pub mod passkey;
 pub mod password;
 pub mod retention;
 pub mod security_event;
@@ -17,8 +19,12 @@ pub mod service_key;
 pub mod session;
 pub mod token;
 pub mod two_factor;
+pub mod verification;
 
-pub use api::{Auth, AuthState, OnUserRegistered, Policy, PortError};
+pub use api::{
+    Auth, AuthState, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, Policy, PortError,
+    WalletSummary, Wallets,
+};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -28,23 +34,31 @@ pub fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .merge(account::routes())
         .merge(session::routes())
+        .merge(password::routes())
+        .merge(verification::routes())
         .merge(new_device::routes())
+        .merge(oauth::routes())
         .merge(token::routes())
         .merge(security_event::routes())
         .merge(admin::routes())
         .merge(service_key::routes())
         .merge(two_factor::routes())
+        .merge(passkey::routes())
 }
 
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [
         account::model::CODES,
+        admin::model::CODES,
         password::CODES,
         session::model::CODES,
+        oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,
+        verification::model::CODES,
         two_factor::model::CODES,
+        passkey::model::CODES,
     ]
     .concat()
 }

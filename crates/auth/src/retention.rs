@@ -3,7 +3,7 @@
 
 use crate::session::liveness::KEEP_REVOCATIONS;
 use crate::token::refresh;
-use crate::{Auth, admin, bonus, mail, security_event, session, two_factor};
+use crate::{Auth, admin, bonus, mail, oauth, passkey, security_event, session, two_factor, verification};
 use mana_platform::DbError;
 use time::Duration;
 
@@ -32,6 +32,9 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     }
     let window = now.saturating_sub(mail::BUDGET_WINDOW);
     while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
+    while is_full(oauth::store::delete_finished_before(&mut connection, now, BATCH).await?) {}
+    while is_full(passkey::store::delete_expired(&mut connection, now, BATCH).await?) {}
+    while is_full(verification::store::delete_expired(&mut connection, now, BATCH).await?) {}
     while is_full(two_factor::store::delete_expired(&mut connection, now, BATCH).await?) {}
     let day = now.saturating_sub(bonus::WINDOW);
     while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}

@@ -2,8 +2,8 @@
 
 use crate::ledger::{Books, Ledger, Reader};
 use axum::extract::FromRef;
-use mana_kernel::{Amount, Problem, SessionId};
-use mana_platform::http::{Authenticate, AuthenticateService, Caller};
+use mana_kernel::{Amount, Problem, RequestId, SessionId, TransactionId, UserId};
+use mana_platform::http::{Authenticate, AuthenticateService, Caller, ClientInfo};
 use sqlx::PgConnection;
 use std::collections::HashSet;
 use std::future::Future;
@@ -58,6 +58,43 @@ impl Deref for Credits {
     fn deref(&self) -> &Books {
         &self.books
     }
+}
+
+/// Who puts a wallet right by hand, from where, and why.
+#[derive(Debug, Clone)]
+pub struct Administrator {
+    /// Absent for whoever may use the command line.
+    pub caller: Option<Caller>,
+    /// From where.
+    pub client: ClientInfo,
+    /// For other administrators to read.
+    pub reason: String,
+}
+
+/// What an administrator did to a wallet.
+#[derive(Debug, Clone)]
+pub struct AdminAct {
+    /// Who and why.
+    pub by: Administrator,
+    /// The request that asked for it.
+    pub request: RequestId,
+    /// Whose wallet.
+    pub user: UserId,
+    /// Given; taken if it is negative.
+    pub amount: i64,
+    /// The line that says so.
+    pub transaction: TransactionId,
+}
+
+/// Port: writes down what administrators did, inside the transaction that does it. If it can't be written down, or if who asked
+/// administrates no longer, it is not done.
+pub trait AdminLog: Send + Sync + std::fmt::Debug {
+    /// Called once for a batch that has any, behind the wallets' locks.
+    fn record<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        acts: &'a [AdminAct],
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
 }
 
 /// [`Credits`], shared by all requests.

@@ -7,9 +7,10 @@ mod api;
 pub mod idempotency;
 pub mod ledger;
 pub mod package;
+pub mod personal_data;
 pub mod purchase;
 
-pub use api::{Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

@@ -37,6 +37,13 @@ macro_rules! bounded_text {
             }
         }
 
+        // Empty, where that fits.
+        impl<const MAX: usize> Default for $name<0, MAX> {
+            fn default() -> Self {
+                Self(String::new())
+            }
+        }
+
         impl<const MIN: usize, const MAX: usize> TryFrom<String> for $name<MIN, MAX> {
             type Error = InvalidText;
 

@@ -3,6 +3,10 @@
 //! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
+mod providers;
+
+pub use providers::{OidcProvider, ProviderSettings};
+
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -65,6 +69,9 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub shutdown_timeout_seconds: u64,
+    /// Seconds between a stop signal and the end of new connections: /health/ready says no meanwhile, so that load balancers turn to other servers first
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600), global = true, help_heading = "Server")]
+    pub drain_seconds: u64,
     /// Networks of the proxies in front, as `10.0.0.0/8,fd00::/8`: only they are believed where a request came from (X-Forwarded-For)
     #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true, help_heading = "Server")]
     pub trusted_proxies: Vec<IpNet>,
@@ -174,6 +181,42 @@ pub struct Settings {
     /// How long a browser is remembered that its owner asked not to be asked for the second factor in
     #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub trusted_device_expiry: Duration,
+    /// Domain that passkeys are bound to, for ever: changing it voids them all. `COOKIE_DOMAIN`, or else the host of `BASE_URL`, when not given
+    #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Tokens")]
+    pub passkey_rp_id: Option<String>,
+    /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
+    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
+    pub passkey_origins: Vec<PasskeyOrigin>,
+    /// Whether who has not proven the address of an account may not sign in: login answers 403 with the code `EMAIL_NOT_VERIFIED`
+    #[arg(
+        long,
+        env = "REQUIRE_EMAIL_VERIFICATION",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub require_email_verification: bool,
+    /// Whether a person may sign in by a link that is mailed to the account's address
+    #[arg(
+        long,
+        env = "MAGIC_LINK_SIGN_IN",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub magic_link_sign_in: bool,
+    /// Whether a person may sign in by a code of six digits that is mailed to the account's address
+    #[arg(
+        long,
+        env = "EMAIL_CODE_SIGN_IN",
+        action = clap::ArgAction::Set,
+        default_value_t = false,
+        global = true,
+        help_heading = "Tokens"
+    )]
+    pub email_code_sign_in: bool,
     /// How long security events are kept; 30d at least
     #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
     pub security_event_retention: Duration,
@@ -318,6 +361,10 @@ pub struct Settings {
     /// Time zone whose midnight starts a new day of free mana
     #[arg(long, env = "CREDITS_DAILY_ZONE", default_value = "UTC", global = true, help_heading = "Credits")]
     pub credits_daily_zone: String,
+
+    /// Who else may say who somebody is
+    #[command(flatten)]
+    pub providers: ProviderSettings,
 }
 
 impl Settings {
@@ -339,7 +386,15 @@ impl Settings {
         }
     }
 
-    /// The origin of that URL.
+    /// The URL of the web app that people end up at, without a trailing slash.
+    pub fn frontend(&self) -> String {
+        match &self.frontend_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => self.public_url(),
+        }
+    }
+
+    /// The origin of the URL under which the service is reached.
     ///
     /// # Errors
     /// When `BASE_URL` is neither http nor https.
@@ -442,6 +497,40 @@ impl Origin {
     /// As in the `Origin` header.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a passkey may be used: a page, or an app on Android, as the browser or phone tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasskeyOrigin(String);
+
+impl PasskeyOrigin {
+    /// As in what an authenticator signs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text is no place for passkeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a place for passkeys is https://host, or android:apk-key-hash: and the SHA-256 of the app's certificate as 43 letters of base64url"
+)]
+pub struct InvalidPasskeyOrigin;
+
+impl std::str::FromStr for PasskeyOrigin {
+    type Err = InvalidPasskeyOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPasskeyOrigin> {
+        let text = text.trim();
+        if let Some(hash) = text.strip_prefix("android:apk-key-hash:") {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            let is_hash = hash.len() == 43 && hash.bytes().all(is_letter);
+            return is_hash.then(|| Self(text.to_owned())).ok_or(InvalidPasskeyOrigin);
+        }
+        let origin: Origin = text.parse().map_err(|_| InvalidPasskeyOrigin)?;
+        let is_safe = origin.0.starts_with("https://");
+        is_safe.then_some(Self(origin.0)).ok_or(InvalidPasskeyOrigin)
     }
 }
 

@@ -5,7 +5,7 @@ use mana_kernel::{ErrorCode, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An open transaction. Dropped without a commit, it rolls back.
 pub type Transaction = sqlx::Transaction<'static, Postgres>;
@@ -78,9 +78,9 @@ impl Database {
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
         Ok(if self.is_transactions_only {
-            self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS).await?
+            timed(self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS)).await?
         } else {
-            self.pool.begin().await?
+            timed(self.pool.begin()).await?
         })
     }
 
@@ -92,7 +92,7 @@ impl Database {
         if self.is_transactions_only {
             return self.begin().await;
         }
-        Ok(self.pool.begin_with(BEGIN_LOOKUPS).await?)
+        Ok(timed(self.pool.begin_with(BEGIN_LOOKUPS)).await?)
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -116,7 +116,7 @@ impl Database {
         Ok(Connection(if self.is_transactions_only {
             Statements::Together(self.begin().await?)
         } else {
-            Statements::Single(self.pool.acquire().await?)
+            Statements::Single(timed(self.pool.acquire()).await?)
         }))
     }
 
@@ -138,6 +138,14 @@ impl Database {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// Notes how long it took until there was a connection to work on.
+async fn timed<T>(work: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let outcome = work.await;
+    metrics::histogram!("database_begin_seconds").record(began.elapsed());
+    outcome
 }
 
 impl Connection {
@@ -183,7 +191,35 @@ impl DerefMut for Connection {
 /// A database error. Shows nothing of itself to a client.
 #[derive(Debug, thiserror::Error)]
 #[error("database: {0}")]
-pub struct DbError(#[from] sqlx::Error);
+pub struct DbError(#[source] sqlx::Error);
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        metrics::counter!("database_errors_total", "kind" => kind(&error)).increment(1);
+        Self(error)
+    }
+}
+
+/// What an operator would do about it, in a word.
+fn kind(error: &sqlx::Error) -> &'static str {
+    if let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+        return match (&*code, code.get(..2)) {
+            ("25006", _) => "read_only",
+            ("55P03", _) => "lock_timeout",
+            ("26000" | "42P05", _) => "pooler",
+            (_, Some("23")) => "constraint",
+            (_, Some("40")) => "lost_race",
+            (_, Some("53")) => "out_of_resources",
+            (_, Some("08" | "57")) => "connection",
+            _ => "other",
+        };
+    }
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        return "pool_timeout";
+    }
+    let is_connection = matches!(error, sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+    if is_connection { "connection" } else { "other" }
+}
 
 impl DbError {
     /// A row was read that this version can't make sense of.

@@ -7,6 +7,8 @@ pub mod embedded_postgres;
 pub mod http;
 pub mod mail;
 pub mod migrate;
+pub mod migration_plan;
+pub mod outbound;
 pub mod pooler;
 pub mod rate_limit;
 pub mod row_security;
@@ -15,4 +17,5 @@ pub mod telemetry;
 
 pub use config::Settings;
 pub use db::{Database, DbError};
+pub use outbound::Outbound;
 pub use system::{SystemClock, SystemRng, SystemSteadyClock};

@@ -4,17 +4,20 @@
 //! what the server signs in as: it owns nothing and can't bypass row-level security. **`mana_user`** can't sign in;
 //! the server switches to it inside a transaction that acts for a user.
 //!
-//! Everything happens in one transaction under a transaction-level advisory lock: several servers may start at once,
-//! and a pooler in transaction mode can't leave the lock behind.
+//! Everything happens under a transaction-level advisory lock: several servers may start at once, and a pooler in transaction
+//! mode can't leave the lock behind. All migrations are one transaction, but for those that build an index while the service
+//! writes (`-- no-transaction`): these stand alone, and may be tried again.
 
+use crate::migration_plan::{self, Step};
 use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mana_kernel::Rng;
 use mana_kernel::secret::sha256;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 /// The migrations of this binary.
@@ -22,6 +25,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// Any number, as long as nothing else in the database locks it.
 const LOCK: i64 = 0x6d61_6e61;
+
+/// Whoever waits for a table keeps all waiting that come later, so no migration waits for long.
+const LOCK_TIMEOUT: &str = "5s";
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +70,12 @@ pub enum SchemaError {
         /// What PostgreSQL said.
         cause: sqlx::Error,
     },
+    /// Somebody uses a table that has to change, for longer than others may be kept waiting.
+    #[error(
+        "a migration waited {LOCK_TIMEOUT} for a table that somebody uses, and gave way; nothing was changed. \
+         `mana-core-auth doctor --upgrade` says who holds it; run `migrate` again when that is over"
+    )]
+    Locked,
     /// Anything else the migrator met.
     #[error("a migration failed, nothing was changed: {0}")]
     Failed(MigrateError),
@@ -95,15 +107,137 @@ pub async fn migrate(
     login: Option<ServiceLogin<'_>>,
     rng: &dyn Rng,
 ) -> Result<(), SchemaError> {
+    run(&MIGRATIONS.migrations, owner, login, rng).await
+}
+
+async fn run(
+    migrations: &[Migration],
+    owner: &PgConnectOptions,
+    login: Option<ServiceLogin<'_>>,
+    rng: &dyn Rng,
+) -> Result<(), SchemaError> {
+    // Holds the lock and does nothing else: what builds an index waits for older transactions that have read something.
+    let mut guard = PgConnection::connect_with(owner).await?;
+    let mut lock = guard.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *lock).await?;
     let mut connection = PgConnection::connect_with(owner).await?;
-    let mut transaction = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    ensure_roles(&mut transaction, login, rng).await?;
-    migrator().run_direct(None, &mut *transaction, false).await.map_err(in_words)?;
-    sqlx::query("GRANT SELECT ON mana.migrations TO mana_service").execute(&mut *transaction).await?;
-    transaction.commit().await?;
+    let migrator = migrator(migrations.to_vec());
+    let mut login = login;
+    for stretch in stretches(migrations) {
+        match stretch {
+            Stretch::Together(last) => {
+                let mut transaction = connection.begin().await?;
+                ensure_roles(&mut transaction, login.take(), rng).await?;
+                sqlx::query("SELECT set_config('lock_timeout', $1, true)")
+                    .bind(LOCK_TIMEOUT)
+                    .execute(&mut *transaction)
+                    .await?;
+                migrator.run_direct(Some(last), &mut *transaction, false).await.map_err(in_words)?;
+                sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
+                    .execute(&mut *transaction)
+                    .await?;
+                transaction.commit().await?;
+            }
+            Stretch::Alone(version) => {
+                drop_unfinished_indexes(&mut connection).await?;
+                migrator.run_direct(Some(version), &mut connection, false).await.map_err(in_words)?;
+            }
+        }
+    }
     connection.close().await?;
+    lock.commit().await?;
+    guard.close().await?;
     Ok(())
+}
+
+/// Migrations that are carried out at once.
+#[derive(Debug, PartialEq, Eq)]
+enum Stretch {
+    /// In one transaction, up to this version.
+    Together(i64),
+    /// This one, in none.
+    Alone(i64),
+}
+
+fn stretches(migrations: &[Migration]) -> Vec<Stretch> {
+    // Even if there is nothing to migrate, there may be roles to make.
+    let mut stretches = vec![Stretch::Together(0)];
+    for migration in migrations {
+        match (stretches.last_mut(), migration.no_tx) {
+            (_, true) => stretches.push(Stretch::Alone(migration.version)),
+            (Some(Stretch::Together(last)), false) => *last = migration.version,
+            (_, false) => stretches.push(Stretch::Together(migration.version)),
+        }
+    }
+    stretches
+}
+
+/// What is left of an index whose building was cut off is in nobody's way but that of the next attempt.
+async fn drop_unfinished_indexes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let unfinished: Vec<String> = sqlx::query_scalar(
+        "SELECT format('DROP INDEX CONCURRENTLY %I.%I', nspname, relname)
+         FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE NOT indisvalid AND nspname IN ('auth', 'credits', 'mana')",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for statement in unfinished {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A migration that would be run.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its number.
+    pub version: i64,
+    /// What it is about.
+    pub description: String,
+    /// What it does to tables that are there.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A statement and the table that it meets.
+#[derive(Debug)]
+pub struct PlannedStep {
+    /// What it does.
+    pub step: Step,
+    /// Rows of its table, as PostgreSQL last counted them.
+    pub rows: i64,
+    /// The table's size in bytes, without its indexes.
+    pub bytes: i64,
+}
+
+/// What [`migrate`] would do. Changes nothing.
+///
+/// # Errors
+/// When the database is newer than this binary, or can't be asked.
+pub async fn plan(owner: &PgConnectOptions) -> Result<Vec<Planned>, SchemaError> {
+    let mut connection = PgConnection::connect_with(owner).await?;
+    let applied = match check(&mut connection).await {
+        Err(SchemaError::Older { database, .. }) => database,
+        outcome => return outcome.map(|()| Vec::new()),
+    };
+    let mut planned = Vec::new();
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied) {
+        let mut steps = Vec::new();
+        for step in migration_plan::steps(migration.sql.as_str()) {
+            let (rows, bytes) = size(&mut connection, step.table.as_deref().unwrap_or_default()).await?;
+            steps.push(PlannedStep { step, rows, bytes });
+        }
+        let description = migration.description.to_string();
+        planned.push(Planned { version: migration.version, description, steps });
+    }
+    connection.close().await?;
+    Ok(planned)
+}
+
+async fn size(connection: &mut PgConnection, table: &str) -> Result<(i64, i64), sqlx::Error> {
+    let size = sqlx::query_as(
+        "SELECT greatest(reltuples, 0)::bigint, pg_table_size(oid) FROM pg_class WHERE oid = to_regclass($1)",
+    );
+    Ok(size.bind(table).fetch_optional(connection).await?.unwrap_or_default())
 }
 
 fn in_words(error: MigrateError) -> SchemaError {
@@ -113,7 +247,13 @@ fn in_words(error: MigrateError) -> SchemaError {
     if let MigrateError::VersionMismatch(version) = error {
         return SchemaError::Foreign(version);
     }
-    SchemaError::Failed(error)
+    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = &error else {
+        return SchemaError::Failed(error);
+    };
+    match cause.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        Some("55P03") => SchemaError::Locked,
+        _ => SchemaError::Failed(error),
+    }
 }
 
 /// Whether the schema is the one this binary needs.
@@ -139,8 +279,8 @@ pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
     }
 }
 
-fn migrator() -> Migrator {
-    let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+fn migrator(migrations: Vec<Migration>) -> Migrator {
+    let mut migrator = Migrator { migrations: Cow::Owned(migrations), ..Migrator::DEFAULT };
     migrator.set_locking(false);
     migrator.create_schema("mana");
     migrator.dangerous_set_table_name("mana.migrations");
@@ -238,4 +378,88 @@ fn scram_verifier(password: &str, rng: &dyn Rng) -> String {
         BASE64.encode(stored),
         BASE64.encode(server.as_ref())
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemRng;
+    use crate::embedded_postgres::{Durability, EmbeddedPostgres, Options};
+    use sqlx::migrate::MigrationType;
+    use sqlx::{ConnectOptions as _, SqlStr};
+
+    fn migration(version: i64, sql: &'static str) -> Migration {
+        let no_tx = sql.starts_with("-- no-transaction");
+        Migration::new(version, "test".into(), MigrationType::Simple, SqlStr::from_static(sql), no_tx)
+    }
+
+    fn postgres() -> (EmbeddedPostgres, PgConnectOptions) {
+        let mut name = [0; 8];
+        SystemRng.fill(&mut name);
+        let folder = std::env::temp_dir().join(format!("mana-migrate-{:016x}", u64::from_be_bytes(name)));
+        let options = Options { folder, durability: Durability::None, throw_away: true };
+        let postgres = EmbeddedPostgres::start(&options, &|bytes| SystemRng.fill(bytes)).unwrap();
+        let owner = PgConnectOptions::new_without_pgpass().socket(postgres.socket_folder());
+        let owner = owner.username(postgres.superuser()).password(postgres.password()).database("postgres");
+        (postgres, owner)
+    }
+
+    #[test]
+    fn migrations_are_one_transaction_but_for_those_that_say_no() {
+        let all = [
+            migration(1, "SELECT 1"),
+            migration(2, "SELECT 1"),
+            migration(3, "-- no-transaction\nSELECT 1"),
+            migration(4, "SELECT 1"),
+        ];
+        let expected = [Stretch::Together(2), Stretch::Alone(3), Stretch::Together(4)];
+        assert_eq!(stretches(&all), expected);
+        assert_eq!(stretches(&[]), [Stretch::Together(0)]);
+    }
+
+    #[tokio::test]
+    async fn an_index_is_built_beside_writers_and_again_after_it_was_cut_off() {
+        let (_postgres, owner) = postgres();
+        let table = migration(
+            1,
+            "CREATE SCHEMA auth; CREATE TABLE auth.t (a int); INSERT INTO auth.t VALUES (1), (1)",
+        );
+        let unique = migration(
+            2,
+            "-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS t_idx ON auth.t (a)",
+        );
+        let after = migration(3, "CREATE TABLE auth.after (a int)");
+        let all = [table, unique, after];
+        // Two rows are the same: the index is begun and stays behind, unfinished.
+        assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Failed(_))));
+        let mut connection = owner.connect().await.unwrap();
+        let left = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+        let count: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(count, 1);
+        sqlx::query("DELETE FROM auth.t").execute(&mut connection).await.unwrap();
+        run(&all, &owner, None, &SystemRng).await.unwrap();
+        run(&all, &owner, None, &SystemRng).await.unwrap();
+        let count: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(count, 0);
+        let valid: bool =
+            sqlx::query_scalar("SELECT indisvalid FROM pg_index WHERE indexrelid = 'auth.t_idx'::regclass")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+        assert!(valid);
+    }
+
+    #[tokio::test]
+    async fn a_migration_gives_way_to_who_uses_the_table() {
+        let (_postgres, owner) = postgres();
+        let table = migration(1, "CREATE SCHEMA auth; CREATE TABLE auth.t (a int)");
+        run(std::slice::from_ref(&table), &owner, None, &SystemRng).await.unwrap();
+        let mut reader = owner.connect().await.unwrap();
+        let mut reading = reader.begin().await.unwrap();
+        sqlx::query("SELECT * FROM auth.t").execute(&mut *reading).await.unwrap();
+        let all = [table, migration(2, "ALTER TABLE auth.t ADD COLUMN b int")];
+        assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Locked)));
+        reading.rollback().await.unwrap();
+        run(&all, &owner, None, &SystemRng).await.unwrap();
+    }
 }

@@ -9,6 +9,9 @@ use tracing_subscriber::EnvFilter;
 const SECONDS: [f64; 13] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// Buckets of what is done together: one, and its doublings.
+const ORDERS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
 /// Starts writing log lines to standard error: standard output belongs to what a command prints.
 ///
 /// # Errors
@@ -30,6 +33,7 @@ pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filt
     };
     // A defect is a log line like any other: machines that read the lines must not meet a paragraph.
     std::panic::set_hook(Box::new(|defect| {
+        metrics::counter!("defects_total").increment(1);
         let place = defect.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a defect ended a task: {}", defect.payload_as_str().unwrap_or("no message"));
     }));
@@ -59,7 +63,11 @@ impl Drop for Counted {
 /// # Errors
 /// When another recorder is installed.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .install_recorder()
+        .set_buckets_for_metric(Matcher::Suffix("_orders".to_owned()), &ORDERS)?
+        .install_recorder()?;
+    // There from the start, so that the first one is seen as an increase.
+    metrics::counter!("defects_total").increment(0);
+    Ok(handle)
 }

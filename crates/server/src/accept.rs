@@ -1,5 +1,6 @@
 //! Takes connections, no more than there may be, and closes those on which no request arrives.
 
+use crate::drain::Drain;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -13,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use mana_platform::telemetry::Counted;
+use std::convert::Infallible;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -37,11 +39,13 @@ pub(crate) struct Limits {
     pub(crate) header: Duration,
 }
 
-/// Serves until `stop` is over, then until every request that has begun is answered.
+/// Serves until `stop` is over, then until every request that has begun is answered. From the beginning of `drain` on, each
+/// connection ends with its next answer: a proxy that keeps it could else use it in the moment in which it is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    drain: Drain,
     stop: impl Future<Output = ()>,
 ) {
     // Without it, the router would be put together anew for every request.
@@ -51,6 +55,7 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES);
     let mut stop = pin!(stop);
+    metrics::gauge!("http_connections_max").set(u32::try_from(limits.connections).unwrap_or(u32::MAX));
     loop {
         let (stream, peer, place) = tokio::select! {
             connection = accept(&listener, &places) => connection,
@@ -60,15 +65,20 @@ pub(crate) async fn serve(
         // acknowledgement. It fails for a peer that is gone, which the first read tells as well.
         let _ = stream.set_nodelay(true);
         let router = TowerToHyperService::new(router.clone());
+        let drain = drain.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let is_clear = names_its_host(&request) && has_one_length(request.headers());
             request.extensions_mut().insert(ConnectInfo(peer));
-            let answer = is_clear.then(|| router.call(request));
+            let (answer, drain) = (is_clear.then(|| router.call(request)), drain.clone());
             async move {
-                match answer {
-                    Some(answer) => answer.await,
-                    None => Ok(unreadable()),
+                let mut answer = match answer {
+                    Some(answer) => answer.await?,
+                    None => unreadable(),
+                };
+                if drain.has_begun() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
+                Ok::<_, Infallible>(answer)
             }
         });
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));

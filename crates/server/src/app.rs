@@ -2,12 +2,15 @@
 
 use crate::dev;
 use crate::docs;
+use crate::drain::Drain;
 use crate::health::{self, HealthState};
-use crate::ports::{LiveSessions, OpenWallet};
+use crate::ports::{AdminEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, ShownWallets};
 use crate::workers::Workers;
 use axum::Router;
 use mana_auth::bonus::BonusPolicy;
 use mana_auth::mail::Mails;
+use mana_auth::oauth::{ProviderSettingsError, Providers};
+use mana_auth::passkey::{InvalidRelyingParty, RelyingParty};
 use mana_auth::password::{
     BlocklistError, Hasher, InvalidRange, KnownPasswords, PasswordError, PasswordRules, RangeLookup,
 };
@@ -77,9 +80,15 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The settings of a provider can't be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderSettingsError),
     /// Redis can't be found by its settings.
     #[error(transparent)]
     Redis(#[from] InvalidRedis),
+    /// Passkeys have no domain.
+    #[error(transparent)]
+    RelyingParty(#[from] InvalidRelyingParty),
     /// `BASE_URL` is not of the web.
     #[error("BASE_URL must be an http or https URL")]
     BaseUrl(#[from] InvalidOrigin),
@@ -101,6 +110,8 @@ pub struct App {
     pub router: Router,
     /// What works beside them.
     pub workers: Workers,
+    /// Begun when it is about to stop.
+    pub drain: Drain,
 }
 
 /// Puts the service together.
@@ -113,7 +124,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let credits_policy = credits_policy(settings);
+    let books = Arc::new(books(settings, &database, &clock, &rng));
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
@@ -129,19 +140,16 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         root_secrets,
         mails: Mails::new(mailer),
         on_user_registered: Arc::new(OpenWallet {
-            policy: credits_policy.clone(),
+            policy: books.policy.clone(),
             clock: Arc::clone(&clock),
             rng: Arc::clone(&rng),
         }),
+        wallets: Arc::new(shown_wallets(settings, &clock)),
+        on_user_deleted: Arc::new(CloseWallet { clock: Arc::clone(&clock) }),
+        personal_data: Arc::new(LedgerOfPerson),
         redirect_targets: RedirectTargets::new(settings),
-        policy: auth_policy(settings),
-    });
-    let books = Arc::new(Books {
-        database: database.clone(),
-        clock: Arc::clone(&clock),
-        rng,
-        session_guard: Arc::new(LiveSessions { clock }),
-        policy: credits_policy,
+        providers: Providers::from_settings(settings)?,
+        policy: auth_policy(settings)?,
     });
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
@@ -152,10 +160,15 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     });
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books };
+    let drain = Drain::default();
     let routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
-        .merge(axum::Router::from(health::routes().with_state(HealthState { database, metrics })))
+        .merge(axum::Router::from(health::routes().with_state(HealthState::new(
+            database,
+            metrics,
+            drain.clone(),
+        ))))
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
@@ -163,7 +176,29 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let framed =
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)?;
-    Ok(App { router: framed, workers })
+    Ok(App { router: framed, workers, drain })
+}
+
+/// What it takes to keep the books, as the settings want them kept.
+pub(crate) fn books(
+    settings: &Settings,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> Books {
+    Books {
+        database: database.clone(),
+        clock: Arc::clone(clock),
+        rng: Arc::clone(rng),
+        session_guard: Arc::new(LiveSessions { clock: Arc::clone(clock) }),
+        admin_log: Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) }),
+        policy: credits_policy(settings),
+    }
+}
+
+/// Wallets, for administrators to look into.
+pub(crate) fn shown_wallets(settings: &Settings, clock: &Arc<dyn Clock>) -> ShownWallets {
+    ShownWallets { clock: Arc::clone(clock), zone: settings.credits_daily_zone.clone() }
 }
 
 /// The signing keys, as the settings want them.
@@ -220,10 +255,14 @@ pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
     }
 }
 
-fn auth_policy(settings: &Settings) -> mana_auth::Policy {
-    mana_auth::Policy {
+fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingParty> {
+    Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
         public_url: settings.public_url(),
+        frontend_url: settings.frontend(),
+        require_email_verification: settings.require_email_verification,
+        magic_link_sign_in: settings.magic_link_sign_in,
+        email_code_sign_in: settings.email_code_sign_in,
         cookie_domain: settings.cookie_domain.clone(),
         access_token_ttl: settings.jwt_access_token_expiry,
         refresh_token_ttl: settings.jwt_refresh_token_expiry,
@@ -236,7 +275,8 @@ fn auth_policy(settings: &Settings) -> mana_auth::Policy {
         fresh_authentication: settings.fresh_authentication,
         two_factor_required: settings.two_factor_required,
         trusted_device_ttl: settings.trusted_device_expiry,
-    }
+        relying_party: RelyingParty::new(settings)?,
+    })
 }
 
 fn bonus_policy(settings: &Settings) -> BonusPolicy {

@@ -1,10 +1,12 @@
 //! Whether the service lives and can work, and its metrics.
 
+use crate::drain::Drain;
 use axum::Json;
 use axum::extract::State;
-use mana_platform::Database;
 use mana_platform::http::{ApiError, ProblemBody, codes};
+use mana_platform::{Database, migrate};
 use metrics_exporter_prometheus::PrometheusHandle;
+use metrics_process::Collector;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -14,8 +16,16 @@ use utoipa_axum::routes;
 /// What health and metrics are read from.
 #[derive(Debug, Clone)]
 pub(crate) struct HealthState {
-    pub(crate) database: Database,
-    pub(crate) metrics: PrometheusHandle,
+    database: Database,
+    metrics: PrometheusHandle,
+    process: Collector,
+    drain: Drain,
+}
+
+impl HealthState {
+    pub(crate) fn new(database: Database, metrics: PrometheusHandle, drain: Drain) -> Self {
+        Self { database, metrics, process: Collector::default(), drain }
+    }
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HealthState> {
@@ -46,12 +56,15 @@ async fn live() -> Json<Health> {
     Json(OK)
 }
 
-/// The service can work: the database answers
+/// The service can work: the database answers, and the server is not about to stop
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
 )]
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
+    if state.drain.has_begun() {
+        return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The server is about to stop"));
+    }
     let ping = sqlx::raw_sql("SELECT 1").execute(state.database.pool());
     match tokio::time::timeout(PATIENCE, ping).await {
         Ok(Ok(_)) => Ok(Json(OK)),
@@ -81,5 +94,8 @@ async fn metrics(State(state): State<HealthState>) -> String {
     metrics::gauge!("database_pool_connections", "state" => "idle").set(idle);
     metrics::gauge!("database_pool_connections", "state" => "in_use").set(pool.size().saturating_sub(idle));
     metrics::gauge!("database_pool_connections_max").set(pool.options().get_max_connections());
+    let schema = migrate::binary_version().to_string();
+    metrics::gauge!("build_info", "version" => OK.version, "schema" => schema).set(1);
+    state.process.collect();
     state.metrics.render()
 }

@@ -1,11 +1,13 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
-use mana_auth::OnUserRegistered;
+use mana_auth::admin::{Act, record_credits};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::session::hold_live;
+use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
+use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
-use mana_credits::ledger::registration;
-use mana_credits::{Policy, SessionGuard};
+use mana_credits::ledger::{closing, registration};
+use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard, personal_data};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
 use sqlx::PgConnection;
@@ -53,6 +55,47 @@ fn boxed(error: LedgerError) -> Box<dyn Problem> {
     Box::new(error)
 }
 
+/// The wallet of a user whose account ends is closed.
+#[derive(Debug)]
+pub(crate) struct CloseWallet {
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl OnUserDeleted for CloseWallet {
+    fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(async move {
+            closing::close_wallet(connection, &*self.clock, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What the ledger keeps of a person.
+#[derive(Debug)]
+pub(crate) struct LedgerOfPerson;
+
+impl PersonalData for LedgerOfPerson {
+    fn lists(&self) -> &'static [&'static str] {
+        personal_data::LISTS
+    }
+
+    fn page<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        list: &'a str,
+        after: Option<&'a str>,
+    ) -> Port<'a, DataPage> {
+        Box::pin(async move {
+            let page = personal_data::page(connection, user, list, after)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            Ok(DataPage { rows: page.rows, next: page.next })
+        })
+    }
+}
+
 /// A spend asks whether its session still lives.
 #[derive(Debug)]
 pub(crate) struct LiveSessions {
@@ -72,6 +115,55 @@ impl SessionGuard for LiveSessions {
             hold_live(connection, &sessions, &users, self.clock.now())
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What an administrator does to a wallet is an event of the account.
+#[derive(Debug)]
+pub(crate) struct AdminEvents {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl AdminLog for AdminEvents {
+    fn record<'a>(&'a self, connection: &'a mut PgConnection, acts: &'a [AdminAct]) -> Port<'a, ()> {
+        Box::pin(async move {
+            for AdminAct { by, request, user, amount, transaction } in acts {
+                let (tools, reason) = ((&*self.clock, &*self.rng), by.reason.clone());
+                let act =
+                    Act::new(tools, by.caller.as_ref(), &by.client, Some(request.clone()), Some(reason));
+                record_credits(connection, &act, user, *amount, *transaction)
+                    .await
+                    .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Administrators see what is in a wallet.
+#[derive(Debug)]
+pub(crate) struct ShownWallets {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) zone: String,
+}
+
+impl Wallets for ShownWallets {
+    fn find_wallet<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Port<'a, Option<WalletSummary>> {
+        Box::pin(async move {
+            let totals = find_totals(connection, &*self.clock, &self.zone, user).await.map_err(boxed)?;
+            Ok(totals.map(|WalletTotals { paid, free, held, total_earned, total_spent }| WalletSummary {
+                balance: paid,
+                free_credits_remaining: free,
+                held_credits: held,
+                total_earned,
+                total_spent,
+            }))
         })
     }
 }

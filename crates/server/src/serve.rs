@@ -57,10 +57,20 @@ pub(crate) async fn listen(host: IpAddr, port: u16) -> Result<TcpListener, Serve
     })
 }
 
+/// How long a stop takes at most.
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    /// Until no more connections are taken.
+    drain: Duration,
+    /// From then on, until requests are cut off.
+    limit: Duration,
+}
+
 /// A service that is ready to run.
 pub(crate) struct Service {
     app: App,
     limits: Limits,
+    stopping: Stopping,
     pub(crate) database: mana_platform::Database,
 }
 
@@ -93,23 +103,39 @@ pub(crate) async fn prepare(
         connections: usize::try_from(settings.max_connections).unwrap_or(usize::MAX),
         header: Duration::from_secs(settings.header_timeout_seconds),
     };
-    Ok(Service { app, limits, database })
+    let stopping = Stopping {
+        drain: Duration::from_secs(settings.drain_seconds),
+        limit: Duration::from_secs(settings.shutdown_timeout_seconds),
+    };
+    Ok(Service { app, limits, stopping, database })
 }
 
-/// Serves until SIGINT or SIGTERM, then lets requests in flight finish, within the limit.
-pub(crate) async fn run(listener: TcpListener, service: Service, limit: Duration) -> Result<(), ServeError> {
+/// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish, within the limit. A second signal cuts it short.
+pub(crate) async fn run(listener: TcpListener, service: Service) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel();
-    let App { router, workers } = service.app;
+    let App { router, workers, drain } = service.app;
+    let Stopping { drain: drain_for, limit } = service.stopping;
     let working = tokio::spawn(workers.clone().run());
-    let mut server = tokio::spawn(accept::serve(listener, router, service.limits, async move {
-        let _ = stopped.await;
-    }));
+    let mut server =
+        tokio::spawn(accept::serve(listener, router, service.limits, drain.clone(), async move {
+            let _ = stopped.await;
+        }));
     tokio::select! {
         ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
         signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),
     }
+    drain.begin();
+    let is_cut_short = tokio::select! {
+        ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
+        () = tokio::time::sleep(drain_for) => false,
+        again = stop_signal() => {
+            tracing::warn!(signal = again?, "stopping at once");
+            true
+        }
+    };
     // The receiver lives as long as the server.
     let _ = stop.send(());
+    let limit = if is_cut_short { Duration::ZERO } else { limit };
     tokio::select! {
         ended = tokio::time::timeout(limit, &mut server) => {
             if ended.is_err() {

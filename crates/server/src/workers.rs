@@ -4,9 +4,10 @@
 
 use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
-use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor};
+use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor, verification};
 use mana_credits::ledger::{Books, root};
-use mana_platform::DbError;
+use mana_kernel::Clock as _;
+use mana_platform::SystemClock;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -87,8 +88,9 @@ impl Workers {
         self.metrics.run_upkeep();
     }
 
-    /// Sends the mails that are due.
+    /// Answers what was asked for by mail, and sends the mails that are due.
     pub async fn deliver_mails(&self) {
+        log_failure("answering what was asked for by mail", verification::answer_asked(&self.auth).await);
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
     }
 
@@ -103,8 +105,13 @@ impl Workers {
 }
 
 /// What failed is tried again by the next pass.
-fn log_failure(pass: &'static str, outcome: Result<(), DbError>) {
+fn log_failure<E: std::error::Error + 'static>(pass: &'static str, outcome: Result<(), E>) {
+    if outcome.is_ok() {
+        let now = u32::try_from(SystemClock.now().unix_timestamp()).unwrap_or(u32::MAX);
+        metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now);
+    }
     if let Err(error) = outcome {
+        metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(1);
         let cause: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(cause, pass, "background work failed and is tried again");
     }

@@ -3,6 +3,7 @@
 //! The server is a child of the process and ends with it, killed or not; its folder vanishes with it. Each test gets a
 //! copy of a migrated template, which takes milliseconds.
 
+use crate::pooler::{self, Pooler};
 use mana_kernel::Rng as _;
 use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
 use mana_platform::migrate::{self, ServiceLogin};
@@ -17,6 +18,10 @@ const TEMPLATE: &str = "migrated";
 const SERVICE: &str = "mana_service";
 const SERVICE_PASSWORD: &str = "a password that only tests use";
 
+/// Set to anything, lets the service's role reach its databases through a pooler only: `cargo xtask pooled`.
+const THROUGH_POOLER: &str = "MANA_TEST_THROUGH_PGBOUNCER";
+
+static POOLER: OnceLock<Option<Pooler>> = OnceLock::new();
 static SERVER: OnceLock<EmbeddedPostgres> = OnceLock::new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -46,7 +51,14 @@ impl TestDatabase {
 
     /// A pool as the server's role, as the product has it.
     pub fn service(&self) -> Database {
-        Database::new(self.service_options(), 16, Duration::from_secs(20))
+        let (options, wait) = (self.service_options(), Duration::from_secs(20));
+        match POOLER.get_or_init(pooler) {
+            None => Database::new(options, 16, wait),
+            Some(pooler) => {
+                let options = options.socket(&pooler.folder).port(pooler::PORT).extra_float_digits(None);
+                Database::new(options.statement_cache_capacity(0), 16, wait).in_transactions_only()
+            }
+        }
     }
 
     /// How the server's role signs in.
@@ -61,6 +73,13 @@ impl TestDatabase {
     pub async fn owner(&self) -> PgConnection {
         PgConnection::connect_with(&owner_options(&self.name)).await.expect("the test server answers")
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how cargo xtask tells tests what they are to go through")]
+fn pooler() -> Option<Pooler> {
+    let server = SERVER.get().expect("a TestDatabase has started the server");
+    std::env::var_os(THROUGH_POOLER)?;
+    Some(Pooler::start(server.socket_folder(), SERVICE, SERVICE_PASSWORD))
 }
 
 fn options(database: &str) -> PgConnectOptions {

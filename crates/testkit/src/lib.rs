@@ -6,12 +6,16 @@
     reason = "a test that can't be set up must fail loudly; this crate is never part of the product"
 )]
 
+mod authenticator;
 mod client;
 mod clock;
 mod database;
+mod pooler;
 mod redis;
 
+pub use authenticator::{Algorithm, Authenticator, Ceremony, Created, Signed, attestation_object};
 pub use client::{Client, Reply, Request};
 pub use clock::{FakeClock, FakeSteadyClock};
 pub use database::TestDatabase;
+pub use pooler::keeps_statements_apart;
 pub use redis::RedisServer;

@@ -1,5 +1,7 @@
 //! Accounts: who a user is. Owns `auth.users`.
 
+mod delete;
+pub(crate) mod export;
 pub mod me;
 pub mod model;
 pub mod moving;
@@ -7,6 +9,9 @@ pub mod profile;
 pub mod register;
 pub mod store;
 pub mod verify;
+mod ways_in;
+
+pub(crate) use ways_in::remove_ways_in;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,5 +21,7 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new()
         .routes(routes!(register::register))
         .routes(routes!(me::me))
-        .routes(routes!(profile::profile))
+        .routes(routes!(profile::profile, profile::change_profile))
+        .routes(routes!(delete::delete_account))
+        .routes(routes!(export::export))
 }

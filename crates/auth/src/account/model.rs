@@ -1,7 +1,9 @@
 //! Users and their addresses.
 
 use crate::PortError;
+use crate::mail::MailError;
 use crate::password::PasswordError;
+use crate::session::model::SessionError;
 use crate::token::root_secret::RootSecretError;
 use email_address::{EmailAddress, Options};
 use mana_kernel::{ErrorCode, FieldError, Kind, Problem, UserId};
@@ -144,6 +146,36 @@ fn is_invisible(letter: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// URL of a picture over http or https, or an empty text for none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, max_length = 2048, pattern = "^(https?://.+)?$", examples("https://app.example.com/ada.png"))]
+pub(crate) struct ImageUrl(String);
+
+impl TryFrom<String> for ImageUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Ok(Self(text));
+        }
+        // Browsers drop line breaks and read other spellings of a scheme; what is kept here is read by more than browsers.
+        let is_plain = text.starts_with("https://") || text.starts_with("http://");
+        match url::Url::parse(&text).map(String::from) {
+            Ok(url) if is_plain && !text.contains(char::is_control) && text.len().max(url.len()) <= 2048 => {
+                Ok(Self(url))
+            }
+            _ => Err("must be an http or https URL of at most 2048 characters"),
+        }
+    }
+}
+
+impl From<ImageUrl> for String {
+    fn from(url: ImageUrl) -> Self {
+        url.0
+    }
+}
+
 /// What may go wrong with an account.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
@@ -156,6 +188,18 @@ pub enum AccountError {
     /// The password is not one to be chosen.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// Not the password of the account that is to be deleted.
+    #[error("the password is wrong")]
+    WrongPassword,
+    /// Not the password that is to be changed.
+    #[error("the current password is wrong")]
+    WrongCurrentPassword,
+    /// A password could not be checked.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A mail could not be written down.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// What acts with a registration failed.
     #[error("a part of the registration failed: {0}")]
     Port(PortError),
@@ -185,8 +229,26 @@ pub static DISPOSABLE_ADDRESS: ErrorCode = ErrorCode {
     way_out: "Ask the person for an address that stays theirs.",
 };
 
+/// Not the account's password.
+pub static WRONG_PASSWORD: ErrorCode = ErrorCode {
+    code: "auth.wrong_password",
+    kind: Kind::Unauthenticated,
+    title: "Password is incorrect",
+    word: None,
+    way_out: "Let the person type it again, or send the request without a password right after a sign-in. The session goes on.",
+};
+/// Not the password that is to be changed.
+pub static WRONG_CURRENT_PASSWORD: ErrorCode = ErrorCode {
+    code: "auth.wrong_current_password",
+    kind: Kind::Unauthenticated,
+    title: "Current password is incorrect",
+    word: None,
+    way_out: "Let the person type it again, or reset it by mail. The session goes on.",
+};
+
 /// The catalogue of this feature.
-pub static CODES: &[&ErrorCode] = &[&EMAIL_TAKEN, &DISPOSABLE_ADDRESS];
+pub static CODES: &[&ErrorCode] =
+    &[&EMAIL_TAKEN, &DISPOSABLE_ADDRESS, &WRONG_PASSWORD, &WRONG_CURRENT_PASSWORD];
 
 impl Problem for AccountError {
     fn code(&self) -> &'static ErrorCode {
@@ -194,7 +256,11 @@ impl Problem for AccountError {
             Self::EmailTaken => &EMAIL_TAKEN,
             Self::DisposableAddress => &DISPOSABLE_ADDRESS,
             Self::RootSecret(_) => &mana_platform::http::codes::INTERNAL,
+            Self::WrongPassword => &WRONG_PASSWORD,
+            Self::WrongCurrentPassword => &WRONG_CURRENT_PASSWORD,
             Self::Password(error) => error.code(),
+            Self::Session(error) => error.code(),
+            Self::Mail(error) => error.code(),
             Self::Port(error) => error.code(),
             Self::Database(error) => error.code(),
         }
@@ -203,8 +269,15 @@ impl Problem for AccountError {
     fn detail(&self) -> Option<String> {
         match self {
             Self::Password(error) => error.detail(),
+            Self::Session(error) => error.detail(),
             Self::Port(error) => error.detail(),
-            Self::EmailTaken | Self::DisposableAddress | Self::RootSecret(_) | Self::Database(_) => None,
+            Self::EmailTaken
+            | Self::DisposableAddress
+            | Self::WrongPassword
+            | Self::WrongCurrentPassword
+            | Self::Mail(_)
+            | Self::RootSecret(_)
+            | Self::Database(_) => None,
         }
     }
 
@@ -216,7 +289,29 @@ impl Problem for AccountError {
                 code: "disposable",
                 detail: "must not be an address that is thrown away".to_owned(),
             }],
-            Self::EmailTaken | Self::Port(_) | Self::RootSecret(_) | Self::Database(_) => Vec::new(),
+            Self::EmailTaken
+            | Self::WrongPassword
+            | Self::WrongCurrentPassword
+            | Self::Session(_)
+            | Self::Mail(_)
+            | Self::RootSecret(_)
+            | Self::Port(_)
+            | Self::Database(_) => Vec::new(),
+        }
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Password(error) => error.retry_after_seconds(),
+            Self::Session(error) => error.retry_after_seconds(),
+            Self::EmailTaken
+            | Self::DisposableAddress
+            | Self::WrongPassword
+            | Self::WrongCurrentPassword
+            | Self::Mail(_)
+            | Self::RootSecret(_)
+            | Self::Port(_)
+            | Self::Database(_) => None,
         }
     }
 }

@@ -4,13 +4,14 @@ use super::model::{AccountError, Email, Role, User};
 use super::store;
 use crate::password::{self, NewPassword};
 use crate::security_event::{self, EventKind, Origin};
+use crate::verification::{self, AppUrl};
 use crate::{Auth, AuthState, bonus};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::config::DisposableAddresses;
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -23,10 +24,9 @@ pub(crate) struct RegisterRequest {
     email: Email,
     password: NewPassword,
     name: Option<Line<0, 255>>,
-    /// The app that the person comes from. Checked; nothing leads back to it until mails do.
+    /// The app that the person comes from, and that the mail which confirms the address leads back to.
     #[schema(value_type = Option<String>, format = "uri", max_length = 2048)]
-    #[serde(rename = "sourceAppUrl")]
-    _source_app_url: Option<AppUrl>,
+    source_app_url: Option<AppUrl>,
 }
 
 /// The new account: flat, as older clients read it, and as `user`.
@@ -47,6 +47,7 @@ pub(crate) struct RegisterResponse {
 ///
 /// The sign-up bonus of free mana is booked in the same transaction, once for each mailbox; where addresses must be proven for
 /// it, it waits until then.
+/// A mail to confirm the address is on its way.
 #[utoipa::path(
     post, path = "/api/v1/auth/register", tag = "auth",
     request_body = RegisterRequest,
@@ -58,22 +59,26 @@ pub(crate) struct RegisterResponse {
 pub(crate) async fn register(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     Valid(request): Valid<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
-    let RegisterRequest { email, password, name, .. } = request;
+    let RegisterRequest { email, password, name, source_app_url } = request;
     if auth.policy.bonus.disposable_addresses == DisposableAddresses::Refuse
         && bonus::is_disposable(email.as_str())
     {
         return Err(AccountError::DisposableAddress.into());
     }
-    let hash = password::choose(&auth, password, &email, "/password", client.bucket())
+    let hash = password::choose(&auth, password, email.as_str(), "/password", client.bucket())
         .await
         .map_err(AccountError::from)?;
     let user = new_user(&auth, &email, name, Role::User);
 
     let mut transaction = auth.database.begin().await?;
     create(&mut transaction, &auth, &user, &hash, &Origin::of_request(&client)).await?;
+    let app = source_app_url.as_ref();
+    let mail = verification::send_first(&mut transaction, &auth, &user, language, app).await?;
     transaction.commit().await.map_err(mana_platform::DbError::from)?;
+    drop(mail);
 
     let response = RegisterResponse {
         id: user.id.clone(),
@@ -99,7 +104,7 @@ pub(crate) fn new_user(auth: &Auth, email: &Email, name: Option<Line<0, 255>>, r
     }
 }
 
-/// Stores the account, its password, its first security event, and lets the port act, all in `connection`'s transaction.
+/// Stores the account with its password, all in `connection`'s transaction.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -107,30 +112,22 @@ pub(crate) async fn create(
     password_hash: &str,
     origin: &Origin,
 ) -> Result<(), AccountError> {
+    create_without_password(connection, auth, user, origin).await?;
+    Ok(password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?)
+}
+
+/// Stores the account, its first security event, and lets the port act, all in `connection`'s transaction.
+pub(crate) async fn create_without_password(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    origin: &Origin,
+) -> Result<(), AccountError> {
     store::insert_user(connection, user).await.map_err(|error| match error.constraint() {
         Some("users_email_key") => AccountError::EmailTaken,
         _ => AccountError::Database(error),
     })?;
-    password::store::insert_password(connection, &user.id, password_hash, user.created_at).await?;
     security_event::record(connection, auth, EventKind::Registered, Some(&user.id), None, origin).await?;
     let bonus = bonus::at_registration(connection, auth, user, origin).await?;
     auth.on_user_registered.on_user_registered(connection, &user.id, bonus).await.map_err(AccountError::Port)
-}
-
-/// An http or https URL.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct AppUrl;
-
-impl TryFrom<String> for AppUrl {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        match url::Url::parse(&text) {
-            Ok(url) if text.len() <= 2048 && matches!(url.scheme(), "http" | "https") && url.has_host() => {
-                Ok(Self)
-            }
-            _ => Err("must be an http or https URL"),
-        }
-    }
 }

@@ -37,6 +37,93 @@ pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Res
     Ok(row.and_then(UserRow::into_user))
 }
 
+/// The account that may still act, by id, locked until the transaction ends: what changes its protection takes turns.
+pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// The same, and nobody may write a row that names the account meanwhile: for when the address changes, which takes this lock anyway, and too
+/// late not to meet a sign-in that has it half.
+pub(crate) async fn lock_user_exclusively(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// Changes what is given of name and picture, an empty text to none, and gives the account as it is now.
+pub(super) async fn update_profile(
+    connection: &mut PgConnection,
+    id: &UserId,
+    name: Option<&str>,
+    image: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "UPDATE auth.users SET name = CASE WHEN $2::text IS NULL THEN name ELSE nullif($2, '') END,
+             image = CASE WHEN $3::text IS NULL THEN image ELSE nullif($3, '') END, updated_at = $4
+         WHERE id = $1 AND disabled_at IS NULL RETURNING id, email, name, role, email_verified, image, created_at",
+        id.as_str(),
+        name,
+        image,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// Gives an account another address, which is yet to be marked as proven. The constraint `users_email_key` refuses one that another account has.
+pub(crate) async fn update_email(
+    connection: &mut PgConnection,
+    id: &UserId,
+    email: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET email = $2, email_verified = false, updated_at = $3 WHERE id = $1",
+        id.as_str(),
+        email,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Leaves nothing of an account but its id. What stands for the address is none.
+pub(super) async fn update_erased(
+    connection: &mut PgConnection,
+    id: &UserId,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET email = 'deleted:' || id, name = NULL, image = NULL, email_verified = false, role = 'user',
+             disabled_at = $2, deleted_at = $2, updated_at = $2
+         WHERE id = $1",
+        id.as_str(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// An account with what a sign-in by password needs to know.
 #[derive(Debug)]
 pub(crate) struct PasswordAccount {
@@ -76,6 +163,152 @@ pub(crate) async fn find_by_email(
     }))
 }
 
+/// An account, whether or not it may still act.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) user: User,
+    /// Since when it may not act.
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+}
+
+struct AccountRow {
+    id: String,
+    email: String,
+    name: Option<String>,
+    role: String,
+    email_verified: bool,
+    image: Option<String>,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+}
+
+impl AccountRow {
+    fn into_account(self) -> Option<Account> {
+        let user = UserRow {
+            id: self.id,
+            email: self.email,
+            name: self.name,
+            role: self.role,
+            email_verified: self.email_verified,
+            image: self.image,
+            created_at: self.created_at,
+        };
+        Some(Account { user: user.into_user()?, disabled_at: self.disabled_at })
+    }
+}
+
+/// An account by id.
+pub(crate) async fn find_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users WHERE id = $1",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// An account by id, which nobody else changes or signs in to until the transaction ends.
+pub(crate) async fn lock_account(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<Option<Account>, DbError> {
+    let row = sqlx::query_as!(
+        AccountRow,
+        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+         WHERE id = $1 FOR NO KEY UPDATE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(AccountRow::into_account))
+}
+
+/// Which accounts.
+#[derive(Debug, Default)]
+pub(crate) struct AccountFilter<'a> {
+    /// Whose address begins so.
+    pub(crate) email_prefix: &'a str,
+    pub(crate) id: Option<&'a UserId>,
+    pub(crate) role: Option<Role>,
+    pub(crate) is_disabled: Option<bool>,
+    /// Those after this address.
+    pub(crate) after: &'a str,
+    pub(crate) limit: i64,
+}
+
+/// Accounts in the order of their addresses, by code points.
+pub(crate) async fn list_accounts(
+    connection: &mut PgConnection,
+    filter: &AccountFilter<'_>,
+) -> Result<Vec<Account>, DbError> {
+    let rows = sqlx::query_as!(
+        AccountRow,
+        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at FROM auth.users
+           WHERE email COLLATE "C" >= $1 AND email COLLATE "C" < $1 || chr(1114111) AND email COLLATE "C" > $2
+               AND ($3::text IS NULL OR id = $3)
+               AND (NOT $4 OR role <> 'user') AND ($5::text IS NULL OR role = $5)
+               AND ($6::boolean IS NULL OR (disabled_at IS NOT NULL) = $6)
+           ORDER BY email COLLATE "C" LIMIT $7"#,
+        filter.email_prefix,
+        filter.after,
+        filter.id.map(UserId::as_str),
+        filter.role.is_some_and(|role| role != Role::User),
+        filter.role.map(Role::as_str),
+        filter.is_disabled,
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(AccountRow::into_account).collect())
+}
+
+/// Shuts an account, or opens it again. What is deleted stays shut: the constraint `users_stay_deleted` sees to it.
+pub(crate) async fn update_disabled(
+    connection: &mut PgConnection,
+    id: &UserId,
+    disabled_at: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.users SET disabled_at = $2, updated_at = $3 WHERE id = $1",
+        id.as_str(),
+        disabled_at,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a user administrates now, and goes on to until the transaction ends.
+pub(crate) async fn hold_admin(connection: &mut PgConnection, id: &UserId) -> Result<bool, DbError> {
+    let held = sqlx::query_scalar!(
+        "SELECT id FROM auth.users WHERE id = $1 AND role = 'admin' AND disabled_at IS NULL FOR SHARE",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(held.is_some())
+}
+
+/// Whether anybody but this user may administer now.
+pub(crate) async fn exists_admin_besides(
+    connection: &mut PgConnection,
+    id: &UserId,
+) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.users WHERE role = 'admin' AND role <> 'user' AND disabled_at IS NULL AND id <> $1) AS "exists!""#,
+        id.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Whether any account may administer now.
 pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, DbError> {
     Ok(sqlx::query_scalar!(
@@ -85,7 +318,7 @@ pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, 
     .await?)
 }
 
-/// Makes an account an administrator's.
+/// Gives an account another role.
 pub(crate) async fn update_role(
     connection: &mut PgConnection,
     id: &UserId,

@@ -224,7 +224,7 @@ async fn make(
         Ok(password) => password,
         Err(refusal) => return Ok(Err(format!("The password {refusal}."))),
     };
-    match password::choose(auth, password, email, "/password", origin.client().bucket()).await {
+    match password::choose(auth, password, email.as_str(), "/password", origin.client().bucket()).await {
         Ok(hash) => Ok(Ok(Candidate::New(register::new_user(auth, email, None, Role::Admin), hash))),
         Err(error) => match error.detail() {
             Some(refusal) => Ok(Err(refusal)),

@@ -1,7 +1,28 @@
-//! The first administrator, made by a one-time link. Owns `auth.admin_claims`.
+//! Administrators: the first one, made by a one-time link, and what they do to accounts. Owns `auth.admin_claims`.
+//!
+//! Whatever an administrator does is an [`Act`]: it begins with the proof that its actor still administrates, and what it
+//! does is written down, with the actor, in the same transaction. Who may use the command line does the same as an
+//! [`Operator`].
 
+mod act;
+mod by_operator;
 mod claim;
+mod demote;
+mod disable;
+mod enable;
+mod end_sessions;
+mod find_users;
+mod fresh_admin;
+pub mod model;
+mod promote;
+mod read_user;
+mod record_credits;
+mod reset_factors;
 pub(crate) mod store;
+
+pub use act::Act;
+pub use by_operator::{Change, Operator};
+pub use record_credits::record_credits;
 
 use crate::AuthState;
 use mana_kernel::{Clock, Rng, opaque_secret};
@@ -19,7 +40,17 @@ opaque_secret! {
 const CLAIM_TTL: Duration = Duration::hours(24);
 
 pub(crate) fn routes() -> OpenApiRouter<AuthState> {
-    OpenApiRouter::new().routes(routes!(claim::page, claim::submit))
+    OpenApiRouter::new()
+        .routes(routes!(claim::page, claim::submit))
+        .routes(routes!(find_users::find_users))
+        .routes(routes!(read_user::read_user))
+        .routes(routes!(disable::disable_user))
+        .routes(routes!(enable::enable_user))
+        .routes(routes!(promote::promote_user))
+        .routes(routes!(demote::demote_user))
+        .routes(routes!(reset_factors::reset_factors_of_user))
+        .routes(routes!(end_sessions::sessions_of_user, end_sessions::end_sessions_of_user))
+        .routes(routes!(end_sessions::end_session_of_user))
 }
 
 /// The path and query of a new link that makes the first administrator; none when there is one already. Older links

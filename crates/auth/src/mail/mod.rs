@@ -52,6 +52,16 @@ impl Written {
     pub(crate) fn nothing() -> Self {
         Self(None)
     }
+
+    /// There is something for whoever looks after mails.
+    pub(crate) fn something(mails: &Mails) -> Self {
+        Self(Some(Arc::clone(&mails.bell)))
+    }
+
+    /// Whether there is a mail: not, if the address had its share.
+    pub(crate) fn is_a_mail(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl Drop for Written {
@@ -104,7 +114,7 @@ pub(crate) async fn enqueue<L: Letter>(
         now,
     };
     store::insert_mail(connection, &row).await?;
-    Ok(Written(Some(Arc::clone(&auth.mails.bell))))
+    Ok(Written::something(&auth.mails))
 }
 
 /// What a sealed mail is bound to: another row's content does not open, nor anything that is no mail.

@@ -91,6 +91,14 @@ pub(super) async fn delete_mail(connection: &mut PgConnection, id: Uuid) -> Resu
     Ok(())
 }
 
+/// Takes a user's mails off the queue: the account is gone. One that is being sent right now is sent.
+pub(crate) async fn delete_mails_of(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.outgoing_mails WHERE user_id = $1", user.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// How many mails wait, and since when the oldest.
 pub(super) async fn find_backlog(
     connection: &mut PgConnection,

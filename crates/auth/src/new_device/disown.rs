@@ -4,13 +4,12 @@
 use super::announce::SignIn;
 use super::model::DisownToken;
 use super::store;
-use crate::security_event::Origin;
-use crate::session;
+use crate::security_event::{self, EventKind, Origin};
 use crate::session::end::end_chosen;
 use crate::session::liveness::{self, store::Found};
 use crate::session::model::{RevokeReason, Session};
 use crate::session::store::Choice;
-use crate::{Auth, AuthState};
+use crate::{Auth, AuthState, passkey, session};
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
@@ -79,7 +78,7 @@ pub(crate) async fn page(
 
 /// Ends a sign-in which was not its owner's
 ///
-/// With its refresh tokens in all apps and its cookie. The link is good once.
+/// With its refresh tokens in all apps, its cookie, and the passkeys that were added in it. The link is good once.
 #[utoipa::path(
     post, path = "/not-me", tag = "auth",
     request_body(content = DisownRequest, content_type = "application/x-www-form-urlencoded"),
@@ -120,7 +119,7 @@ async fn find_session(auth: &Auth, text: &str) -> Result<Option<Session>, DbErro
     session::store::find_session(&mut transaction, &id).await
 }
 
-/// Uses up the token and ends its session. False if the token was not good or the session had ended by itself.
+/// Uses up the token, ends its session, and removes the passkeys that were added in it: a stranger would come back by them. False if the token was not good or the session had ended by itself.
 async fn end_session(auth: &Auth, token: &DisownToken, origin: &Origin) -> Result<bool, DbError> {
     let mut transaction = auth.database.begin().await?;
     let Some((session, user)) = store::delete_token(&mut transaction, token.hash()).await? else {
@@ -128,6 +127,10 @@ async fn end_session(auth: &Auth, token: &DisownToken, origin: &Origin) -> Resul
     };
     let (chosen, reason) = (Choice::This(&session), RevokeReason::Disowned);
     let ended = end_chosen(&mut transaction, auth, &user, chosen, reason, origin).await?;
+    for id in passkey::store::delete_passkeys(&mut transaction, &user, Some(&session)).await? {
+        let kind = EventKind::PasskeyRemoved(id);
+        security_event::record(&mut transaction, auth, kind, Some(&user), Some(&session), origin).await?;
+    }
     Ok(ended.commit(transaction, auth).await? > 0)
 }
 

@@ -4,7 +4,7 @@
 mod announce;
 mod disown;
 mod model;
-mod store;
+pub(crate) mod store;
 
 pub(crate) use announce::announce_if_new;
 pub(crate) use model::EarlierSignIn;

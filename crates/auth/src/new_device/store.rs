@@ -51,3 +51,11 @@ pub(super) async fn delete_token(
     .await?;
     Ok(row.and_then(|row| Some((row.session_id.try_into().ok()?, row.user_id.try_into().ok()?))))
 }
+
+/// Voids all links that were mailed to a user.
+pub(crate) async fn delete_tokens_of(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.disown_tokens WHERE user_id = $1", user.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

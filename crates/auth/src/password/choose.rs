@@ -2,7 +2,6 @@
 
 use super::model::{NewPassword, PasswordError};
 use crate::Auth;
-use crate::account::model::Email;
 use mana_platform::http::AddressBucket;
 
 /// The hash to store of a password that somebody wants for the account of `email`, if it meets the rules. `field` is the
@@ -13,10 +12,10 @@ use mana_platform::http::AddressBucket;
 pub(crate) async fn choose(
     auth: &Auth,
     password: NewPassword,
-    email: &Email,
+    email: &str,
     field: &'static str,
     client: AddressBucket,
 ) -> Result<String, PasswordError> {
-    let accepted = auth.password_rules.accept(password, email.as_str(), field).await?;
+    let accepted = auth.password_rules.accept(password, email, field).await?;
     auth.hasher.hash(accepted, &*auth.rng, client).await
 }

@@ -54,6 +54,7 @@ impl Hasher {
     /// # Errors
     /// When the threads can't be started.
     pub fn new(threads: usize, queue: usize, patience: Duration) -> Result<Self, PasswordError> {
+        metrics::gauge!("password_hashing_waiting_max").set(u32::try_from(queue).unwrap_or(u32::MAX));
         let hasher = Self { pool: Arc::new(Pool::new(queue)), patience };
         for _ in 0..threads {
             let pool = Arc::clone(&hasher.pool);

@@ -1,5 +1,6 @@
 //! Passwords: their rules and their hashing. Owns `auth.passwords` and `auth.imported_passwords`.
 
+mod change;
 mod choose;
 mod fair_queue;
 mod hasher;
@@ -23,3 +24,11 @@ pub use rules::PasswordRules;
 pub use scheme::HashError;
 pub(crate) use scheme::{Scheme, StoredHash};
 pub(crate) use upgrade::upgrade;
+
+use crate::AuthState;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new().routes(routes!(change::change_password))
+}

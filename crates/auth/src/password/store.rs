@@ -7,6 +7,41 @@ use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+/// Whether an account has a password.
+pub(crate) async fn exists_password(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.passwords WHERE user_id = $1) AS "exists!""#,
+        user.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Gives an account another password, or its first one.
+pub(crate) async fn replace_password(
+    connection: &mut PgConnection,
+    user: &UserId,
+    hash: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.passwords (user_id, hash, updated_at) VALUES ($1, $2, $3)
+         ON CONFLICT ON CONSTRAINT passwords_pkey DO UPDATE SET hash = excluded.hash, updated_at = excluded.updated_at",
+        user.as_str(),
+        hash,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Leaves an account without a password.
+pub(crate) async fn delete_password(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.passwords WHERE user_id = $1", user.as_str()).execute(connection).await?;
+    Ok(())
+}
+
 /// Gives a new account its password.
 pub(crate) async fn insert_password(
     connection: &mut PgConnection,

@@ -1,11 +1,13 @@
 //! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
 
 mod list;
+mod list_all;
 pub(crate) mod store;
 
+use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
 use crate::{Auth, AuthState};
-use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
+use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ClientInfo, current_request_id};
 use mana_platform::rate_limit::RateLimitHit;
@@ -16,7 +18,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub(crate) fn routes() -> OpenApiRouter<AuthState> {
-    OpenApiRouter::new().routes(routes!(list::security_events))
+    OpenApiRouter::new().routes(routes!(list::security_events)).routes(routes!(list_all::all_security_events))
 }
 
 /// What happened.
@@ -38,8 +40,44 @@ pub enum EventKind {
     RefreshReplayed,
     /// Somebody signed in from a device that was not seen before.
     NewDevice,
+    /// The owner of the address has proven to be it.
+    EmailVerified,
+    /// Somebody signed in asked for another address; it is to be confirmed from there.
+    EmailChangeRequested,
+    /// The account has another address.
+    EmailChanged,
+    /// The password was changed by somebody who knew it.
+    PasswordChanged,
+    /// The password was set anew by a link that was mailed to the address.
+    PasswordReset,
+    /// The account was deleted by its owner.
+    AccountDeleted,
     /// The account became an administrator's.
     BecameAdmin,
+    /// It is no administrator's any more.
+    NoLongerAdmin,
+    /// An administrator shut the account.
+    AccountDisabled,
+    /// An administrator opened it again.
+    AccountEnabled,
+    /// An administrator ended the sessions of the account, so many.
+    SessionsEnded(usize),
+    /// An administrator took away what makes up the second factor.
+    SecondFactorReset,
+    /// An administrator gave mana.
+    CreditsGranted {
+        /// How much.
+        amount: i64,
+        /// The line of the ledger.
+        transaction: TransactionId,
+    },
+    /// An administrator took mana.
+    CreditsTaken {
+        /// How much.
+        amount: i64,
+        /// The line of the ledger.
+        transaction: TransactionId,
+    },
     /// Sign-ins ask for a second factor from now on.
     SecondFactorEnabled,
     /// They do no more.
@@ -52,12 +90,22 @@ pub enum EventKind {
     RecoveryCodeUsed,
     /// The owner has confirmed within a session to be it.
     Reauthenticated,
+    /// A passkey signs in from now on.
+    PasskeyAdded(Uuid),
+    /// It does no more.
+    PasskeyRemoved(Uuid),
+    /// A passkey says that it has signed less often than it has: there are two of it, and this one was refused.
+    PasskeyCloned,
     /// Another key signs access tokens from now on. Has no user.
     KeyRotated,
     /// A service key was made, by an administrator or at the command line: then the event has no user.
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// A service to sign in with was linked to the account.
+    ProviderLinked(ProviderKind),
+    /// A service to sign in with was unlinked from the account.
+    ProviderUnlinked(ProviderKind),
     /// Somebody ran into a limit; a sample. Without a user, unless an account's own limit was met.
     RateLimited,
 }
@@ -71,8 +119,15 @@ impl EventKind {
             RevokeReason::RevokedByOwner
             | RevokeReason::TooMany
             | RevokeReason::Disowned
+            | RevokeReason::PasswordChanged
+            | RevokeReason::PasswordReset
+            | RevokeReason::AddressProven
+            | RevokeReason::AccountDeleted
             | RevokeReason::SecondFactorChanged
-            | RevokeReason::SecondFactorMissing => Self::SessionRevoked(reason),
+            | RevokeReason::SecondFactorMissing
+            | RevokeReason::EndedByAdmin
+            | RevokeReason::UserDisabled
+            | RevokeReason::RoleChanged => Self::SessionRevoked(reason),
         }
     }
 
@@ -87,16 +142,34 @@ impl EventKind {
             Self::SessionRevoked(_) => "session_revoked",
             Self::RefreshReplayed => "refresh_replayed",
             Self::NewDevice => "new_device",
+            Self::EmailVerified => "email_verified",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailChanged => "email_changed",
+            Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
+            Self::AccountDeleted => "account_deleted",
             Self::BecameAdmin => "became_admin",
+            Self::NoLongerAdmin => "no_longer_admin",
+            Self::AccountDisabled => "account_disabled",
+            Self::AccountEnabled => "account_enabled",
+            Self::SessionsEnded(_) => "sessions_ended",
+            Self::SecondFactorReset => "second_factor_reset",
+            Self::CreditsGranted { .. } => "credits_granted",
+            Self::CreditsTaken { .. } => "credits_taken",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
             Self::SecondFactorFailed => "second_factor_failed",
             Self::RecoveryCodesMade => "recovery_codes_made",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::Reauthenticated => "reauthenticated",
+            Self::PasskeyAdded(_) => "passkey_added",
+            Self::PasskeyRemoved(_) => "passkey_removed",
+            Self::PasskeyCloned => "passkey_cloned",
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::ProviderLinked(_) => "provider_linked",
+            Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
         }
     }
@@ -105,7 +178,13 @@ impl EventKind {
     fn detail(self) -> Option<Cow<'static, str>> {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
+            Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
             Self::ServiceKeyCreated(key) | Self::ServiceKeyRevoked(key) => Some(key.to_string().into()),
+            Self::SessionsEnded(count) => Some(count.to_string().into()),
+            Self::CreditsGranted { amount, transaction } | Self::CreditsTaken { amount, transaction } => {
+                Some(format!("{amount} {}", transaction.0).into())
+            }
+            Self::PasskeyAdded(passkey) | Self::PasskeyRemoved(passkey) => Some(passkey.to_string().into()),
             Self::Registered
             | Self::Imported
             | Self::SignedIn
@@ -113,30 +192,80 @@ impl EventKind {
             | Self::SignedOut
             | Self::RefreshReplayed
             | Self::NewDevice
+            | Self::EmailVerified
+            | Self::EmailChangeRequested
+            | Self::EmailChanged
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::AccountDeleted
             | Self::BecameAdmin
+            | Self::NoLongerAdmin
+            | Self::AccountDisabled
+            | Self::AccountEnabled
+            | Self::SecondFactorReset
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled
             | Self::SecondFactorFailed
             | Self::RecoveryCodesMade
             | Self::RecoveryCodeUsed
             | Self::Reauthenticated
+            | Self::PasskeyCloned
             | Self::KeyRotated
             | Self::RateLimited => None,
         }
     }
 }
 
-/// Which request, from where.
+/// Who acts on an account that is not theirs.
+#[derive(Debug, Clone)]
+pub(crate) enum Actor {
+    /// An administrator.
+    Administrator(UserId),
+    /// Whoever may use the command line.
+    Operator,
+}
+
+impl Actor {
+    /// As in the database and the API.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Administrator(_) => "administrator",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// Which one.
+    fn id(&self) -> Option<&str> {
+        match self {
+            Self::Administrator(user) => Some(user.as_str()),
+            Self::Operator => None,
+        }
+    }
+}
+
+/// Which request, from where; and by whom and why, where that is not the account's owner.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     client: ClientInfo,
     request_id: Option<RequestId>,
+    actor: Option<Actor>,
+    reason: Option<String>,
 }
 
 impl Origin {
     /// Of the request that this task serves.
     pub fn of_request(client: &ClientInfo) -> Self {
-        Self { client: client.clone(), request_id: current_request_id() }
+        Self { client: client.clone(), request_id: current_request_id(), ..Self::default() }
+    }
+
+    /// Of somebody who acts on an account that is not theirs.
+    pub(crate) fn of_actor(
+        actor: Actor,
+        client: &ClientInfo,
+        request_id: Option<RequestId>,
+        reason: Option<String>,
+    ) -> Self {
+        Self { client: client.clone(), request_id, actor: Some(actor), reason }
     }
 
     /// From where.
@@ -154,8 +283,20 @@ pub(crate) async fn record(
     session: Option<&SessionId>,
     origin: &Origin,
 ) -> Result<(), DbError> {
+    record_by(connection, (&*auth.clock, &*auth.rng), kind, user, session, origin).await
+}
+
+/// The same by another clock and other randomness than a server's.
+pub(crate) async fn record_by(
+    connection: &mut PgConnection,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    kind: EventKind,
+    user: Option<&UserId>,
+    session: Option<&SessionId>,
+    origin: &Origin,
+) -> Result<(), DbError> {
     let session = session.map(|session| session.as_str().to_owned());
-    write(connection, &*auth.clock, &*auth.rng, kind, user, &[session], origin).await
+    write(connection, clock, rng, kind, user, &[session], origin).await
 }
 
 /// Writes an event of the installation as a whole, which no request and no user stands behind.
@@ -188,8 +329,20 @@ pub(crate) async fn record_each(
     sessions: &[String],
     origin: &Origin,
 ) -> Result<(), DbError> {
+    record_each_by(connection, (&*auth.clock, &*auth.rng), kind, user, sessions, origin).await
+}
+
+/// The same by another clock and other randomness than a server's.
+pub(crate) async fn record_each_by(
+    connection: &mut PgConnection,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    kind: EventKind,
+    user: &UserId,
+    sessions: &[String],
+    origin: &Origin,
+) -> Result<(), DbError> {
     let sessions: Vec<_> = sessions.iter().cloned().map(Some).collect();
-    write(connection, &*auth.clock, &*auth.rng, kind, Some(user), &sessions, origin).await
+    write(connection, clock, rng, kind, Some(user), &sessions, origin).await
 }
 
 /// Writes down who ran into limits since the last time. One that can't be written is told to the log and forgotten.
@@ -204,7 +357,7 @@ pub async fn record_rate_limit_hits(auth: &Auth) {
 
 async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
     let RateLimitHit { client, request_id, user_id } = hit;
-    let origin = Origin { client, request_id };
+    let origin = Origin { client, request_id, ..Origin::default() };
     let mut transaction = auth.database.begin().await?;
     record(&mut transaction, auth, EventKind::RateLimited, user_id.as_ref(), None, &origin).await?;
     transaction.commit().await.map_err(DbError::from)
@@ -231,6 +384,9 @@ async fn write(
         user_agent: origin.client.user_agent.as_deref(),
         request_id: origin.request_id.as_ref().map(RequestId::as_str),
         created_at: clock.now(),
+        actor: origin.actor.as_ref().map(Actor::as_str),
+        actor_id: origin.actor.as_ref().and_then(Actor::id),
+        reason: origin.reason.as_deref(),
     };
     store::insert_events(connection, &events).await?;
     let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);

@@ -1,10 +1,12 @@
 //! All SQL of `auth.security_events`.
 
+use crate::DataPage;
+use crate::account::export::row;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use serde::Serialize;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -19,6 +21,9 @@ pub(super) struct EventRows<'a> {
     pub(super) user_agent: Option<&'a str>,
     pub(super) request_id: Option<&'a str>,
     pub(super) created_at: OffsetDateTime,
+    pub(super) actor: Option<&'a str>,
+    pub(super) actor_id: Option<&'a str>,
+    pub(super) reason: Option<&'a str>,
 }
 
 /// An event as its user sees it.
@@ -32,6 +37,9 @@ pub(crate) struct SecurityEvent {
     /// More about it, as `disowned` for the reason why a session was ended; null where the type says all.
     pub(crate) detail: Option<String>,
     pub(crate) session_id: Option<String>,
+    /// Who did it, if it was not the account's owner or somebody who passed for that: `administrator` or `operator`.
+    pub(crate) actor: Option<String>,
+    /// Of the owner, not of another actor.
     pub(crate) ip_address: Option<String>,
     pub(crate) user_agent: Option<String>,
     pub(crate) request_id: Option<String>,
@@ -47,13 +55,148 @@ pub(super) async fn list_events(
 ) -> Result<Vec<SecurityEvent>, DbError> {
     Ok(sqlx::query_as!(
         SecurityEvent,
-        "SELECT id, type, detail, session_id, host(ip_address) AS ip_address, user_agent, request_id, created_at
+        "SELECT id, type, detail, session_id, actor, CASE WHEN actor IS NULL THEN host(ip_address) END AS ip_address,
+             CASE WHEN actor IS NULL THEN user_agent END AS user_agent, request_id, created_at
          FROM auth.security_events WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
         user.as_str(),
         limit,
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// An event as administrators see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdminSecurityEvent {
+    #[schema(value_type = String, format = "uuid")]
+    pub(crate) id: Uuid,
+    /// Whose account; null for an event of the installation, or of an address without an account.
+    pub(crate) user_id: Option<String>,
+    /// What happened, as `signed_in`.
+    pub(crate) r#type: String,
+    /// More about it; null where the type says all.
+    pub(crate) detail: Option<String>,
+    pub(crate) session_id: Option<String>,
+    /// Who did it, if it was not the account's owner: `administrator` or `operator`.
+    pub(crate) actor: Option<String>,
+    /// Which administrator.
+    pub(crate) actor_id: Option<String>,
+    /// Why, in the actor's words.
+    pub(crate) reason: Option<String>,
+    pub(crate) ip_address: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) request_id: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// Which events.
+#[derive(Debug)]
+pub(super) struct EventFilter<'a> {
+    pub(super) kind: Option<&'a str>,
+    pub(super) since: Option<OffsetDateTime>,
+    /// Those before this one, which is named by its time and id.
+    pub(super) before: Option<(OffsetDateTime, Uuid)>,
+    pub(super) limit: i64,
+}
+
+/// A user's events, newest first.
+pub(super) async fn list_events_of(
+    connection: &mut PgConnection,
+    user: &UserId,
+    filter: &EventFilter<'_>,
+) -> Result<Vec<AdminSecurityEvent>, DbError> {
+    let (at, id) = filter.before.unzip();
+    Ok(sqlx::query_as!(
+        AdminSecurityEvent,
+        "SELECT id, user_id, type, detail, session_id, actor, actor_id, reason, host(ip_address) AS ip_address, user_agent,
+             request_id, created_at
+         FROM auth.security_events
+         WHERE user_id = $1 AND ($2::text IS NULL OR type = $2) AND ($3::timestamptz IS NULL OR created_at >= $3)
+             AND ($4::timestamptz IS NULL OR (created_at, id) < ($4, $5::uuid))
+         ORDER BY created_at DESC, id DESC LIMIT $6",
+        user.as_str(),
+        filter.kind,
+        filter.since,
+        at,
+        id,
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Everybody's events, newest first, of the `window` ones from `filter.before` on: rare ones must not be a reason to read the whole log
+/// for a page.
+pub(super) async fn list_events_of_all(
+    connection: &mut PgConnection,
+    filter: &EventFilter<'_>,
+    window: i64,
+) -> Result<Vec<AdminSecurityEvent>, DbError> {
+    Ok(sqlx::query_as!(
+        AdminSecurityEvent,
+        r#"WITH recent AS MATERIALIZED (
+               SELECT * FROM auth.security_events
+               WHERE ($1::uuid IS NULL OR id < $1) AND ($2::uuid IS NULL OR id >= $2) ORDER BY id DESC LIMIT $3
+           )
+           SELECT id AS "id!", user_id, type AS "type!", detail, session_id, actor, actor_id, reason, host(ip_address) AS ip_address,
+               user_agent, request_id, created_at AS "created_at!"
+           FROM recent WHERE $4::text IS NULL OR type = $4 ORDER BY id DESC LIMIT $5"#,
+        filter.before.map(|(_, id)| id),
+        filter.since.map(mana_kernel::id::first_uuid_at),
+        window,
+        filter.kind,
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The last event of such a window; none if fewer are left.
+pub(super) async fn find_end_of_window(
+    connection: &mut PgConnection,
+    filter: &EventFilter<'_>,
+    window: i64,
+) -> Result<Option<(OffsetDateTime, Uuid)>, DbError> {
+    let row = sqlx::query!(
+        "SELECT created_at, id FROM auth.security_events
+         WHERE ($1::uuid IS NULL OR id < $1) AND ($2::uuid IS NULL OR id >= $2) ORDER BY id DESC OFFSET $3 LIMIT 1",
+        filter.before.map(|(_, id)| id),
+        filter.since.map(mana_kernel::id::first_uuid_at),
+        window.saturating_sub(1),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| (row.created_at, row.id)))
+}
+
+/// A page of a user's events, newest first.
+pub(crate) async fn list_all(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Option<&str>,
+) -> Result<DataPage, DbError> {
+    let (at, id) = after.and_then(read_place).unwrap_or((PrimitiveDateTime::MAX.assume_utc(), Uuid::max()));
+    let rows = sqlx::query_as!(
+        SecurityEvent,
+        "SELECT id, type, detail, session_id, actor, host(ip_address) AS ip_address, user_agent, request_id, created_at
+         FROM auth.security_events WHERE user_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4",
+        user.as_str(),
+        at,
+        id,
+        DataPage::ROWS,
+    )
+    .fetch_all(connection)
+    .await?;
+    let last = rows.last().map(|event| format!("{} {}", event.created_at.unix_timestamp_nanos(), event.id));
+    Ok(DataPage::of(rows.into_iter().map(row).collect(), last))
+}
+
+/// Where a page ended.
+fn read_place(text: &str) -> Option<(OffsetDateTime, Uuid)> {
+    let (at, id) = text.split_once(' ')?;
+    Some((OffsetDateTime::from_unix_timestamp_nanos(at.parse().ok()?).ok()?, id.parse().ok()?))
 }
 
 /// Adds events.
@@ -66,8 +209,8 @@ pub(super) async fn insert_events(
     events: &EventRows<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.security_events (id, session_id, user_id, type, ip_address, user_agent, request_id, created_at, detail)
-         SELECT event.id, event.session_id, $3, $4, $5::text::inet, $6, $7, $8, $9
+        "INSERT INTO auth.security_events (id, session_id, user_id, type, ip_address, user_agent, request_id, created_at, detail, actor, actor_id, reason)
+         SELECT event.id, event.session_id, $3, $4, $5::text::inet, $6, $7, $8, $9, $10, $11, $12
          FROM unnest($1::uuid[], $2::text[]) AS event (id, session_id)",
         events.ids,
         events.sessions as &[Option<String>],
@@ -78,6 +221,9 @@ pub(super) async fn insert_events(
         events.request_id,
         events.created_at,
         events.detail,
+        events.actor,
+        events.actor_id,
+        events.reason,
     )
     .execute(connection)
     .await?;

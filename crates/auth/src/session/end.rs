@@ -28,6 +28,24 @@ impl Ended {
         Ok(self.count)
     }
 
+    /// Commits in a process that answers no requests: there is nothing here to refuse them. Servers do within a second.
+    pub(crate) async fn commit_elsewhere(self, transaction: Transaction) -> Result<usize, DbError> {
+        transaction.commit().await?;
+        Ok(self.count)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// For when something else has committed: this replica refuses the sessions when this returns.
+    pub(crate) async fn after_commit(self, auth: &Auth) {
+        if self.count > 0 {
+            liveness::catch_up(auth).await;
+        }
+    }
+
     /// So many, ended by the caller.
     pub(crate) fn of(count: usize) -> Self {
         Self { count }

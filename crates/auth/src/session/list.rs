@@ -1,6 +1,7 @@
 //! `GET /api/v1/auth/sessions`: where the caller is signed in.
 
 use super::device::{Device, DeviceKind};
+use super::model::Session;
 use super::store;
 use crate::AuthState;
 use axum::Json;
@@ -37,6 +38,27 @@ pub(crate) struct DeviceResponse {
     current: bool,
 }
 
+impl DeviceResponse {
+    /// Of a session, to whoever asks from within `current`.
+    pub(crate) fn of(session: Session, current: Option<&SessionId>) -> Self {
+        let Device { browser, os, kind } = session.user_agent.as_deref().map(Device::of).unwrap_or_default();
+        Self {
+            browser,
+            os,
+            device: kind,
+            current: current == Some(&session.id),
+            id: session.id,
+            device_id: session.device_id,
+            device_name: session.device_name,
+            user_agent: session.user_agent,
+            ip_address: session.ip_address,
+            remember_me: session.remember_me,
+            created_at: session.created_at,
+            last_activity_at: session.last_activity_at,
+        }
+    }
+}
+
 /// Sessions that live
 ///
 /// The last active first.
@@ -51,22 +73,6 @@ pub(crate) async fn sessions(
 ) -> Result<Json<Vec<DeviceResponse>>, ApiError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     let live = store::list_live(&mut transaction, &caller.user_id, auth.clock.now()).await?;
-    let devices = live.into_iter().map(|session| {
-        let Device { browser, os, kind } = session.user_agent.as_deref().map(Device::of).unwrap_or_default();
-        DeviceResponse {
-            browser,
-            os,
-            device: kind,
-            current: session.id == caller.session_id,
-            id: session.id,
-            device_id: session.device_id,
-            device_name: session.device_name,
-            user_agent: session.user_agent,
-            ip_address: session.ip_address,
-            remember_me: session.remember_me,
-            created_at: session.created_at,
-            last_activity_at: session.last_activity_at,
-        }
-    });
+    let devices = live.into_iter().map(|session| DeviceResponse::of(session, Some(&caller.session_id)));
     Ok(Json(devices.collect()))
 }

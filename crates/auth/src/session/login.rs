@@ -64,6 +64,7 @@ pub(crate) struct TokenResponse {
     responses(
         (status = 200, description = "Signed in, or asked for a second factor", body = LoginResponse),
         (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
+        (status = 403, description = "The password is right and the address is not verified (code EMAIL_NOT_VERIFIED), or sent by a browser for a page of a foreign site", body = ProblemBody),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
     ),
 )]

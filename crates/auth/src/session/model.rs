@@ -59,10 +59,24 @@ pub enum RevokeReason {
     TooMany,
     /// Its owner said that it was somebody else's.
     Disowned,
+    /// The password was changed from another device.
+    PasswordChanged,
+    /// The password was set anew by whoever has the mailbox.
+    PasswordReset,
+    /// The owner of the address took over an account that somebody else may have made with it.
+    AddressProven,
+    /// The account was deleted.
+    AccountDeleted,
     /// A second factor was set up in another session; this one was opened without it.
     SecondFactorChanged,
     /// The installation asks for a second factor, and this one was opened without.
     SecondFactorMissing,
+    /// An administrator ended it.
+    EndedByAdmin,
+    /// The account was disabled.
+    UserDisabled,
+    /// What the account may do was changed: the next sign-in goes by the rules of its new role.
+    RoleChanged,
 }
 
 impl RevokeReason {
@@ -74,8 +88,15 @@ impl RevokeReason {
             Self::RefreshReplayed => "refresh_replayed",
             Self::TooMany => "too_many",
             Self::Disowned => "disowned",
+            Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
+            Self::AddressProven => "address_proven",
+            Self::AccountDeleted => "account_deleted",
             Self::SecondFactorChanged => "second_factor_changed",
             Self::SecondFactorMissing => "second_factor_missing",
+            Self::EndedByAdmin => "ended_by_admin",
+            Self::UserDisabled => "user_disabled",
+            Self::RoleChanged => "role_changed",
         }
     }
 }
@@ -95,6 +116,9 @@ pub enum SessionError {
     /// The password is right, the account is shut.
     #[error("the account is disabled")]
     AccountDisabled,
+    /// The address was never proven, and this installation asks for that.
+    #[error("the address is not verified")]
+    EmailNotVerified,
     /// The caller's last proof is too old for what is asked.
     #[error("the last sign-in or proof is too old for this")]
     NotFresh,
@@ -151,13 +175,21 @@ pub static ACCOUNT_DISABLED: ErrorCode = ErrorCode {
     word: Some("ACCOUNT_DISABLED"),
     way_out: "Only an administrator can open the account again. Told only after the right password.",
 };
+/// Told only after the right password or another proof. The one code of upper-case letters: clients have it so.
+pub static EMAIL_NOT_VERIFIED: ErrorCode = ErrorCode {
+    code: "EMAIL_NOT_VERIFIED",
+    kind: Kind::Forbidden,
+    title: "Confirm your e-mail address first: open the link that was mailed to it",
+    word: None,
+    way_out: "Show where the link is, and offer to send it again with /api/v1/auth/resend-verification. A reset of the password confirms the address as well.",
+};
 /// An old session is not enough for this.
 pub static FRESH_AUTHENTICATION_REQUIRED: ErrorCode = ErrorCode {
     code: "auth.fresh_authentication_required",
     kind: Kind::Forbidden,
     title: "Confirm that it is you first",
     word: None,
-    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate, and repeat the request. A new sign-in does as well.",
+    way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate (a passkey: /api/v1/auth/reauthenticate/passkey), and repeat the request. A new sign-in does as well.",
 };
 /// No such session of the caller's.
 pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {
@@ -198,6 +230,7 @@ pub static CODES: &[&ErrorCode] = &[
     &INVALID_CREDENTIALS,
     &TOO_MANY_ATTEMPTS,
     &ACCOUNT_DISABLED,
+    &EMAIL_NOT_VERIFIED,
     &FRESH_AUTHENTICATION_REQUIRED,
     &SESSION_NOT_FOUND,
     &NOTHING_TO_SIGN_OUT,
@@ -211,6 +244,7 @@ impl Problem for SessionError {
             Self::InvalidCredentials => &INVALID_CREDENTIALS,
             Self::TooManyAttempts { .. } => &TOO_MANY_ATTEMPTS,
             Self::AccountDisabled => &ACCOUNT_DISABLED,
+            Self::EmailNotVerified => &EMAIL_NOT_VERIFIED,
             Self::NotFresh => &FRESH_AUTHENTICATION_REQUIRED,
             Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
@@ -232,6 +266,7 @@ impl Problem for SessionError {
             Self::Password(error) => error.detail(),
             Self::InvalidCredentials
             | Self::AccountDisabled
+            | Self::EmailNotVerified
             | Self::NotFresh
             | Self::NotFound
             | Self::NothingToSignOut
@@ -250,6 +285,7 @@ impl Problem for SessionError {
             Self::Password(error) => error.retry_after_seconds(),
             Self::InvalidCredentials
             | Self::AccountDisabled
+            | Self::EmailNotVerified
             | Self::NotFresh
             | Self::NotFound
             | Self::NothingToSignOut

@@ -50,7 +50,7 @@ pub(crate) enum Admission {
 }
 
 /// Lets a user in who has proven to be it by `proof`, or asks for the second factor that the user or the installation's policy wants and
-/// the proof lacks. Every way to sign in ends here, so that none goes round it.
+/// the proof lacks. Every way to sign in ends here, so that none goes round it; nor round the proof of the address, if that is asked for.
 pub(crate) async fn admit(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -59,6 +59,9 @@ pub(crate) async fn admit(
     device: Device<'_>,
     origin: &Origin,
 ) -> Result<Admission, SessionError> {
+    if auth.policy.require_email_verification && !user.email_verified {
+        return Err(SessionError::EmailNotVerified);
+    }
     match two_factor::judge(connection, auth, user, proof, &device).await? {
         two_factor::Judgement::Enough(proof) => {
             let opened = open_session(connection, auth, user, &proof, device, origin).await?;

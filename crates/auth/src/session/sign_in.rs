@@ -31,13 +31,27 @@ pub(crate) enum LoginResponse {
 /// Lets a user in who has proven to be it, with a first pair of tokens for the app and the session's cookie, or asks for a second factor.
 /// Commits.
 pub(crate) async fn sign_in(
-    mut transaction: Transaction,
+    transaction: Transaction,
     auth: &Auth,
     user: &User,
     proof: Proof,
     device: Device<'_>,
     app: &AppId,
     origin: &Origin,
+) -> Result<Response, SessionError> {
+    let answer = |tokens| Json(LoginResponse::SignedIn(Box::new(tokens))).into_response();
+    sign_in_answering(transaction, auth, user, proof, (device, app), origin, answer).await
+}
+
+/// The same with another answer to who is in.
+pub(crate) async fn sign_in_answering(
+    mut transaction: Transaction,
+    auth: &Auth,
+    user: &User,
+    proof: Proof,
+    (device, app): (Device<'_>, &AppId),
+    origin: &Origin,
+    answer: impl FnOnce(TokenResponse) -> Response,
 ) -> Result<Response, SessionError> {
     let Opened { session, cookie: session_cookie, mail, ended } =
         match admit(&mut transaction, auth, user, proof, device, origin).await? {
@@ -53,5 +67,5 @@ pub(crate) async fn sign_in(
     ended.commit(transaction, auth).await?;
     drop(mail);
     let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-    Ok((set_cookie, Json(LoginResponse::SignedIn(Box::new(tokens)))).into_response())
+    Ok((set_cookie, answer(tokens)).into_response())
 }

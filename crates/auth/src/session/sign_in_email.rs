@@ -82,6 +82,7 @@ pub(crate) enum SignInEmailResponse {
     responses(
         (status = 200, description = "Signed in, or asked for a second factor", body = SignInEmailResponse),
         (status = 401, description = "Unknown address or wrong password", body = ProblemBody),
+        (status = 403, description = "The password is right and the address is not verified (code EMAIL_NOT_VERIFIED), or sent by a browser for a page of a foreign site", body = ProblemBody),
     ),
 )]
 pub(crate) async fn sign_in_email(

@@ -2,6 +2,8 @@
 
 use super::model::{RevokeReason, Session, SessionCookieHash};
 use super::proof::Proof;
+use crate::DataPage;
+use crate::account::export::row;
 use crate::account::model::User;
 use crate::account::store::UserRow;
 use crate::new_device::EarlierSignIn;
@@ -184,6 +186,21 @@ pub(crate) async fn list_live(
     Ok(rows.into_iter().filter_map(SessionRow::into_session).collect())
 }
 
+/// How many sessions of a user live at `now`.
+pub(crate) async fn count_live(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2"#,
+        user.as_str(),
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 struct SessionRow {
     id: String,
     user_id: String,
@@ -301,6 +318,8 @@ pub(crate) enum Choice<'a> {
     This(&'a SessionId),
     /// The others.
     AllBut(&'a SessionId),
+    /// All.
+    All,
 }
 
 /// Ends the chosen of a user's sessions that live at `now`, in one statement whatever their number, and names them.
@@ -314,8 +333,10 @@ pub(crate) async fn update_revoked_of(
     now: OffsetDateTime,
 ) -> Result<Vec<String>, DbError> {
     let (id, is_chosen) = match choice {
-        Choice::This(id) => (id, true),
-        Choice::AllBut(id) => (id, false),
+        Choice::This(id) => (id.as_str(), true),
+        Choice::AllBut(id) => (id.as_str(), false),
+        // No session has this id.
+        Choice::All => ("", false),
     };
     Ok(sqlx::query_scalar!(
         "WITH chosen AS MATERIALIZED (
@@ -324,7 +345,7 @@ pub(crate) async fn update_revoked_of(
          )
          UPDATE auth.sessions SET revoked_at = $4, revoked_reason = $5 FROM chosen WHERE sessions.id = chosen.id RETURNING sessions.id",
         user.as_str(),
-        id.as_str(),
+        id,
         is_chosen,
         now,
         reason.as_str(),
@@ -467,6 +488,40 @@ pub(crate) async fn list_earlier(
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// Erases from a user's sessions what tells of the person: the account is gone.
+pub(crate) async fn update_devices_erased(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.sessions SET device_id = NULL, device_name = NULL, user_agent = NULL, ip_address = NULL WHERE user_id = $1",
+        user.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A page of a user's sessions, those that have ended too, in the order of their ids.
+pub(crate) async fn list_all(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Option<&str>,
+) -> Result<DataPage, DbError> {
+    let rows = sqlx::query_as!(
+        SessionRow,
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
+         FROM auth.sessions WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        user.as_str(),
+        after.unwrap_or_default(),
+        DataPage::ROWS,
+    )
+    .fetch_all(connection)
+    .await?;
+    let last = rows.last().map(|row| row.id.clone());
+    Ok(DataPage::of(rows.into_iter().filter_map(SessionRow::into_session).map(row).collect(), last))
 }
 
 /// Deletes sessions that ended before `before`, and by the database's clock at least 30 days ago (a server whose clock is

@@ -18,7 +18,7 @@ const MAX_LENGTH: usize = 8 * 1024;
 const MAX_SKEW_SECONDS: i64 = 60;
 
 /// A signed access token. Has no Display and no way into a log; serialises into the answer that hands it out.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct AccessToken(String);
 

@@ -13,7 +13,7 @@ pub(super) const MAX_HEADER: usize = 256;
 const MAX_SIGNATURE: usize = 1024 + 8;
 
 /// Three parts in base64url: a header, claims, and the signature of both.
-pub(super) struct Compact<'a> {
+pub(crate) struct Compact<'a> {
     /// What is signed.
     message: &'a str,
     header: &'a str,
@@ -33,7 +33,7 @@ pub(super) struct Header<'a> {
 
 impl<'a> Compact<'a> {
     /// None if there are not three parts.
-    pub(super) fn split(token: &'a str) -> Option<Self> {
+    pub(crate) fn split(token: &'a str) -> Option<Self> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         // A part with a dot is no base64url and fails later.
@@ -46,8 +46,13 @@ impl<'a> Compact<'a> {
         object(buffer.get(..length)?)
     }
 
+    /// The header of a token that another issuer wrote; none if it does not read as `T`.
+    pub(crate) fn foreign_header<Header: DeserializeOwned>(&self) -> Option<Header> {
+        object(&BASE64URL.decode(self.header).ok()?)
+    }
+
     /// Whether the signature is this key's.
-    pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+    pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
         let mut buffer = [0; MAX_SIGNATURE];
         let signature = BASE64URL.decode_slice(self.signature, &mut buffer).ok();
         let signature = signature.and_then(|length| buffer.get(..length));
@@ -55,7 +60,7 @@ impl<'a> Compact<'a> {
     }
 
     /// None if they are not what a token of ours claims.
-    pub(super) fn claims<Claims: DeserializeOwned>(&self) -> Option<Claims> {
+    pub(crate) fn claims<Claims: DeserializeOwned>(&self) -> Option<Claims> {
         object(&BASE64URL.decode(self.claims).ok()?)
     }
 }

@@ -3,7 +3,7 @@
 
 pub mod access;
 mod app_id;
-mod compact;
+pub(crate) mod compact;
 pub mod intact;
 pub mod jwks;
 pub mod keys;

@@ -52,6 +52,9 @@ pub(crate) enum Purpose {
     RefreshTokens,
     SealedKeys,
     Mails,
+    OAuthFlows,
+    ProviderTokens,
+    MailCodes,
     TotpSecrets,
     Bonuses,
 }
@@ -62,6 +65,9 @@ impl Purpose {
             Self::RefreshTokens => b"mana-core-auth refresh tokens 1",
             Self::SealedKeys => b"mana-core-auth sealed keys 1",
             Self::Mails => b"mana-core-auth mails 1",
+            Self::OAuthFlows => b"mana-core-auth oauth flows 1",
+            Self::ProviderTokens => b"mana-core-auth provider tokens 1",
+            Self::MailCodes => b"mana-core-auth mail codes 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
             Self::Bonuses => b"mana-core-auth bonuses 1",
         }

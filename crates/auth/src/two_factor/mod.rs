@@ -8,6 +8,7 @@ mod enrol_pending;
 mod guess;
 mod manage;
 pub(crate) mod model;
+mod passkey;
 mod reauthenticate;
 mod recovery_code;
 mod set_up;
@@ -30,6 +31,10 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
         .routes(routes!(manage::confirm))
         .routes(routes!(manage::renew_recovery_codes))
         .routes(routes!(verify::verify))
+        .routes(routes!(passkey::passkey_options))
+        .routes(routes!(passkey::verify_passkey))
+        .routes(routes!(passkey::reauthentication_options))
+        .routes(routes!(passkey::reauthenticate_with_passkey))
         .routes(routes!(enrol_pending::enrol_pending))
         .routes(routes!(enrol_pending::confirm_pending))
         .routes(routes!(reauthenticate::reauthenticate))

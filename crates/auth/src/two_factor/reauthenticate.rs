@@ -4,15 +4,16 @@ use super::guess::take_code;
 use super::manage::acting;
 use super::model::TwoFactorError;
 use super::store;
-use crate::AuthState;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::proof::{Method, Proof};
 use crate::session::store::update_authenticated;
+use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
 use mana_kernel::Line;
 use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ pub(crate) async fn reauthenticate(
     let origin = Origin::of_request(&client);
     let mut transaction = auth.database.begin().await?;
     let user = acting(&mut transaction, &caller.user_id).await?;
-    let (mut transaction, method) = match (request.code, request.password) {
+    let (transaction, method) = match (request.code, request.password) {
         (Some(code), _) => take_code(transaction, &auth, &user.id, code.as_str(), &origin).await?,
         (None, None) => return Err(TwoFactorError::NothingGiven.into()),
         (None, Some(password)) => {
@@ -79,11 +80,22 @@ pub(crate) async fn reauthenticate(
             (auth.database.begin().await?, Method::Password)
         }
     };
+    Ok(Json(confirm(transaction, &auth, &caller, method, &origin).await?))
+}
+
+/// Notes that the session's owner was there just now. Commits.
+pub(super) async fn confirm(
+    mut transaction: Transaction,
+    auth: &Auth,
+    caller: &Caller,
+    method: Method,
+    origin: &Origin,
+) -> Result<Reauthenticated, DbError> {
     let now = auth.clock.now();
     update_authenticated(&mut transaction, &caller.session_id, &Proof::of(method), now).await?;
-    let (id, session) = (Some(&user.id), Some(&caller.session_id));
-    security_event::record(&mut transaction, &auth, EventKind::Reauthenticated, id, session, &origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    let (user, session) = (Some(&caller.user_id), Some(&caller.session_id));
+    security_event::record(&mut transaction, auth, EventKind::Reauthenticated, user, session, origin).await?;
+    transaction.commit().await?;
     let fresh_until = now.saturating_add(auth.policy.fresh_authentication.try_into().unwrap_or_default());
-    Ok(Json(Reauthenticated { fresh_until }))
+    Ok(Reauthenticated { fresh_until })
 }

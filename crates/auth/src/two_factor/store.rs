@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 pub(crate) async fn find_factors(connection: &mut PgConnection, user: &UserId) -> Result<Factors, DbError> {
     let row = sqlx::query!(
         r#"SELECT EXISTS (SELECT FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_at IS NOT NULL) AS "has_totp!",
-                  (SELECT count(*) FROM auth.recovery_codes WHERE user_id = $1) AS "recovery_codes!""#,
+                  (SELECT count(*) FROM auth.recovery_codes WHERE user_id = $1) AS "recovery_codes!",
+                  EXISTS (SELECT FROM auth.passkeys WHERE user_id = $1) AS "has_passkey!""#,
         user.as_str(),
     )
     .fetch_one(connection)
     .await?;
-    Ok(Factors { has_totp: row.has_totp, recovery_codes: row.recovery_codes, has_passkey: false })
+    Ok(Factors { has_totp: row.has_totp, recovery_codes: row.recovery_codes, has_passkey: row.has_passkey })
 }
 
 /// A secret as stored.

@@ -5,14 +5,16 @@ use super::charge::RequestContext;
 use super::error::LedgerError;
 use super::history::{self, PastBalance};
 use super::model::{Refusal, Wallet};
+use super::store;
 use crate::idempotency::Answer;
 use crate::{Credits, CreditsState};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{HeaderValue, StatusCode, header};
-use mana_kernel::{Amount, UserId};
+use mana_kernel::{Amount, Clock, UserId};
 use mana_platform::http::{ApiError, Caller, Parameters, ProblemBody, Scope, ServiceCaller, codes};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, OffsetDateTime};
 use utoipa::{IntoParams, ToSchema};
@@ -179,4 +181,47 @@ async fn past(credits: &Credits, user: &UserId, text: &str) -> Result<Tagged, Ap
     };
     // A past balance is no state that a spend could be bound to.
     Ok(([(header::ETAG, HeaderValue::from_static("W/\"past\""))], Json(response)))
+}
+
+/// What is in a wallet.
+#[derive(Debug, Clone, Copy)]
+pub struct WalletTotals {
+    /// Paid mana that can be spent.
+    pub paid: i64,
+    /// Free mana that can be spent.
+    pub free: i64,
+    /// Set aside by open holds.
+    pub held: i64,
+    /// Bought or given so far, without bonuses.
+    pub total_earned: i64,
+    /// Spent so far, less what was given back.
+    pub total_spent: i64,
+}
+
+/// What is in a user's wallet, for whoever may look into it; none without a wallet. Books nothing, so that daily credits that nobody
+/// has asked for yet are not in it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_totals(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    zone: &str,
+    user: &UserId,
+) -> Result<Option<WalletTotals>, LedgerError> {
+    let users = [user.as_str().to_owned()];
+    let Some(mut wallet) = store::find_wallets(connection, &users, zone).await?.wallets.remove(user.as_str())
+    else {
+        return Ok(None);
+    };
+    wallet.advance_to(clock.now());
+    wallet.release_overdue().map_err(Refusal::from)?;
+    let totals = wallet.spendable(wallet.changed_at).map_err(Refusal::from)?;
+    Ok(Some(WalletTotals {
+        paid: totals.paid.get(),
+        free: totals.free.get(),
+        held: totals.held.get(),
+        total_earned: wallet.total_earned.get(),
+        total_spent: wallet.total_spent.get(),
+    }))
 }

@@ -4,7 +4,7 @@ use super::error::LedgerError;
 use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
 use super::store::{self, Changed, Loaded, Remembered};
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
-use crate::{Policy, SessionGuard};
+use crate::{AdminAct, AdminLog, Administrator, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
 use mana_platform::{Database, DbError};
@@ -24,6 +24,8 @@ pub struct Books {
     pub rng: Arc<dyn Rng>,
     /// Who knows whether a session still lives.
     pub session_guard: Arc<dyn SessionGuard>,
+    /// Who writes down what administrators do.
+    pub admin_log: Arc<dyn AdminLog>,
     /// Amounts and days.
     pub policy: Policy,
 }
@@ -56,6 +58,19 @@ pub(crate) enum Actor {
     Session(Caller),
     /// An app, by a service key.
     Service,
+    /// An administrator, whose session must live too and who must administrate still. What is done is written down.
+    Admin(Box<Administrator>),
+}
+
+impl Actor {
+    /// Whose session must live.
+    pub(super) fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Session(caller) => Some(caller),
+            Self::Service => None,
+            Self::Admin(administrator) => administrator.caller.as_ref(),
+        }
+    }
 }
 
 /// Writes an answer from what a command did.
@@ -86,6 +101,9 @@ pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, L
     let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
     let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
     batch.write(&mut transaction).await?;
+    if !batch.acts.is_empty() {
+        books.admin_log.record(&mut transaction, &batch.acts).await.map_err(LedgerError::Port)?;
+    }
     transaction.commit().await.map_err(DbError::from)?;
     Ok(answers)
 }
@@ -99,6 +117,8 @@ pub(super) struct Batch {
     /// What was remembered before, and what this batch adds.
     answers: HashMap<(WalletId, KeyDigest), Stored>,
     new_answers: Vec<(WalletId, KeyDigest)>,
+    /// What administrators did.
+    acts: Vec<AdminAct>,
     now: OffsetDateTime,
 }
 
@@ -121,10 +141,8 @@ impl Batch {
         let Loaded { mut wallets, today } = lock_or_open(connection, books, orders, now).await?;
         let sessions: HashMap<&SessionId, &Caller> = orders
             .iter()
-            .filter_map(|order| match &order.actor {
-                Actor::Session(caller) => Some((&caller.session_id, caller)),
-                Actor::Service => None,
-            })
+            .filter_map(|order| order.actor.caller())
+            .map(|caller| (&caller.session_id, caller))
             .collect();
         let callers: Vec<&Caller> = sessions.into_values().collect();
         let live_sessions = if callers.is_empty() {
@@ -155,12 +173,13 @@ impl Batch {
             wallet.advance_to(now);
             (user, Account { wallet, effects: Effects::default(), was })
         });
-        Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers: Vec::new(), now }
+        let (new_answers, acts) = (Vec::new(), Vec::new());
+        Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers, acts, now }
     }
 
     pub(super) fn run(&mut self, order: &Order, new_id: &mut Ids<'_>) -> Result<Answer, LedgerError> {
-        let Self { accounts, due, live_sessions, answers, new_answers, .. } = self;
-        if let Actor::Session(caller) = &order.actor
+        let Self { accounts, due, live_sessions, answers, new_answers, acts, .. } = self;
+        if let Some(caller) = order.actor.caller()
             && !live_sessions.contains(&caller.session_id)
         {
             return Err(LedgerError::SessionEnded);
@@ -187,6 +206,7 @@ impl Batch {
             Ok(done) => {
                 let outcome = Outcome { user: &order.user, wallet: &wallet, before: &before, effects: &done };
                 let answer = (order.render)(&outcome)?;
+                acts.extend(act_of(order, &done));
                 effects.append(done);
                 answer
             }
@@ -230,6 +250,19 @@ impl Batch {
         };
         Ok(store::write(connection, &changed, &answers, due.today, self.now).await?)
     }
+}
+
+/// What is to be written down of an order, if an administrator gave it.
+fn act_of(order: &Order, done: &Effects) -> Option<AdminAct> {
+    let Actor::Admin(by) = &order.actor else { return None };
+    let line = done.transactions.first()?;
+    Some(AdminAct {
+        by: Administrator::clone(by),
+        request: order.request.clone(),
+        user: order.user.clone(),
+        amount: line.amount,
+        transaction: line.id,
+    })
 }
 
 /// The wallets of all orders, locked. Owners that have none, as an import leaves them, get one.

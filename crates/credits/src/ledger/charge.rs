@@ -154,6 +154,11 @@ impl RequestContext {
         Self { id: self.id.clone(), headers: HeaderMap::new() }
     }
 
+    /// Of no request, for whoever may use the command line.
+    pub(super) fn of_operator(id: RequestId) -> Self {
+        Self { id, headers: HeaderMap::new() }
+    }
+
     /// The version that the wallet must have (RFC 9110, section 13.1.1); any if it says so or nothing.
     pub(super) fn if_version(&self) -> Result<Option<i64>, ApiError> {
         let refuse = || {

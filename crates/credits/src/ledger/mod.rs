@@ -5,10 +5,12 @@
 //! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the store
 //! locks their wallets, the state machine of [`model`] decides, the store writes.
 
+pub mod adjust;
 pub mod balance;
 pub mod batch;
 pub mod chain;
 mod charge;
+pub mod closing;
 pub mod error;
 pub mod give;
 mod history;
@@ -51,6 +53,8 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
                 .layer(DefaultBodyLimit::max(spend_batch::BODY_LIMIT)),
         )
         .routes(routes!(give::give))
+        .routes(routes!(adjust::grant_credits))
+        .routes(routes!(adjust::take_credits))
         .routes(routes!(usage::usage))
         .routes(routes!(usage::usage_of_all))
         .routes(routes!(hold::open::open_hold))

@@ -226,6 +226,10 @@ impl Wallet {
                 self.charge(&slices, charge.note.clone(), None, effects, ids)?;
                 Ok(())
             }
+            Command::Take(charge) => {
+                let slices = self.take(charge.amount.mana())?;
+                Ok(self.correct(&slices, charge.note.clone(), effects, ids)?)
+            }
             Command::Hold { id, charge, expires_at } => self.hold(*id, charge, *expires_at, effects),
             Command::Capture { id, amount, note } => self.capture(*id, *amount, note, effects, ids),
             Command::Release { id } => {
@@ -323,6 +327,26 @@ impl Wallet {
             slices: slices.collect(),
             reference: None,
             hold_id,
+            note,
+        };
+        self.post(draft, effects, ids)
+    }
+
+    /// Books what was taken as put right: nobody has earned it, and it is not spent.
+    fn correct(
+        &mut self,
+        slices: &[Slice],
+        note: Note,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), OutOfRange> {
+        let slices = slices.iter().map(|slice| Change { grant: slice.grant, amount: given(slice.amount) });
+        let draft = Draft {
+            kind: TransactionKind::Adjustment,
+            counter: Counter::Adjustment,
+            slices: slices.collect(),
+            reference: None,
+            hold_id: None,
             note,
         };
         self.post(draft, effects, ids)

@@ -41,6 +41,8 @@ impl Ledger {
             tokio::spawn(write_batches(Arc::clone(books), receiver));
             sender
         };
+        let places = u32::try_from(QUEUE.saturating_mul(shards.max(1))).unwrap_or(u32::MAX);
+        metrics::gauge!("ledger_orders_waiting_max").set(places);
         Self { shards: std::iter::repeat_with(start).take(shards.max(1)).collect() }
     }
 
@@ -124,7 +126,7 @@ async fn commit(books: &Books, orders: &[Order]) -> Result<batch::Answers, Ledge
 mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
-    use crate::{Policy, PortError, SessionGuard};
+    use crate::{AdminAct, AdminLog, Policy, PortError, SessionGuard};
     use mana_kernel::SessionId;
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
@@ -146,6 +148,16 @@ mod tests {
             _: &'a [&'a Caller],
         ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>> {
             Box::pin(async { Ok(HashSet::new()) })
+        }
+    }
+
+    impl AdminLog for Nobody {
+        fn record<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [AdminAct],
+        ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(()) })
         }
     }
 
@@ -173,6 +185,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng),
             session_guard: Arc::new(Nobody),
+            admin_log: Arc::new(Nobody),
             policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
         });
         let ledger = Arc::new(Ledger::start(&books, 1));

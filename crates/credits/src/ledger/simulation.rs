@@ -74,10 +74,7 @@ impl Work {
 }
 
 fn session_of(order: &Order) -> Option<&SessionId> {
-    match &order.actor {
-        Actor::Session(caller) => Some(&caller.session_id),
-        Actor::Service => None,
-    }
+    order.actor.caller().map(|caller| &caller.session_id)
 }
 
 fn user(number: usize) -> UserId {

@@ -11,6 +11,7 @@ use super::model::{
 use crate::idempotency::{KeyDigest, Stored};
 use mana_kernel::{HoldId, Mana, TransactionId, UserId};
 use mana_platform::DbError;
+use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use std::collections::HashMap;
@@ -702,6 +703,86 @@ pub(crate) async fn find_refundable(
     )
     .fetch_optional(connection)
     .await?)
+}
+
+/// A wallet, as its owner's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WalletExport {
+    free: i64,
+    paid: i64,
+    held: i64,
+    total_earned: i64,
+    total_spent: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// The wallet of a user, if there is one.
+pub(crate) async fn list_wallet(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<Vec<WalletExport>, DbError> {
+    Ok(sqlx::query_as!(
+        WalletExport,
+        "SELECT free, paid, held, total_earned, total_spent, created_at FROM credits.balances WHERE user_id = $1",
+        user.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// A hold, as its owner's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HoldExport {
+    pub(crate) id: Uuid,
+    app_id: String,
+    description: String,
+    metadata: Option<serde_json::Value>,
+    amount: i64,
+    captured: i64,
+    status: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+}
+
+/// A page of a user's holds, in the order of their ids.
+pub(crate) async fn list_holds(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<HoldExport>, DbError> {
+    Ok(sqlx::query_as!(
+        HoldExport,
+        "SELECT id, app_id, description, metadata, amount, captured, status, created_at, expires_at FROM credits.holds
+         WHERE wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1) AND id > $2 ORDER BY id LIMIT $3",
+        user.as_str(),
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Closes a user's wallet, if it is open. Locks it until the transaction ends.
+pub(crate) async fn update_closed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.balances SET closed_at = $2, version = version + 1, updated_at = greatest(updated_at, $2)
+         WHERE user_id = $1 AND closed_at IS NULL",
+        user.as_str(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// A hold, as its row has it.

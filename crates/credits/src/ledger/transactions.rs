@@ -71,7 +71,7 @@ impl TransactionResponse {
         Ok(Self::of_row(row, user))
     }
 
-    fn of_row(row: TransactionRow, user: &UserId) -> Self {
+    pub(crate) fn of_row(row: TransactionRow, user: &UserId) -> Self {
         Self {
             id: row.id,
             user_id: user.clone(),

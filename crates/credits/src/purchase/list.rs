@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseResponse {
-    pub(super) id: String,
+    pub(crate) id: String,
     pub(super) package_id: String,
     /// pending, completed, failed or refunded.
     pub(super) status: String,

@@ -1,7 +1,7 @@
 //! What was bought. Owns `credits.purchases`.
 
 mod list;
-mod store;
+pub(crate) mod store;
 
 use crate::CreditsState;
 use utoipa_axum::router::OpenApiRouter;

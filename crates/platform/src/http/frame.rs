@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use ipnet::IpNet;
 use mana_kernel::RequestId;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ pub fn around(
     limits: &Arc<RateLimits>,
 ) -> Result<Router, ConfigError> {
     // A page of another site may not make its visitors' browsers write here, whatever cookies they carry.
-    let mut same_family = CsrfLayer::new().add_trusted_origin(own.as_str())?;
+    let mut same_family =
+        CsrfLayer::new().add_trusted_origin(own.as_str())?.with_insecure_bypass(may_come_from_anywhere);
     for origin in origins {
         same_family = same_family.add_trusted_origin(origin.as_str())?;
     }
@@ -71,6 +72,13 @@ pub fn around(
             ApiError::new(&codes::INTERNAL).with_detail("The request hit a defect").into_response()
         }));
     Ok(limited.layer(frame))
+}
+
+/// Apple's page sends its visitors back with a form. All that comes of it is a redirect to the same path, as a link would do it.
+fn may_come_from_anywhere(method: &Method, uri: &Uri) -> bool {
+    let provider =
+        uri.path().strip_prefix("/api/v1/auth/oauth/").and_then(|rest| rest.strip_suffix("/callback"));
+    *method == Method::POST && provider.is_some_and(|provider| !provider.contains('/'))
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {

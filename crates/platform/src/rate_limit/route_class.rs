@@ -43,24 +43,36 @@ pub(super) const CLASSES: [RouteClass; 9] = [
 
 /// Templates with a class of their own. Whatever the method: one that the route does not take is refused, and must not
 /// be a way to ask without being counted.
-const BY_TEMPLATE: [(&str, RouteClass); 19] = [
+const BY_TEMPLATE: [(&str, RouteClass); 31] = [
     ("/api/v1/auth/register", RouteClass::Register),
     ("/api/v1/auth/login", RouteClass::Login),
     ("/api/auth/sign-in/email", RouteClass::Login),
+    ("/api/v1/auth/google-signin", RouteClass::Login),
+    ("/api/v1/auth/apple-signin", RouteClass::Login),
     ("/claim-admin", RouteClass::Login),
+    ("/magic-link", RouteClass::Login),
+    ("/api/v1/auth/magic-link/verify", RouteClass::Login),
+    ("/api/v1/auth/email-code/verify", RouteClass::Login),
     ("/api/v1/auth/two-factor/verify", RouteClass::Login),
     ("/api/v1/auth/two-factor/pending/enrol", RouteClass::Login),
     ("/api/v1/auth/two-factor/pending/confirm", RouteClass::Login),
     ("/api/v1/auth/reauthenticate", RouteClass::Login),
+    ("/api/v1/auth/reauthenticate/passkey", RouteClass::Login),
+    ("/api/v1/auth/passkeys/sign-in", RouteClass::Login),
+    ("/api/v1/auth/two-factor/passkey", RouteClass::Login),
     ("/api/auth/two-factor/enable", RouteClass::Login),
     ("/api/auth/two-factor/disable", RouteClass::Login),
     ("/api/auth/two-factor/generate-backup-codes", RouteClass::Login),
     ("/api/auth/two-factor/verify-totp", RouteClass::Login),
     ("/api/auth/two-factor/verify-backup-code", RouteClass::Login),
     ("/api/v1/auth/forgot-password", RouteClass::ForgotPassword),
+    ("/api/v1/auth/magic-link", RouteClass::ForgotPassword),
+    ("/api/v1/auth/email-code", RouteClass::ForgotPassword),
     ("/api/v1/auth/resend-verification", RouteClass::Resend),
     ("/api/v1/auth/reset-password", RouteClass::Reset),
+    ("/reset-password", RouteClass::Reset),
     ("/api/v1/auth/change-password", RouteClass::ChangePassword),
+    ("/api/v1/auth/change-email", RouteClass::ChangePassword),
     ("/api/v1/auth/account", RouteClass::DeleteAccount),
     ("/api/v1/auth/refresh", RouteClass::Refresh),
 ];

@@ -4,6 +4,7 @@ use super::{Cli, CommandError, print, written};
 use crate::app;
 use crate::source::{Source, SourceError};
 use clap::Subcommand;
+use mana_auth::oauth::{RekeyedTokens, rekey_tokens};
 use mana_auth::token::keys::{self, ExaminedKey, KeyChest, RekeyOutcome, RekeyedKey, Rotation, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::SystemRng;
@@ -27,7 +28,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Seal the private keys under the first root secret, so that older ones can be left out
+    /// Seal the private keys and the tokens of other services under the first root secret, so that older ones can be left out
     Rekey,
 }
 
@@ -46,7 +47,12 @@ pub(super) async fn run(
         KeysCommand::Generate { algorithm } => generate(cli, *algorithm),
         KeysCommand::List => list(&chest()?.examine().await?, cli.json),
         KeysCommand::Rotate { force } => rotated(&chest()?.rotate(*force).await?, cli.json),
-        KeysCommand::Rekey => rekeyed(&chest()?.rekey().await?, cli.json),
+        KeysCommand::Rekey => {
+            let chest = chest()?;
+            let keys = chest.rekey().await?;
+            let tokens = rekey_tokens(&chest.database, &chest.root_secrets, &*chest.rng).await?;
+            rekeyed(&keys, tokens, cli.json)
+        }
     }
 }
 
@@ -116,7 +122,7 @@ fn rotated(rotation: &Rotation, json: bool) -> Result<(), CommandError> {
 }
 
 /// Fails if a key is still closed: then the old secret must not be left out yet.
-fn rekeyed(keys: &[RekeyedKey], json: bool) -> Result<(), CommandError> {
+fn rekeyed(keys: &[RekeyedKey], tokens: RekeyedTokens, json: bool) -> Result<(), CommandError> {
     let told = |key: &RekeyedKey| match &key.outcome {
         RekeyOutcome::Kept { version } => ("kept", format!("is sealed under version {version} already")),
         RekeyOutcome::Resealed { from, to } => {
@@ -130,12 +136,22 @@ fn rekeyed(keys: &[RekeyedKey], json: bool) -> Result<(), CommandError> {
             json!({"kid": key.kid, "state": key.state, "outcome": outcome, "detail": detail})
         });
         print::line(&serde_json::to_string_pretty(&rows.collect::<Vec<Value>>())?)?;
-    } else if keys.is_empty() {
-        print::line("There is no private key in the database.")?;
     } else {
+        if keys.is_empty() {
+            print::line("There is no private key in the database.")?;
+        }
         for key in keys {
             print::line(&format!("{} ({}) {}.", key.kid, key.state.as_str(), told(key).1))?;
         }
+        if tokens != RekeyedTokens::default() {
+            let RekeyedTokens { resealed, closed } = tokens;
+            print::line(&format!(
+                "Tokens of {resealed} linked accounts were sealed anew, those of {closed} can't be opened."
+            ))?;
+        }
+    }
+    if tokens.closed > 0 {
+        return Err(CommandError::StillClosedTokens(tokens.closed));
     }
     match keys.iter().filter(|key| matches!(key.outcome, RekeyOutcome::Closed(_))).count() {
         0 => Ok(()),

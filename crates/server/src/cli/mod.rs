@@ -1,26 +1,35 @@
 //! The command line. Commands print for people, and JSON with `--json`.
 #![expect(clippy::print_stderr, reason = "a command line says on standard error what went wrong")]
 
+mod credits;
+mod health;
 mod keys;
 mod ledger;
+pub(crate) mod migrate;
 pub(crate) mod print;
 mod progress;
 mod service_keys;
 mod show;
+mod user;
 mod users;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
 use crate::doctor;
 use crate::serve::{self, ServeError};
-use crate::source::{Migration, Source, SourceError};
+use crate::source::{Source, SourceError};
+use crate::upgrade;
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use credits::CreditsCommand;
 use keys::KeysCommand;
 use ledger::LedgerCommand;
-use mana_auth::admin;
+use mana_auth::admin::model::AdminError;
+use mana_auth::admin::{self, Change};
+use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
+use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
@@ -29,9 +38,9 @@ use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use user::ActArgs;
 use users::UsersCommand;
 use uuid::Uuid;
 
@@ -61,17 +70,30 @@ enum Command {
         no_migrate: bool,
     },
     /// Make roles and bring the schema up to date, as `DATABASE_OWNER_URL`
-    Migrate,
+    Migrate {
+        /// Only say what would be run, what it locks, and for how long on tables as large as these
+        #[arg(long)]
+        plan: bool,
+    },
     /// Check the settings
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Check the live system: database, schema, roles, row security, keys, clock
-    Doctor,
+    Doctor {
+        /// Check instead whether this version can take over: what it would migrate, and what is in its way
+        #[arg(long)]
+        upgrade: bool,
+    },
+    /// Ask the server on this machine whether it is ready; exit code 0 if it is
+    Health,
     /// Print the OpenAPI document
     Openapi,
     /// Administrators
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Mana, put right by hand
+    #[command(subcommand)]
+    Credits(CreditsCommand),
     /// Keys and secrets
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -79,7 +101,7 @@ enum Command {
     #[command(subcommand)]
     ServiceKeys(ServiceKeysCommand),
     /// Accounts
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "user")]
     Users(UsersCommand),
     /// The books of mana
     #[command(subcommand)]
@@ -96,6 +118,10 @@ enum ConfigCommand {
 enum AdminCommand {
     /// Print a one-time link that makes the first administrator; older links are void
     ClaimLink,
+    /// Make a user an administrator; their sessions end
+    Promote(ActArgs),
+    /// Make an administrator a user; their sessions end
+    Demote(ActArgs),
 }
 
 /// Why a command failed: one sentence with the way out.
@@ -118,11 +144,19 @@ enum CommandError {
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the ledger refuses it: {0}")]
+    Refused(String),
+    #[error(transparent)]
     Database(#[from] DbError),
     #[error("serve needs DATABASE_URL. On a laptop, `mana-core-auth dev` needs nothing")]
     NoDatabaseUrl,
     #[error("migrate needs DATABASE_OWNER_URL: the address of the role that owns the schema")]
     NoOwnerUrl,
+    #[error(transparent)]
+    Unhealthy(#[from] health::Unhealthy),
     #[error("{0} of the checks failed")]
     Unsound(usize),
     #[error(
@@ -130,6 +164,13 @@ enum CommandError {
          `mana-core-auth keys rotate --force` replace them"
     )]
     StillClosed(usize),
+    #[error(
+        "the tokens of {0} linked accounts can't be opened and were left as they are: give the secrets that they are sealed under; without \
+         them they are of no more use, and the next sign-in with the service replaces them"
+    )]
+    StillClosedTokens(u64),
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
@@ -192,13 +233,26 @@ fn run() -> Result<(), CommandError> {
         match cli.command.as_ref().unwrap_or(&Command::Dev) {
             Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
             Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate).await,
-            Command::Migrate => migrate(&cli.settings).await,
+            Command::Migrate { plan } => migrate::run(&cli.settings, *plan, cli.json).await,
             Command::Config(ConfigCommand::Check) => {
                 show::config(&matches, &from_file, &cli.settings, cli.json)
             }
-            Command::Doctor => show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json),
+            Command::Doctor { upgrade: true } => {
+                show::findings(&upgrade::examine(&cli.settings).await?, cli.json)
+            }
+            Command::Doctor { upgrade: false } => {
+                show::findings(&doctor::examine(&cli.settings, source(&cli)?).await, cli.json)
+            }
+            Command::Health => health::run(&cli.settings),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
             Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
+            Command::Admin(AdminCommand::Promote(args)) => {
+                user::change(args, Change::Promote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Admin(AdminCommand::Demote(args)) => {
+                user::change(args, Change::Demote, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Credits(command) => credits::run(command, &cli.settings, source(&cli)?, cli.json).await,
             Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
             Command::ServiceKeys(command) => {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
@@ -228,12 +282,7 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
     }
     let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
-    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
-}
-
-async fn migrate(settings: &Settings) -> Result<(), CommandError> {
-    Migration::from_settings(settings)?.ok_or(CommandError::NoOwnerUrl)?.run(&SystemRng).await?;
-    Ok(print::line(&format!("The schema is at {}.", mana_platform::migrate::binary_version()))?)
+    Ok(serve::run(listener, service).await?)
 }
 
 async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {

@@ -1,6 +1,7 @@
-//! `users`: accounts from and to other installations and programs.
+//! `users`: accounts, one by one, and from and to other installations and programs.
 
 use super::progress::Progress;
+use super::user::{self, UserCommand};
 use super::{Cli, CommandError, print};
 use crate::app;
 use crate::ports::OpenWallet;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UsersCommand {
+    #[command(flatten)]
+    One(UserCommand),
     /// Make accounts out of a file; servers may go on meanwhile. Started again, it goes on where it was cut off
     Import {
         /// JSON lines or CSV; - is standard input. Members: email, and if wanted id, emailVerified, name, role, image, createdAt,
@@ -57,6 +60,7 @@ pub(super) enum FileFormat {
 pub(super) async fn run(command: &UsersCommand, cli: &Cli, source: Source) -> Result<(), CommandError> {
     let database = source.database(&cli.settings);
     match command {
+        UsersCommand::One(command) => user::run(command, &cli.settings, source, cli.json).await,
         UsersCommand::Import { file, format, dry_run, with_bonus, keep_roles } => {
             let wallets = OpenWallet {
                 policy: app::credits_policy(&cli.settings),

@@ -16,7 +16,6 @@ use mana_platform::migrate::SchemaError;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Where dev mode keeps its data.
 #[derive(Debug, Clone, Args)]
@@ -93,7 +92,7 @@ async fn serve_on(
     let service = serve::prepare(settings, source, way_out).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     print::line(&banner::text(settings, place, claim.as_deref(), shows_mails))?;
-    Ok(serve::run(listener, service, Duration::from_secs(settings.shutdown_timeout_seconds)).await?)
+    Ok(serve::run(listener, service).await?)
 }
 
 async fn start_postgres(folder: DataFolder) -> Result<(Source, EmbeddedPostgres), DevError> {

@@ -6,6 +6,7 @@ mod http;
 mod process;
 mod wire;
 
+mod administration;
 mod commands;
 mod connections;
 mod dev;
@@ -24,4 +25,5 @@ mod service_keys;
 mod smuggling;
 mod stopping;
 mod torture;
+mod upgrade;
 mod users;

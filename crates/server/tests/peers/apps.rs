@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 const PAGE: &str = include_str!("apps.html");
+const PASSKEYS: &str = include_str!("passkeys.html");
 
 /// A web server of the pages, under whatever host it is asked. It ends with the test's process.
 #[derive(Debug)]
@@ -18,13 +19,22 @@ pub(crate) struct Apps {
 
 impl Apps {
     pub(crate) fn serve() -> Self {
+        Self::serve_page(PAGE)
+    }
+
+    /// The app that signs in with passkeys.
+    pub(crate) fn serve_passkeys() -> Self {
+        Self::serve_page(PASSKEYS)
+    }
+
+    fn serve_page(page: &'static str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (reporter, reports) = channel();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let reporter = reporter.clone();
-                thread::spawn(move || answer(stream, &reporter));
+                thread::spawn(move || answer(stream, &reporter, page));
             }
         });
         Self { port, reports }
@@ -37,7 +47,7 @@ impl Apps {
 }
 
 /// One request: a report, or else the page. A browser that goes away in the middle has reported or will be missed.
-fn answer(stream: TcpStream, reporter: &Sender<Value>) -> Option<()> {
+fn answer(stream: TcpStream, reporter: &Sender<Value>, page: &str) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
     while reader.read_line(&mut head).ok()? > 2 {
@@ -53,5 +63,5 @@ fn answer(stream: TcpStream, reporter: &Sender<Value>) -> Option<()> {
     }
     let mut stream = stream;
     let headers = "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\nconnection: close\r\n";
-    write!(stream, "{headers}content-length: {}\r\n\r\n{PAGE}", PAGE.len()).ok()
+    write!(stream, "{headers}content-length: {}\r\n\r\n{page}", page.len()).ok()
 }

@@ -1,5 +1,6 @@
 //! Chromium without a window, on a profile of its own.
 
+use crate::devtools::Devtools;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,22 @@ impl Browser {
     /// Opens `url`, with a profile in `folder`. Every name under `mana.test` is this machine.
     pub(crate) fn open(folder: &Path, url: &str) -> Self {
         let mut command = Command::new("chromium");
+        command.args(["--remote-debugging-port=0", url]).stdin(Stdio::null()).stdout(Stdio::null());
+        Self::start(command, folder, "MAP *.mana.test 127.0.0.1")
+    }
+
+    /// Opens nothing, and lets itself be driven. `names` says where it finds which host (its `--host-resolver-rules`).
+    pub(crate) fn driven(folder: &Path, names: &str) -> (Self, Devtools) {
+        // It talks on the third and fourth of its open files, where this process can't put any but by a shell.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#, "sh", "chromium"]);
+        command.arg("--remote-debugging-pipe").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut browser = Self::start(command, folder, names);
+        let (to, from) = (browser.child.stdin.take().unwrap(), browser.child.stdout.take().unwrap());
+        (browser, Devtools::new(to, from))
+    }
+
+    fn start(mut command: Command, folder: &Path, names: &str) -> Self {
         command.args([
             "--headless",
             "--no-sandbox",
@@ -28,14 +45,12 @@ impl Browser {
             "--ignore-certificate-errors",
             // What a page writes to its console, a blocked request for one, goes to standard error.
             "--enable-logging=stderr",
-            "--host-resolver-rules=MAP *.mana.test 127.0.0.1",
         ]);
         command
-            .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-            .arg("--remote-debugging-port=0")
-            .arg(url);
+            .arg(format!("--host-resolver-rules={names}"))
+            .arg(format!("--user-data-dir={}", folder.join("profile").display()));
         let stderr = folder.join("browser.err");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
+        command.stderr(File::create(&stderr).unwrap());
         let child = command.spawn().expect("chromium is installed (apt-get install chromium)");
         Self { child, stderr }
     }

@@ -13,9 +13,11 @@ const REQUESTS: &str = "20";
 const LEFT_OUT: &str = "/(logout|sign-out)$|/auth/account$";
 
 /// Tries all operations as somebody with the token.
-fn try_all(server: &Server, token: &str) {
+fn try_all(home: &Home, server: &Server, token: &str) {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis.toml");
     let output = Command::new("schemathesis")
+        // It keeps what it has seen in the folder that it is started in.
+        .current_dir(home.path())
         .arg("--config-file")
         .arg(config)
         .args(["run", &format!("http://localhost:{}/openapi.json", server.port)])
@@ -43,11 +45,13 @@ fn no_request_brings_the_service_out_of_its_document() {
         .env("MANA_SECRET_KEY", ROOT_SECRET)
         .env("RATE_LIMIT_MAX", "0")
         .env("FRESH_AUTHENTICATION", "1d")
+        .env("MAGIC_LINK_SIGN_IN", "true")
+        .env("EMAIL_CODE_SIGN_IN", "true")
         .start();
     server.register("ada@example.com");
-    try_all(&server, &server.login("ada@example.com").text("/accessToken"));
+    try_all(&home, &server, &server.login("ada@example.com").text("/accessToken"));
     server.register("admin@example.com");
     cluster.owner("mana").run("UPDATE auth.users SET role = 'admin' WHERE email = 'admin@example.com'");
-    try_all(&server, &server.login("admin@example.com").text("/accessToken"));
+    try_all(&home, &server, &server.login("admin@example.com").text("/accessToken"));
     assert!(!server.get("/metrics").body.contains(r#"status="50"#));
 }

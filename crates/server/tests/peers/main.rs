@@ -1,10 +1,9 @@
-//! The binary with programs that a laptop may lack: a browser, a pooler. Run with `cargo test --features peers`; a missing program fails.
+//! The binary with programs that a laptop may lack: a browser, a pooler, an issuer. Run with `cargo test --features peers`; a missing program fails.
 #![cfg(test)]
 
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/cluster.rs"]
 mod cluster;
-#[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/http.rs"]
 mod http;
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
@@ -12,9 +11,18 @@ mod http;
 mod process;
 
 mod apps;
+mod backups;
 mod browser;
+mod chaos;
 mod contract;
+mod deployment;
+mod devtools;
+mod oidc_provider;
+mod passkeys;
 mod pgbouncer;
 mod pooler;
+mod program;
 mod single_sign_on;
 mod tls;
+mod topology;
+mod up;

@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, SERVICE_PASSWORD, SERVICE_PASSWORD_IN_URL};
 use crate::process::{Home, free_port, poll};
+use mana_testkit::keeps_statements_apart;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -24,7 +25,7 @@ impl PgBouncer {
     pub(crate) fn start(home: &Home, cluster: &Cluster) -> Self {
         let (port, url) = (free_port(), cluster.service_url("mana"));
         let (_, sockets) = url.split_once("?host=").unwrap();
-        let prepared = if keeps_statements_if_told() { "max_prepared_statements = 0\n" } else { "" };
+        let prepared = if keeps_statements_apart() { "max_prepared_statements = 0\n" } else { "" };
         let users = home.file("users.txt", &format!("\"mana_service\" \"{SERVICE_PASSWORD}\"\n"));
         let settings = home.file(
             "pgbouncer.ini",
@@ -70,14 +71,4 @@ impl Drop for PgBouncer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Whether it is 1.21 or newer.
-fn keeps_statements_if_told() -> bool {
-    let output = Command::new("pgbouncer").arg("--version").output();
-    let output = output.expect("pgbouncer is installed (apt-get install pgbouncer)").stdout;
-    let version = String::from_utf8(output).unwrap();
-    let numbers = version.lines().next().unwrap().strip_prefix("PgBouncer ").unwrap();
-    let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap());
-    (numbers.next(), numbers.next()) >= (Some(1), Some(21))
 }

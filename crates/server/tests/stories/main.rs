@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 mod observed;
+mod passkeys;
 mod proof;
+mod provider;
 mod row_security;
 mod smtp;
 mod story;
@@ -10,7 +12,9 @@ mod surface;
 mod threats;
 mod two_factor;
 
+mod account;
 mod admin;
+mod administration;
 mod attacks;
 mod bad_input;
 mod bonuses;
@@ -26,9 +30,13 @@ mod limits;
 mod liveness;
 mod login;
 mod logout;
+mod mail_flows;
 mod mails;
 mod moving;
 mod new_devices;
+mod oauth;
+mod oauth_attacks;
+mod oauth_linking;
 mod passwords;
 mod refresh;
 mod refresh_under_fire;

@@ -34,6 +34,36 @@ async fn proof(story: &Story) -> Report {
     verify(&story.database.service(), scope, |_| {}).await.unwrap()
 }
 
+#[tokio::test]
+async fn true_books_are_found_true_however_the_database_joins() {
+    let (story, ada) = written_books().await;
+    for spend in 0..20 {
+        let mut body = spend_of(1);
+        body["idempotencyKey"] = json!(format!("spend-{spend}"));
+        assert_eq!(story.spend(&ada, &body).await.status, 201);
+    }
+    let mut owner = story.database.owner().await;
+    for ways in [
+        ["nestloop", "hashjoin"],
+        ["nestloop", "mergejoin"],
+        ["hashjoin", "mergejoin"],
+        ["sort", "indexscan"],
+    ] {
+        let switch = |to: &str| {
+            let set = |way: &str| {
+                format!(
+                    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_{way} = {to}', current_database()); END $$;"
+                )
+            };
+            ways.map(set).concat()
+        };
+        sqlx::raw_sql(AssertSqlSafe(switch("off"))).execute(&mut owner).await.unwrap();
+        let report = proof(&story).await;
+        assert!(report.is_true() && report.lines > 20, "without {ways:?}: {report:?}");
+        sqlx::raw_sql(AssertSqlSafe(switch("on"))).execute(&mut owner).await.unwrap();
+    }
+}
+
 /// Edits rows as nobody may but who owns the machine.
 async fn edit(story: &Story, sql: &str) {
     let script = format!("SET session_replication_role = replica; {sql}");

@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::two_factor;
+use crate::{oauth, passkeys, two_factor};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 9] = [
+const NOBODYS: [&str; 11] = [
+    "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
     "auth.mail_budgets",
     "auth.bonus_mailboxes",
     "auth.bonus_networks",
+    "auth.finished_flows",
     "credits.packages",
     "credits.roots",
     "auth.revocations",
@@ -83,6 +85,8 @@ async fn two_users(story: &Story) -> (User, User) {
         let hold = story.client.post("/api/v1/credits/holds", &spend_of(1)).bearer(&user.access_token);
         assert_eq!(hold.send().await.status, 201);
         two_factor::leave_rows(story, user).await;
+        oauth::leave_row(story, user).await;
+        passkeys::leave_rows(story, user).await;
         sqlx::query(
             "INSERT INTO credits.purchases (user_id, id, package_id, credits, price_euro_cents, status, created_at)
              VALUES ($1, $1, 'small', 100, 100, 'pending', now())",

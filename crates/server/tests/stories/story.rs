@@ -83,7 +83,7 @@ impl Story {
         let steady_clock = Arc::new(FakeSteadyClock::default());
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
-        let App { router, workers } =
+        let App { router, workers, .. } =
             start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
                 .await
                 .unwrap();
@@ -109,7 +109,7 @@ impl Story {
     ) -> Result<Replica, BuildError> {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        let App { router, workers } = start(
+        let App { router, workers, .. } = start(
             &settings,
             &self.database,
             root_secret,
@@ -137,10 +137,24 @@ impl Story {
         &self.root_secret
     }
 
-    /// Lets the mails that are due go, and says what was sent so far, the newest first.
+    /// Lets the mails that are due go, and says what was sent so far, the newest first: but for those that confirm the address of
+    /// a new account, which every registration sends.
     pub(crate) async fn mails(&self) -> Vec<KeptMail> {
+        let mut mails = self.all_mails().await;
+        mails.retain(|kept| kept.mail.subject.as_str() != "Confirm your e-mail address");
+        mails
+    }
+
+    /// The same with those.
+    pub(crate) async fn all_mails(&self) -> Vec<KeptMail> {
         self.workers.deliver_mails().await;
         self.outbox.mails()
+    }
+
+    /// Takes all mails off the queue, as if none had been written yet.
+    pub(crate) async fn forget_mails(&self) {
+        self.execute("DELETE FROM auth.outgoing_mails").await;
+        self.execute("DELETE FROM auth.mail_budgets").await;
     }
 
     pub(crate) async fn register(&self, email: &str) -> Reply {

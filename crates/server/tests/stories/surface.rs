@@ -82,7 +82,11 @@ pub(crate) fn sample(document: &Value, schema: &Value) -> Value {
             Some("date-time") => json!("2126-01-31T12:00:00Z"),
             Some("uuid") => json!("00000000-0000-7000-8000-000000000000"),
             Some("uri") => json!("https://app.example.com"),
-            _ => json!("long-enough-text"),
+            None if schema["pattern"] == "^(https?://.+)?$" => json!("https://app.example.com"),
+            _ => {
+                let least = schema["minLength"].as_u64().and_then(|least| usize::try_from(least).ok());
+                json!("long-enough-text".repeat(least.unwrap_or(0).div_ceil(16).max(1)))
+            }
         },
         other => panic!("no sample of {other}: {schema}"),
     }
@@ -105,7 +109,9 @@ pub(crate) fn allowed(request: Request, operation: &Operation, user: &User) -> R
 
 /// A path whose parameters name nothing.
 pub(crate) fn filled(path: &str) -> String {
-    path.replace("{id}", "no-such-thing").replace("{userId}", "no-such-thing")
+    ["{id}", "{userId}", "{provider}", "{token}"]
+        .iter()
+        .fold(path.to_owned(), |path, name| path.replace(name, "no-such-thing"))
 }
 
 pub(crate) fn request(story: &Story, operation: &Operation, body: Option<&Value>) -> Request {
@@ -395,7 +401,11 @@ async fn a_get_changes_nothing() {
             let before = stored(&story).await;
             let request = allowed(story.client.request(method, &path), &operation, &ada);
             let reply = request.header("cookie", &old.cookie).send().await;
-            assert!(reply.status.is_success() || reply.status == 404, "{path} {}", reply.json);
+            assert!(
+                reply.status.is_success() || reply.status.is_redirection() || reply.status == 404,
+                "{path} {}",
+                reply.json
+            );
             if stored(&story).await != before {
                 changing.push(operation.path.clone());
             }

@@ -12,9 +12,9 @@ use totp_rs::{Builder, Secret};
 const BASE: &str = "/api/v1/auth/two-factor";
 
 /// Somebody with an authenticator app.
-struct Owner {
-    user: User,
-    secret: String,
+pub(crate) struct Owner {
+    pub(crate) user: User,
+    pub(crate) secret: String,
     recovery_codes: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ fn code_in(story: &Story, secret: &str, steps: i64) -> String {
     totp.generate(u64::try_from(seconds).unwrap()).to_string()
 }
 
-fn code(story: &Story, secret: &str) -> String {
+pub(crate) fn code(story: &Story, secret: &str) -> String {
     code_in(story, secret, 0)
 }
 
@@ -41,7 +41,7 @@ async fn bearer_post(story: &Story, user: &User, path: &str, body: &Value) -> Re
 }
 
 /// Sets an authenticator app up; its current code is used up by that.
-async fn set_up(story: &Story, user: User) -> Owner {
+pub(crate) async fn set_up(story: &Story, user: User) -> Owner {
     let enrolment = bearer_post(story, &user, &format!("{BASE}/enrol"), &json!({})).await;
     assert_eq!(enrolment.status, 200, "{}", enrolment.json);
     let secret = enrolment.text("/secret").to_owned();

@@ -175,8 +175,18 @@ impl SigningKey {
 
     /// A compact JWS (RFC 7515) of `payload`.
     pub(crate) fn jws(&self, payload: &[u8]) -> Result<String, KeyError> {
+        self.jws_under(&self.header, payload)
+    }
+
+    /// The same under the id by which somebody else knows the key.
+    pub(crate) fn jws_as(&self, kid: &str, payload: &[u8]) -> Result<String, KeyError> {
+        let header = serde_json::json!({"alg": self.kind().algorithm(), "kid": kid});
+        self.jws_under(&BASE64URL.encode(header.to_string()), payload)
+    }
+
+    fn jws_under(&self, header: &str, payload: &[u8]) -> Result<String, KeyError> {
         let mut token = String::with_capacity(1024);
-        token.push_str(&self.header);
+        token.push_str(header);
         token.push('.');
         BASE64URL.encode_string(payload, &mut token);
         let signature = self.signature(token.as_bytes())?;
@@ -250,8 +260,8 @@ impl VerifyingKey {
         Self::from_jwk(jwk)
     }
 
-    /// Reads the public half of a key of ours.
-    pub(super) fn from_jwk(jwk: Jwk) -> Result<Self, KeyError> {
+    /// Reads a public half that has an id.
+    pub(crate) fn from_jwk(jwk: Jwk) -> Result<Self, KeyError> {
         let kid = jwk.common.key_id.clone().ok_or_else(|| KeyError::Damaged(String::new()))?;
         let parsed = parse(&jwk.algorithm).ok_or_else(|| KeyError::Damaged(kid.clone()))?;
         Ok(Self { kid, kind: parsed.0, key: parsed.1, jwk })

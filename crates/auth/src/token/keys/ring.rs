@@ -48,6 +48,7 @@ impl KeyRing {
     pub async fn open(chest: KeyChest) -> Result<Self, KeyError> {
         let (stored, _) = chest.maintain(Occasion::Start).await?;
         let held = Held::of(&chest, &stored, &Held::default())?;
+        held.measure(&chest, &stored);
         if held.signing.is_none() {
             return Err(KeyError::NoKey);
         }
@@ -133,6 +134,7 @@ impl KeyRing {
     fn take(&self, stored: &[StoredKey]) -> Result<(), KeyError> {
         // Opened while others read: only the exchange keeps them waiting.
         let held = Held::of(&self.chest, stored, &self.held.read().unwrap_or_else(PoisonError::into_inner))?;
+        held.measure(&self.chest, stored);
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
     }
@@ -164,6 +166,24 @@ impl Held {
             }
         }
         Ok(held)
+    }
+
+    /// How old the key is that signs, and how many of those that should sign now or next can't be opened here.
+    fn measure(&self, chest: &KeyChest, stored: &[StoredKey]) {
+        let now = chest.clock.now();
+        let of_state = |state| stored.iter().filter(move |key| key.life().state(now) == state);
+        if let Some(activated_at) = of_state(KeyState::Current).find_map(|key| key.activated_at) {
+            let age = now.unix_timestamp().saturating_sub(activated_at.unix_timestamp());
+            let age = u32::try_from(age).unwrap_or(0);
+            metrics::gauge!("signing_key_age_seconds").set(age);
+        }
+        let limit = chest.policy.rotation.map_or(0, |rotation| rotation.as_secs());
+        metrics::gauge!("signing_key_rotation_seconds").set(u32::try_from(limit).unwrap_or(u32::MAX));
+        let is_closed = |key: &&StoredKey| {
+            key.private_key_sealed.is_some() && !self.opened.iter().any(|opened| opened.kid() == key.kid)
+        };
+        let closed = of_state(KeyState::Current).chain(of_state(KeyState::Next)).filter(is_closed).count();
+        metrics::gauge!("signing_keys_closed").set(u32::try_from(closed).unwrap_or(u32::MAX));
     }
 
     fn verifying(

@@ -44,7 +44,7 @@ pub(crate) async fn find_past_balance(
                coalesce((SELECT sum(amount) FROM left_over WHERE source = 'purchase'), 0)::bigint AS "paid!",
                coalesce((SELECT sum(amount) FROM open), 0)::bigint AS "held!",
                coalesce((SELECT sum(lines.amount) FROM lines JOIN credits.grants ON grants.wallet_id = lines.wallet_id AND grant_sequence = slice_grants[1]
-                   WHERE type IN ('purchase', 'adjustment', 'bonus') AND source <> 'allowance'), 0)::bigint AS "total_earned!",
+                   WHERE type IN ('purchase', 'adjustment', 'bonus') AND lines.amount > 0 AND source <> 'allowance'), 0)::bigint AS "total_earned!",
                coalesce((SELECT -sum(amount) FROM lines WHERE type IN ('usage', 'refund')), 0)::bigint AS "total_spent!"
            FROM wallet"#,
         user.as_str(),

@@ -115,6 +115,10 @@ impl Audit {
         );
         let grants: BTreeSet<i64> = line.slices.iter().map(|slice| slice.grant).collect();
         match line.kind {
+            TransactionKind::Adjustment if line.counter == Counter::Adjustment && amount < 0 => {
+                assert!(grants.len() == line.slices.len(), "10: a grant is taken from twice");
+                assert!(grants.iter().all(|grant| self.grants[grant].is_live(at)), "11");
+            }
             TransactionKind::Bonus | TransactionKind::Purchase | TransactionKind::Adjustment => {
                 assert!(amount > 0, "7");
                 for slice in &line.slices {

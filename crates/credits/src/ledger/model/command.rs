@@ -24,6 +24,8 @@ pub enum Command {
     Give(Gift),
     /// An app charges the wallet.
     Spend(Charge),
+    /// Mana is taken away to put something right.
+    Take(Charge),
     /// An app sets mana aside.
     Hold {
         /// Name of the hold.
@@ -78,7 +80,7 @@ pub struct Gift {
     pub note: Note,
 }
 
-/// What an app charges for.
+/// What an app charges for, or what is taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     /// How much.

@@ -148,6 +148,9 @@ impl Reference {
             Command::Spend(charge) => {
                 changed.take(coins_of(charge.amount)).and_then(|coins| changed.charge(coins, None))
             }
+            Command::Take(charge) => changed
+                .take(coins_of(charge.amount))
+                .and_then(|coins| changed.post("adjustment", "adjustment", coins).map(drop)),
             Command::Hold { id, charge, expires_at } => {
                 changed.hold(*id, coins_of(charge.amount), *expires_at)
             }
@@ -508,6 +511,7 @@ enum Step {
         until: Option<i64>,
     },
     Spend(usize),
+    Take(usize),
     Hold(usize, i64),
     Capture(prop::sample::Index, Option<usize>),
     Release(prop::sample::Index),
@@ -543,6 +547,7 @@ fn step() -> impl Strategy<Value = Step> {
         40 => (coins(), -1..4_i64).prop_map(|(coins, days)| Step::Daily(coins, days)),
         240 => gift.prop_map(|(source, coins, priority, cost, from, until)| Step::Give { source, coins, priority, cost, from, until }),
         240 => coins().prop_map(Step::Spend),
+        60 => coins().prop_map(Step::Take),
         160 => (coins(), -5..400_i64).prop_map(|(coins, seconds)| Step::Hold(coins, seconds)),
         120 => (index(), of(coins())).prop_map(|(hold, coins)| Step::Capture(hold, coins)),
         60 => index().prop_map(Step::Release),
@@ -596,6 +601,7 @@ fn command(run: &mut Run, step: &Step) -> Option<Command> {
             note: note("gift"),
         }),
         Step::Spend(coins) => Command::Spend(run.charge(*coins)),
+        Step::Take(coins) => Command::Take(run.charge(*coins)),
         Step::Hold(coins, seconds) => Command::Hold {
             id: HoldId(run.next_id()),
             charge: run.charge(*coins),

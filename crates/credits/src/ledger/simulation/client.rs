@@ -121,7 +121,8 @@ pub(super) fn intend(world: &mut World) -> Intent {
     let hold = pick(world, &user, Database::holds);
     let spend = pick(world, &user, Database::spends);
     let command = match (world.below(20), hold, spend) {
-        (0..6, ..) => Some(Command::Spend(charge)),
+        (0..5, ..) => Some(Command::Spend(charge)),
+        (5, ..) => Some(Command::Take(charge)),
         (6..10, ..) | (10..14, None, _) => {
             Some(Command::Hold { id: HoldId(Uuid::nil()), charge, expires_at })
         }

@@ -162,6 +162,7 @@ impl<'a> Replay<'a> {
             TransactionKind::Refund => self.check_refund(&line, context),
             TransactionKind::Expiry => self.check_expiry(&line),
             TransactionKind::Bonus => self.check_bonus(&line, context),
+            TransactionKind::Adjustment if is_taking(&line) => self.check_taking(&line, is_exact),
             TransactionKind::Purchase | TransactionKind::Adjustment => {}
         }
         for change in &line.slices {
@@ -184,7 +185,7 @@ impl<'a> Replay<'a> {
             TransactionKind::Refund => (Counter::Revenue, 1),
             TransactionKind::Bonus => (Counter::Bonus, 1),
             TransactionKind::Expiry => (Counter::Expired, -1),
-            TransactionKind::Adjustment => (Counter::Adjustment, 1),
+            TransactionKind::Adjustment => (Counter::Adjustment, line.amount.signum()),
         };
         if line.counter != counter || line.amount.signum() != sign {
             self.find_here(1, "such a line has another account on its other side, or goes the other way");
@@ -217,6 +218,12 @@ impl<'a> Replay<'a> {
             }
             return;
         }
+        self.check_taking(line, is_exact);
+    }
+
+    /// What is taken is taken from live grants in burn-down order.
+    fn check_taking(&mut self, line: &Transaction, is_exact: bool) {
+        let given = 0_i64.saturating_sub(line.amount);
         let is_live =
             |slice: &Change| self.terms.get(&slice.grant).is_none_or(|terms| terms.is_live(line.at));
         if !line.slices.iter().all(is_live) {
@@ -321,6 +328,7 @@ impl<'a> Replay<'a> {
                 usage.refunded = usage.refunded.saturating_add(line.amount);
                 self.total_spent = self.total_spent.saturating_sub(line.amount);
             }
+            TransactionKind::Adjustment if is_taking(line) => {}
             TransactionKind::Purchase | TransactionKind::Bonus | TransactionKind::Adjustment => {
                 let grant = line.slices.first().and_then(|slice| self.terms.get(&slice.grant));
                 if grant.is_some_and(|terms| terms.source.is_earned()) {
@@ -518,6 +526,11 @@ impl<'a> Replay<'a> {
             self.findings.push(Finding { wallet, user, sequence, invariant, sentence });
         }
     }
+}
+
+/// Whether mana was taken to put something right.
+fn is_taking(line: &Transaction) -> bool {
+    line.counter == Counter::Adjustment && line.amount < 0
 }
 
 fn sum(amounts: impl IntoIterator<Item = i64>) -> Option<i64> {

@@ -98,7 +98,9 @@ pub(crate) fn stream_lines<'a>(
     wallets: &'a [i64],
     zone: &'a str,
 ) -> BoxStream<'a, Result<(LineRecord, LineContext), sqlx::Error>> {
-    // One index scan after the other: the order costs no sort, however long a history is.
+    // One index scan after the other: the order costs no sort, however long a history is. Each inner query has an ORDER BY or a
+    // LIMIT, so that PostgreSQL can't join it in any other way than row by row, whatever its statistics say: a hash join, for
+    // one, would lose the order.
     let rows = sqlx::query!(
         r#"SELECT line.wallet_id, line.sequence, line.id, line.type AS kind, line.amount, line.balance_after, line.counter, line.slice_grants,
                line.slice_amounts, line.reference, line.hold_id, line.app_id, line.description, line.metadata::text, line.idempotency_key,
@@ -110,7 +112,7 @@ pub(crate) fn stream_lines<'a>(
                CROSS JOIN LATERAL (SELECT * FROM credits.transactions WHERE wallet_id = wallet.id ORDER BY sequence) line
                LEFT JOIN LATERAL (
                    SELECT slice_grants, slice_amounts FROM credits.transactions
-                   WHERE wallet_id = line.wallet_id AND sequence = line.reference AND type = 'usage') spend ON line.reference IS NOT NULL"#,
+                   WHERE wallet_id = line.wallet_id AND sequence = line.reference AND type = 'usage' LIMIT 1) spend ON line.reference IS NOT NULL"#,
         wallets,
         zone,
     )

@@ -248,6 +248,7 @@ impl Books {
                 let terms = Terms { source, priority: 20, cost_micros: size, ..Terms::ALLOWANCE };
                 Command::Give(Gift { amount: amount(size * 2), terms, note: note("shop") })
             }
+            (2, _) if size % 5 == 0 => Command::Take(charge),
             (2 | 3, _) => Command::Spend(charge),
             (4 | 5, _) => {
                 let id = HoldId(self.new_id());

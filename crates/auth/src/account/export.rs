@@ -1,0 +1,162 @@
+//! `GET /api/v1/auth/export`: everything that is kept of a person, for that person.
+//!
+//! Written as it is read, page by page, so that a long history takes no more memory than a short one. A failure on the way breaks the
+//! answer off, which no reader of JSON takes for a whole one.
+
+use super::me;
+use crate::{Auth, AuthState, DataPage, PortError, security_event, session};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::header;
+use mana_kernel::UserId;
+use mana_platform::DbError;
+use mana_platform::http::{ApiError, Caller, codes};
+use serde_json::Value;
+use std::io;
+use std::sync::Arc;
+
+/// Everything that is kept of the signed-in user
+///
+/// One JSON object: `user`, `sessions` and `securityEvents`, and in `credits` what the ledger has: `wallet`, `transactions`, `holds`,
+/// `purchases`. Secrets, as the hash of the password, are in none of it.
+#[utoipa::path(
+    get, path = "/api/v1/auth/export", tag = "auth",
+    responses((status = 200, description = "All of it, as a file", body = Object)),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn export(State(auth): State<AuthState>, caller: Caller) -> Result<Response, ApiError> {
+    let user = me::read(&auth, &caller).await?;
+    let user = serde_json::to_value(user).map_err(|_| ApiError::new(&codes::INTERNAL))?;
+    let document = Document {
+        lists: lists_of(&auth.0),
+        auth: Arc::clone(&auth.0),
+        user: caller.user_id,
+        head: Some(format!("{{\"user\":{user}")),
+        list: 0,
+        after: None,
+        is_in_list: false,
+        is_done: false,
+    };
+    let body = Body::from_stream(stream::try_unfold(document, |mut document| async move {
+        Ok::<_, io::Error>(document.next().await?.map(|chunk| (chunk, document)))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"mana-export.json\""),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// A list of the document: who has it, its name, and what stands before and behind it.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    of: Owner,
+    name: &'static str,
+    before: &'static str,
+    behind: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Sessions,
+    SecurityEvents,
+    Credits,
+}
+
+fn lists_of(auth: &Auth) -> Vec<List> {
+    let mut lists = vec![
+        List { of: Owner::Sessions, name: "sessions", before: ",", behind: "" },
+        List { of: Owner::SecurityEvents, name: "securityEvents", before: ",", behind: "" },
+    ];
+    let of_credits = auth.personal_data.lists();
+    for (number, name) in of_credits.iter().enumerate() {
+        let is_last = number.saturating_add(1) == of_credits.len();
+        lists.push(List {
+            of: Owner::Credits,
+            name,
+            before: if number == 0 { ",\"credits\":{" } else { "," },
+            behind: if is_last { "}" } else { "" },
+        });
+    }
+    lists
+}
+
+/// The document, as far as it is written.
+struct Document {
+    auth: Arc<Auth>,
+    user: UserId,
+    lists: Vec<List>,
+    /// What stands before the lists, until it is written.
+    head: Option<String>,
+    /// Which list is next.
+    list: usize,
+    /// Where in it.
+    after: Option<String>,
+    is_in_list: bool,
+    is_done: bool,
+}
+
+impl Document {
+    /// The next piece; none after the last.
+    async fn next(&mut self) -> io::Result<Option<String>> {
+        if let Some(head) = self.head.take() {
+            return Ok(Some(head));
+        }
+        if self.is_done {
+            return Ok(None);
+        }
+        let Some(list) = self.lists.get(self.list).copied() else {
+            self.is_done = true;
+            return Ok(Some("}".to_owned()));
+        };
+        let page = page(&self.auth, &self.user, list, self.after.as_deref()).await.map_err(|error| {
+            let cause: &(dyn std::error::Error + 'static) = &*error;
+            tracing::error!(cause, list = list.name, "an export breaks off");
+            io::Error::other("the export can't be finished")
+        })?;
+        let mut piece = String::new();
+        let mut separator = ",";
+        if !self.is_in_list {
+            // Names are ours and need no escaping.
+            piece.push_str(list.before);
+            piece.push('"');
+            piece.push_str(list.name);
+            piece.push_str("\":[");
+            separator = "";
+        }
+        for row in page.rows {
+            piece.push_str(separator);
+            piece.push_str(&row.to_string());
+            separator = ",";
+        }
+        self.is_in_list = page.next.is_some();
+        self.after = page.next;
+        if !self.is_in_list {
+            piece.push(']');
+            piece.push_str(list.behind);
+            self.list = self.list.saturating_add(1);
+        }
+        Ok(Some(piece))
+    }
+}
+
+/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads.
+async fn page(auth: &Auth, user: &UserId, list: List, after: Option<&str>) -> Result<DataPage, PortError> {
+    let boxed = |error: DbError| -> PortError { Box::new(error) };
+    let mut transaction = auth.database.begin_as(user).await.map_err(boxed)?;
+    match list.of {
+        Owner::Sessions => session::store::list_all(&mut transaction, user, after).await.map_err(boxed),
+        Owner::SecurityEvents => {
+            security_event::store::list_all(&mut transaction, user, after).await.map_err(boxed)
+        }
+        Owner::Credits => auth.personal_data.page(&mut transaction, user, list.name, after).await,
+    }
+}
+
+/// A row of a page.
+pub(crate) fn row(row: impl serde::Serialize) -> Value {
+    serde_json::to_value(row).unwrap_or_default()
+}

@@ -1,0 +1,119 @@
+//! The same acts for whoever may use the command line, straight through the database: for when nobody can sign in any more.
+
+use super::act::Act;
+use super::model::{AdminError, AdminUser, AdminUserDetails, Reason};
+use super::{demote, disable, enable, end_sessions, promote, read_user, reset_factors};
+use crate::Wallets;
+use crate::account::model::Email;
+use crate::account::store::{AccountFilter, find_by_email, list_accounts};
+use mana_kernel::{Clock, Rng, SessionId, UserId};
+use mana_platform::http::ClientInfo;
+use mana_platform::{Database, DbError};
+
+/// Who acts through the database.
+#[derive(Debug)]
+pub struct Operator<'a> {
+    /// As the service.
+    pub database: &'a Database,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Randomness.
+    pub rng: &'a dyn Rng,
+}
+
+/// What is changed about an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is shut.
+    Disable,
+    /// It is opened again.
+    Enable,
+    /// It becomes an administrator's.
+    Promote,
+    /// It is an administrator's no more.
+    Demote,
+    /// Its second factor is taken away.
+    ResetFactors,
+}
+
+impl Operator<'_> {
+    /// The id of a user who is named by id or address.
+    ///
+    /// # Errors
+    /// When there is none, or the database fails.
+    pub async fn resolve(&self, name: &str) -> Result<UserId, AdminError> {
+        if !name.contains('@') {
+            return name.parse().map_err(|_| AdminError::UserNotFound);
+        }
+        let email = Email::try_from(name.to_owned()).map_err(|_| AdminError::UserNotFound)?;
+        let mut transaction = self.database.begin().await?;
+        let found = find_by_email(&mut transaction, &email).await?;
+        found.map(|account| account.user.id).ok_or(AdminError::UserNotFound)
+    }
+
+    /// The first so many accounts whose address begins so, in the order of addresses.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, email_prefix: &str, limit: i64) -> Result<Vec<AdminUser>, DbError> {
+        let prefix = email_prefix.to_lowercase();
+        let filter = AccountFilter { email_prefix: &prefix, limit, ..AccountFilter::default() };
+        let accounts = list_accounts(&mut *self.database.begin().await?, &filter).await?;
+        Ok(accounts.into_iter().map(AdminUser::of).collect())
+    }
+
+    /// One account, with how it is protected, used and funded.
+    ///
+    /// # Errors
+    /// When there is none, or the database fails.
+    pub async fn show(&self, wallets: &dyn Wallets, user: &UserId) -> Result<AdminUserDetails, AdminError> {
+        let mut transaction = self.database.begin().await?;
+        read_user::read(&mut transaction, self.clock, wallets, user).await
+    }
+
+    /// Changes an account, and says what it is then.
+    ///
+    /// # Errors
+    /// When it can't be done, or can't be written down.
+    pub async fn change(
+        &self,
+        user: &UserId,
+        change: Change,
+        reason: Option<Reason>,
+    ) -> Result<AdminUser, AdminError> {
+        let act = self.act(reason);
+        let mut transaction = act.begin(self.database).await?;
+        let (account, ended) = match change {
+            Change::Disable => disable::disable(&mut transaction, &act, user).await?,
+            Change::Enable => enable::enable(&mut transaction, &act, user).await?,
+            Change::Promote => promote::promote(&mut transaction, &act, user).await?,
+            Change::Demote => demote::demote(&mut transaction, &act, user).await?,
+            Change::ResetFactors => reset_factors::reset_factors(&mut transaction, &act, user).await?,
+        };
+        ended.commit_elsewhere(transaction).await?;
+        Ok(AdminUser::of(account))
+    }
+
+    /// Ends one of a user's sessions, or all, and says how many there were.
+    ///
+    /// # Errors
+    /// When there is no such user or session, or the database fails.
+    pub async fn end_sessions(
+        &self,
+        user: &UserId,
+        session: Option<&SessionId>,
+        reason: Option<Reason>,
+    ) -> Result<usize, AdminError> {
+        let act = self.act(reason);
+        let mut transaction = act.begin(self.database).await?;
+        let ended = match session {
+            Some(session) => end_sessions::end_session(&mut transaction, &act, user, session).await?,
+            None => end_sessions::end_sessions(&mut transaction, &act, user).await?,
+        };
+        Ok(ended.commit_elsewhere(transaction).await?)
+    }
+
+    fn act(&self, reason: Option<Reason>) -> Act<'_> {
+        Act::new((self.clock, self.rng), None, &ClientInfo::default(), None, reason.map(String::from))
+    }
+}

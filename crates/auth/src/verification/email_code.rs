@@ -1,0 +1,187 @@
+//! Sign-in by six digits: `POST /api/v1/auth/email-code` mails them, `POST /api/v1/auth/email-code/verify` takes them. Off unless
+//! `EMAIL_CODE_SIGN_IN` is on.
+
+use super::Acknowledged;
+use super::adopt::adopt;
+use super::asked::{Asked, Wanted, ask};
+use super::letters;
+use super::model::{GUESSES, Purpose, SignInCode, VerificationError};
+use super::store::{self, NewToken};
+use crate::account::model::{Email, User};
+use crate::mail::{self, MailError, Written};
+use crate::security_event::{self, EventKind, Origin};
+use crate::session::model::SessionError;
+use crate::session::open::Device;
+use crate::session::proof::{Method, Proof};
+use crate::session::sign_in::{LoginResponse, sign_in};
+use crate::token::AppId;
+use crate::{Auth, AuthState, account};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use mana_kernel::Line;
+use mana_platform::DbError;
+use mana_platform::db::Transaction;
+use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
+use mana_platform::rate_limit::{AccountKey, whole_seconds};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use utoipa::ToSchema;
+
+/// Who wants in.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EmailCodeRequest {
+    email: Email,
+}
+
+/// Mails a code that signs in
+///
+/// Answers the same, after the same time, whether the address has an account or not.
+#[utoipa::path(
+    post, path = "/api/v1/auth/email-code", tag = "auth",
+    request_body = EmailCodeRequest,
+    responses(
+        (status = 200, description = "Asked for", body = Acknowledged),
+        (status = 404, description = "Not offered here", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn email_code(
+    State(auth): State<AuthState>,
+    language: Language,
+    Valid(request): Valid<EmailCodeRequest>,
+) -> Result<Json<Acknowledged>, ApiError> {
+    require_on(&auth)?;
+    ask(&auth, Asked::new(&auth, Wanted::SignInCode, &request.email, language, None)).await?;
+    Ok(Json(Acknowledged::with("If the address has an account, a code to sign in is on its way")))
+}
+
+/// Mails a code to whoever asked for one. It takes the place of the last one, unless the address had its share of mails for this hour.
+pub(super) async fn answer(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    asked: &Asked,
+    user: &User,
+) -> Result<Written, MailError> {
+    let code = SignInCode::generate(&*auth.rng);
+    let letter = letters::EmailCode { language: asked.language(), code: code.expose().to_owned() };
+    let written = mail::enqueue(connection, auth, Some(&user.id), &user.email, &letter).await?;
+    if written.is_a_mail() {
+        let (user, email, now) = (&user.id, user.email.as_str(), auth.clock.now());
+        let hash = code.hash(user, &auth.root_secrets)?;
+        let token = NewToken { user, purpose: Purpose::SignInCode, hash, email, now };
+        store::replace_token(connection, &token).await?;
+    }
+    Ok(written)
+}
+
+/// A code.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct EmailCodeVerifyRequest {
+    email: Email,
+    /// As in the mail.
+    code: Line<1, 16>,
+    /// The device's own id, to recognise it next time.
+    device_id: Option<Line<1, 128>>,
+    /// The device's name, to show in the list of devices.
+    device_name: Option<Line<1, 128>>,
+    /// Keeps the session for longer.
+    remember_me: Option<bool>,
+}
+
+/// Signs in with a code
+///
+/// As `/login`. A code is good once, and dead after five wrong guesses.
+#[utoipa::path(
+    post, path = "/api/v1/auth/email-code/verify", tag = "auth",
+    request_body = EmailCodeVerifyRequest,
+    params(("X-App-Id" = Option<String>, Header, description = "The app whose chain of refresh tokens begins; the page's origin without it", max_length = 255)),
+    responses(
+        (status = 200, description = "Signed in, or asked for a second factor", body = LoginResponse),
+        (status = 401, description = "The code is not good", body = ProblemBody),
+        (status = 404, description = "Not offered here", body = ProblemBody),
+        (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
+    ),
+)]
+pub(crate) async fn verify(
+    State(auth): State<AuthState>,
+    client: ClientInfo,
+    app: AppId,
+    language: Language,
+    headers: HeaderMap,
+    Valid(request): Valid<EmailCodeVerifyRequest>,
+) -> Result<Response, ApiError> {
+    require_on(&auth)?;
+    let origin = Origin::of_request(&client);
+    let (mut transaction, user) = check(&auth, &request.email, request.code.as_str(), &origin).await?;
+    let (user, adopted) = adopt(&mut transaction, &auth, user, &origin).await?;
+    let device = Device {
+        id: request.device_id,
+        name: request.device_name,
+        client,
+        headers: &headers,
+        language,
+        remember_me: request.remember_me.unwrap_or(false),
+    };
+    let response = sign_in(transaction, &auth, &user, Proof::of(Method::Mail), device, &app, &origin).await?;
+    adopted.after_commit(&auth).await;
+    Ok(response)
+}
+
+/// The account whose code it is, in the transaction that uses the code up. A wrong one is counted and slows down as a wrong password does,
+/// whether the address has an account or not.
+async fn check(
+    auth: &Auth,
+    email: &Email,
+    code: &str,
+    origin: &Origin,
+) -> Result<(Transaction, User), VerificationError> {
+    let key = AccountKey::of(email.as_str());
+    let attempt = auth.limits.reserve_attempt(key, origin.client().bucket()).await.map_err(|wait| {
+        auth.limits.note_refused_attempt(key, origin.client());
+        SessionError::TooManyAttempts { retry_after_seconds: whole_seconds(wait) }
+    })?;
+    let mut transaction = match auth.database.begin().await {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            auth.limits.give_back_attempt(attempt).await;
+            return Err(error.into());
+        }
+    };
+    let owner = match account::store::find_by_email(&mut transaction, email).await? {
+        Some(account) => account::store::lock_user(&mut transaction, &account.user.id).await?,
+        None => None,
+    };
+    if let Some(user) = &owner
+        && is_right(&mut transaction, auth, user, code).await?
+    {
+        auth.limits.attempt_succeeded(attempt).await;
+        return Ok((transaction, user.clone()));
+    }
+    let user = owner.as_ref().map(|user| &user.id);
+    security_event::record(&mut transaction, auth, EventKind::SignInFailed, user, None, origin).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Err(VerificationError::CodeVoid)
+}
+
+/// Counts the guess, and uses the code up if it is right.
+async fn is_right(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+    code: &str,
+) -> Result<bool, VerificationError> {
+    let now = auth.clock.now();
+    let stored = store::update_guessed(connection, &user.id, &user.email, GUESSES, now).await?;
+    let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(false) };
+    if !code.is(&stored, &user.id, &auth.root_secrets)? {
+        return Ok(false);
+    }
+    Ok(store::delete_token(connection, &user.id, Purpose::SignInCode, &stored, now).await?)
+}
+
+fn require_on(auth: &Auth) -> Result<(), VerificationError> {
+    if auth.policy.email_code_sign_in { Ok(()) } else { Err(VerificationError::Off) }
+}

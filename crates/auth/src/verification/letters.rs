@@ -1,0 +1,398 @@
+//! What the mails say. Nothing that a client said of itself is in them: whoever asks for a mail has no say in its words.
+
+use crate::mail::{Letter, MailError};
+use askama::Template;
+use mana_platform::http::Language;
+use mana_platform::mail::Subject;
+
+/// A mail in its reader's language: a few lines, a link or a code, a few lines.
+pub(super) struct Words<'a> {
+    subject: &'static str,
+    before: Vec<String>,
+    link: Option<(&'static str, &'a str)>,
+    code: Option<&'a str>,
+    after: Vec<&'static str>,
+}
+
+/// A letter by its words alone.
+pub(super) trait Worded {
+    /// As [`Letter::TEMPLATE`].
+    const KIND: &'static str;
+
+    /// Its reader's.
+    fn language(&self) -> Language;
+
+    /// What it says.
+    fn words(&self) -> Words<'_>;
+}
+
+#[derive(Template)]
+#[template(path = "mail/words.txt")]
+struct Text<'a> {
+    words: Words<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mail/words.html")]
+struct Html<'a> {
+    language: Language,
+    words: Words<'a>,
+}
+
+impl<T: Worded> Letter for T {
+    const TEMPLATE: &'static str = T::KIND;
+
+    fn subject(&self) -> Result<Subject, MailError> {
+        Ok(self.words().subject.to_owned().try_into()?)
+    }
+
+    fn text(&self) -> askama::Result<String> {
+        Text { words: self.words() }.render()
+    }
+
+    fn html(&self) -> askama::Result<String> {
+        Html { language: self.language(), words: self.words() }.render()
+    }
+}
+
+const NOT_YOU: [&str; 2] = [
+    "If you did not ask for this, there is nothing to do: without this mail nothing happens.",
+    "Hast du das nicht angefordert, ist nichts zu tun: Ohne diese Mail passiert nichts.",
+];
+
+/// One of two, by language.
+fn either<T: Copy>(language: Language, [english, german]: [T; 2]) -> T {
+    match language {
+        Language::English => english,
+        Language::German => german,
+    }
+}
+
+/// Confirms the address of a new account.
+pub(super) struct VerifyEmail {
+    pub(super) language: Language,
+    pub(super) link: String,
+}
+
+impl Worded for VerifyEmail {
+    const KIND: &'static str = "verify_email";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Confirm your e-mail address", "Bestätige deine E-Mail-Adresse"]),
+            before: vec![
+                say([
+                    "An account was made with this address. The link leads to a button that confirms it, within 24 hours.",
+                    "Mit dieser Adresse wurde ein Konto angelegt. Der Link führt zu einem Knopf, der sie bestätigt, innerhalb von 24 Stunden.",
+                ])
+                .to_owned(),
+            ],
+            link: Some((say(["Confirm the address", "Adresse bestätigen"]), &self.link)),
+            code: None,
+            after: vec![say([
+                "If it wasn't you who made the account, do not confirm it. You can take it over at any time by asking for a new password.",
+                "Hast du das Konto nicht angelegt, bestätige es nicht. Du kannst es jederzeit übernehmen, indem du ein neues Passwort anforderst.",
+            ])],
+        }
+    }
+}
+
+/// Sets a new password.
+pub(super) struct ResetPassword {
+    pub(super) language: Language,
+    pub(super) link: String,
+}
+
+impl Worded for ResetPassword {
+    const KIND: &'static str = "reset_password";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Set a new password", "Neues Passwort setzen"]),
+            before: vec![
+                say([
+                    "Somebody asked to set a new password for the account with this address. The link is good once, within an hour.",
+                    "Jemand möchte für das Konto mit dieser Adresse ein neues Passwort setzen. Der Link gilt einmal, innerhalb einer Stunde.",
+                ])
+                .to_owned(),
+            ],
+            link: Some((say(["Set a new password", "Neues Passwort setzen"]), &self.link)),
+            code: None,
+            after: vec![say(NOT_YOU)],
+        }
+    }
+}
+
+/// Signs in by a click.
+pub(super) struct MagicLink {
+    pub(super) language: Language,
+    pub(super) link: String,
+}
+
+impl Worded for MagicLink {
+    const KIND: &'static str = "magic_link";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Your link to sign in", "Dein Link zur Anmeldung"]),
+            before: vec![
+                say([
+                    "The link leads to a button that signs you in. It is good once, within ten minutes.",
+                    "Der Link führt zu einem Knopf, der dich anmeldet. Er gilt einmal, innerhalb von zehn Minuten.",
+                ])
+                .to_owned(),
+            ],
+            link: Some((say(["Sign in", "Anmelden"]), &self.link)),
+            code: None,
+            after: vec![say(NOT_YOU)],
+        }
+    }
+}
+
+/// Signs in by six digits.
+pub(super) struct EmailCode {
+    pub(super) language: Language,
+    pub(super) code: String,
+}
+
+impl Worded for EmailCode {
+    const KIND: &'static str = "sign_in_code";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Your code to sign in", "Dein Code zur Anmeldung"]),
+            before: vec![
+                say([
+                    "This code signs you in. It is good once, within ten minutes.",
+                    "Mit diesem Code meldest du dich an. Er gilt einmal, innerhalb von zehn Minuten.",
+                ])
+                .to_owned(),
+            ],
+            link: None,
+            code: Some(&self.code),
+            after: vec![
+                say([
+                    "Nobody will ever ask you for it: type it only where you have just asked to sign in.",
+                    "Niemand wird dich je danach fragen: Gib ihn nur dort ein, wo du dich gerade anmelden wolltest.",
+                ]),
+                say(NOT_YOU),
+            ],
+        }
+    }
+}
+
+/// Gives an account the address that this is mailed to.
+pub(super) struct ChangeEmail {
+    pub(super) language: Language,
+    pub(super) link: String,
+}
+
+impl Worded for ChangeEmail {
+    const KIND: &'static str = "change_email";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Confirm your new e-mail address", "Bestätige deine neue E-Mail-Adresse"]),
+            before: vec![
+                say([
+                    "An account is to have this address from now on. The link leads to a button that confirms it, within 24 hours.",
+                    "Ein Konto soll von jetzt an diese Adresse haben. Der Link führt zu einem Knopf, der sie bestätigt, innerhalb von 24 Stunden.",
+                ])
+                .to_owned(),
+            ],
+            link: Some((say(["Confirm the new address", "Neue Adresse bestätigen"]), &self.link)),
+            code: None,
+            after: vec![say(NOT_YOU)],
+        }
+    }
+}
+
+/// Tells the old address of a new one: when it was asked for, and when it is the account's.
+pub(super) struct EmailChanges {
+    pub(super) language: Language,
+    /// Not so much of it that a stranger who reads this could write there.
+    pub(super) masked: String,
+    pub(super) is_done: bool,
+}
+
+impl Worded for EmailChanges {
+    const KIND: &'static str = "email_changes";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let masked = &self.masked;
+        let (subject, line, after) = if self.is_done {
+            (
+                ["The address of your account was changed", "Die Adresse deines Kontos wurde geändert"],
+                [
+                    format!("Your account has another address now: {masked}. No mail comes here any more."),
+                    format!(
+                        "Dein Konto hat jetzt eine andere Adresse: {masked}. Hierher kommt keine Mail mehr."
+                    ),
+                ],
+                [
+                    "If it wasn't you, somebody else has your account: write to the operator of the app at once.",
+                    "Warst du das nicht, hat jemand anders dein Konto: Schreib sofort dem Betreiber der App.",
+                ],
+            )
+        } else {
+            (
+                ["Your account is to have another address", "Dein Konto soll eine andere Adresse bekommen"],
+                [
+                    format!(
+                        "Somebody who is signed in to your account wants to change its address to {masked}. It changes once that is confirmed from there."
+                    ),
+                    format!(
+                        "Jemand, der bei deinem Konto angemeldet ist, möchte die Adresse auf {masked} ändern. Sie ändert sich, sobald das von dort bestätigt wird."
+                    ),
+                ],
+                [
+                    "If it wasn't you, set a new password now, by \"forgot password\": that stops the change and signs everybody out.",
+                    "Warst du das nicht, setze jetzt über \"Passwort vergessen\" ein neues Passwort: Das verhindert die Änderung und meldet alle ab.",
+                ],
+            )
+        };
+        let [english, german] = line;
+        let line = match self.language {
+            Language::English => english,
+            Language::German => german,
+        };
+        Words { subject: say(subject), before: vec![line], link: None, code: None, after: vec![say(after)] }
+    }
+}
+
+/// Tells the owner of a new password.
+pub(crate) struct PasswordChanged {
+    pub(crate) language: Language,
+}
+
+impl Worded for PasswordChanged {
+    const KIND: &'static str = "password_changed";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Your password was changed", "Dein Passwort wurde geändert"]),
+            before: vec![
+                say([
+                    "The password of your account is a new one. All other devices are signed out.",
+                    "Das Passwort deines Kontos ist ein neues. Alle anderen Geräte sind abgemeldet.",
+                ])
+                .to_owned(),
+            ],
+            link: None,
+            code: None,
+            after: vec![say([
+                "If it wasn't you, set another one now, by \"forgot password\".",
+                "Warst du das nicht, setze jetzt über \"Passwort vergessen\" ein anderes.",
+            ])],
+        }
+    }
+}
+
+/// Says goodbye.
+pub(crate) struct AccountDeleted {
+    pub(crate) language: Language,
+}
+
+impl Worded for AccountDeleted {
+    const KIND: &'static str = "account_deleted";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        Words {
+            subject: say(["Your account was deleted", "Dein Konto wurde gelöscht"]),
+            before: vec![
+                say([
+                    "Your account is deleted, and what we knew about you with it. The books of mana go on without your name.",
+                    "Dein Konto ist gelöscht, und damit alles, was wir über dich wussten. Die Bücher über Mana gehen ohne deinen Namen weiter.",
+                ])
+                .to_owned(),
+            ],
+            link: None,
+            code: None,
+            after: vec![say([
+                "You can make a new account with this address at any time.",
+                "Du kannst mit dieser Adresse jederzeit ein neues Konto anlegen.",
+            ])],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(letter: &impl Letter, language: Language, secret: &str) {
+        let (text, html) = (letter.text().unwrap(), letter.html().unwrap());
+        let plain = html.replace("&#38;", "&").replace("&amp;", "&");
+        assert!(text.contains(secret) && plain.contains(secret), "no {secret} in {text} or {html}");
+        assert!(html.contains(&format!("lang=\"{}\"", language.tag())), "{html}");
+        assert!(!text.contains('<') && !text.contains("\n\n\n") && !text.contains("{{"), "{text}");
+        assert!(text.starts_with(char::is_alphanumeric) && !text.ends_with("\n\n"), "{text:?}");
+        assert!(!html.contains("<img") && !html.contains("<script") && !html.contains("src="), "{html}");
+        assert!(!letter.subject().unwrap().as_str().is_empty());
+    }
+
+    #[test]
+    fn every_letter_says_what_it_has_to_in_both_forms_and_languages() {
+        let link = "https://auth.example.com/x?token=mrp_x&app=y".to_owned();
+        for language in [Language::English, Language::German] {
+            check(&VerifyEmail { language, link: link.clone() }, language, &link);
+            check(&ResetPassword { language, link: link.clone() }, language, &link);
+            check(&MagicLink { language, link: link.clone() }, language, &link);
+            check(&ChangeEmail { language, link: link.clone() }, language, &link);
+            check(&EmailCode { language, code: "012345".to_owned() }, language, "012345");
+            for is_done in [false, true] {
+                let masked = "n***@example.com".to_owned();
+                check(&EmailChanges { language, masked, is_done }, language, "n***@example.com");
+            }
+            check(&PasswordChanged { language }, language, "");
+            check(&AccountDeleted { language }, language, "");
+        }
+    }
+
+    #[test]
+    fn the_languages_differ() {
+        let say = |language| PasswordChanged { language }.text().unwrap();
+        assert!(say(Language::English).contains("password"));
+        assert!(say(Language::German).contains("Passwort"));
+    }
+}

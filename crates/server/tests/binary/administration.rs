@@ -1,0 +1,85 @@
+//! `user`, `admin` and `credits`: what an operator does when nobody can sign in to administrate.
+
+use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::process::{Done, Home};
+use serde_json::Value;
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let run = |args: &[&str]| -> Done {
+        let launch = home.command(args).env("DATABASE_URL", cluster.service_url("mana"));
+        let launch = launch.env("DATABASE_OWNER_URL", cluster.owner_url("mana"));
+        launch.env("MANA_SECRET_KEY", ROOT_SECRET).run()
+    };
+    run(&["migrate"]).succeeded();
+    assert!(run(&["user", "find"]).succeeded().contains("no such account"));
+    let mut owner = cluster.owner("mana");
+    owner.run(
+        "INSERT INTO auth.users (id, email, created_at, updated_at) VALUES
+             ('ada', 'ada@example.com', now(), now()), ('bob', 'bob@example.com', now(), now());
+         INSERT INTO auth.sessions (id, user_id, cookie_hash, remember_me, created_at, last_active_at, expires_at)
+             VALUES ('s', 'ada', '\\x00', false, now(), now(), now() + interval '1 day');
+         INSERT INTO credits.balances (user_id, sequence, free, paid, total_earned, total_spent, head, daily_granted_on, created_at, updated_at)
+             VALUES ('ada', 0, 0, 0, 0, 0, decode(repeat('00', 32), 'hex'), now()::date, now(), now())",
+    );
+    let found = run(&["user", "find", "ADA"]).succeeded();
+    assert!(found.lines().count() == 1 && found.contains("ada  ada@example.com  user"), "{found}");
+    assert_eq!(parsed(&run(&["user", "find", "--json"]).succeeded()).as_array().unwrap().len(), 2);
+
+    let because = ["--reason", "Ticket 17"];
+    let act = |args: &[&str]| run(&[args, &because].concat());
+    let given = act(&["credits", "grant", "ada@example.com", "50", "--description", "Sorry"]).succeeded();
+    assert!(given.contains("Given 50 mana: ada has 0 paid and 5"), "{given}");
+    let taken = parsed(&act(&["credits", "take", "ada", "20", "--json"]).succeeded());
+    assert_eq!(taken["transaction"]["amount"], -20);
+    assert_eq!(taken["transaction"]["description"], "Adjustment");
+    let too_much = act(&["credits", "take", "ada", "1000"]).sentence();
+    assert!(too_much.contains("Insufficient credits"), "{too_much}");
+    for bad in ["0", "-1", "1.5", "9007199254740992"] {
+        assert_eq!(act(&["credits", "grant", "ada", "--", bad]).code, Some(2), "{bad}");
+    }
+    assert_eq!(run(&["credits", "grant", "ada", "5"]).code, Some(2), "without a reason");
+    act(&["credits", "grant", "nobody@example.com", "5"]).sentence();
+
+    let shown = parsed(&run(&["user", "show", "ada@example.com", "--json"]).succeeded());
+    assert_eq!((&shown["liveSessions"], &shown["factors"]["password"]), (&1.into(), &false.into()));
+    assert_eq!(shown["wallet"]["totalEarned"], 50);
+    assert!(run(&["user", "show", "ada"]).succeeded().contains("sessions     1 live"));
+
+    assert_eq!(parsed(&act(&["user", "end-sessions", "ada", "--json"]).succeeded())["ended"], 1);
+    assert!(act(&["user", "disable", "ada"]).succeeded().contains("DISABLED"));
+    assert!(!act(&["user", "enable", "ada"]).succeeded().contains("DISABLED"));
+    act(&["user", "reset-factors", "ada"]).succeeded();
+    assert!(act(&["admin", "promote", "ada"]).succeeded().contains("  admin  "));
+    assert!(run(&["admin", "claim-link"]).succeeded().contains("an administrator already"));
+    let last = act(&["admin", "demote", "ada"]).sentence();
+    assert!(last.contains("nobody else administrates"), "{last}");
+    act(&["admin", "promote", "bob"]).succeeded();
+    assert!(act(&["admin", "demote", "ada"]).succeeded().contains("  user  "));
+
+    let written: Vec<(String,)> = owner.rows(
+        "SELECT type FROM auth.security_events WHERE actor = 'operator' AND actor_id IS NULL AND reason = 'Ticket 17' ORDER BY type",
+    );
+    let written: Vec<_> = written.iter().map(|(kind,)| kind.as_str()).collect();
+    assert_eq!(
+        written,
+        [
+            "account_disabled",
+            "account_enabled",
+            "became_admin",
+            "became_admin",
+            "credits_granted",
+            "credits_taken",
+            "no_longer_admin",
+            "second_factor_reset",
+            "session_revoked",
+            "sessions_ended"
+        ]
+    );
+    assert!(run(&["ledger", "verify"]).succeeded().contains("The books are true"));
+}

@@ -1,0 +1,92 @@
+//! Before an upgrade: what it would do, and whether anything is in its way.
+
+use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::process::{Done, Home, STOP_LIMIT, poll};
+use std::time::Duration;
+
+fn owner(home: &Home, cluster: &Cluster, args: &[&str]) -> Done {
+    home.command(args).env("DATABASE_OWNER_URL", cluster.owner_url("mana")).run()
+}
+
+#[test]
+fn a_plan_says_what_would_be_run_and_changes_nothing() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    for _ in 0..2 {
+        let plan = owner(&home, &cluster, &["migrate", "--plan"]).succeeded();
+        assert!(plan.contains("0001 ") && plan.contains("Nothing was changed"), "{plan}");
+    }
+    let plan = owner(&home, &cluster, &["migrate", "--plan", "--json"]).succeeded();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let steps: Vec<_> =
+        plan.as_array().unwrap().iter().flat_map(|one| one["steps"].as_array().unwrap()).collect();
+    let is_index =
+        |step: &&&serde_json::Value| step["statement"].as_str().unwrap().starts_with("CREATE INDEX");
+    let index = steps.iter().find(is_index).expect("an index on a table of an earlier migration");
+    assert_eq!((index["locks"].as_str(), index["rows"].as_i64()), (Some("writes"), Some(0)), "{index}");
+
+    owner(&home, &cluster, &["migrate"]).succeeded();
+    let plan = owner(&home, &cluster, &["migrate", "--plan"]).succeeded();
+    assert!(plan.starts_with("Nothing to do"), "{plan}");
+    let refused = home.command(&["migrate", "--plan"]).run().sentence();
+    assert!(refused.contains("DATABASE_OWNER_URL"), "{refused}");
+}
+
+#[test]
+fn the_doctor_says_what_is_in_the_way_of_an_upgrade() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let before = owner(&home, &cluster, &["doctor", "--upgrade"]).succeeded();
+    assert!(before.contains("migrate --plan") && !before.contains("FAIL"), "{before}");
+    owner(&home, &cluster, &["migrate"]).succeeded();
+    let after = owner(&home, &cluster, &["doctor", "--upgrade"]).succeeded();
+    assert!(after.contains("the schema is as this version needs it"), "{after}");
+
+    let mut sql = cluster.owner("mana");
+    // As of an index whose building was cut off.
+    sql.run("CREATE INDEX unfinished_idx ON auth.users (email)");
+    sql.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'auth.unfinished_idx'::regclass");
+    let found = owner(&home, &cluster, &["doctor", "--upgrade"]);
+    assert!(found.code == Some(1) && found.stdout.contains("auth.unfinished_idx"), "{found:?}");
+    sql.run("DROP INDEX auth.unfinished_idx");
+
+    sql.run("CREATE ROLE stranger LOGIN PASSWORD 'stranger'");
+    let url = cluster.owner_url("mana");
+    let (_, rest) = url.split_once('@').unwrap();
+    let url = format!("postgres://stranger:stranger@{rest}");
+    let found = home.command(&["doctor", "--upgrade"]).env("DATABASE_OWNER_URL", url).run();
+    assert!(found.code == Some(1) && found.stdout.contains("does not own the schema"), "{found:?}");
+    let alone = home.command(&["doctor", "--upgrade"]).run();
+    assert!(alone.code == Some(1) && alone.stdout.contains("DATABASE_OWNER_URL is not set"), "{alone:?}");
+}
+
+#[test]
+fn health_says_whether_the_server_beside_it_is_ready() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = home
+        .serve()
+        .env("DATABASE_URL", cluster.service_url("mana"))
+        .env("DATABASE_OWNER_URL", cluster.owner_url("mana"))
+        .env("MANA_SECRET_KEY", ROOT_SECRET)
+        .env("DRAIN_SECONDS", "600")
+        .start();
+    let port = server.port.to_string();
+    let health = || home.command(&["health", "--port", &port]).run();
+    assert_eq!(health().succeeded(), "ready\n");
+    let pause = cluster.pause();
+    let paused = health().sentence();
+    assert!(paused.contains("not ready") && paused.contains("503"), "{paused}");
+    drop(pause);
+    poll(Duration::from_secs(20), "readiness", || (health().code == Some(0)).then_some(()));
+
+    server.signal("TERM");
+    poll(Duration::from_secs(5), "a server that drains", || {
+        (server.get("/health/ready").status == 503).then_some(())
+    });
+    assert!(health().sentence().contains("not ready"));
+    let answer = server.get("/health/live");
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"), "whoever comes is still served");
+    // A second signal does not wait for the rest of ten minutes.
+    server.signal("TERM");
+    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    let gone = health().sentence();
+    assert!(gone.contains("no server answers"), "{gone}");
+}

@@ -1,0 +1,391 @@
+//! Everything that the service leans on fails, one thing after the other, while people spend. It answers in time, says when to
+//! come again, comes back by itself, stays small, and loses or doubles nothing that it acknowledged.
+//! `cargo xtask chaos` runs the long version.
+
+use crate::deployment::Deployment;
+use crate::http::{self, PASSWORD, Reply};
+use crate::process::{poll, send_signal};
+use mana_kernel::Rng as _;
+use mana_platform::SystemRng;
+use serde_json::json;
+use std::collections::HashSet;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const USE: &str = "/api/v1/credits/use";
+const CLIENTS: usize = 4;
+/// Until it works again, from the end of a fault on.
+const RECOVERY: Duration = Duration::from_secs(30);
+/// Until there is an answer of some kind: the service's own limit, and what a busy machine adds.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What a server may use, whatever is done to it.
+const MEMORY_BYTES: u64 = 512 * 1024 * 1024;
+/// Fewer than are opened to it below.
+const MAX_CONNECTIONS: usize = 300;
+
+const SETTINGS: [(&str, &str); 11] = [
+    ("CREDITS_SIGNUP_BONUS", "1000000000"),
+    // High rather than off: each request asks Redis.
+    ("RATE_LIMIT_MAX", "10000000"),
+    ("RATE_LIMIT_REGISTER", "0"),
+    ("RATE_LIMIT_LOGIN", "0"),
+    ("JWT_ACCESS_TOKEN_EXPIRY", "24h"),
+    ("HASHING_WAIT_SECONDS", "30"),
+    ("DATABASE_WAIT_SECONDS", "2"),
+    ("REQUEST_TIMEOUT_SECONDS", "5"),
+    ("HEADER_TIMEOUT_SECONDS", "2"),
+    ("MAX_CONNECTIONS", "300"),
+    ("SHUTDOWN_TIMEOUT_SECONDS", "5"),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    PostgresPaused,
+    PostgresKilled,
+    PostgresStopped,
+    PostgresReadOnly,
+    PostgresOutOfConnections,
+    BouncerKilled,
+    RedisPaused,
+    RedisKilled,
+    RedisFlushed,
+    ServerKilled,
+    SlowBodies,
+    IdleConnections,
+}
+
+const ALL: [Fault; 12] = [
+    Fault::PostgresPaused,
+    Fault::PostgresKilled,
+    Fault::PostgresStopped,
+    Fault::PostgresReadOnly,
+    Fault::PostgresOutOfConnections,
+    Fault::BouncerKilled,
+    Fault::RedisPaused,
+    Fault::RedisKilled,
+    Fault::RedisFlushed,
+    Fault::ServerKilled,
+    Fault::SlowBodies,
+    Fault::IdleConnections,
+];
+
+/// A few random decisions, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // xorshift64 (Marsaglia, 2003)
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0.checked_rem(u64::try_from(sides).unwrap()).unwrap()).unwrap()
+    }
+
+    fn shuffled(&mut self) -> Vec<Fault> {
+        let mut faults = ALL.to_vec();
+        for place in (1..faults.len()).rev() {
+            faults.swap(place, self.roll(place.saturating_add(1)));
+        }
+        faults
+    }
+}
+
+fn spend(port: u16, token: &str, key: &str) -> std::io::Result<Reply> {
+    let body = json!({"amount": 1, "appId": "chat", "description": "An answer", "idempotencyKey": key});
+    let begun = Instant::now();
+    let reply = http::exchange(port, "POST", USE, token, &body.to_string());
+    assert!(begun.elapsed() < PATIENCE, "{key}: {:?} after {:?}", reply, begun.elapsed());
+    reply
+}
+
+/// What comes until the server closes, if only nothing.
+fn receive_to_close(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("not closed: {error}"),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}
+
+/// Refused, and told when to come again.
+fn is_told_to_come_again(reply: &Reply) -> bool {
+    assert!([201, 503].contains(&reply.status), "{reply:?}");
+    assert!(reply.status == 201 || reply.header("retry-after").parse::<u32>().is_ok(), "{reply:?}");
+    reply.status == 503
+}
+
+/// Spends on one server and the other, sending again what was not acknowledged, until it is over; gives the keys in the books.
+fn live(
+    deployment: &Deployment,
+    token: &str,
+    name: &str,
+    is_over: &AtomicBool,
+    done: &AtomicU64,
+) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut servers = [0, 1].into_iter().cycle();
+    while !is_over.load(Ordering::Relaxed) {
+        let key = format!("{name}-{}", acknowledged.len());
+        loop {
+            let reply = spend(deployment.server_port(servers.next().unwrap()), token, &key);
+            // No answer at all: its server was killed, or has no place. Then the other is asked.
+            if reply.is_ok_and(|reply| !is_told_to_come_again(&reply)) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        acknowledged.push(key);
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
+}
+
+/// The people and what watches them.
+struct Stage<'a> {
+    deployment: &'a Deployment,
+    token: String,
+    number: u64,
+}
+
+impl Stage<'_> {
+    fn spend(&mut self, server: usize) -> std::io::Result<Reply> {
+        self.number = self.number.saturating_add(1);
+        spend(self.deployment.server_port(server), &self.token, &format!("probe-{}", self.number))
+    }
+
+    /// While it is away, who comes is told so by each server.
+    fn is_refused(&mut self) {
+        for server in [0, 1] {
+            poll(PATIENCE, "a refusal that says when to come again", || {
+                is_told_to_come_again(&self.spend(server).unwrap()).then_some(())
+            });
+            let port = self.deployment.server_port(server);
+            let live = http::exchange(port, "GET", "/health/live", "", "").unwrap();
+            assert_eq!(live.status, 200, "it lives");
+            // Who is signed in is known by the token and by what is remembered.
+            let keys = http::exchange(port, "GET", "/.well-known/jwks.json", "", "").unwrap();
+            assert_eq!(keys.status, 200, "what needs no database goes on");
+        }
+    }
+
+    /// Nobody notices.
+    fn is_served(&mut self) {
+        for server in [0, 1] {
+            let reply = self.spend(server).unwrap();
+            assert_eq!(reply.status, 201, "{reply:?}");
+        }
+    }
+
+    fn recovers(&mut self) {
+        for server in [0, 1] {
+            poll(RECOVERY, "a server that works again by itself", || {
+                self.spend(server).is_ok_and(|reply| !is_told_to_come_again(&reply)).then_some(())
+            });
+            let port = self.deployment.server_port(server);
+            poll(RECOVERY, "readiness", || {
+                let reply = http::exchange(port, "GET", "/health/ready", "", "").ok()?;
+                (reply.status == 200).then_some(())
+            });
+            let memory = self.metric(server, "process_resident_memory_bytes");
+            assert!(memory < MEMORY_BYTES, "server {server} uses {memory} bytes");
+        }
+    }
+
+    fn metric(&self, server: usize, name: &str) -> u64 {
+        let metrics = http::exchange(self.deployment.server_port(server), "GET", "/metrics", "", "").unwrap();
+        let value = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+    }
+
+    fn redis_is_up(&self, is_up: u64) {
+        for server in [0, 1] {
+            poll(RECOVERY, "what is said of Redis", || {
+                // Whoever asks for something is what asks Redis.
+                let port = self.deployment.server_port(server);
+                http::exchange(port, "GET", "/api/v1/auth/me", &self.token, "").unwrap();
+                (self.metric(server, "redis_up") == is_up).then_some(())
+            });
+        }
+    }
+
+    fn suffer(&mut self, fault: Fault, server: usize) {
+        let deployment = self.deployment;
+        match fault {
+            Fault::PostgresPaused => {
+                let processes = deployment.postgres_processes();
+                send_signal("STOP", &processes[..1]);
+                let processes = deployment.postgres_processes();
+                send_signal("STOP", &processes);
+                self.is_refused();
+                send_signal("CONT", &processes);
+            }
+            Fault::PostgresKilled => {
+                deployment.kill_postgres();
+                self.is_refused();
+                deployment.start_postgres();
+            }
+            Fault::PostgresStopped => {
+                deployment.stop_postgres();
+                self.is_refused();
+                deployment.start_postgres();
+            }
+            Fault::PostgresReadOnly => {
+                let mut superuser = deployment.superuser("mana");
+                superuser.run("ALTER SYSTEM SET default_transaction_read_only = on");
+                superuser.run("SELECT pg_reload_conf()");
+                self.is_refused();
+                superuser.run("SET default_transaction_read_only = off");
+                superuser.run("ALTER SYSTEM RESET default_transaction_read_only");
+                superuser.run("SELECT pg_reload_conf()");
+            }
+            Fault::PostgresOutOfConnections => {
+                let mut superuser = deployment.superuser("mana");
+                superuser.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
+                superuser.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'",
+                );
+                self.is_refused();
+                superuser.run("ALTER ROLE mana_service CONNECTION LIMIT -1");
+            }
+            Fault::BouncerKilled => {
+                deployment.kill_bouncer();
+                self.is_refused();
+                deployment.start_bouncer();
+            }
+            Fault::RedisPaused => {
+                deployment.signal_redis("STOP");
+                self.redis_is_up(0);
+                self.is_served();
+                deployment.signal_redis("CONT");
+                self.redis_is_up(1);
+            }
+            Fault::RedisKilled => {
+                deployment.kill_redis();
+                self.redis_is_up(0);
+                self.is_served();
+                deployment.start_redis();
+                self.redis_is_up(1);
+            }
+            Fault::RedisFlushed => {
+                deployment.flush_redis();
+                self.is_served();
+            }
+            Fault::ServerKilled => {
+                deployment.take_server(server).kill();
+                let other = self.spend(usize::from(server == 0)).unwrap();
+                assert_eq!(other.status, 201, "the other serves: {other:?}");
+                deployment.start_server(server);
+            }
+            Fault::SlowBodies => {
+                let port = deployment.server_port(server);
+                let head = format!(
+                    "POST {USE} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+                     content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+                    self.token
+                );
+                let slow: Vec<_> = (0..100)
+                    .map(|_| {
+                        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                        stream.write_all(head.as_bytes()).unwrap();
+                        stream
+                    })
+                    .collect();
+                self.is_served();
+                for stream in slow {
+                    // Answered or closed, but not kept.
+                    let reply = receive_to_close(stream);
+                    assert!(!reply.contains(" 201 "), "{reply}");
+                }
+            }
+            Fault::IdleConnections => {
+                let port = deployment.server_port(server);
+                let idle: Vec<_> = (0..MAX_CONNECTIONS + 100)
+                    .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+                    .collect();
+                let reply = self.spend(server).unwrap();
+                assert_eq!(reply.status, 201, "silent ones make way in time: {reply:?}");
+                drop(idle);
+            }
+        }
+        self.recovers();
+    }
+}
+
+/// Goes through faults, and says how.
+fn endure(seed: u64, rounds: usize) {
+    eprintln!("seed {seed}");
+    let mut dice = Dice(seed | 1);
+    let deployment = Deployment::start(10, &SETTINGS);
+    let somebody = |name: String| {
+        let body = json!({"email": format!("{name}@example.com"), "password": PASSWORD}).to_string();
+        let port = deployment.server_port(0);
+        let reply = http::exchange(port, "POST", "/api/v1/auth/register", "", &body).unwrap();
+        assert_eq!(reply.status, 201, "{reply:?}");
+        http::exchange(port, "POST", "/api/v1/auth/login", "", &body).unwrap().text("/accessToken")
+    };
+    let tokens: Vec<_> = (0..CLIENTS).map(|client| somebody(format!("client{client}"))).collect();
+    let mut stage = Stage { deployment: &deployment, token: somebody("probe".to_owned()), number: 0 };
+    let (is_over, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let acknowledged: Vec<String> = thread::scope(|scope| {
+        let clients: Vec<_> = tokens
+            .iter()
+            .enumerate()
+            .map(|(client, token)| {
+                let (deployment, is_over, done) = (&deployment, &is_over, &done);
+                scope.spawn(move || live(deployment, token, &format!("client{client}"), is_over, done))
+            })
+            .collect();
+        // Whatever fails here, the clients are let go: else the test would wait for them for ever.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..rounds {
+                for fault in dice.shuffled() {
+                    let (begun, before) = (Instant::now(), done.load(Ordering::Relaxed));
+                    let server = dice.roll(2);
+                    eprintln!("round {round}: {fault:?}");
+                    stage.suffer(fault, server);
+                    poll(RECOVERY, "spends after the fault", || {
+                        (done.load(Ordering::Relaxed) > before.saturating_add(10)).then_some(())
+                    });
+                    deployment.books_are_true();
+                    let spends = done.load(Ordering::Relaxed).saturating_sub(before);
+                    eprintln!("    {spends} spends meanwhile, {:.1?}", begun.elapsed());
+                }
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        let acknowledged = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        if let Err(cause) = outcome {
+            std::panic::resume_unwind(cause);
+        }
+        acknowledged
+    });
+    let in_books: Vec<(String, i64)> = deployment.superuser("mana").rows(
+        "SELECT idempotency_key, count(*) FROM credits.transactions
+         WHERE type = 'usage' AND idempotency_key LIKE 'client%' GROUP BY 1",
+    );
+    assert!(in_books.iter().all(|(_, times)| *times == 1), "none twice");
+    let in_books: HashSet<_> = in_books.into_iter().map(|(key, _)| key).collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|key| !in_books.contains(*key)).collect();
+    assert!(lost.is_empty(), "seed {seed}: acknowledged and lost: {lost:?}");
+    eprintln!("{} spends acknowledged, none lost, none doubled", acknowledged.len());
+}
+
+#[test]
+fn whatever_fails_is_answered_for_and_nothing_is_lost() {
+    let mut seed = [0; 8];
+    SystemRng.fill(&mut seed);
+    endure(u64::from_le_bytes(seed), 1);
+}
+
+#[test]
+#[ignore = "takes as long as one wants: cargo xtask chaos"]
+#[expect(clippy::disallowed_methods, reason = "how cargo xtask tells a test its plan")]
+fn the_long_version() {
+    let plan = std::env::var("MANA_CHAOS").unwrap();
+    let [rounds, seed] = plan.split(' ').collect::<Vec<_>>()[..] else { panic!("no plan: {plan}") };
+    endure(seed.parse().unwrap(), rounds.parse().unwrap());
+}

@@ -1,0 +1,480 @@
+//! What deploy/docker-compose.yml describes, as processes: PostgreSQL with its roles and certificates, PgBouncer, Redis, two
+//! servers, a load balancer and Prometheus, each with the very files of `deploy/`. Only addresses and paths are others, and
+//! HAProxy stands for Traefik: it too asks each server whether it is ready, and sends nothing twice.
+
+use crate::cluster::{ROOT_SECRET, Sql};
+use crate::http::{self, Reply};
+use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
+use crate::program::{Program, account};
+use mana_testkit::keeps_statements_apart;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+const SUPERUSER: &str = "superuser0123456789";
+const OWNER: &str = "owner0123456789";
+const SERVICE: &str = "service0123456789";
+const BACKUP: &str = "backup0123456789";
+const POOLER: &str = "pooler0123456789";
+const REDIS: &str = "redis0123456789";
+
+/// A file of `deploy/`.
+pub(crate) fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
+}
+
+/// Its text with other addresses and paths. Each must be there: else the test would test something else.
+fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
+    let text = fs::read_to_string(deploy(name)).unwrap();
+    changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{name} does not say {from:?}");
+        text.replace(from, to)
+    })
+}
+
+/// The whole, running. Declared in the order in which it stops.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    servers: [Mutex<Option<Server>>; 2],
+    prometheus: Option<Program>,
+    balancer: Option<Program>,
+    bouncer: Mutex<Option<Program>>,
+    redis: Mutex<Option<Program>>,
+    postgres: Mutex<Option<Program>>,
+    ports: Ports,
+    pool_size: u32,
+    settings: Vec<(&'static str, String)>,
+    pub(crate) home: Home,
+}
+
+#[derive(Debug)]
+struct Ports {
+    postgres: u16,
+    bouncer: u16,
+    redis: u16,
+    servers: [u16; 2],
+    balancer: u16,
+    prometheus: u16,
+}
+
+impl Deployment {
+    /// All but Prometheus. `pool_size` are the connections that PgBouncer has to PostgreSQL.
+    pub(crate) fn start(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let ports = Ports {
+            postgres: free_port(),
+            bouncer: free_port(),
+            redis: free_port(),
+            servers: [free_port(), free_port()],
+            balancer: free_port(),
+            prometheus: free_port(),
+        };
+        let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut deployment = Self {
+            servers: Default::default(),
+            prometheus: None,
+            balancer: None,
+            bouncer: Mutex::default(),
+            redis: Mutex::default(),
+            postgres: Mutex::default(),
+            ports,
+            pool_size,
+            settings,
+            home: Home::new(),
+        };
+        deployment.make_certificates();
+        deployment.make_cluster();
+        deployment.start_postgres();
+        deployment.make_roles();
+        deployment.start_bouncer();
+        deployment.start_redis();
+        deployment.command(&["migrate"]).env("DATABASE_OWNER_URL", deployment.owner_url()).run().succeeded();
+        deployment.start_server(0);
+        deployment.start_server(1);
+        deployment.start_balancer();
+        deployment
+    }
+
+    /// A folder of the account that runs what refuses to be root.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        if !path.exists() {
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+            chown(&path, Some(account()), Some(account())).unwrap();
+        }
+        path
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.file(name, text);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(account()), Some(account())).unwrap();
+        path
+    }
+
+    /// A script of `deploy/` as that account, to its end.
+    pub(crate) fn script(&self, name: &str, args: &[&Path], variables: &[(&str, String)]) -> Output {
+        let mut command = Command::new("bash");
+        command.arg(deploy(name)).args(args).envs(variables.iter().map(|(name, value)| (name, value)));
+        command.env("HOME", self.home.path());
+        command.uid(account()).gid(account()).current_dir(self.home.path()).output().unwrap()
+    }
+
+    fn certificates(&self) -> PathBuf {
+        self.home.path().join("certificates")
+    }
+
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.folder("wal")
+    }
+
+    fn make_certificates(&self) {
+        let (certificates, account) = (self.certificates(), account().to_string());
+        fs::create_dir(&certificates).unwrap();
+        let mut make = Command::new("sh");
+        make.arg(deploy("certificates/make")).arg(&certificates).arg(self.wal());
+        make.env("POSTGRES_UID", &account).env("POOLER_UID", &account);
+        assert!(make.status().unwrap().success(), "openssl is installed (apt-get install openssl)");
+    }
+
+    fn programs() -> PathBuf {
+        let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed");
+        let found = versions.map(|entry| entry.unwrap().path().join("bin")).max();
+        found.expect("PostgreSQL is installed (apt-get install postgresql)")
+    }
+
+    fn make_cluster(&self) {
+        let (data, password) = (self.folder("data"), self.file("password", SUPERUSER));
+        let mut initdb = Command::new(Self::programs().join("initdb"));
+        initdb.arg("--pgdata").arg(data).arg("--pwfile").arg(password);
+        initdb.args(["--username=postgres", "--auth=scram-sha-256", "--data-checksums", "--no-sync"]);
+        let made = initdb.uid(account()).gid(account()).current_dir("/").output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        self.file("pg_hba.conf", &adapted("postgres/pg_hba.conf", &[]));
+        let place = self.home.path().display();
+        let text = adapted(
+            "postgres/postgresql.conf",
+            &[
+                ("/etc/postgresql/pg_hba.conf", &format!("{place}/pg_hba.conf")),
+                ("'/certificates/", &format!("'{place}/certificates/")),
+                ("\"/wal/", &format!("\"{place}/wal/")),
+                ("listen_addresses = '*'", "listen_addresses = '127.0.0.1'"),
+                ("shared_buffers = 1GB", "shared_buffers = 64MB"),
+            ],
+        );
+        let run = self.folder("run");
+        self.file(
+            "postgresql.conf",
+            &format!(
+                "{text}\nport = {}\nunix_socket_directories = '{}'\n",
+                self.ports.postgres,
+                run.display()
+            ),
+        );
+    }
+
+    /// PostgreSQL on a folder of data, on a port of its own or on the one that all others know.
+    pub(crate) fn postgres_on(&self, data: &Path, port: u16) -> Program {
+        let mut command = Command::new(Self::programs().join("postgres"));
+        command.arg("-D").arg(data).arg("-c");
+        command.arg(format!("config_file={}", self.home.path().join("postgresql.conf").display()));
+        command.arg("-c").arg(format!("port={port}"));
+        let program = Program::start(&self.home, ("postgres", "postgresql"), command, "", port);
+        poll(SOON, "a PostgreSQL that takes connections", || {
+            let mut ready = Command::new("pg_isready");
+            ready.args(["--quiet", "--host=127.0.0.1", "--port"]).arg(port.to_string());
+            ready.status().unwrap().success().then_some(())
+        });
+        program.stopped_by("INT")
+    }
+
+    pub(crate) fn start_postgres(&self) {
+        let program = self.postgres_on(&self.folder("data"), self.ports.postgres);
+        *self.postgres.lock().unwrap() = Some(program);
+    }
+
+    /// The image makes the database, then runs the script; over the socket, as the superuser.
+    fn make_roles(&self) {
+        let variables = |database: &str| {
+            [
+                ("PGHOST", self.folder("run").display().to_string()),
+                ("PGPORT", self.ports.postgres.to_string()),
+                ("PGUSER", "postgres".to_owned()),
+                ("PGDATABASE", database.to_owned()),
+                ("PGPASSWORD", SUPERUSER.to_owned()),
+                ("POSTGRES_DB", "mana".to_owned()),
+                ("DATABASE_OWNER_PASSWORD", OWNER.to_owned()),
+                ("DATABASE_PASSWORD", SERVICE.to_owned()),
+                ("DATABASE_BACKUP_PASSWORD", BACKUP.to_owned()),
+                ("PGBOUNCER_PASSWORD", POOLER.to_owned()),
+            ]
+        };
+        let mut create = Command::new("psql");
+        create.args(["--no-psqlrc", "--command=CREATE DATABASE mana"]).envs(variables("postgres"));
+        assert!(create.output().unwrap().status.success());
+        let made = self.script("postgres/init/10-roles.sh", &[], &variables("mana"));
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    pub(crate) fn start_bouncer(&self) {
+        let place = self.home.path().display();
+        let mut text = adapted(
+            "pgbouncer/pgbouncer.ini",
+            &[
+                ("host=postgres port=5432", &format!("host=localhost port={}", self.ports.postgres)),
+                ("mana = ", "* = "),
+                (" dbname=mana", ""),
+                ("listen_addr = *", "listen_addr = 127.0.0.1"),
+                ("listen_port = 6432", &format!("listen_port = {}", self.ports.bouncer)),
+                ("/run/pgbouncer/", &format!("{place}/")),
+                ("/certificates/", &format!("{place}/certificates/")),
+                ("default_pool_size = 40", &format!("default_pool_size = {}", self.pool_size)),
+            ],
+        );
+        if !keeps_statements_apart() {
+            text = text.replace("max_prepared_statements = 200\n", "");
+        }
+        let settings = self.file("pgbouncer.ini", &text);
+        self.file("users.txt", &format!("\"pgbouncer\" \"{POOLER}\"\n"));
+        let mut command = Command::new("pgbouncer");
+        command.arg(settings);
+        let program = Program::start(&self.home, ("pgbouncer", "pgbouncer"), command, "", self.ports.bouncer);
+        *self.bouncer.lock().unwrap() = Some(program.stopped_by("INT"));
+    }
+
+    pub(crate) fn start_redis(&self) {
+        let port = self.ports.redis;
+        let text = adapted(
+            "redis/redis.conf",
+            &[("port 6379", &format!("port {port}")), ("bind * -::*", "bind 127.0.0.1")],
+        );
+        let mut command = Command::new("redis-server");
+        command.arg("-");
+        let input = format!("{text}\nrequirepass {REDIS}\n");
+        let program = Program::start(&self.home, ("redis", "redis-server"), command, &input, port);
+        *self.redis.lock().unwrap() = Some(program);
+    }
+
+    /// An address of a database through PgBouncer or past it.
+    fn url(&self, user: &str, password: &str, port: u16, database: &str) -> String {
+        let authority = self.certificates().join("ca.crt");
+        format!(
+            "postgres://{user}:{password}@localhost:{port}/{database}?sslmode=verify-full&sslrootcert={}",
+            authority.display()
+        )
+    }
+
+    /// For `DATABASE_URL`.
+    pub(crate) fn service_url(&self) -> String {
+        let url = self.url("mana_service", SERVICE, self.ports.bouncer, "mana");
+        if keeps_statements_apart() { url } else { format!("{url}&statement-cache-capacity=0") }
+    }
+
+    /// The same, past PgBouncer, on whatever port PostgreSQL has there.
+    pub(crate) fn direct_url(&self, port: u16, database: &str) -> String {
+        self.url("mana_service", SERVICE, port, database)
+    }
+
+    pub(crate) fn postgres_port(&self) -> u16 {
+        self.ports.postgres
+    }
+
+    /// For `DATABASE_OWNER_URL`.
+    pub(crate) fn owner_url(&self) -> String {
+        self.url("mana_owner", OWNER, self.ports.postgres, "mana")
+    }
+
+    /// As the superuser, over the socket, which is the only way for it.
+    pub(crate) fn superuser(&self, database: &str) -> Sql {
+        let socket = self.folder("run");
+        let url = format!(
+            "postgres://postgres:{SUPERUSER}@localhost:{}/{database}?host={}",
+            self.ports.postgres,
+            socket.display()
+        );
+        Sql::connect(&url.parse().unwrap())
+    }
+
+    /// Who is let in over TCP.
+    pub(crate) fn lets_in(&self, user: &str, password: &str, sslmode: &str) -> bool {
+        let mut psql = Command::new("psql");
+        psql.args(["--no-psqlrc", "--command=SELECT 1", "--host=localhost", "--dbname=mana"]);
+        psql.arg(format!("--port={}", self.ports.postgres)).arg(format!("--username={user}"));
+        psql.env("PGPASSWORD", password).env("PGSSLMODE", sslmode);
+        psql.output().unwrap().status.success()
+    }
+
+    /// For the scripts in `deploy/backup`.
+    pub(crate) fn backup_variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("PGHOST", "localhost".to_owned()),
+            ("PGPORT", self.ports.postgres.to_string()),
+            ("PGUSER", "mana_backup".to_owned()),
+            ("PGPASSWORD", BACKUP.to_owned()),
+            ("PGDATABASE", "mana".to_owned()),
+            ("PGSSLMODE", "verify-full".to_owned()),
+            ("PGSSLROOTCERT", self.certificates().join("ca.crt").display().to_string()),
+            ("BACKUPS", self.folder("backups").display().to_string()),
+            ("WAL", self.wal().display().to_string()),
+        ]
+    }
+
+    /// For the one that restores: the superuser.
+    pub(crate) fn restore_variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("PGHOST", self.folder("run").display().to_string()),
+            ("PGPORT", self.ports.postgres.to_string()),
+            ("PGUSER", "postgres".to_owned()),
+            ("PGPASSWORD", SUPERUSER.to_owned()),
+        ]
+    }
+
+    /// The binary with the settings of the servers.
+    pub(crate) fn command(&self, args: &[&str]) -> Launch {
+        let launch = self
+            .home
+            .command(args)
+            .env("DATABASE_URL", self.service_url())
+            .env("MANA_SECRET_KEY", ROOT_SECRET)
+            .env("TRUSTED_PROXIES", "127.0.0.1")
+            .env("REDIS_HOST", "127.0.0.1")
+            .env("REDIS_PORT", self.ports.redis.to_string())
+            .env("REDIS_PASSWORD", REDIS);
+        self.settings.iter().fold(launch, |launch, (name, value)| launch.env(name, value))
+    }
+
+    pub(crate) fn start_server(&self, number: usize) {
+        let port = self.ports.servers[number];
+        let launch = self.command(&["serve", "--no-migrate", "--port", &port.to_string()]).at(port);
+        *self.servers[number].lock().unwrap() = Some(launch.start());
+    }
+
+    /// Does something with a server.
+    pub(crate) fn with_server<T>(&self, number: usize, work: impl FnOnce(&Server) -> T) -> T {
+        work(self.servers[number].lock().unwrap().as_ref().unwrap())
+    }
+
+    pub(crate) fn take_server(&self, number: usize) -> Server {
+        self.servers[number].lock().unwrap().take().unwrap()
+    }
+
+    pub(crate) fn server_port(&self, number: usize) -> u16 {
+        self.ports.servers[number]
+    }
+
+    fn start_balancer(&mut self) {
+        let [first, second] = self.ports.servers;
+        let settings = self.file(
+            "haproxy.cfg",
+            &format!(
+                "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  option forwardfor\n  \
+                 retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
+                 frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
+                 backend auth\n  balance roundrobin\n  option httpchk GET /health/ready\n  http-check expect status 200\n  \
+                 default-server inter 200ms fall 1 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
+                self.ports.balancer
+            ),
+        );
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(settings);
+        let program = Program::start(&self.home, ("haproxy", "haproxy"), command, "", self.ports.balancer);
+        self.balancer = Some(program);
+        poll(SOON, "a balancer that has found a server", || {
+            (self.get("/health/ready").status == 200).then_some(())
+        });
+    }
+
+    pub(crate) fn start_prometheus(&mut self) {
+        let [first, second] = self.ports.servers.map(|port| format!("localhost:{port}"));
+        let place = deploy("prometheus").canonicalize().unwrap();
+        let text = adapted(
+            "prometheus/prometheus.yml",
+            &[
+                ("/etc/prometheus/", &format!("{}/", place.display())),
+                ("auth-1:3001", &first),
+                ("auth-2:3001", &second),
+                ("localhost:9090", &format!("localhost:{}", self.ports.prometheus)),
+                ("scrape_interval: 15s", "scrape_interval: 1s"),
+                ("evaluation_interval: 15s", "evaluation_interval: 1s"),
+            ],
+        );
+        let settings = self.file("prometheus.yml", &text);
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", settings.display()));
+        command.arg(format!("--storage.tsdb.path={}", self.folder("prometheus").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{}", self.ports.prometheus));
+        let program =
+            Program::start(&self.home, ("prometheus", "prometheus"), command, "", self.ports.prometheus);
+        self.prometheus = Some(program);
+    }
+
+    /// What Prometheus answers to an expression that is harmless in a URL: the values of its series.
+    pub(crate) fn ask_prometheus(&self, expression: &str) -> Vec<String> {
+        let path = format!("/api/v1/query?query={expression}");
+        let Ok(reply) = http::exchange(self.ports.prometheus, "GET", &path, "", "") else {
+            return Vec::new();
+        };
+        let answer = reply.json();
+        let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        series.iter().map(|one| one["value"][1].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Through the balancer.
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        http::exchange(self.ports.balancer, "GET", path, "", "").unwrap()
+    }
+
+    /// Where clients go.
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.balancer
+    }
+
+    /// PostgreSQL with all that it has started, killed where it is.
+    pub(crate) fn kill_postgres(&self) {
+        let program = self.postgres.lock().unwrap().take().unwrap();
+        // Stopped first, it starts no more of them.
+        program.signal("STOP");
+        send_signal("KILL", &processes_under(program.id()));
+        program.kill();
+    }
+
+    /// A stop as by a service manager.
+    pub(crate) fn stop_postgres(&self) {
+        drop(self.postgres.lock().unwrap().take());
+    }
+
+    /// Its processes; stopped ones must be let go on before anything else.
+    pub(crate) fn postgres_processes(&self) -> Vec<u32> {
+        processes_under(self.postgres.lock().unwrap().as_ref().unwrap().id())
+    }
+
+    pub(crate) fn kill_bouncer(&self) {
+        self.bouncer.lock().unwrap().take().unwrap().kill();
+    }
+
+    pub(crate) fn kill_redis(&self) {
+        self.redis.lock().unwrap().take().unwrap().kill();
+    }
+
+    pub(crate) fn signal_redis(&self, signal: &str) {
+        self.redis.lock().unwrap().as_ref().unwrap().signal(signal);
+    }
+
+    pub(crate) fn flush_redis(&self) {
+        let mut flush = Command::new("redis-cli");
+        flush.args(["-p", &self.ports.redis.to_string(), "flushall"]).env("REDISCLI_AUTH", REDIS);
+        assert!(flush.output().unwrap().status.success());
+    }
+
+    /// The books, by the command that an operator would use, past PgBouncer.
+    pub(crate) fn books_are_true(&self) {
+        let direct = self.direct_url(self.ports.postgres, "mana");
+        let verify = self.command(&["ledger", "verify"]).env("DATABASE_URL", direct).run();
+        assert_eq!(verify.code, Some(0), "{verify:?}");
+    }
+}
