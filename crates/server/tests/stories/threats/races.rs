@@ -2,7 +2,6 @@
 
 use super::{code_in, set_up_second_factor};
 use crate::story::{PASSWORD, Story, spend_of};
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::Method;
 use mana_testkit::Reply;
@@ -52,17 +51,16 @@ async fn recovery_codes_that_are_made_at_once_are_ten() {
     let mut owner = story.database.owner().await;
     sqlx::query("BEGIN").execute(&mut owner).await.unwrap();
     sqlx::query("SELECT FROM auth.recovery_codes FOR UPDATE").execute(&mut owner).await.unwrap();
-    let made = join_all([&story.client, &replica].map(|client| {
+    let made = tokio::spawn(join_all([&story.client, &replica].map(|client| {
         client.post("/api/v1/auth/two-factor/recovery-codes", &json!({})).bearer(&ada.access_token).send()
-    }));
-    tokio::pin!(made);
+    })));
     while story.number(WAITING).await < 2 {
-        assert!(made.as_mut().now_or_never().is_none(), "the codes are locked");
+        assert!(!made.is_finished(), "the codes are locked");
         tokio::task::yield_now().await;
     }
     sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
 
-    let replies = made.await;
+    let replies = made.await.unwrap();
     assert_eq!(successes(&replies), 2);
     assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 10);
     // Those of one answer are good, those of the other void.
