@@ -52,8 +52,8 @@ impl Ended {
     }
 
     /// And these.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self { count: self.count.saturating_add(other.count) }
+    pub(crate) fn and(self, Self { count }: Self) -> Self {
+        Self { count: self.count.saturating_add(count) }
     }
 
     /// All of these.

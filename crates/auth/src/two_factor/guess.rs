@@ -28,8 +28,9 @@ pub(super) async fn take_code(
     let Guessable { secret, last_step, attempts, attempts_began_at } =
         guessable.ok_or(TwoFactorError::NotSetUp)?;
     if attempts > GUESSES {
-        let wait = attempts_began_at.saturating_add(GUESS_WINDOW) - now;
-        let retry_after_seconds = u64::try_from(wait.whole_seconds()).unwrap_or(0).max(1);
+        let end = attempts_began_at.saturating_add(GUESS_WINDOW);
+        let wait = end.unix_timestamp().saturating_sub(now.unix_timestamp());
+        let retry_after_seconds = u64::try_from(wait).unwrap_or(0).max(1);
         return Err(TwoFactorError::TooManyGuesses { retry_after_seconds });
     }
     let secret = open(auth, user, &secret)?;

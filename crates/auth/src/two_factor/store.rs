@@ -153,12 +153,18 @@ pub(super) async fn delete_recovery_code(
 }
 
 /// Gives a user other recovery codes.
+///
+/// Two at once take turns by the row of the factor: a DELETE that waits for another one does not see what that one's
+/// transaction has put in place of what it deleted, and both would leave their codes.
 pub(super) async fn replace_recovery_codes(
     connection: &mut PgConnection,
     user: &UserId,
     hashes: &[Vec<u8>],
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
+    sqlx::query!("SELECT user_id FROM auth.two_factor_auth WHERE user_id = $1 FOR UPDATE", user.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
     sqlx::query!("DELETE FROM auth.recovery_codes WHERE user_id = $1", user.as_str())
         .execute(&mut *connection)
         .await?;

@@ -337,9 +337,9 @@ pub(crate) async fn stored(story: &Story) -> Vec<(String, String)> {
 /// Everything of a schema that an attacker could make as long or as large as wanted.
 fn unbounded(document: &Value, schema: &Value, place: &str, found: &mut Vec<String>) {
     let schema = resolved(document, schema);
-    let kinds: Vec<_> = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
-        kind => kind.as_str().into_iter().collect(),
+    let kinds: Vec<_> = match schema["type"].as_array() {
+        Some(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        None => schema["type"].as_str().into_iter().collect(),
     };
     let has = |names: &[&str]| names.iter().all(|name| schema.get(*name).is_some());
     let is_fixed = schema.get("enum").is_some()

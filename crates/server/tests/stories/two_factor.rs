@@ -22,7 +22,7 @@ pub(crate) struct Owner {
 fn code_in(story: &Story, secret: &str, steps: i64) -> String {
     use mana_kernel::Clock as _;
     let totp = Builder::new().with_secret(Secret::try_from_base32(secret).unwrap()).build().unwrap();
-    let seconds = story.clock.now().unix_timestamp() + steps * 30;
+    let seconds = story.clock.now().unix_timestamp().saturating_add(steps.saturating_mul(30));
     totp.generate(u64::try_from(seconds).unwrap()).to_string()
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn code(story: &Story, secret: &str) -> String {
 /// Not what the app shows, nor around it.
 fn wrong_code(story: &Story, secret: &str) -> String {
     let near: Vec<_> = (-3..=3).map(|steps| code_in(story, secret, steps)).collect();
-    (0..).map(|number| format!("{number:06}")).find(|code| !near.contains(code)).unwrap()
+    (0..1_000_000).map(|number| format!("{number:06}")).find(|code| !near.contains(code)).unwrap()
 }
 
 async fn bearer_post(story: &Story, user: &User, path: &str, body: &Value) -> Reply {

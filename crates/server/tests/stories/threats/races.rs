@@ -5,7 +5,7 @@ use crate::story::{PASSWORD, Story, spend_of};
 use futures_util::future::join_all;
 use http::Method;
 use mana_testkit::Reply;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::Duration;
 
 fn successes(replies: &[Reply]) -> usize {
@@ -41,17 +41,36 @@ async fn sign_ins_at_once_leave_no_more_sessions_than_may_live() {
 
 #[tokio::test]
 async fn recovery_codes_that_are_made_at_once_are_ten() {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
     let story = Story::new().await;
     let replica = story.replica().await;
     let ada = story.user("ada@example.com").await;
     set_up_second_factor(&story, &ada).await;
-    let replies = join_all((0..8).map(|number| {
-        let client = if number % 2 == 0 { &story.client } else { &replica };
+    // Both have begun before either goes on.
+    let mut owner = story.database.owner().await;
+    sqlx::query("BEGIN").execute(&mut owner).await.unwrap();
+    sqlx::query("SELECT FROM auth.recovery_codes FOR UPDATE").execute(&mut owner).await.unwrap();
+    let made = tokio::spawn(join_all([&story.client, &replica].map(|client| {
         client.post("/api/v1/auth/two-factor/recovery-codes", &json!({})).bearer(&ada.access_token).send()
-    }))
-    .await;
-    assert!(successes(&replies) >= 1);
+    })));
+    while story.number(WAITING).await < 2 {
+        assert!(!made.is_finished(), "the codes are locked");
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
+
+    let replies = made.await.unwrap();
+    assert_eq!(successes(&replies), 2);
     assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 10);
+    // Those of one answer are good, those of the other void.
+    let mut good = 0;
+    for reply in &replies {
+        let waiting = story.login("ada@example.com").await;
+        let body = json!({"challengeToken": waiting.text("/challengeToken"), "code": reply.text("/recoveryCodes/0")});
+        good += usize::from(story.post("/api/v1/auth/two-factor/verify", &body).await.status == 200);
+    }
+    assert_eq!(good, 1);
 }
 
 #[tokio::test]
@@ -99,7 +118,7 @@ async fn an_account_that_two_routes_make_at_once_is_one() {
         replica.post("/api/v1/auth/register", &body).send(),
     );
     // Whoever comes first makes it; with the right password the other may still take it.
-    assert!([200, 400, 409].contains(&claimed.status.as_u16()), "{:?}", claimed);
+    assert!([200, 400, 409].contains(&claimed.status.as_u16()), "{claimed:?}");
     assert!([201, 409].contains(&registered.status.as_u16()), "{}", registered.json);
     assert!(claimed.status == 200 || registered.status == 201);
     for table in [
@@ -131,7 +150,7 @@ async fn a_days_credits_that_are_touched_at_once_come_once() {
     assert_eq!(successes(&touches), 20);
     let history = story.get("/api/v1/credits/transactions", &ada).await;
     let daily = history.json.as_array().unwrap().iter();
-    let daily = daily.filter(|line| line["description"] == Value::from("Daily free credits")).count();
+    let daily = daily.filter(|line| line["description"] == "Daily free credits").count();
     assert_eq!(daily, 1);
     let balance = story.get("/api/v1/credits/balance", &ada).await;
     assert_eq!(balance.integer("/freeCreditsRemaining"), 150 + 5 - 10);
