@@ -239,7 +239,7 @@ async fn who_deletes_and_registers_again_gets_no_second_bonus() {
     let other = story.user("bob@example.com").await;
     assert_eq!(balance(&story, &other).await, 150, "the control");
     books_are_true(&story).await;
-    let kept: Vec<String> = sqlx::query_scalar("SELECT to_jsonb(kept)::text FROM auth.erased_mailboxes kept")
+    let kept: Vec<String> = sqlx::query_scalar("SELECT to_jsonb(kept)::text FROM auth.bonus_mailboxes kept")
         .fetch_all(&mut story.database.owner().await)
         .await
         .unwrap();
