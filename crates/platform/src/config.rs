@@ -19,6 +19,7 @@ use url::Url;
 
 /// The settings of a running service.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Settings {
     /// TCP port of the HTTP server
     #[arg(long, env = "PORT", default_value_t = 3001, global = true, help_heading = "Server")]

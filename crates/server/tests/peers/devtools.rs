@@ -40,7 +40,7 @@ impl Devtools {
     }
 
     fn call(&mut self, session: Option<&str>, method: &str, params: &Value) -> Value {
-        self.last_id += 1;
+        self.last_id = self.last_id.wrapping_add(1);
         let mut message = json!({"id": self.last_id, "method": method, "params": params});
         if let Some(session) = session {
             message["sessionId"] = json!(session);

@@ -812,7 +812,7 @@ async fn verify_code(story: &Story, email: &str, code: &str) -> Reply {
 
 /// Another code, as far from the right one as `distance`.
 fn wrong(code: &str, distance: u32) -> String {
-    format!("{:06}", (code.parse::<u32>().unwrap() + distance) % 1_000_000)
+    format!("{:06}", code.parse::<u32>().unwrap().wrapping_add(distance) % 1_000_000)
 }
 
 #[tokio::test]

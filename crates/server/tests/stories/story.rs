@@ -295,7 +295,8 @@ async fn start(
         dev_outbox: outbox.map(Arc::clone),
         metrics: METRICS.clone(),
     };
-    app::build(settings, parts).await
+    // Everything there is goes through it: too large for the stack of each story.
+    Box::pin(app::build(settings, parts)).await
 }
 
 /// What a spend needs besides its amount.
