@@ -7,12 +7,12 @@ use std::process::Command;
 /// What to run.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// Only tests whose name contains this
-    filter: Option<String>,
+    /// Only tests whose name contains one of these
+    filters: Vec<String>,
 }
 
 /// Runs them; the testkit puts the pooler in between.
-pub(crate) fn run(Plan { filter }: &Plan) -> Result<String, ChoreError> {
+pub(crate) fn run(Plan { filters }: &Plan) -> Result<String, ChoreError> {
     let status = Command::new("cargo")
         .args([
             "test",
@@ -25,7 +25,7 @@ pub(crate) fn run(Plan { filter }: &Plan) -> Result<String, ChoreError> {
             "mana-core-auth",
         ])
         .args(["--no-fail-fast", "--lib", "--test", "stories", "--"])
-        .args(filter)
+        .args(filters)
         .env("MANA_TEST_THROUGH_PGBOUNCER", "yes")
         .current_dir(root())
         .status()?;

@@ -14,7 +14,7 @@ use crate::session::liveness::store::{Found, find};
 use crate::session::model::{RevokeReason, SessionError};
 use crate::session::store::Choice;
 use crate::verification::{self, AccountDeleted, Acknowledged};
-use crate::{Auth, AuthState, admin, new_device, password, session};
+use crate::{Auth, AuthState, admin, bonus, new_device, password, session};
 use axum::Json;
 use axum::extract::State;
 use mana_kernel::{Paragraph, UserId};
@@ -142,6 +142,7 @@ pub(crate) async fn erase(
     security_event::record(connection, auth, kind, Some(id), None, origin).await?;
     password::store::delete_password(connection, id).await?;
     remove_ways_in(connection, id).await?;
+    bonus::store::delete_pending(connection, id).await?;
     verification::store::delete_tokens(connection, id).await?;
     new_device::store::delete_tokens_of(connection, id).await?;
     mail::store::delete_mails_of(connection, id).await?;

@@ -4,7 +4,7 @@
 //! answer off, which no reader of JSON takes for a whole one.
 
 use super::me;
-use crate::{Auth, AuthState, DataPage, PortError, security_event, session};
+use crate::{Auth, AuthState, DataPage, PortError, oauth, passkey, security_event, session, two_factor};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// Everything that is kept of the signed-in user
 ///
-/// One JSON object: `user`, `sessions` and `securityEvents`, and in `credits` what the ledger has: `wallet`, `transactions`, `holds`,
+/// One JSON object: `user`, `sessions`, `securityEvents`, `linkedAccounts`, `passkeys` and `trustedDevices`, and in `credits` what the ledger has: `wallet`, `transactions`, `holds`,
 /// `purchases`. Secrets, as the hash of the password, are in none of it.
 #[utoipa::path(
     get, path = "/api/v1/auth/export", tag = "auth",
@@ -63,6 +63,9 @@ struct List {
 enum Owner {
     Sessions,
     SecurityEvents,
+    LinkedAccounts,
+    Passkeys,
+    TrustedDevices,
     Credits,
 }
 
@@ -70,6 +73,9 @@ fn lists_of(auth: &Auth) -> Vec<List> {
     let mut lists = vec![
         List { of: Owner::Sessions, name: "sessions", before: ",", behind: "" },
         List { of: Owner::SecurityEvents, name: "securityEvents", before: ",", behind: "" },
+        List { of: Owner::LinkedAccounts, name: "linkedAccounts", before: ",", behind: "" },
+        List { of: Owner::Passkeys, name: "passkeys", before: ",", behind: "" },
+        List { of: Owner::TrustedDevices, name: "trustedDevices", before: ",", behind: "" },
     ];
     let of_credits = auth.personal_data.lists();
     for (number, name) in of_credits.iter().enumerate() {
@@ -151,6 +157,20 @@ async fn page(auth: &Auth, user: &UserId, list: List, after: Option<&str>) -> Re
         Owner::Sessions => session::store::list_all(&mut transaction, user, after).await.map_err(boxed),
         Owner::SecurityEvents => {
             security_event::store::list_all(&mut transaction, user, after).await.map_err(boxed)
+        }
+        Owner::LinkedAccounts => {
+            let links = oauth::store::list_accounts(&mut transaction, user).await.map_err(boxed)?;
+            let links = links.into_iter().map(oauth::LinkedAccountResponse::of);
+            Ok(DataPage::of(links.map(row).collect(), None))
+        }
+        Owner::Passkeys => {
+            let passkeys = passkey::store::list_passkeys(&mut transaction, user).await.map_err(boxed)?;
+            Ok(DataPage::of(passkeys.into_iter().map(row).collect(), None))
+        }
+        Owner::TrustedDevices => {
+            let now = auth.clock.now();
+            let devices = two_factor::store::list_trusted_devices(&mut transaction, user, now).await;
+            Ok(DataPage::of(devices.map_err(boxed)?.into_iter().map(row).collect(), None))
         }
         Owner::Credits => auth.personal_data.page(&mut transaction, user, list.name, after).await,
     }

@@ -435,7 +435,9 @@ pub(crate) async fn list_by_ids_or_addresses(
 
 /// How many accounts there are.
 pub(crate) async fn count_users(connection: &mut PgConnection) -> Result<i64, DbError> {
-    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users"#).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users WHERE deleted_at IS NULL"#)
+        .fetch_one(connection)
+        .await?)
 }
 
 /// An account with all that another installation needs of it.
@@ -460,7 +462,7 @@ pub(crate) async fn list_to_export(
     Ok(sqlx::query_as!(
         ExportedUser,
         r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at, hash AS "hash?"
-           FROM auth.users LEFT JOIN auth.passwords ON user_id = id WHERE id > $1 ORDER BY id LIMIT $2"#,
+           FROM auth.users LEFT JOIN auth.passwords ON user_id = id WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"#,
         after,
         limit,
     )

@@ -22,7 +22,7 @@ pub(super) async fn insert_pending(
 }
 
 /// Takes a bonus that waits; false if none does. Of several at once, one gets it.
-pub(super) async fn delete_pending(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+pub(crate) async fn delete_pending(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
     let done = sqlx::query!("DELETE FROM auth.pending_bonuses WHERE user_id = $1", user.as_str())
         .execute(connection)
         .await?;

@@ -1,6 +1,6 @@
 //! `GET /api/v1/auth/linked-accounts`: the services that the caller may sign in with.
 
-use super::store;
+use super::store::{self, LinkedAccount};
 use crate::AuthState;
 use axum::Json;
 use axum::extract::State;
@@ -30,6 +30,14 @@ pub(crate) struct LinkedAccountResponse {
     last_used_at: OffsetDateTime,
 }
 
+impl LinkedAccountResponse {
+    /// A link as it is shown.
+    pub(crate) fn of(account: LinkedAccount) -> Self {
+        let LinkedAccount { id, provider, email, created_at, last_used_at } = account;
+        Self { id, provider, email, created_at, last_used_at }
+    }
+}
+
 /// The services that are linked to the account
 #[utoipa::path(
     get, path = "/api/v1/auth/linked-accounts", tag = "sign-in with others",
@@ -42,12 +50,5 @@ pub(crate) async fn linked(
 ) -> Result<Json<Vec<LinkedAccountResponse>>, ApiError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     let accounts = store::list_accounts(&mut transaction, &caller.user_id).await?;
-    let shown = accounts.into_iter().map(|account| LinkedAccountResponse {
-        id: account.id,
-        provider: account.provider,
-        email: account.email,
-        created_at: account.created_at,
-        last_used_at: account.last_used_at,
-    });
-    Ok(Json(shown.collect()))
+    Ok(Json(accounts.into_iter().map(LinkedAccountResponse::of).collect()))
 }

@@ -21,9 +21,10 @@ mod start;
 pub(crate) mod store;
 mod unlink;
 
+pub(crate) use linked::LinkedAccountResponse;
 pub use model::{OAuthError, ProviderFault, ProviderKind};
 pub use provider::{ProviderSettingsError, Providers};
-pub use rekey::{RekeyedTokens, rekey_tokens};
+pub use rekey::rekey_tokens;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;

@@ -3,22 +3,13 @@
 use super::arrive::sealed_as;
 use super::model::OAuthError;
 use super::store;
-use crate::token::root_secret::{Purpose, RootSecrets};
+use crate::token::root_secret::{Purpose, Resealed, RootSecrets};
 use mana_kernel::Rng;
 use mana_platform::{Database, DbError};
 use uuid::Uuid;
 
 /// Links of one transaction at most, so that nobody who signs in waits for long.
 const BATCH: i64 = 500;
-
-/// What became of sealed tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RekeyedTokens {
-    /// Links whose tokens were opened and sealed anew.
-    pub resealed: u64,
-    /// Links whose tokens can't be opened, and were left as they are.
-    pub closed: u64,
-}
 
 /// Seals all tokens of providers under the newest root secret. Stopped half way, it goes on where it was the next time.
 ///
@@ -28,9 +19,9 @@ pub async fn rekey_tokens(
     database: &Database,
     root_secrets: &RootSecrets,
     rng: &dyn Rng,
-) -> Result<RekeyedTokens, OAuthError> {
+) -> Result<Resealed, OAuthError> {
     let newest = root_secrets.current_id();
-    let mut rekeyed = RekeyedTokens::default();
+    let mut rekeyed = Resealed::default();
     let mut after = Uuid::nil();
     loop {
         let mut transaction = database.begin().await?;
@@ -39,12 +30,12 @@ pub async fn rekey_tokens(
         after = last.id;
         for tokens in batch {
             let name = sealed_as(tokens.id);
-            let opened = root_secrets.open(&tokens.sealed, Purpose::ProviderTokens, &name, &tokens.version);
-            let Ok(plain) = opened else {
+            let purpose = Purpose::ProviderTokens;
+            let Some(sealed) = root_secrets.reseal(&tokens.sealed, purpose, &name, &tokens.version, rng)?
+            else {
                 rekeyed.closed = rekeyed.closed.saturating_add(1);
                 continue;
             };
-            let sealed = root_secrets.seal(&plain, Purpose::ProviderTokens, &name, rng)?;
             store::update_sealed(&mut transaction, tokens.id, &sealed, newest).await?;
             rekeyed.resealed = rekeyed.resealed.saturating_add(1);
         }

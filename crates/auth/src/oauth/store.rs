@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// A link as its owner sees it.
 #[derive(Debug)]
-pub(super) struct LinkedAccount {
+pub(crate) struct LinkedAccount {
     pub(super) id: Uuid,
     pub(super) provider: String,
     pub(super) email: Option<String>,
@@ -125,7 +125,7 @@ pub(super) async fn update_used(
 }
 
 /// A user's links, the oldest first.
-pub(super) async fn list_accounts(
+pub(crate) async fn list_accounts(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<Vec<LinkedAccount>, DbError> {

@@ -108,7 +108,7 @@ pub(super) async fn count_passkeys(connection: &mut PgConnection, user: &UserId)
 }
 
 /// A user's passkeys, the oldest first.
-pub(super) async fn list_passkeys(
+pub(crate) async fn list_passkeys(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<Vec<Passkey>, DbError> {

@@ -36,8 +36,11 @@ pub(crate) async fn replace_password(
     Ok(())
 }
 
-/// Leaves an account without a password.
+/// Leaves an account without a password, and forgets how an imported one was hashed.
 pub(crate) async fn delete_password(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.imported_passwords WHERE user_id = $1", user.as_str())
+        .execute(&mut *connection)
+        .await?;
     sqlx::query!("DELETE FROM auth.passwords WHERE user_id = $1", user.as_str()).execute(connection).await?;
     Ok(())
 }

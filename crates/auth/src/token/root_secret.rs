@@ -46,6 +46,15 @@ impl std::fmt::Debug for RootSecrets {
     }
 }
 
+/// What became of rows that are sealed under a root secret, when they were to be sealed under the newest one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Opened and sealed anew.
+    pub resealed: u64,
+    /// Can't be opened, and left as they are.
+    pub closed: u64,
+}
+
 /// What a key that is derived from a root secret is for. Two purposes never share a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -170,6 +179,21 @@ impl RootSecrets {
             .open_in_place(aead::Nonce::assume_unique_for_key(*nonce), aead::Aad::from(name), &mut body)
             .map_err(|_| wrong())?;
         Ok(plain.to_vec())
+    }
+
+    /// What is sealed under `version`, sealed under the newest one; none if it does not open.
+    pub(crate) fn reseal(
+        &self,
+        sealed: &[u8],
+        purpose: Purpose,
+        name: &str,
+        version: &str,
+        rng: &dyn Rng,
+    ) -> Result<Option<Vec<u8>>, RootSecretError> {
+        match self.open(sealed, purpose, name, version) {
+            Ok(plain) => self.seal(&plain, purpose, name, rng).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     fn sealing_key(&self, version: &str, purpose: Purpose) -> Result<aead::LessSafeKey, RootSecretError> {

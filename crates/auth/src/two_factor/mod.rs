@@ -11,6 +11,7 @@ pub(crate) mod model;
 mod passkey;
 mod reauthenticate;
 mod recovery_code;
+mod rekey;
 mod set_up;
 pub(crate) mod store;
 mod totp;
@@ -19,6 +20,8 @@ mod verify;
 
 pub(crate) use challenge::{Challenge, Judgement, SecondFactorRequired, judge};
 pub use enforce::end_sessions_without_factor;
+pub use model::TwoFactorError;
+pub use rekey::rekey_secrets;
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;

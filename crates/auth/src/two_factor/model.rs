@@ -86,7 +86,7 @@ pub(super) const GUESS_WINDOW: Duration = Duration::minutes(15);
 
 /// What may go wrong with a second factor.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TwoFactorError {
+pub enum TwoFactorError {
     /// Not a code of the account, or one that was taken already.
     #[error("not a code of the account")]
     WrongCode,

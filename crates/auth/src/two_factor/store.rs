@@ -29,6 +29,51 @@ pub(super) struct SealedSecret {
     pub(super) version: String,
 }
 
+/// A user's secret as stored.
+pub(super) struct SealedSecretOf {
+    pub(super) user_id: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) version: String,
+}
+
+/// Secrets of users behind `after` that are sealed under another version than `version`, at most `limit`. Nobody else changes them until the
+/// transaction ends.
+pub(super) async fn lock_sealed_otherwise(
+    connection: &mut PgConnection,
+    version: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<SealedSecretOf>, DbError> {
+    Ok(sqlx::query_as!(
+        SealedSecretOf,
+        "SELECT user_id, secret_sealed AS bytes, secret_version AS version FROM auth.two_factor_auth
+         WHERE secret_version <> $1 AND user_id > $2 ORDER BY user_id LIMIT $3 FOR UPDATE",
+        version,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Replaces a sealed secret.
+pub(super) async fn update_sealed(
+    connection: &mut PgConnection,
+    user_id: &str,
+    sealed: &[u8],
+    version: &str,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.two_factor_auth SET secret_sealed = $2, secret_version = $3 WHERE user_id = $1",
+        user_id,
+        sealed,
+        version,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Stores a secret that opens nothing yet, in place of one that was not confirmed. False if one is confirmed.
 pub(super) async fn upsert_unconfirmed(
     connection: &mut PgConnection,
@@ -347,7 +392,7 @@ pub(super) async fn insert_trusted_device(
 }
 
 /// A user's trusted browsers at `now`, the newest first; the first 100.
-pub(super) async fn list_trusted_devices(
+pub(crate) async fn list_trusted_devices(
     connection: &mut PgConnection,
     user: &UserId,
     now: OffsetDateTime,

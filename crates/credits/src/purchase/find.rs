@@ -1,6 +1,6 @@
 //! `GET /api/v1/credits/purchase/{id}`: what became of a purchase.
 
-use super::model::PaymentError;
+use super::model::{PaymentError, order_id};
 use super::store;
 use crate::CreditsState;
 use axum::Json;
@@ -60,6 +60,7 @@ pub(crate) async fn find_purchase(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<PurchaseResponse>, ApiError> {
+    let id = order_id(id)?;
     let mut transaction = credits.database.begin_as(&caller.user_id).await?;
     let found = store::find_purchase(&mut transaction, &caller.user_id, &id).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;

@@ -7,7 +7,7 @@
 use crate::ledger::model::{Bought, Note, Settlement, Terms};
 use crate::stripe::StripeError;
 use crate::stripe::object::{CheckoutSession, Dispute, Expandable, FraudWarning, PaymentIntent, Refund};
-use mana_kernel::{Amount, ErrorCode, Kind, Mana, Problem};
+use mana_kernel::{Amount, ErrorCode, Kind, Line, Mana, Problem};
 use mana_platform::DbError;
 use mana_platform::http::codes;
 use std::collections::BTreeMap;
@@ -413,6 +413,11 @@ impl Order {
             },
         })
     }
+}
+
+/// An order's id as a path says it: what no order can have is nobody's, and PostgreSQL fails at a text that it can't hold.
+pub(super) fn order_id(text: String) -> Result<String, PaymentError> {
+    Line::<1, 64>::try_from(text).map(String::from).map_err(|_| PaymentError::NoSuchPurchase)
 }
 
 /// What may go wrong with an order.

@@ -3,7 +3,7 @@
 //! The mana is taken first, and given again if Stripe refuses: between the two nobody can spend what is paid back. What
 //! Stripe did not answer is asked again until it does.
 
-use super::model::{Facts, Order, PaymentError, RefundStatus};
+use super::model::{Facts, Order, PaymentError, RefundStatus, order_id};
 use super::store::{self, NewRefund};
 use super::sync::{apply_locked, sync};
 use super::{Payments, model};
@@ -105,6 +105,7 @@ pub(crate) async fn refund_purchase(
     headers: HeaderMap,
     Valid(mut request): Valid<PurchaseRefundRequest>,
 ) -> Result<(StatusCode, Json<PurchaseRefund>), ApiError> {
+    let id = order_id(id)?;
     let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let payments = &credits.payments;
     let wanted = want(payments, &id, &request, key.as_ref(), admin.user_id.as_str()).await?;

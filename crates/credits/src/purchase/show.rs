@@ -1,6 +1,6 @@
 //! `GET /api/v1/admin/purchases/{id}`: a purchase with all that is known of its payment.
 
-use super::model::PaymentError;
+use super::model::{PaymentError, order_id};
 use super::refund::{PurchaseRefund, remaining};
 use super::store;
 use crate::CreditsState;
@@ -61,6 +61,7 @@ pub(crate) async fn show_purchase(
     _: Admin,
     Path(id): Path<String>,
 ) -> Result<Json<PurchaseDetails>, ApiError> {
+    let id = order_id(id)?;
     let mut transaction = credits.database.begin().await?;
     let order = store::find_order(&mut transaction, &id).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let facts = store::find_facts(&mut transaction, &order).await?;

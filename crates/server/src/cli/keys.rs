@@ -4,9 +4,10 @@ use super::{Cli, CommandError, print, written};
 use crate::app;
 use crate::source::{Source, SourceError};
 use clap::Subcommand;
-use mana_auth::oauth::{RekeyedTokens, rekey_tokens};
+use mana_auth::oauth::rekey_tokens;
 use mana_auth::token::keys::{self, ExaminedKey, KeyChest, RekeyOutcome, RekeyedKey, Rotation, SigningKey};
-use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::token::root_secret::{Resealed, RootSecrets};
+use mana_auth::two_factor::rekey_secrets;
 use mana_platform::SystemRng;
 use mana_platform::config::JwtAlgorithm;
 use secrecy::ExposeSecret as _;
@@ -28,7 +29,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Seal the private keys and the tokens of other services under the first root secret, so that older ones can be left out
+    /// Seal the private keys, the tokens of other services and the secrets of authenticator apps under the first root secret, so that older ones can be left out
     Rekey,
 }
 
@@ -51,7 +52,8 @@ pub(super) async fn run(
             let chest = chest()?;
             let keys = chest.rekey().await?;
             let tokens = rekey_tokens(&chest.database, &chest.root_secrets, &*chest.rng).await?;
-            rekeyed(&keys, tokens, cli.json)
+            let factors = rekey_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
+            rekeyed(&keys, &[("linked accounts", tokens), ("authenticator apps", factors)], cli.json)
         }
     }
 }
@@ -122,7 +124,7 @@ fn rotated(rotation: &Rotation, json: bool) -> Result<(), CommandError> {
 }
 
 /// Fails if a key is still closed: then the old secret must not be left out yet.
-fn rekeyed(keys: &[RekeyedKey], tokens: RekeyedTokens, json: bool) -> Result<(), CommandError> {
+fn rekeyed(keys: &[RekeyedKey], rows: &[(&str, Resealed)], json: bool) -> Result<(), CommandError> {
     let told = |key: &RekeyedKey| match &key.outcome {
         RekeyOutcome::Kept { version } => ("kept", format!("is sealed under version {version} already")),
         RekeyOutcome::Resealed { from, to } => {
@@ -143,15 +145,17 @@ fn rekeyed(keys: &[RekeyedKey], tokens: RekeyedTokens, json: bool) -> Result<(),
         for key in keys {
             print::line(&format!("{} ({}) {}.", key.kid, key.state.as_str(), told(key).1))?;
         }
-        if tokens != RekeyedTokens::default() {
-            let RekeyedTokens { resealed, closed } = tokens;
-            print::line(&format!(
-                "Tokens of {resealed} linked accounts were sealed anew, those of {closed} can't be opened."
-            ))?;
+        for (what, Resealed { resealed, closed }) in rows {
+            if resealed.saturating_add(*closed) > 0 {
+                print::line(&format!(
+                    "Secrets of {resealed} {what} were sealed anew, those of {closed} can't be opened."
+                ))?;
+            }
         }
     }
-    if tokens.closed > 0 {
-        return Err(CommandError::StillClosedTokens(tokens.closed));
+    let closed = rows.iter().fold(0_u64, |sum, (_, rows)| sum.saturating_add(rows.closed));
+    if closed > 0 {
+        return Err(CommandError::StillClosedRows(closed));
     }
     match keys.iter().filter(|key| matches!(key.outcome, RekeyOutcome::Closed(_))).count() {
         0 => Ok(()),

@@ -31,6 +31,7 @@ use mana_auth::admin::{self, Change};
 use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
+use mana_auth::two_factor::TwoFactorError;
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_credits::package::model::PackageError;
@@ -178,12 +179,14 @@ enum CommandError {
     )]
     StillClosed(usize),
     #[error(
-        "the tokens of {0} linked accounts can't be opened and were left as they are: give the secrets that they are sealed under; without \
-         them they are of no more use, and the next sign-in with the service replaces them"
+        "{0} secrets of users can't be opened and were left as they are: give the root secrets that they are sealed under. Without them, the \
+         next sign-in with a linked service replaces its tokens, and an authenticator app has to be set up anew (`users reset-factors`)"
     )]
-    StillClosedTokens(u64),
+    StillClosedRows(u64),
     #[error(transparent)]
     OAuth(#[from] OAuthError),
+    #[error(transparent)]
+    TwoFactor(#[from] TwoFactorError),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]

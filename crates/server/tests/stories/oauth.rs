@@ -3,7 +3,8 @@
 use crate::provider::{Provider, new_key};
 use crate::story::{Story, User, members};
 use http::Method;
-use mana_auth::oauth::{RekeyedTokens, rekey_tokens};
+use mana_auth::oauth::rekey_tokens;
+use mana_auth::token::root_secret::Resealed;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::SystemRng;
 use mana_testkit::{Client, Reply};
@@ -357,12 +358,12 @@ async fn tokens_of_a_provider_are_sealed_and_move_to_a_new_secret() {
         rekey_tokens(&story.database.service(), &secrets, &SystemRng).await.unwrap()
     };
     let alone = new.expose_secret().to_owned();
-    assert_eq!(rekey(alone.clone()).await, RekeyedTokens { resealed: 0, closed: 1 });
+    assert_eq!(rekey(alone.clone()).await, Resealed { resealed: 0, closed: 1 });
     assert_eq!(version().await, "test", "what can't be opened is left alone");
     let both = format!("{alone},{}", story.root_secret().expose_secret());
-    assert_eq!(rekey(both.clone()).await, RekeyedTokens { resealed: 1, closed: 0 });
+    assert_eq!(rekey(both.clone()).await, Resealed { resealed: 1, closed: 0 });
     assert_eq!(version().await, "new");
-    assert_eq!(rekey(both).await, RekeyedTokens::default(), "done already");
+    assert_eq!(rekey(both).await, Resealed::default(), "done already");
 }
 
 #[tokio::test]

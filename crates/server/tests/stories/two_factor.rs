@@ -2,8 +2,12 @@
 
 use crate::story::{PASSWORD, Story, User, hex};
 use http::Method;
+use mana_auth::token::root_secret::{Resealed, RootSecrets};
+use mana_auth::two_factor::rekey_secrets;
+use mana_platform::SystemRng;
 use mana_platform::config::TwoFactorRequired;
 use mana_testkit::Reply;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use time::Duration;
@@ -491,4 +495,27 @@ async fn where_administrators_must_have_a_factor_the_role_alone_opens_nothing() 
     assert_eq!(story.get(path, &admin).await.status, 200);
     story.workers.demand_second_factors().await;
     assert!(story.is_signed_in(&admin).await);
+}
+
+#[tokio::test]
+async fn a_replaced_root_secret_is_left_out_once_the_factors_are_sealed_anew() {
+    let story = Story::new().await;
+    let owner = owner(&story).await;
+    let next = RootSecrets::generate("next", &SystemRng).expose_secret().to_owned();
+    let both = SecretString::from(format!("{next},{}", story.root_secret().expose_secret()));
+    let next = SecretString::from(next);
+    let rekey = async |secrets: &SecretString| {
+        let secrets = RootSecrets::parse(secrets).unwrap();
+        rekey_secrets(&story.database.service(), &secrets, &SystemRng).await.unwrap()
+    };
+    assert_eq!(rekey(&next).await, Resealed { resealed: 0, closed: 1 });
+    assert_eq!(rekey(&both).await, Resealed { resealed: 1, closed: 0 });
+    assert_eq!(rekey(&next).await, Resealed::default(), "done already");
+    story.key_chest(&both).rekey().await.unwrap();
+    let replica = story.start(|_| {}, &next).await.unwrap();
+    let body = json!({"email": "ada@example.com", "password": PASSWORD});
+    let first = replica.client.post("/api/v1/auth/login", &body).send().await;
+    let body = json!({"challengeToken": first.text("/challengeToken"), "code": code(&story, &owner.secret)});
+    let done = replica.client.post(&format!("{BASE}/verify"), &body).send().await;
+    assert_eq!(done.status, 200, "{}", done.json);
 }

@@ -24,7 +24,7 @@ pub enum ExportError {
     Json(#[from] serde_json::Error),
 }
 
-/// Writes all accounts in the order of their ids, as they are meanwhile; with the hashes of their passwords only if that is
+/// Writes all accounts but deleted ones in the order of their ids, as they are meanwhile; with the hashes of their passwords only if that is
 /// asked for. `progress` hears how many there are, and how many were written. Says how many it were.
 ///
 /// # Errors
