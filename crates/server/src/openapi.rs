@@ -104,6 +104,11 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
     if operation.request_body.is_some() {
         answers.extend([("413", "The body is over 64 KiB"), ("415", "The body is not of the media type")]);
     }
+    if has_parameters {
+        // Said by the reader of heads, which knows no problems.
+        let too_large = ResponseBuilder::new().description("The head of the request is over 32 KiB").build();
+        operation.responses.responses.entry("431".to_owned()).or_insert(RefOr::T(too_large));
+    }
     for (status, description) in answers {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
     }

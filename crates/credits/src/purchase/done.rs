@@ -4,6 +4,7 @@ use crate::CreditsState;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse as _, Response};
 use http::{StatusCode, header};
+use mana_kernel::Line;
 use mana_platform::http::Parameters;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -15,12 +16,12 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DoneParameters {
-    /// `paid` or `cancelled`.
-    #[param(pattern = "^(paid|cancelled)$", max_length = 9)]
-    state: Option<String>,
+    /// `cancelled`, or else it was paid.
+    #[param(value_type = Option<String>, max_length = 64)]
+    state: Option<Line<0, 64>>,
     /// The purchase; not shown.
-    #[param(max_length = 64)]
-    purchase: Option<String>,
+    #[param(value_type = Option<String>, max_length = 64)]
+    purchase: Option<Line<0, 64>>,
 }
 
 /// The page after the till
@@ -33,9 +34,9 @@ pub(crate) async fn checkout_done(
     State(credits): State<CreditsState>,
     Parameters(DoneParameters { state, purchase }): Parameters<DoneParameters>,
 ) -> Response {
-    let is_cancelled = state.as_deref() == Some("cancelled");
-    if let Some(purchase) = purchase.filter(|id| !is_cancelled && id.len() <= 64) {
-        credits.payments.errands.look_at(&purchase);
+    let is_cancelled = state.is_some_and(|state| state.as_str() == "cancelled");
+    if let Some(purchase) = purchase.filter(|_| !is_cancelled) {
+        credits.payments.errands.look_at(purchase.as_str());
     }
     let (title, text) = if is_cancelled {
         ("Nothing was bought", "You left without paying. You can close this page.")

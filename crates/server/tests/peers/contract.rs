@@ -45,6 +45,9 @@ fn no_request_brings_the_service_out_of_its_document() {
         .env("MANA_SECRET_KEY", ROOT_SECRET)
         .env("RATE_LIMIT_MAX", "0")
         .env("FRESH_AUTHENTICATION", "1d")
+        .env("STRIPE_SECRET_KEY", "sk_test_nobody")
+        .env("STRIPE_WEBHOOK_SECRET", "whsec_bm9ib2R5")
+        .env("STRIPE_API_BASE", "http://127.0.0.1:1")
         .env("MAGIC_LINK_SIGN_IN", "true")
         .env("EMAIL_CODE_SIGN_IN", "true")
         .start();
