@@ -2,7 +2,7 @@
 //! Owns `auth.verification_tokens` and `auth.mail_requests`.
 //!
 //! A link that is opened consumes nothing, because scanners of mail open them all: it leads to a page with a button. What anybody
-//! may ask for, whoever's the address is, is only written down by the request ([`asked`]); a pass looks up later whether there is
+//! may ask for, whoever's the address is, is only written down by the request (`asked`); a pass looks up later whether there is
 //! such an account, so that the answer and its time say nothing.
 
 mod adopt;

@@ -1,8 +1,8 @@
 //! Buying mana: orders, what Stripe says of them, and what the ledger does about it. Owns `credits.purchases`,
 //! `credits.refunds`, `credits.disputes`, `credits.stripe_customers` and `credits.payment_statements`.
 //!
-//! Nothing is believed that a delivery says. Whatever happens leads to [`sync`]: it looks at Stripe, merges what it sees with
-//! what is known ([`model`]), and has the ledger do what follows, in one transaction under the order's lock.
+//! Nothing is believed that a delivery says. Whatever happens leads to `sync`: it looks at Stripe, merges what it sees with
+//! what is known (`model`), and has the ledger do what follows, in one transaction under the order's lock.
 
 mod buy;
 mod done;
