@@ -5,9 +5,19 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
 };
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::EnvFilter;
+
+const FILTER: &str = "sqlx::query=debug";
+
+/// Never drops out. While there is one subscriber only, tracing asks the thread that first reaches a place in the code whether anybody listens
+/// there, and remembers the answer for all threads: that of a test beside, which listens to nothing.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| {
+    let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(FILTER)).with_writer(io::sink);
+    Dispatch::new(subscriber.finish())
+});
 
 /// Statements from now on, until it is dropped.
 pub(crate) struct Statements {
@@ -17,11 +27,12 @@ pub(crate) struct Statements {
 
 impl Statements {
     pub(crate) fn watch() -> Self {
+        LazyLock::force(&SECOND);
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
-            .with_env_filter(EnvFilter::new("sqlx::query=debug"))
+            .with_env_filter(EnvFilter::new(FILTER))
             .with_writer(move || writer.clone())
             .finish();
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
