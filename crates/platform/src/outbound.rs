@@ -68,6 +68,20 @@ pub enum OutboundError {
     Tls(#[source] rustls::Error),
 }
 
+/// What every client of the service begins with: TLS by aws-lc-rs with Mozilla's roots, and no redirect followed.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub fn client_builder() -> Result<reqwest::ClientBuilder, rustls::Error> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none()))
+}
+
 impl Outbound {
     /// A client that reaches the public internet and `private_networks`, and waits no longer than `patience` from the first byte that is
     /// sent to the last that is read.
@@ -76,17 +90,9 @@ impl Outbound {
     /// When TLS can't be set up.
     pub fn new(private_networks: &[IpNet], patience: Duration) -> Result<Self, OutboundError> {
         let reach = Arc::new(Reach { private_networks: private_networks.to_vec() });
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(OutboundError::Tls)?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+        let client = client_builder()
+            .map_err(OutboundError::Tls)?
             .dns_resolver(CheckingResolver(Arc::clone(&reach)))
-            .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
             .timeout(patience)

@@ -2,7 +2,7 @@
 //! rest of all hashes that begin so, and never learns which one was meant. Off unless the operator names a service.
 
 use super::known::sha1;
-use std::sync::Arc;
+use mana_platform::outbound::client_builder;
 use std::time::Duration;
 use url::Url;
 
@@ -57,17 +57,9 @@ impl RangeLookup {
             return Err(InvalidRange::Url);
         }
         let tls_error = |error: &dyn std::error::Error| InvalidRange::Tls(error.to_string());
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+        let http = client_builder()
             .map_err(|error| tls_error(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
             .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("mana-core-auth/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| tls_error(&error))?;

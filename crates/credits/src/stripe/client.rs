@@ -4,11 +4,11 @@
 use super::object::{
     CheckoutSession, Customer, Dispute, Event, FraudWarning, List, Listed, PaymentIntent, Refund,
 };
+use mana_platform::outbound::client_builder;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -85,18 +85,10 @@ impl Stripe {
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(base: Url, key: SecretString, time_limit: Duration) -> Result<Self, InvalidStripe> {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+        let http = client_builder()
             .map_err(|error| InvalidStripe(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
             .timeout(time_limit)
             .connect_timeout(time_limit)
-            .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("mana-core-auth/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| InvalidStripe(error.to_string()))?;
