@@ -6,11 +6,9 @@ use crate::CreditsState;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use http::header;
 use mana_kernel::{TransactionId, UserId};
-use mana_platform::http::{ApiError, Caller, Parameters, codes, within};
+use mana_platform::http::cursor::{self, next_link};
+use mana_platform::http::{ApiError, Caller, Parameters, within};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -128,33 +126,28 @@ pub(crate) async fn transactions(
     let rows = store::list_transactions(&mut transaction, &caller.user_id, before, offset, limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|length| length == limit);
     let next = rows.last().filter(|row| is_full && row.sequence > 1).map(|row| {
-        let cursor = write_cursor(row.sequence);
-        [(
-            header::LINK,
-            format!("</api/v1/credits/transactions?limit={limit}&cursor={cursor}>; rel=\"next\""),
-        )]
+        let limit = limit.to_string();
+        next_link("/api/v1/credits/transactions", &[("limit", Some(&limit))], &row.sequence.to_be_bytes())
     });
     let lines: Vec<_> =
         rows.into_iter().map(|row| TransactionResponse::of_row(row, &caller.user_id)).collect();
     Ok((next, Json(lines)).into_response())
 }
 
-/// A cursor names a place in the caller's own history and nothing else, so it needs no secret.
-fn write_cursor(sequence: i64) -> String {
-    BASE64.encode(sequence.to_be_bytes())
-}
-
+/// The line that a cursor names.
 fn read_cursor(text: &str) -> Result<i64, ApiError> {
-    let bytes = BASE64.decode(text).ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    bytes.map(i64::from_be_bytes).filter(|sequence| *sequence > 0).ok_or_else(|| {
-        ApiError::new(&codes::INVALID_QUERY).with_detail("cursor must be one that a page gave")
-    })
+    let bytes = <[u8; 8]>::try_from(cursor::read_cursor(text)?).ok();
+    bytes.map(i64::from_be_bytes).filter(|sequence| *sequence > 0).ok_or_else(cursor::not_a_cursor)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn write_cursor(sequence: i64) -> String {
+        cursor::write_cursor(&sequence.to_be_bytes())
+    }
 
     #[test]
     fn a_cursor_reads_back_and_a_tampered_one_does_not() {
