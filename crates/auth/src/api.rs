@@ -120,6 +120,13 @@ impl Policy {
         self.public_url.starts_with("https://")
     }
 
+    /// Whether a proof from `at` is young enough for what changes an account's protection. One that a clock ahead of this server's wrote counts
+    /// as of now.
+    pub(crate) fn is_fresh(&self, at: OffsetDateTime, now: OffsetDateTime) -> bool {
+        let oldest = now.checked_sub(self.fresh_authentication.try_into().unwrap_or_default());
+        oldest.is_some_and(|oldest| at > oldest)
+    }
+
     /// When a session ends that is used now and not again.
     pub(crate) fn session_end(
         &self,

@@ -41,7 +41,5 @@ async fn has_given_its_factor(auth: &Auth, caller: &Caller) -> Result<bool, DbEr
         return Ok(has_given);
     }
     let session = find_session(&mut transaction, &caller.session_id).await?;
-    let oldest =
-        auth.clock.now().checked_sub(auth.policy.fresh_authentication.try_into().unwrap_or_default());
-    Ok(session.zip(oldest).is_some_and(|(session, oldest)| session.created_at > oldest))
+    Ok(session.is_some_and(|session| auth.policy.is_fresh(session.created_at, auth.clock.now())))
 }

@@ -22,11 +22,9 @@ impl FromRequestParts<AuthState> for FreshCaller {
     }
 }
 
-/// Whether the caller's last proof is young enough. One that a clock ahead of this server's wrote counts as of now.
+/// Whether the caller's last proof is young enough.
 pub(crate) async fn is_fresh(auth: &Auth, caller: &Caller) -> Result<bool, DbError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
     let authenticated_at = store::find_authenticated_at(&mut transaction, &caller.session_id).await?;
-    let oldest =
-        auth.clock.now().checked_sub(auth.policy.fresh_authentication.try_into().unwrap_or_default());
-    Ok(authenticated_at.zip(oldest).is_some_and(|(at, oldest)| at > oldest))
+    Ok(authenticated_at.is_some_and(|at| auth.policy.is_fresh(at, auth.clock.now())))
 }
