@@ -39,14 +39,7 @@ pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Res
 
 /// The account that may still act, by id, locked until the transaction ends: what changes its protection takes turns.
 pub(crate) async fn lock_user(connection: &mut PgConnection, id: &UserId) -> Result<Option<User>, DbError> {
-    let row = sqlx::query_as!(
-        UserRow,
-        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE",
-        id.as_str(),
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.and_then(UserRow::into_user))
+    Ok(lock_account(connection, id).await?.and_then(Account::who_may_act))
 }
 
 /// The same, and nobody may write a row that names the account meanwhile: for when the address changes, which takes this lock anyway, and too
@@ -55,14 +48,7 @@ pub(crate) async fn lock_user_exclusively(
     connection: &mut PgConnection,
     id: &UserId,
 ) -> Result<Option<User>, DbError> {
-    let row = sqlx::query_as!(
-        UserRow,
-        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR UPDATE",
-        id.as_str(),
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.and_then(UserRow::into_user))
+    Ok(lock_account_exclusively(connection, id).await?.and_then(Account::who_may_act))
 }
 
 /// Changes what is given of name and picture, an empty text to none, and gives the account as it is now.
@@ -171,6 +157,13 @@ pub(crate) struct Account {
     pub(crate) disabled_at: Option<OffsetDateTime>,
     /// Since when nothing is left of it but its id.
     pub(crate) deleted_at: Option<OffsetDateTime>,
+}
+
+impl Account {
+    /// The user, unless the account is disabled.
+    fn who_may_act(self) -> Option<User> {
+        self.disabled_at.is_none().then_some(self.user)
+    }
 }
 
 struct AccountRow {
