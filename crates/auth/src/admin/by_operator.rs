@@ -1,8 +1,9 @@
 //! The same acts for whoever may use the command line, straight through the database: for when nobody can sign in any more.
 
 use super::act::Act;
+use super::change::Change;
 use super::model::{AdminError, AdminUser, AdminUserDetails, Reason};
-use super::{demote, disable, enable, end_sessions, promote, read_user, reset_factors};
+use super::{end_sessions, read_user};
 use crate::Wallets;
 use crate::account::model::Email;
 use crate::account::store::{AccountFilter, find_by_email, list_accounts};
@@ -19,21 +20,6 @@ pub struct Operator<'a> {
     pub clock: &'a dyn Clock,
     /// Randomness.
     pub rng: &'a dyn Rng,
-}
-
-/// What is changed about an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It is shut.
-    Disable,
-    /// It is opened again.
-    Enable,
-    /// It becomes an administrator's.
-    Promote,
-    /// It is an administrator's no more.
-    Demote,
-    /// Its second factor is taken away.
-    ResetFactors,
 }
 
 impl Operator<'_> {
@@ -83,13 +69,7 @@ impl Operator<'_> {
     ) -> Result<AdminUser, AdminError> {
         let act = self.act(reason);
         let mut transaction = act.begin(self.database).await?;
-        let (account, ended) = match change {
-            Change::Disable => disable::disable(&mut transaction, &act, user).await?,
-            Change::Enable => enable::enable(&mut transaction, &act, user).await?,
-            Change::Promote => promote::promote(&mut transaction, &act, user).await?,
-            Change::Demote => demote::demote(&mut transaction, &act, user).await?,
-            Change::ResetFactors => reset_factors::reset_factors(&mut transaction, &act, user).await?,
-        };
+        let (account, ended) = change.make(&mut transaction, &act, user).await?;
         ended.commit_elsewhere(transaction).await?;
         Ok(AdminUser::of(account))
     }

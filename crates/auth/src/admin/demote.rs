@@ -1,6 +1,7 @@
 //! `POST /api/v1/admin/users/{userId}/demote`: an account is an administrator's no more.
 
-use super::act::{Act, lock, user_of};
+use super::act::{Act, lock};
+use super::change::Change;
 use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
@@ -39,12 +40,7 @@ pub(crate) async fn demote_user(
     Path(user): Path<String>,
     Valid(request): Valid<ActRequest>,
 ) -> Result<Json<AdminUser>, ApiError> {
-    let user = user_of(&user)?;
-    let act = Act::of_request(&auth, &admin, &client, Some(request.reason.into()));
-    let mut transaction = act.begin(&auth.database).await?;
-    let (account, ended) = demote(&mut transaction, &act, &user).await?;
-    ended.commit(transaction, &auth).await?;
-    Ok(Json(AdminUser::of(account)))
+    Change::Demote.answer(&auth, &admin, &client, &user, request).await
 }
 
 /// Makes the account a user's.

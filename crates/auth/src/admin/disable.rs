@@ -1,6 +1,7 @@
 //! `POST /api/v1/admin/users/{userId}/disable`: an account is shut.
 
-use super::act::{Act, lock, user_of};
+use super::act::{Act, lock};
+use super::change::Change;
 use super::demote::spare_last_admin;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
@@ -38,12 +39,7 @@ pub(crate) async fn disable_user(
     Path(user): Path<String>,
     Valid(request): Valid<ActRequest>,
 ) -> Result<Json<AdminUser>, ApiError> {
-    let user = user_of(&user)?;
-    let act = Act::of_request(&auth, &admin, &client, Some(request.reason.into()));
-    let mut transaction = act.begin(&auth.database).await?;
-    let (account, ended) = disable(&mut transaction, &act, &user).await?;
-    ended.commit(transaction, &auth).await?;
-    Ok(Json(AdminUser::of(account)))
+    Change::Disable.answer(&auth, &admin, &client, &user, request).await
 }
 
 /// Shuts the account, and ends whatever opens it.

@@ -1,6 +1,7 @@
 //! `POST /api/v1/admin/users/{userId}/enable`: an account is opened again.
 
-use super::act::{Act, lock, user_of};
+use super::act::{Act, lock};
+use super::change::Change;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
 use crate::account::store::{Account, update_disabled};
@@ -34,12 +35,7 @@ pub(crate) async fn enable_user(
     Path(user): Path<String>,
     Valid(request): Valid<ActRequest>,
 ) -> Result<Json<AdminUser>, ApiError> {
-    let user = user_of(&user)?;
-    let act = Act::of_request(&auth, &admin, &client, Some(request.reason.into()));
-    let mut transaction = act.begin(&auth.database).await?;
-    let (account, ended) = enable(&mut transaction, &act, &user).await?;
-    ended.commit(transaction, &auth).await?;
-    Ok(Json(AdminUser::of(account)))
+    Change::Enable.answer(&auth, &admin, &client, &user, request).await
 }
 
 /// Opens the account again. No session ends.

@@ -6,6 +6,7 @@
 
 mod act;
 mod by_operator;
+mod change;
 mod claim;
 mod delete;
 mod demote;
@@ -22,7 +23,8 @@ mod reset_factors;
 pub(crate) mod store;
 
 pub use act::Act;
-pub use by_operator::{Change, Operator};
+pub use by_operator::Operator;
+pub use change::Change;
 pub use record_credits::record_credits;
 
 pub(crate) use store::lock_claims as hold_off_others;
