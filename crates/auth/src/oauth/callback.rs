@@ -7,7 +7,7 @@ use super::model::{Identity, OAuthError};
 use super::provider::Provider;
 use super::store;
 use crate::security_event::Origin;
-use crate::session::cookie;
+use crate::session::end::Ended;
 use crate::session::liveness::{self, store::Found};
 use crate::session::model::SessionError;
 use crate::session::open::{Admission, Device, admit};
@@ -212,9 +212,8 @@ async fn sign_in(
     let proof = Proof::of(Method::Provider);
     match admit(&mut transaction, auth, &user, proof, device, &origin).await? {
         Admission::Opened(opened) => {
-            opened.ended.commit(transaction, auth).await?;
-            drop(opened.mail);
-            leave(auth, flow, &[], cookie::set(&opened.cookie, &auth.policy))
+            let (_, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+            leave(auth, flow, &[], cookie)
         }
         Admission::Challenged(challenge) => {
             arrive::commit(transaction).await?;

@@ -1,6 +1,7 @@
 //! What every way of signing in ends with: a session on a device, its cookie, and the events that tell of it; or the question for a
 //! second factor.
 
+use super::cookie;
 use super::end::Ended;
 use super::model::{RevokeReason, Session, SessionCookie, SessionError};
 use super::proof::Proof;
@@ -10,8 +11,10 @@ use crate::mail::Written;
 use crate::security_event::{self, EventKind, Origin};
 use crate::two_factor::{self, Challenge};
 use crate::{Auth, new_device};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use mana_kernel::{Line, SessionId};
+use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ClientInfo, Language};
 use sqlx::PgConnection;
 
@@ -33,11 +36,26 @@ pub(crate) struct Device<'a> {
 /// A session that was opened, if the transaction commits.
 pub(crate) struct Opened {
     pub(crate) session: Session,
-    pub(crate) cookie: SessionCookie,
+    pub(super) cookie: SessionCookie,
     /// To be held until after the commit: it wakes whoever sends the mail.
-    pub(crate) mail: Written,
+    pub(super) mail: Written,
     /// What ended to make room for it: commit by this.
-    pub(crate) ended: Ended,
+    pub(super) ended: Ended,
+}
+
+impl Opened {
+    /// Commits, with what else ended, wakes whoever sends the mail, and gives the session with what sets its cookie.
+    pub(crate) async fn commit(
+        self,
+        transaction: Transaction,
+        auth: &Auth,
+        others: Ended,
+    ) -> Result<(Session, Option<HeaderValue>), DbError> {
+        let Self { session, cookie, mail, ended } = self;
+        ended.and(others).commit(transaction, auth).await?;
+        drop(mail);
+        Ok((session, cookie::set(&cookie, &auth.policy)))
+    }
 }
 
 /// Where a sign-in stands once its credentials were right.

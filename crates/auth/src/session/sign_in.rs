@@ -1,9 +1,9 @@
 //! The answer to a sign-in by which an app gets tokens, however it was proven.
 
-use super::cookie;
+use super::end::Ended;
 use super::login::TokenResponse;
 use super::model::SessionError;
-use super::open::{Admission, Device, Opened, admit};
+use super::open::{Admission, Device, admit};
 use super::proof::Proof;
 use crate::Auth;
 use crate::account::model::User;
@@ -53,19 +53,17 @@ pub(crate) async fn sign_in_answering(
     origin: &Origin,
     answer: impl FnOnce(TokenResponse) -> Response,
 ) -> Result<Response, SessionError> {
-    let Opened { session, cookie: session_cookie, mail, ended } =
-        match admit(&mut transaction, auth, user, proof, device, origin).await? {
-            Admission::Opened(opened) => *opened,
-            Admission::Challenged(challenge) => {
-                transaction.commit().await.map_err(DbError::from)?;
-                let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
-                let answer = LoginResponse::SecondFactor(challenge.answer());
-                return Ok((set_cookie, Json(answer)).into_response());
-            }
-        };
-    let tokens = refresh::open_chain(&mut transaction, auth, user, &session, app).await?;
-    ended.commit(transaction, auth).await?;
-    drop(mail);
-    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    let opened = match admit(&mut transaction, auth, user, proof, device, origin).await? {
+        Admission::Opened(opened) => opened,
+        Admission::Challenged(challenge) => {
+            transaction.commit().await.map_err(DbError::from)?;
+            let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+            let answer = LoginResponse::SecondFactor(challenge.answer());
+            return Ok((set_cookie, Json(answer)).into_response());
+        }
+    };
+    let tokens = refresh::open_chain(&mut transaction, auth, user, &opened.session, app).await?;
+    let (_, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+    let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     Ok((set_cookie, answer(tokens)).into_response())
 }

@@ -97,7 +97,7 @@ pub(crate) async fn sign_in_email(
 
     let mut transaction = auth.database.begin().await?;
     let going_on = go_on(&mut transaction, &auth, &headers, &user, &origin).await?;
-    let Opened { session, cookie: session_cookie, mail, ended } = match going_on {
+    let opened = match going_on {
         Some(opened) => opened,
         None => {
             let remember_me = request.remember_me.unwrap_or(false);
@@ -111,12 +111,11 @@ pub(crate) async fn sign_in_email(
             }
         }
     };
-    ended.commit(transaction, &auth).await?;
-    drop(mail);
+    let (session, cookie) = opened.commit(transaction, &auth, Ended::default()).await?;
 
     let token =
         access::sign(&auth, &user, &session.id, access::new_token_id(&auth)).map_err(SessionError::from)?;
-    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let signed_in = SignInResponse { redirect: false, token, user };
     Ok((set_cookie, Json(SignInEmailResponse::SignedIn(signed_in))).into_response())
 }

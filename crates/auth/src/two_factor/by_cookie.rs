@@ -6,15 +6,16 @@ use super::manage::is_required;
 use super::model::{ChallengeToken, TwoFactorError};
 use super::set_up;
 use super::store;
-use super::verify::{settle_cookies, take_waiting, waiting};
+use super::verify::{conclude, waiting};
 
 use crate::account::model::User;
 use crate::security_event::Origin;
 use crate::session::check_password::check_password;
 use crate::session::cookie::{self, Presented};
+use crate::session::end::Ended;
 use crate::session::fresh::is_fresh;
 use crate::session::model::{Session, SessionError};
-use crate::session::open::{Admission, Opened, admit};
+use crate::session::open::{Admission, admit};
 use crate::token::access::{self, AccessToken};
 use crate::{Auth, AuthState};
 use axum::Json;
@@ -246,21 +247,19 @@ async fn finish(
     let origin = Origin::of_request(&client);
     let token = challenge_of(auth, headers).ok_or(TwoFactorError::DeadChallenge)?;
     let mut transaction = auth.database.begin().await?;
-    let (user, _) = waiting(&mut transaction, auth, &token).await?;
+    let user = waiting(&mut transaction, auth, &token).await?;
     let (mut transaction, method) =
         take_code(transaction, auth, &user.id, request.code.as_str(), &origin).await?;
     let trusts = request.trust_device.unwrap_or(false);
-    let cookies = settle_cookies(&mut transaction, auth, &user, &client, trusts).await?;
-    let (proof, device) =
-        take_waiting(&mut transaction, auth, &token, method, (client, headers, language)).await?;
+    let browser = (client, headers, language);
+    let (proof, device, cookies) =
+        conclude(&mut transaction, auth, (&token, &user), method, browser, trusts).await?;
     let Admission::Opened(opened) = admit(&mut transaction, auth, &user, proof, device, &origin).await?
     else {
         return Err(TwoFactorError::DeadChallenge.into());
     };
-    let Opened { session, cookie: session_cookie, mail, ended } = *opened;
-    ended.commit(transaction, auth).await?;
-    drop(mail);
-    let set_cookie = cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    let (session, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+    let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let mut response = (set_cookie, Json(taken(auth, user, &session)?)).into_response();
     cookies.add_to(&mut response);
     Ok(response)

@@ -111,9 +111,8 @@ pub(crate) async fn judge(
         device_id: device.id.clone().map(String::from),
         device_name: device.name.clone().map(String::from),
         remember_me: device.remember_me,
-        created_at: now,
     };
     let expires_at = now.saturating_add(CHALLENGE_TTL);
-    store::insert_pending(connection, token.hash(), &pending, expires_at).await?;
+    store::insert_pending(connection, token.hash(), &pending, now, expires_at).await?;
     Ok(Judgement::Lacking(Challenge { token, methods }))
 }

@@ -3,10 +3,9 @@
 use super::model::{ChallengeToken, FactorMethod, TwoFactorError};
 use super::set_up::{self, Enrolment, RecoveryCodes};
 use super::store;
-use super::verify::{settle_cookies, take_waiting, waiting};
+use super::verify::{conclude, waiting};
 use crate::account::model::User;
 use crate::security_event::Origin;
-use crate::session::cookie;
 use crate::session::login::TokenResponse;
 use crate::session::open::{Admission, admit};
 use crate::session::proof::Method;
@@ -101,18 +100,17 @@ pub(crate) async fn confirm_pending(
     let (user, token) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
     set_up::confirm(&mut transaction, &auth, &user.id, None, request.code.as_str(), &origin).await?;
     let codes = set_up::make_recovery_codes(&mut transaction, &auth, &user.id, &origin).await?;
-    let cookies = settle_cookies(&mut transaction, &auth, &user, &client, false).await?;
-    let (proof, device) =
-        take_waiting(&mut transaction, &auth, &token, Method::Code, (client, &headers, language)).await?;
+    let browser = (client, &headers, language);
+    let (proof, device, cookies) =
+        conclude(&mut transaction, &auth, (&token, &user), Method::Code, browser, false).await?;
     let Admission::Opened(opened) = admit(&mut transaction, &auth, &user, proof, device, &origin).await?
     else {
         return Err(TwoFactorError::DeadChallenge.into());
     };
     let others = set_up::end_others(&mut transaction, &auth, &user.id, &opened.session.id, &origin).await?;
     let tokens = refresh::open_chain(&mut transaction, &auth, &user, &opened.session, &app).await?;
-    opened.ended.and(others).commit(transaction, &auth).await?;
-    drop(opened.mail);
-    let set_cookie = cookie::set(&opened.cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+    let (_, cookie) = opened.commit(transaction, &auth, others).await?;
+    let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let mut response = (set_cookie, Json(ConfirmedSignIn { tokens, codes })).into_response();
     cookies.add_to(&mut response);
     Ok(response)
@@ -125,7 +123,7 @@ async fn may_enrol(
     token: &SecretString,
 ) -> Result<(User, ChallengeToken), TwoFactorError> {
     let token = ChallengeToken::parse(token.expose_secret()).map_err(|_| TwoFactorError::DeadChallenge)?;
-    let (user, _) = waiting(connection, auth, &token).await?;
+    let user = waiting(connection, auth, &token).await?;
     let factors = store::find_factors(connection, &user.id).await?;
     let methods = factors.demanded(user.role, auth.policy.two_factor_required);
     if methods.contains(&FactorMethod::Enrolment) {

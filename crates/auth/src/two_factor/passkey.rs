@@ -4,7 +4,7 @@ use super::manage::acting;
 use super::model::{ChallengeToken, TwoFactorError};
 use super::reauthenticate::{Reauthenticated, confirm};
 use super::store;
-use super::verify::{settle_cookies, take_waiting, waiting};
+use super::verify::{conclude, waiting};
 use crate::AuthState;
 use crate::account::model::User;
 use crate::passkey::assertion::{PublicKeyCredential, take_passkey};
@@ -77,7 +77,7 @@ pub(crate) async fn passkey_options(
 ) -> Result<Json<RequestOptions>, ApiError> {
     let token = parse(&request.challenge_token)?;
     let mut transaction = auth.database.begin().await?;
-    let (user, _) = waiting(&mut transaction, &auth, &token).await?;
+    let user = waiting(&mut transaction, &auth, &token).await?;
     needs_passkey(&mut transaction, &user).await?;
     drop(transaction);
     let hash = token.hash();
@@ -109,16 +109,16 @@ pub(crate) async fn verify_passkey(
     let origin = Origin::of_request(&client);
     let token = parse(&request.challenge_token)?;
     let mut transaction = auth.database.begin().await?;
-    let (user, _) = waiting(&mut transaction, &auth, &token).await?;
+    let user = waiting(&mut transaction, &auth, &token).await?;
     drop(transaction);
     let hash = token.hash();
     let bound = Bound { user: &user.id, within: hash.as_bytes() };
     let (mut transaction, shown) =
         take_passkey(&auth, &request.credential, Purpose::SecondFactor, Some(bound), false, &origin).await?;
     let trusts = request.trust_device.unwrap_or(false);
-    let cookies = settle_cookies(&mut transaction, &auth, &user, &client, trusts).await?;
-    let (proof, device) =
-        take_waiting(&mut transaction, &auth, &token, shown.method, (client, &headers, language)).await?;
+    let browser = (client, &headers, language);
+    let (proof, device, cookies) =
+        conclude(&mut transaction, &auth, (&token, &user), shown.method, browser, trusts).await?;
     let mut response = sign_in(transaction, &auth, &user, proof, device, &app, &origin).await?;
     cookies.add_to(&mut response);
     Ok(response)

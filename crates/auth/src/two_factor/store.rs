@@ -243,7 +243,6 @@ pub(crate) struct PendingSignIn {
     pub(crate) device_id: Option<String>,
     pub(crate) device_name: Option<String>,
     pub(crate) remember_me: bool,
-    pub(crate) created_at: OffsetDateTime,
 }
 
 struct PendingRow {
@@ -252,7 +251,6 @@ struct PendingRow {
     device_id: Option<String>,
     device_name: Option<String>,
     remember_me: bool,
-    created_at: OffsetDateTime,
 }
 
 impl PendingRow {
@@ -263,27 +261,24 @@ impl PendingRow {
             device_id: self.device_id,
             device_name: self.device_name,
             remember_me: self.remember_me,
-            created_at: self.created_at,
         })
     }
 }
 
-/// The sign-in that waits under a token at `now`.
+/// The user whose sign-in waits under a token at `now`.
 pub(super) async fn find_pending(
     connection: &mut PgConnection,
     token: ChallengeTokenHash,
     now: OffsetDateTime,
-) -> Result<Option<PendingSignIn>, DbError> {
-    let row = sqlx::query_as!(
-        PendingRow,
-        "SELECT user_id, proven_by, device_id, device_name, remember_me, created_at FROM auth.pending_sign_ins
-         WHERE token_hash = $1 AND expires_at > $2",
+) -> Result<Option<UserId>, DbError> {
+    let user = sqlx::query_scalar!(
+        "SELECT user_id FROM auth.pending_sign_ins WHERE token_hash = $1 AND expires_at > $2",
         token.as_bytes(),
         now,
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.and_then(PendingRow::into_pending))
+    Ok(user.and_then(|user| user.try_into().ok()))
 }
 
 /// Uses up a sign-in that waits. None if it waits no longer, or somebody else was faster.
@@ -295,7 +290,7 @@ pub(super) async fn delete_pending(
     let row = sqlx::query_as!(
         PendingRow,
         "DELETE FROM auth.pending_sign_ins WHERE token_hash = $1 AND expires_at > $2
-         RETURNING user_id, proven_by, device_id, device_name, remember_me, created_at",
+         RETURNING user_id, proven_by, device_id, device_name, remember_me",
         token.as_bytes(),
         now,
     )
@@ -309,6 +304,7 @@ pub(super) async fn insert_pending(
     connection: &mut PgConnection,
     token: ChallengeTokenHash,
     pending: &PendingSignIn,
+    now: OffsetDateTime,
     expires_at: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
@@ -320,7 +316,7 @@ pub(super) async fn insert_pending(
         pending.device_id,
         pending.device_name,
         pending.remember_me,
-        pending.created_at,
+        now,
         expires_at,
     )
     .execute(connection)

@@ -4,7 +4,7 @@
 use super::challenge::{CHALLENGE_COOKIE, TRUSTED_DEVICE_COOKIE};
 use super::guess::take_code;
 use super::model::{ChallengeToken, TrustedDeviceToken, TwoFactorError};
-use super::store::{self, PendingSignIn, TrustedDevice};
+use super::store::{self, TrustedDevice};
 use crate::account::model::User;
 use crate::security_event::Origin;
 use crate::session::login::TokenResponse;
@@ -59,13 +59,13 @@ pub(crate) async fn verify(
     let token = ChallengeToken::parse(request.challenge_token.expose_secret())
         .map_err(|_| TwoFactorError::DeadChallenge)?;
     let mut transaction = auth.database.begin().await?;
-    let (user, _) = waiting(&mut transaction, &auth, &token).await?;
+    let user = waiting(&mut transaction, &auth, &token).await?;
     let (mut transaction, method) =
         take_code(transaction, &auth, &user.id, request.code.as_str(), &origin).await?;
     let trusts = request.trust_device.unwrap_or(false);
-    let cookies = settle_cookies(&mut transaction, &auth, &user, &client, trusts).await?;
-    let (proof, device) =
-        take_waiting(&mut transaction, &auth, &token, method, (client, &headers, language)).await?;
+    let browser = (client, &headers, language);
+    let (proof, device, cookies) =
+        conclude(&mut transaction, &auth, (&token, &user), method, browser, trusts).await?;
     let mut response = sign_in(transaction, &auth, &user, proof, device, &app, &origin).await?;
     cookies.add_to(&mut response);
     Ok(response)
@@ -82,8 +82,32 @@ impl SettledCookies {
     }
 }
 
+/// Uses up a waiting sign-in: what is proven now, where it is opened, and what its end changes in the browser, which is trusted from now on if
+/// its owner wants that. Only one request gets it.
+pub(super) async fn conclude<'a>(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    (token, user): (&ChallengeToken, &User),
+    method: Method,
+    (client, headers, language): (ClientInfo, &'a HeaderMap, Language),
+    trusts: bool,
+) -> Result<(Proof, Device<'a>, SettledCookies), TwoFactorError> {
+    let cookies = settle_cookies(connection, auth, user, &client, trusts).await?;
+    let pending = store::delete_pending(connection, token.hash(), auth.clock.now()).await?;
+    let pending = pending.ok_or(TwoFactorError::DeadChallenge)?;
+    let device = Device {
+        id: pending.device_id.and_then(|id| id.try_into().ok()),
+        name: pending.device_name.and_then(|name| name.try_into().ok()),
+        client,
+        headers,
+        language,
+        remember_me: pending.remember_me,
+    };
+    Ok((pending.proof.and(method), device, cookies))
+}
+
 /// Clears the cookie of the waiting sign-in, and sets the one that makes the browser trusted if its owner wants that.
-pub(super) async fn settle_cookies(
+async fn settle_cookies(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
@@ -106,35 +130,13 @@ pub(super) async fn settle_cookies(
     Ok(SettledCookies(cookies))
 }
 
-/// Uses up a waiting sign-in: what is proven now, and where it is opened. Only one request gets it.
-pub(super) async fn take_waiting<'a>(
-    connection: &mut PgConnection,
-    auth: &Auth,
-    token: &ChallengeToken,
-    method: Method,
-    (client, headers, language): (ClientInfo, &'a HeaderMap, Language),
-) -> Result<(Proof, Device<'a>), TwoFactorError> {
-    let pending = store::delete_pending(connection, token.hash(), auth.clock.now()).await?;
-    let pending = pending.ok_or(TwoFactorError::DeadChallenge)?;
-    let device = Device {
-        id: pending.device_id.and_then(|id| id.try_into().ok()),
-        name: pending.device_name.and_then(|name| name.try_into().ok()),
-        client,
-        headers,
-        language,
-        remember_me: pending.remember_me,
-    };
-    Ok((pending.proof.and(method), device))
-}
-
-/// The user whose sign-in a token names, while it waits and the user may act, and the sign-in.
+/// The user whose sign-in a token names, while it waits and the user may act.
 pub(super) async fn waiting(
     connection: &mut PgConnection,
     auth: &Auth,
     token: &ChallengeToken,
-) -> Result<(User, PendingSignIn), TwoFactorError> {
-    let pending = store::find_pending(connection, token.hash(), auth.clock.now()).await?;
-    let pending = pending.ok_or(TwoFactorError::DeadChallenge)?;
-    let user = account::store::find_user(connection, &pending.user_id).await?;
-    Ok((user.ok_or(TwoFactorError::DeadChallenge)?, pending))
+) -> Result<User, TwoFactorError> {
+    let user = store::find_pending(connection, token.hash(), auth.clock.now()).await?;
+    let user = user.ok_or(TwoFactorError::DeadChallenge)?;
+    account::store::find_user(connection, &user).await?.ok_or(TwoFactorError::DeadChallenge)
 }

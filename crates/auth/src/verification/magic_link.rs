@@ -11,9 +11,8 @@ use super::{Acknowledged, token};
 use crate::account::model::{AccountError, Email, User};
 use crate::mail::{MailError, Written};
 use crate::security_event::Origin;
-use crate::session::cookie;
 use crate::session::end::Ended;
-use crate::session::open::{Admission, Device, Opened, admit};
+use crate::session::open::{Admission, Device, admit};
 use crate::session::proof::{Method, Proof};
 use crate::session::sign_in::{LoginResponse, sign_in};
 use crate::token::AppId;
@@ -221,11 +220,8 @@ pub(crate) async fn submit(
     let app = request.redirect_to.as_ref().map(Line::as_str).and_then(|app| auth.redirect_targets.find(app));
     match admit(&mut transaction, &auth, &user, proof, device, &origin).await? {
         Admission::Opened(opened) => {
-            let Opened { cookie: session_cookie, mail, ended, .. } = *opened;
-            Ended::all(vec![adopted, ended]).commit(transaction, &auth).await?;
-            drop(mail);
-            let set_cookie =
-                cookie::set(&session_cookie, &auth.policy).map(|value| [(header::SET_COOKIE, value)]);
+            let (_, cookie) = opened.commit(transaction, &auth, adopted).await?;
+            let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
             let onward = app.map_or_else(|| signed_in(language), |app| see_other(app.as_str()));
             Ok((set_cookie, onward).into_response())
         }
