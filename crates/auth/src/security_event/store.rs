@@ -68,27 +68,33 @@ pub(super) async fn list_events(
 /// An event as administrators see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AdminSecurityEvent {
+pub struct AdminSecurityEvent {
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
-    pub(crate) id: Uuid,
+    pub id: Uuid,
     /// Whose account; null for an event of the installation, or of an address without an account.
-    pub(crate) user_id: Option<String>,
+    pub user_id: Option<String>,
     /// What happened, as `signed_in`.
-    pub(crate) r#type: String,
+    pub r#type: String,
     /// More about it; null where the type says all.
-    pub(crate) detail: Option<String>,
-    pub(crate) session_id: Option<String>,
+    pub detail: Option<String>,
+    /// Which session.
+    pub session_id: Option<String>,
     /// Who did it, if it was not the account's owner: `administrator` or `operator`.
-    pub(crate) actor: Option<String>,
+    pub actor: Option<String>,
     /// Which administrator.
-    pub(crate) actor_id: Option<String>,
+    pub actor_id: Option<String>,
     /// Why, in the actor's words.
-    pub(crate) reason: Option<String>,
-    pub(crate) ip_address: Option<String>,
-    pub(crate) user_agent: Option<String>,
-    pub(crate) request_id: Option<String>,
+    pub reason: Option<String>,
+    /// From which address.
+    pub ip_address: Option<String>,
+    /// With which program.
+    pub user_agent: Option<String>,
+    /// By which request.
+    pub request_id: Option<String>,
+    /// When.
     #[serde(with = "time::serde::rfc3339")]
-    pub(crate) created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
 }
 
 /// Which events.
