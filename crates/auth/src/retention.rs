@@ -5,10 +5,13 @@ use crate::session::liveness::KEEP_REVOCATIONS;
 use crate::token::refresh;
 use crate::{Auth, admin, bonus, mail, oauth, passkey, security_event, session, two_factor, verification};
 use mana_platform::DbError;
-use time::Duration;
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
 
 /// Sessions that have ended are kept for this long: their events name them.
 const KEEP_ENDED_SESSIONS: Duration = Duration::days(30);
+/// The log keeps everything for this long, whatever becomes of the account.
+pub(crate) const KEEP_EVENTS_OF_DELETED: Duration = Duration::days(30);
 /// Rows of one statement at most, so that no lock is held for long.
 const BATCH: i64 = 1_000;
 
@@ -30,6 +33,7 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     if let Some(old) = old {
         while is_full(security_event::store::delete_before(&mut connection, old, BATCH).await?) {}
     }
+    erase_deleted(&mut connection, now).await?;
     let window = now.saturating_sub(mail::BUDGET_WINDOW);
     while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
     while is_full(oauth::store::delete_finished_before(&mut connection, now, BATCH).await?) {}
@@ -40,6 +44,21 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}
     admin::store::delete_expired(&mut connection, now).await?;
     connection.finish().await
+}
+
+/// Takes what the log says of a person out of it, once the account has been gone for as long as the database keeps every event.
+async fn erase_deleted(connection: &mut PgConnection, now: OffsetDateTime) -> Result<(), DbError> {
+    loop {
+        let again = now.saturating_add(Duration::DAY);
+        let due = security_event::store::claim_erasures(connection, now, again, BATCH).await?;
+        for user in &due {
+            while is_full(security_event::store::delete_events_of(connection, user, BATCH).await?) {}
+            security_event::store::delete_erasure(connection, user).await?;
+        }
+        if i64::try_from(due.len()).is_ok_and(|claimed| claimed < BATCH) {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether there may be more.

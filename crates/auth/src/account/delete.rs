@@ -6,6 +6,7 @@
 use super::model::{AccountError, Role, User};
 use super::{me, remove_ways_in, store};
 use crate::mail::{self, Desk, Written};
+use crate::retention::KEEP_EVENTS_OF_DELETED;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::end::{Ended, end_chosen_by};
@@ -171,7 +172,10 @@ impl<'a> Eraser<'a> {
         new_device::store::delete_tokens_of(connection, id).await?;
         mail::store::delete_mails_of(connection, id).await?;
         session::store::update_devices_erased(connection, id).await?;
-        store::update_erased(connection, id, self.desk.clock.now()).await?;
+        let now = self.desk.clock.now();
+        store::update_erased(connection, id, now).await?;
+        let due_at = now.saturating_add(KEEP_EVENTS_OF_DELETED);
+        security_event::store::insert_erasure(connection, id, due_at).await?;
         let letter = AccountDeleted { language };
         let mail = mail::enqueue_at(connection, &self.desk, None, email, &letter).await?;
         Ok(Erased { ended, mail })

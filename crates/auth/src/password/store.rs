@@ -97,10 +97,12 @@ pub(crate) async fn list_imported_schemes(connection: &mut PgConnection) -> Resu
     )
     .fetch_all(connection)
     .await?;
-    schemes
-        .iter()
-        .map(|scheme| scheme.parse().map_err(|_| DbError::unreadable("auth.imported_passwords")))
-        .collect()
+    read_schemes(&schemes)
+}
+
+/// Schemes as the database names them.
+pub(crate) fn read_schemes(names: &[String]) -> Result<Vec<Scheme>, DbError> {
+    names.iter().map(|name| name.parse().map_err(|_| DbError::unreadable("auth.imported_passwords"))).collect()
 }
 
 /// Gives imported accounts their passwords, which are hashed by schemes other than ours where one is named.
