@@ -12,6 +12,7 @@ mod connections;
 mod dev;
 mod faults;
 mod hashing;
+mod internal;
 mod keys;
 mod ledger;
 mod logs;
