@@ -17,21 +17,27 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub struct DeviceResponse {
     /// Its id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub id: SessionId,
     /// The device's own id.
+    #[schema(max_length = 128)]
     pub device_id: Option<String>,
     /// Its name.
+    #[schema(max_length = 128)]
     pub device_name: Option<String>,
     /// What the program says of itself.
+    #[schema(max_length = 512)]
     pub user_agent: Option<String>,
     /// Family of the browser or program, read from the user agent; null when unknown.
+    #[schema(max_length = 64)]
     pub browser: Option<&'static str>,
     /// Operating system; null when unknown.
+    #[schema(max_length = 64)]
     pub os: Option<&'static str>,
     /// What sort of device it is; null when unknown.
     pub device: Option<DeviceKind>,
     /// The address that it was last used from.
+    #[schema(max_length = 45)]
     pub ip_address: Option<String>,
     /// Whether the person asked to stay signed in for longer.
     pub remember_me: bool,
