@@ -29,10 +29,7 @@ impl HealthState {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HealthState> {
-    OpenApiRouter::new()
-        .routes(routes!(live))
-        .routes(routes!(ready))
-        .routes(routes!(health))
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(health))
 }
 
 pub(crate) fn metrics_routes() -> OpenApiRouter<HealthState> {

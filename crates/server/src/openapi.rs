@@ -2,8 +2,8 @@
 
 use http::Method;
 use mana_platform::rate_limit::RouteClass;
-use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::Number;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -94,7 +94,9 @@ const LISTS: [(&str, usize); 10] = [
 /// Says how long an answer is at most that is a list: a page as long as its `limit` may be.
 fn bound_list(operation: &mut Operation, path: &str) {
     let page = operation.parameters.iter().flatten().find_map(|parameter| match parameter {
-        RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(schema))), .. }) if name == "limit" => {
+        RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(schema))), .. })
+            if name == "limit" =>
+        {
             match schema.maximum {
                 Some(Number::Int(maximum)) => usize::try_from(maximum).ok(),
                 Some(Number::UInt(maximum)) => Some(maximum),

@@ -9,8 +9,8 @@ use crate::Wallets;
 use crate::account::delete::{Erased, Eraser};
 use crate::account::model::{Email, Role};
 use crate::account::store::{AccountFilter, find_account, find_by_email, list_accounts};
-use crate::security_event::store::AdminSecurityEvent;
 use crate::security_event::newest;
+use crate::security_event::store::AdminSecurityEvent;
 use crate::session::list::DeviceResponse;
 use mana_kernel::{Clock, Rng, SessionId, UserId};
 use mana_platform::http::ClientInfo;
@@ -145,9 +145,7 @@ impl Operator<'_> {
     ) -> Result<AdminUser, AdminError> {
         let act = self.act(reason);
         let mut transaction = act.begin(self.database).await?;
-        if let Some(Erased { ended, mail: _ }) =
-            delete::delete(&mut transaction, eraser, &act, user).await?
-        {
+        if let Some(Erased { ended, mail: _ }) = delete::delete(&mut transaction, eraser, &act, user).await? {
             ended.commit_elsewhere(transaction).await?;
         }
         let left = find_account(&mut *self.database.begin().await?, user).await?;

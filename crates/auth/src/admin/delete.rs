@@ -4,9 +4,9 @@ use super::act::{Act, user_of};
 use super::demote::spare_last_admin;
 use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
+use crate::AuthState;
 use crate::account::delete::{Erased, Eraser};
 use crate::account::store::{find_account, lock_account_exclusively};
-use crate::AuthState;
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::UserId;
@@ -39,9 +39,7 @@ pub(crate) async fn delete_user(
     let user = user_of(&user)?;
     let act = Act::of_request(&auth, &admin, &client, Some(request.reason.into()));
     let mut transaction = act.begin(&auth.database).await?;
-    if let Some(Erased { ended, mail }) =
-        delete(&mut transaction, &Eraser::of(&auth), &act, &user).await?
-    {
+    if let Some(Erased { ended, mail }) = delete(&mut transaction, &Eraser::of(&auth), &act, &user).await? {
         ended.commit(transaction, &auth).await?;
         drop(mail);
     }

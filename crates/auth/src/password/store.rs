@@ -102,7 +102,10 @@ pub(crate) async fn list_imported_schemes(connection: &mut PgConnection) -> Resu
 
 /// Schemes as the database names them.
 pub(crate) fn read_schemes(names: &[String]) -> Result<Vec<Scheme>, DbError> {
-    names.iter().map(|name| name.parse().map_err(|_| DbError::unreadable("auth.imported_passwords"))).collect()
+    names
+        .iter()
+        .map(|name| name.parse().map_err(|_| DbError::unreadable("auth.imported_passwords")))
+        .collect()
 }
 
 /// Gives imported accounts their passwords, which are hashed by schemes other than ours where one is named.

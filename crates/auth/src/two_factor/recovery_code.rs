@@ -41,7 +41,8 @@ impl RecoveryCode {
                 other => other,
             })
             .collect();
-        let is_code = [LENGTH, OLDER_LENGTH].contains(&code.len()) && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        let is_code =
+            [LENGTH, OLDER_LENGTH].contains(&code.len()) && code.bytes().all(|byte| ALPHABET.contains(&byte));
         is_code.then_some(Self(code))
     }
 

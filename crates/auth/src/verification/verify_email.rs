@@ -25,9 +25,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use mana_kernel::{Line, Problem as _};
 use mana_platform::DbError;
-use mana_platform::http::{
-    ApiError, ClientInfo, Language, Parameters, ProblemBody, see_other,
-};
+use mana_platform::http::{ApiError, ClientInfo, Language, Parameters, ProblemBody, see_other};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sqlx::PgConnection;

@@ -30,7 +30,10 @@ async fn look(request: Request, next: Next) -> Response {
         let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default();
         if media_type.ends_with("json") && !body.is_empty() {
             let schema = &answer["content"][media_type]["schema"];
-            assert!(schema.is_object(), "{place} answers {status} with {media_type}, which is not documented");
+            assert!(
+                schema.is_object(),
+                "{place} answers {status} with {media_type}, which is not documented"
+            );
             let broken = broken(schema, &serde_json::from_slice(&body).unwrap());
             assert_eq!(broken, None, "{place} answers with {status}: {}", String::from_utf8_lossy(&body));
         }
@@ -46,7 +49,8 @@ fn operation(method: &Method, path: &str) -> Option<&'static Value> {
         let mut pairs = known.iter().zip(&segments);
         known.len() == segments.len() && pairs.all(|(known, given)| known == given || known.starts_with('{'))
     };
-    let item = paths.get(path).or_else(|| paths.iter().find(|(template, _)| is_it(template)).map(|(_, item)| item));
+    let item =
+        paths.get(path).or_else(|| paths.iter().find(|(template, _)| is_it(template)).map(|(_, item)| item));
     item?.get(method.as_str().to_lowercase())
 }
 
@@ -105,7 +109,8 @@ fn broken(schema: &Value, value: &Value) -> Option<String> {
     if !keeps {
         return Some(format!("{value} is out of bounds: {schema}"));
     }
-    if let Some(listed) = schema["enum"].as_array().filter(|listed| kind != "null" && !listed.contains(value)) {
+    if let Some(listed) = schema["enum"].as_array().filter(|listed| kind != "null" && !listed.contains(value))
+    {
         return Some(format!("{value} is none of {listed:?}"));
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {

@@ -192,7 +192,10 @@ async fn the_password_confirms_in_any_browser_and_is_guessed_as_slowly_as_at_a_s
     };
     for wrong in ["", "not the password"] {
         let text = page(&send(wrong).await, 400);
-        assert!(text.contains("role=\"alert\"") && text.contains("not the password of the account"), "{text}");
+        assert!(
+            text.contains("role=\"alert\"") && text.contains("not the password of the account"),
+            "{text}"
+        );
         assert!(!is_verified(&story, &ada).await);
     }
     let confirmed = send(PASSWORD).await;
@@ -658,7 +661,10 @@ async fn an_account_that_a_stranger_made_on_an_address_dies_when_its_owner_confi
     assert_eq!(story.number(left).await, 0);
     let owner = User::of(&login_with(&story, "victim@example.com", NEW_PASSWORD).await);
     assert!(is_verified(&story, &owner).await);
-    assert_eq!((event_count(&story, "email_verified").await, event_count(&story, "password_reset").await), (1, 1));
+    assert_eq!(
+        (event_count(&story, "email_verified").await, event_count(&story, "password_reset").await),
+        (1, 1)
+    );
     assert_eq!(count_of(&story, "Your password was changed").await, 1);
     let again = send_form(&story, "/api/auth/verify-email", &fields).await;
     assert!(location(&again).ends_with("invalid_or_expired_token"), "the link is good once");
