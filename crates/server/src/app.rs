@@ -179,7 +179,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let health_routes = Router::from(health::routes().with_state(health.clone()));
     let internal_routes = Router::from(health::metrics_routes().with_state(health))
         .merge(mana_credits::internal_routes().with_state(credits.clone()));
-    let routes = Router::new()
+    let public_routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(credits)))
         .merge(health_routes.clone())
@@ -192,8 +192,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
             .map_err(BuildError::Origin)
     };
     let (router, internal) = match settings.internal_address {
-        Some(_) => (framed(routes)?, Some(framed(internal_routes.merge(health_routes))?)),
-        None => (framed(routes.merge(internal_routes))?, None),
+        Some(_) => (framed(public_routes)?, Some(framed(internal_routes.merge(health_routes))?)),
+        None => (framed(public_routes.merge(internal_routes))?, None),
     };
     Ok(App { router, internal, workers, drain })
 }
