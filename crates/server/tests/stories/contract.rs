@@ -71,9 +71,9 @@ fn broken(schema: &Value, value: &Value) -> Option<String> {
             }
         }
     }
-    let kinds: Vec<_> = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
-        kind => kind.as_str().into_iter().collect(),
+    let kinds: Vec<_> = match schema["type"].as_array() {
+        Some(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        None => schema["type"].as_str().into_iter().collect(),
     };
     let kind = match value {
         Value::Null => "null",
