@@ -7,6 +7,7 @@
 use super::{InvalidRecipient, Mailer, Message, SendError, Sending, Taken};
 use crate::Settings;
 use crate::config::SmtpTls;
+use crate::telemetry::spans;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -226,12 +227,15 @@ impl Smtp {
 impl Mailer for Smtp {
     fn send<'a>(&'a self, mail: &'a Message) -> Sending<'a> {
         Box::pin(async move {
-            tokio::time::timeout(self.patience, self.hand_over(mail)).await.unwrap_or_else(|_| {
-                Err(SendError::NotNow(format!(
-                    "the SMTP server did not take it within {} s",
-                    self.patience.as_secs()
-                )))
-            })
+            let handed_over = async {
+                tokio::time::timeout(self.patience, self.hand_over(mail)).await.unwrap_or_else(|_| {
+                    Err(SendError::NotNow(format!(
+                        "the SMTP server did not take it within {} s",
+                        self.patience.as_secs()
+                    )))
+                })
+            };
+            spans::within(spans::call("smtp", None, &self.settings.host), handed_over).await
         })
     }
 }
