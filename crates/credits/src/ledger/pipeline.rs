@@ -75,9 +75,8 @@ async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
     let mut arrived = Vec::with_capacity(MAX_BATCH);
     while queue.recv_many(&mut arrived, MAX_BATCH).await > 0 {
         let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
-        let (orders, replies): (Vec<_>, Vec<_>) = waiting
-            .map(|waiting| (waiting.order, (waiting.reply, waiting.counted, waiting.traced)))
-            .unzip();
+        let (orders, replies): (Vec<_>, Vec<_>) =
+            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting.counted, waiting.traced))).unzip();
         if orders.is_empty() {
             continue;
         }

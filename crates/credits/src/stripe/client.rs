@@ -247,8 +247,7 @@ impl Stripe {
     ) -> Result<T, StripeError> {
         let mut tries = 1;
         loop {
-            let traced =
-                spans::call("stripe", Some(method.as_str()), url.host_str().unwrap_or_default());
+            let traced = spans::call("stripe", Some(method.as_str()), url.host_str().unwrap_or_default());
             let outcome = spans::within(traced, self.call_once(method.clone(), url, body, key)).await;
             let name = match &outcome {
                 Ok(_) => "done",

@@ -114,7 +114,8 @@ pub fn ledger_batch<'a>(orders: impl ExactSizeIterator<Item = &'a Span>) -> Span
     let count = i64::try_from(orders.len()).unwrap_or(i64::MAX);
     let mut kept = orders.filter(|order| !order.is_disabled() && context(order).is_sampled());
     let Some(first) = kept.next() else { return Span::none() };
-    let batch = trace_span!(target: TARGET, parent: first, "ledger batch", otel.kind = "internal", orders = count);
+    let batch =
+        trace_span!(target: TARGET, parent: first, "ledger batch", otel.kind = "internal", orders = count);
     for (number, order) in kept.enumerate() {
         order.add_link(context(&batch));
         if number < MAX_LINKS {

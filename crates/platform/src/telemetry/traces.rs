@@ -87,7 +87,8 @@ impl Traces {
         exporter.set_resource(&resource);
         let (sender, ended) = mpsc::channel(QUEUE);
         let overflowed = Arc::new(AtomicU64::default());
-        let limits = SpanLimits { max_links_per_span: u32::try_from(MAX_LINKS).unwrap_or(0), ..SpanLimits::default() };
+        let limits =
+            SpanLimits { max_links_per_span: u32::try_from(MAX_LINKS).unwrap_or(0), ..SpanLimits::default() };
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler(settings.otel_traces_sampler, settings.otel_traces_sampler_arg))
             .with_span_limits(limits)
@@ -141,7 +142,11 @@ fn endpoint(collector: &Url) -> Result<String, InvalidTraces> {
 
 /// The headers of the settings, which no log shows.
 fn headers(settings: &Settings) -> Result<HeaderMap, InvalidTraces> {
-    let text = settings.otel_exporter_otlp_headers.as_ref().map(|headers| headers.expose_secret()).unwrap_or_default();
+    let text = settings
+        .otel_exporter_otlp_headers
+        .as_ref()
+        .map(|headers| headers.expose_secret())
+        .unwrap_or_default();
     let mut headers = HeaderMap::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').ok_or(InvalidTraces::Headers)?;
@@ -335,7 +340,9 @@ impl Handover {
         match collector {
             Collector::Well => tracing::info!("the collector takes all traces again"),
             Collector::Slow => {
-                tracing::warn!("traces arise faster than the collector takes them: some are dropped, and counted");
+                tracing::warn!(
+                    "traces arise faster than the collector takes them: some are dropped, and counted"
+                );
             }
             Collector::Away => {
                 tracing::warn!("the collector takes no traces: they are dropped, and counted, until it does");
@@ -359,12 +366,18 @@ mod tests {
     use secrecy::SecretString;
 
     fn settings(endpoint: &str) -> Settings {
-        Settings { otel_exporter_otlp_endpoint: Some(endpoint.parse().unwrap()), ..Settings::defaults().unwrap() }
+        Settings {
+            otel_exporter_otlp_endpoint: Some(endpoint.parse().unwrap()),
+            ..Settings::defaults().unwrap()
+        }
     }
 
     #[test]
     fn there_is_a_way_to_what_is_a_collector_and_to_nothing_else() {
-        assert!(Traces::from_settings(&Settings::defaults().unwrap()).unwrap().is_none(), "off when not asked for");
+        assert!(
+            Traces::from_settings(&Settings::defaults().unwrap()).unwrap().is_none(),
+            "off when not asked for"
+        );
         for (given, endpoint_of_it) in [
             ("http://localhost:4318", "http://localhost:4318/v1/traces"),
             ("https://otel.example.com/tenant/", "https://otel.example.com/tenant/v1/traces"),
@@ -372,7 +385,9 @@ mod tests {
             assert_eq!(endpoint(&given.parse().unwrap()).unwrap(), endpoint_of_it);
             assert!(Traces::from_settings(&settings(given)).unwrap().is_some());
         }
-        for bad in ["ftp://localhost", "http://key@localhost:4318", "http://localhost:4318/?key=1", "unix:/run/otel"] {
+        for bad in
+            ["ftp://localhost", "http://key@localhost:4318", "http://localhost:4318/?key=1", "unix:/run/otel"]
+        {
             assert!(Traces::from_settings(&settings(bad)).is_err(), "{bad}");
         }
     }

@@ -65,11 +65,7 @@ pub(crate) enum DevError {
 }
 
 /// Starts everything, prints how to use it, and runs until it is told to stop.
-pub(crate) async fn run(
-    settings: &Settings,
-    args: &DevArgs,
-    traces: Option<Traces>,
-) -> Result<(), DevError> {
+pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Traces>) -> Result<(), DevError> {
     if args.ephemeral && settings.database_url.is_some() {
         return Err(DevError::EphemeralUrl);
     }
