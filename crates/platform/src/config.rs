@@ -400,7 +400,7 @@ pub struct Settings {
         help_heading = "Traces"
     )]
     pub otel_service_name: String,
-    /// Which traces are kept; the parentbased ones keep what a trusted caller keeps, and decide on what begins here
+    /// Which traces are kept: `always_on`, `always_off`, `traceidratio`, or one of them behind `parentbased_`, which keeps what a trusted caller keeps and decides only on what begins here
     #[arg(
         long,
         env = "OTEL_TRACES_SAMPLER",

@@ -86,11 +86,14 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
-        if self.is_transactions_only {
-            Transaction::begin(self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS)).await
+        let wait = Wait::begin();
+        let inner = if self.is_transactions_only {
+            self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS).await
         } else {
-            Transaction::begin(self.pool.begin()).await
-        }
+            self.pool.begin().await
+        };
+        let traced = wait.end();
+        Ok(Transaction { inner: inner?, traced })
     }
 
     /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
@@ -101,7 +104,10 @@ impl Database {
         if self.is_transactions_only {
             return self.begin().await;
         }
-        Transaction::begin(self.pool.begin_with(BEGIN_LOOKUPS)).await
+        let wait = Wait::begin();
+        let inner = self.pool.begin_with(BEGIN_LOOKUPS).await;
+        let traced = wait.end();
+        Ok(Transaction { inner: inner?, traced })
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -109,12 +115,13 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_snapshot(&self) -> Result<Transaction, DbError> {
-        if self.is_transactions_only {
-            Transaction::begin(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL"))
-                .await
+        let traced = spans::database();
+        let inner = if self.is_transactions_only {
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await?
         } else {
-            Transaction::begin(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")).await
-        }
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?
+        };
+        Ok(Transaction { inner, traced })
     }
 
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
@@ -128,9 +135,10 @@ impl Database {
             let traced = transaction.traced.clone();
             return Ok(Connection { statements: Statements::Together(transaction), _traced: traced });
         }
-        let traced = spans::database();
-        let connection = timed(&traced, self.pool.acquire()).await?;
-        Ok(Connection { statements: Statements::Single(connection), _traced: traced })
+        let wait = Wait::begin();
+        let connection = self.pool.acquire().await;
+        let traced = wait.end();
+        Ok(Connection { statements: Statements::Single(connection?), _traced: traced })
     }
 
     /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may
@@ -153,25 +161,27 @@ impl Database {
     }
 }
 
-/// Notes how long it took until there was a connection to work on.
-async fn timed<T>(traced: &Span, work: impl Future<Output = T>) -> T {
-    let began = Instant::now();
-    let outcome = work.await;
-    let waited = began.elapsed();
-    metrics::histogram!("database_begin_seconds").record(waited);
-    traced.record("wait_ms", i64::try_from(waited.as_millis()).unwrap_or(i64::MAX));
-    outcome
+/// The wait for a connection to work on.
+struct Wait {
+    since: Instant,
+    traced: Span,
+}
+
+impl Wait {
+    fn begin() -> Self {
+        Self { traced: spans::database(), since: Instant::now() }
+    }
+
+    /// Notes how long it took, and gives the span of what is done on the connection.
+    fn end(self) -> Span {
+        let waited = self.since.elapsed();
+        metrics::histogram!("database_begin_seconds").record(waited);
+        self.traced.record("wait_ms", i64::try_from(waited.as_millis()).unwrap_or(i64::MAX));
+        self.traced
+    }
 }
 
 impl Transaction {
-    async fn begin(
-        begun: impl Future<Output = Result<sqlx::Transaction<'static, Postgres>, sqlx::Error>>,
-    ) -> Result<Self, DbError> {
-        let traced = spans::database();
-        let inner = timed(&traced, begun).await?;
-        Ok(Self { inner, traced })
-    }
-
     /// Lets all that was done in it hold.
     ///
     /// # Errors

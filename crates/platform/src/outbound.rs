@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use url::{Host, Url};
 
 /// Bytes of an answer at most.
@@ -144,7 +145,9 @@ impl Outbound {
         credentials: Credentials<'_>,
     ) -> Result<Answer, OutboundError> {
         let call = spans::call("outbound", Some(method), url.host_str().unwrap_or_default());
-        spans::within(call, self.exchange(url, request, credentials)).await
+        let outcome = self.exchange(url, request, credentials).instrument(call.clone()).await;
+        spans::call_ended(&call, &outcome);
+        outcome
     }
 
     async fn exchange(

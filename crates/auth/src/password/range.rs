@@ -5,6 +5,7 @@ use super::known::sha1;
 use mana_platform::outbound::client_builder;
 use mana_platform::telemetry::spans;
 use std::time::Duration;
+use tracing::Instrument as _;
 use url::Url;
 
 /// Bytes of an answer at most; a padded one has some 40,000.
@@ -71,11 +72,11 @@ impl RangeLookup {
     /// list that is compiled in, which holds whatever becomes of the service, and nobody's registration may depend on a
     /// stranger's server.
     pub(super) async fn contains(&self, password: &str) -> bool {
-        let asked = async {
-            tokio::time::timeout(self.patience, self.ask(password)).await.unwrap_or(Err(RangeError::TimeOut))
-        };
         let call = spans::call("breached passwords", Some("GET"), self.base.host_str().unwrap_or_default());
-        let (is_breached, outcome) = match spans::within(call, asked).await {
+        let asked = tokio::time::timeout(self.patience, self.ask(password).instrument(call.clone())).await;
+        let asked = asked.unwrap_or(Err(RangeError::TimeOut));
+        spans::call_ended(&call, &asked);
+        let (is_breached, outcome) = match asked {
             Ok(true) => (true, "breached"),
             Ok(false) => (false, "unknown"),
             Err(error) => {

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tracing::Instrument as _;
 use url::Url;
 
 /// The shapes that [`super::object`] knows are those of this version.
@@ -248,7 +249,8 @@ impl Stripe {
         let mut tries = 1;
         loop {
             let traced = spans::call("stripe", Some(method.as_str()), url.host_str().unwrap_or_default());
-            let outcome = spans::within(traced, self.call_once(method.clone(), url, body, key)).await;
+            let outcome = self.call_once(method.clone(), url, body, key).instrument(traced.clone()).await;
+            spans::call_ended(&traced, &outcome);
             let name = match &outcome {
                 Ok(_) => "done",
                 Err(StripeError::Unavailable(_)) => "unavailable",

@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tracing::Instrument as _;
 
 /// A mail that is not handed over by then counts as not sent.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -227,15 +228,16 @@ impl Smtp {
 impl Mailer for Smtp {
     fn send<'a>(&'a self, mail: &'a Message) -> Sending<'a> {
         Box::pin(async move {
-            let handed_over = async {
-                tokio::time::timeout(self.patience, self.hand_over(mail)).await.unwrap_or_else(|_| {
-                    Err(SendError::NotNow(format!(
-                        "the SMTP server did not take it within {} s",
-                        self.patience.as_secs()
-                    )))
-                })
-            };
-            spans::within(spans::call("smtp", None, &self.settings.host), handed_over).await
+            let call = spans::call("smtp", None, &self.settings.host);
+            let handed_over = self.hand_over(mail).instrument(call.clone());
+            let outcome = tokio::time::timeout(self.patience, handed_over).await.unwrap_or_else(|_| {
+                Err(SendError::NotNow(format!(
+                    "the SMTP server did not take it within {} s",
+                    self.patience.as_secs()
+                )))
+            });
+            spans::call_ended(&call, &outcome);
+            outcome
         })
     }
 }

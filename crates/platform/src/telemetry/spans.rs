@@ -13,7 +13,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::field::Empty;
 use tracing::level_filters::LevelFilter;
-use tracing::{Instrument as _, Span, trace_span};
+use tracing::{Span, trace_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// The target of the spans of traces, and of nothing else.
@@ -139,13 +139,11 @@ pub fn call(what: &'static str, method: Option<&str>, host: &str) -> Span {
     )
 }
 
-/// Makes a call within its span, and notes in it whether that failed.
-pub async fn within<T, E>(call: Span, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let outcome = work.instrument(call.clone()).await;
+/// Notes whether a call failed.
+pub fn call_ended<T, E>(call: &Span, outcome: &Result<T, E>) {
     if outcome.is_err() {
         call.record(OTEL_STATUS, "error");
     }
-    outcome
 }
 
 /// Notes what the server of others answers to the call that is under way.

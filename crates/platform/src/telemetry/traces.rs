@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
     Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanLimits, SpanProcessor,
 };
 use percent_encoding::percent_decode_str;
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,11 +142,8 @@ fn endpoint(collector: &Url) -> Result<String, InvalidTraces> {
 
 /// The headers of the settings, which no log shows.
 fn headers(settings: &Settings) -> Result<HeaderMap, InvalidTraces> {
-    let text = settings
-        .otel_exporter_otlp_headers
-        .as_ref()
-        .map(|headers| headers.expose_secret())
-        .unwrap_or_default();
+    let text =
+        settings.otel_exporter_otlp_headers.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
     let mut headers = HeaderMap::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').ok_or(InvalidTraces::Headers)?;
@@ -257,6 +254,21 @@ enum Collector {
     Away,
 }
 
+impl Collector {
+    /// What it is after a batch, while others may have been lost and some wait.
+    fn after(self, is_taken: bool, is_overflowing: bool, waiting: usize) -> Self {
+        match self {
+            _ if !is_taken => Self::Away,
+            // What was lost meanwhile was lost because it was away.
+            Self::Away => Self::Well,
+            _ if is_overflowing => Self::Slow,
+            // It has to catch up first, or it would be slow and well by turns.
+            Self::Slow if waiting >= BATCH => Self::Slow,
+            Self::Slow | Self::Well => Self::Well,
+        }
+    }
+}
+
 /// The one that empties the queue.
 struct Handover {
     exporter: SpanExporter,
@@ -308,27 +320,19 @@ impl Handover {
         let outcome = self.exporter.export(batch).await;
         let overflowed = self.overflowed.swap(0, Ordering::Relaxed);
         metrics::counter!("trace_spans_dropped_total", "reason" => "queue_full").increment(overflowed);
-        match outcome {
-            Ok(()) => {
-                metrics::counter!("trace_spans_exported_total").increment(count);
-                let is_slow = overflowed > 0 && self.collector != Collector::Away;
-                self.turn(if is_slow { Collector::Slow } else { self.recovered() });
-            }
-            Err(error) => {
-                metrics::counter!("trace_spans_dropped_total", "reason" => "not_taken").increment(count);
-                // Says a status or that the network failed, and neither address nor headers.
-                tracing::debug!(%error, "spans were not taken");
-                self.turn(Collector::Away);
-            }
+        let is_taken = outcome.is_ok();
+        if is_taken {
+            metrics::counter!("trace_spans_exported_total").increment(count);
+        } else {
+            metrics::counter!("trace_spans_dropped_total", "reason" => "not_taken").increment(count);
         }
-        metrics::gauge!("trace_spans_waiting").set(u32::try_from(self.ended.len()).unwrap_or(u32::MAX));
-    }
-
-    /// What a collector is that has just taken spans while none were lost. A slow one has to catch up first: it would else be
-    /// slow and well by turns.
-    fn recovered(&self) -> Collector {
-        let has_caught_up = self.ended.len() < BATCH;
-        if self.collector == Collector::Slow && !has_caught_up { Collector::Slow } else { Collector::Well }
+        if let Err(error) = outcome {
+            // Says a status, or that there was none, and neither address nor headers.
+            tracing::debug!(%error, "spans were not taken");
+        }
+        let waiting = self.ended.len();
+        metrics::gauge!("trace_spans_waiting").set(u32::try_from(waiting).unwrap_or(u32::MAX));
+        self.turn(self.collector.after(is_taken, overflowed > 0, waiting));
     }
 
     /// One line for each turn, however often it fails.
@@ -389,6 +393,27 @@ mod tests {
             ["ftp://localhost", "http://key@localhost:4318", "http://localhost:4318/?key=1", "unix:/run/otel"]
         {
             assert!(Traces::from_settings(&settings(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_collector_turns_when_it_is_heard_from_and_not_by_every_batch() {
+        let (taken, lost) = (true, true);
+        let (none, many) = (0, QUEUE);
+        let story = [
+            (!taken, !lost, none, Collector::Away),
+            (!taken, lost, many, Collector::Away),
+            (taken, lost, many, Collector::Well),
+            (taken, lost, many, Collector::Slow),
+            (taken, !lost, many, Collector::Slow),
+            (taken, lost, many, Collector::Slow),
+            (taken, !lost, none, Collector::Well),
+            (taken, !lost, none, Collector::Well),
+        ];
+        let mut collector = Collector::Well;
+        for (number, (is_taken, is_overflowing, waiting, next)) in story.into_iter().enumerate() {
+            collector = collector.after(is_taken, is_overflowing, waiting);
+            assert_eq!(collector, next, "batch {number}");
         }
     }
 
