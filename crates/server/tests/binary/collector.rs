@@ -84,15 +84,16 @@ fn serve(mut stream: TcpStream, kept: &Mutex<Kept>) {
         let head = String::from_utf8(read[..end].to_vec()).unwrap();
         let length: usize =
             head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
-        let body_start = end + 4;
-        while read.len() < body_start + length {
+        let body_start = end.saturating_add(4);
+        let body_end = body_start.saturating_add(length);
+        while read.len() < body_end {
             let mut part = [0; 16_384];
             match stream.read(&mut part) {
                 Ok(0) | Err(_) => return,
                 Ok(length) => read.extend_from_slice(&part[..length]),
             }
         }
-        let rest = read.split_off(body_start + length);
+        let rest = read.split_off(body_end);
         let body = read.split_off(body_start);
         read = rest;
         let mood = {
@@ -126,9 +127,9 @@ pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
 /// An attribute of a span, as text.
 pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let value = attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()?.value.as_ref()?;
-    Some(match value {
-        Value::StringValue(text) => text.clone(),
-        Value::IntValue(number) => number.to_string(),
-        other => panic!("neither text nor number: {other:?}"),
-    })
+    if let Value::IntValue(number) = value {
+        return Some(number.to_string());
+    }
+    let Value::StringValue(text) = value else { panic!("neither text nor number: {value:?}") };
+    Some(text.clone())
 }

@@ -98,14 +98,14 @@ fn walk(server: &Server) -> Vec<String> {
         head.push(more);
         head
     };
-    let send = |method: &str, path: &str, head: Vec<(&'static str, String)>, body: &Value| {
+    let answer_to = |method: &str, path: &str, head: Vec<(&'static str, String)>, body: &Value| {
         let head: Vec<_> = head.iter().map(|(name, value)| (*name, value.as_str())).collect();
         ask(server, method, path, &head, body)
     };
     let parent = format!("00-{THEIR_TRACE}-{THEIR_SPAN}-01");
     let account = json!({"email": EMAIL, "password": MARKED_PASSWORD, "name": "Marked Name"});
     let registered =
-        send("POST", "/api/v1/auth/register", with("walk-register", ("traceparent", parent)), &account);
+        answer_to("POST", "/api/v1/auth/register", with("walk-register", ("traceparent", parent)), &account);
     assert_eq!(registered.status, 201, "{}", registered.body);
     let credentials = json!({"email": EMAIL, "password": MARKED_PASSWORD});
     let login = ask(server, "POST", "/api/v1/auth/login", &personal("walk-login"), &credentials);
@@ -113,12 +113,12 @@ fn walk(server: &Server) -> Vec<String> {
     let (access, refresh) = (login.text("/accessToken"), login.text("/refreshToken"));
     let cookie = login.header("set-cookie").split([';', '=']).nth(1).unwrap().to_owned();
     let bearer = |id| with(id, ("authorization", format!("Bearer {access}")));
-    let user = send("GET", "/api/v1/auth/me", bearer("walk-me"), &Value::Null);
+    let user = answer_to("GET", "/api/v1/auth/me", bearer("walk-me"), &Value::Null);
     let spend = json!({"amount": 7, "appId": "chat", "description": "A marked purpose", "idempotencyKey": "marked-key-1"});
-    assert_eq!(send("POST", "/api/v1/credits/use", bearer("walk-spend"), &spend).status, 201);
+    assert_eq!(answer_to("POST", "/api/v1/credits/use", bearer("walk-spend"), &spend).status, 201);
     let packages = server.get("/api/v1/credits/packages").json();
     let bought = json!({"packageId": packages[0]["id"]});
-    let purchase = send("POST", "/api/v1/credits/purchase", bearer("walk-purchase"), &bought);
+    let purchase = answer_to("POST", "/api/v1/credits/purchase", bearer("walk-purchase"), &bought);
     assert_eq!(purchase.status, 201, "{}", purchase.body);
     let checked = json!({"token": access});
     let validated = ask(server, "POST", "/api/v1/auth/validate", &personal("walk-validate"), &checked);
