@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// Few, so that it is the time of an answer that is measured and not what the processors can do.
 const CONNECTIONS: usize = 4;
+/// A hash takes a processor as long as hundreds of the other answers.
+const HASHING_CONNECTIONS: usize = 1;
 /// What the time of a path may grow by.
 const ALLOWED_PERCENT: f64 = 20.0;
 
@@ -34,7 +36,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     print_tables(&small.postgres, &grown.postgres).await?;
     head(
         &format!(
-            "Hot paths on {CONNECTIONS} connections, on small tables and beside {} rows of each kind",
+            "Hot paths on {CONNECTIONS} connections (those with a hash on {HASHING_CONNECTIONS}), on small tables and beside {} rows of each kind",
             whole(as_number(arguments.rows))
         ),
         &[
@@ -60,13 +62,17 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
             }
             for ((stage, people), side) in turn {
                 let servers = [stage.server.address];
-                side.add(path.run(stage, &servers, people, CONNECTIONS, arguments.times()).await?)?;
+                side.add(path.run(stage, &servers, people, connections(path), arguments.times()).await?)?;
             }
         }
         let scanned = since(&scanned, &self::scanned(&grown.postgres).await?);
         print(path, &sides, &scanned);
     }
     Ok(())
+}
+
+fn connections(path: Path) -> usize {
+    if matches!(path, Path::Login | Path::Register) { HASHING_CONNECTIONS } else { CONNECTIONS }
 }
 
 fn print(path: Path, [small, grown]: &[Rounds; 2], scanned: &str) {
