@@ -123,10 +123,12 @@ pub(crate) struct LackingSession {
     pub(crate) user_id: UserId,
 }
 
-/// Ends sessions that live at `now` and were opened without a second factor, of administrators or of all, at most `limit`.
+/// Ends sessions that live at `now` and were opened without a second factor, of administrators or of all, the first `limit` of those
+/// whose ids come after `after`.
 pub(crate) async fn update_revoked_lacking_factor(
     connection: &mut PgConnection,
     admins_only: bool,
+    after: &str,
     reason: RevokeReason,
     now: OffsetDateTime,
     limit: i64,
@@ -134,7 +136,7 @@ pub(crate) async fn update_revoked_lacking_factor(
     let rows = sqlx::query!(
         "UPDATE auth.sessions SET revoked_at = $3, revoked_reason = $2 WHERE id IN (
              SELECT session.id FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
-             WHERE revoked_at IS NULL AND expires_at > $3 AND (NOT $1 OR role = 'admin')
+             WHERE session.id > $5 AND revoked_at IS NULL AND expires_at > $3 AND (NOT $1 OR role = 'admin')
                  AND NOT coalesce(authenticated_by, '{}') && ARRAY['code', 'recovery_code', 'trusted_device', 'verified_passkey']
                  AND NOT ('passkey' = ANY(coalesce(authenticated_by, '{}')) AND cardinality(authenticated_by) > 1)
              ORDER BY session.id LIMIT $4 FOR UPDATE OF session SKIP LOCKED)
@@ -143,6 +145,7 @@ pub(crate) async fn update_revoked_lacking_factor(
         reason.as_str(),
         now,
         limit,
+        after,
     )
     .fetch_all(connection)
     .await?;
