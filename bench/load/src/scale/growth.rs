@@ -4,7 +4,7 @@ use super::Arguments;
 use super::bulk::{Age, Bulk};
 use super::path::Path;
 use super::people::{BONUS, People};
-use super::rounds::{Rounds, change, megabytes};
+use super::rounds::{Rounds, megabytes};
 use crate::error::BenchError;
 use crate::postgres::Postgres;
 use crate::report::{head, row, whole};
@@ -43,8 +43,10 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
             "path",
             "small: p50 ms",
             "p99 ms",
+            "service + PostgreSQL, µs each",
             "grown: p50 ms",
             "p99 ms",
+            "service + PostgreSQL, µs each",
             "p50 changes by",
             "within 20 %",
             "not right",
@@ -76,13 +78,16 @@ fn connections(path: Path) -> usize {
 }
 
 fn print(path: Path, [small, grown]: &[Rounds; 2], scanned: &str) {
-    let percent = change(small.millis(), grown.millis());
+    let percent = grown.change_from(small);
+    let costs = |side: &Rounds| side.costs().into_iter().take(2).collect::<Vec<_>>().join(" + ");
     row(&[
         path.name().to_owned(),
         format!("{:.3}", small.millis()),
         format!("{:.2}", small.p99()),
+        costs(small),
         format!("{:.3}", grown.millis()),
         format!("{:.2}", grown.p99()),
+        costs(grown),
         format!("{percent:+.1} %"),
         if percent <= ALLOWED_PERCENT { "yes" } else { "**no**" }.to_owned(),
         grown.failures(),

@@ -45,6 +45,12 @@ impl Rounds {
         median(&self.medians)
     }
 
+    /// By how many percent the median latency differs from that of the other side in the same round; the median of the rounds.
+    pub(super) fn change_from(&self, other: &Self) -> f64 {
+        let pairs = other.medians.iter().zip(&self.medians);
+        median(&pairs.map(|(before, after)| change(*before, *after)).collect::<Vec<_>>())
+    }
+
     /// Milliseconds within which 99 of 100 right answers of all rounds came.
     pub(super) fn p99(&self) -> f64 {
         self.all.as_ref().map_or(f64::NAN, |all| all.millis_at(0.99))
