@@ -387,6 +387,37 @@ pub struct Settings {
     /// Seconds that a call to it may take; one that fails in a way that passes is made twice
     #[arg(long, env = "STRIPE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60), global = true, help_heading = "Payments")]
     pub stripe_timeout_seconds: u64,
+
+    /// Collector that traces go to by OTLP over HTTP, as `http://localhost:4318`, to which `/v1/traces` is added; nothing is traced when not given
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, help_heading = "Traces")]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
+    /// Headers that the collector asks for, as `name=value,name=value`, values percent-encoded
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", value_parser = secret, hide_env_values = true, global = true, help_heading = "Traces")]
+    pub otel_exporter_otlp_headers: Option<SecretString>,
+    /// `service.name` of the traces
+    #[arg(
+        long,
+        env = "OTEL_SERVICE_NAME",
+        default_value = "mana-core-auth",
+        global = true,
+        help_heading = "Traces"
+    )]
+    pub otel_service_name: String,
+    /// Which traces are kept: `always_on`, `always_off`, `traceidratio`, or one of them behind `parentbased_`, which keeps what a trusted caller keeps and decides only on what begins here
+    #[arg(
+        long,
+        env = "OTEL_TRACES_SAMPLER",
+        value_enum,
+        ignore_case = true,
+        default_value = "parentbased_always_on",
+        global = true,
+        help_heading = "Traces"
+    )]
+    pub otel_traces_sampler: TracesSampler,
+    /// Share of the traces that the samplers with traceidratio keep, from 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_parser = share, default_value = "1", global = true, help_heading = "Traces")]
+    pub otel_traces_sampler_arg: f64,
+
     /// Who else may say who somebody is
     #[command(flatten)]
     pub providers: ProviderSettings,
@@ -503,6 +534,29 @@ impl RsaBits {
     }
 }
 
+/// Which traces are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TracesSampler {
+    /// All.
+    #[value(name = "always_on")]
+    AlwaysOn,
+    /// None.
+    #[value(name = "always_off")]
+    AlwaysOff,
+    /// A share of all.
+    #[value(name = "traceidratio")]
+    TraceIdRatio,
+    /// What the caller keeps, and all that begin here.
+    #[value(name = "parentbased_always_on")]
+    ParentBasedAlwaysOn,
+    /// What the caller keeps, and none that begin here.
+    #[value(name = "parentbased_always_off")]
+    ParentBasedAlwaysOff,
+    /// What the caller keeps, and a share of those that begin here.
+    #[value(name = "parentbased_traceidratio")]
+    ParentBasedTraceIdRatio,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -600,6 +654,12 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 /// A name that every token carries.
 fn token_name(text: &str) -> Result<String, String> {
     if text.len() <= 255 { Ok(text.to_owned()) } else { Err("must be at most 255 bytes".to_owned()) }
+}
+
+/// A part of all, from none to all.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be a number from 0 to 1, as 0.1".to_owned())
 }
 
 /// What the database lets the service delete, and no less.

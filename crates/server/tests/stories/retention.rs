@@ -30,6 +30,34 @@ async fn sessions_are_kept_for_a_month_after_their_end_and_live_ones_for_ever() 
 }
 
 #[tokio::test]
+async fn those_that_ended_are_found_among_many_that_live() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    // More than are looked at together, with ended ones in each part.
+    story
+        .execute(
+            "INSERT INTO auth.sessions (id, user_id, cookie_hash, remember_me, created_at, last_active_at, expires_at)
+             SELECT 'many-' || lpad(n::text, 6, '0'), (SELECT id FROM auth.users), sha256(convert_to(n::text, 'UTF8')), false,
+                 now() - interval '90 days', now(), now() + CASE WHEN n % 3 = 0 THEN interval '-31 days' ELSE interval '1 day' END
+             FROM generate_series(1, 21000) n",
+        )
+        .await;
+    story
+        .execute(
+            "INSERT INTO auth.refresh_chains
+                 (id, user_id, session_id, app_id, secret_version, seed, generation, rotated_at, expires_at)
+             SELECT sessions.id || '-' || copy, sessions.user_id, sessions.id, 'app', secret_version, seed, 1, now(), sessions.expires_at
+             FROM auth.sessions, generate_series(1, 2) copy, (SELECT * FROM auth.refresh_chains LIMIT 1) pattern WHERE sessions.id LIKE 'many-%'",
+        )
+        .await;
+    story.workers.prune().await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 14_001);
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions WHERE expires_at < now()").await, 0);
+    assert_eq!(story.number("SELECT count(*) FROM auth.refresh_chains").await, 28_001);
+    assert_eq!(story.refresh(&ada.refresh_token).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_server_whose_clock_is_ahead_deletes_nothing_that_lives() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
