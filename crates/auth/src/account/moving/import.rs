@@ -206,6 +206,7 @@ fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<
         email_verified: row.email_verified.unwrap_or(false),
         image,
         created_at,
+        ways_in_epoch: 0,
     };
     Ok(Candidate { line, has_id, user, disabled_at, password })
 }
