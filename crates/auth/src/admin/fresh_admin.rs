@@ -13,7 +13,7 @@ use mana_platform::http::{Admin, ApiError, Caller};
 
 /// An administrator whose last proof is younger than `FRESH_AUTHENTICATION`, and was a second factor if the account has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FreshAdmin(pub(super) Caller);
+pub(crate) struct FreshAdmin(pub(crate) Caller);
 
 impl FromRequestParts<AuthState> for FreshAdmin {
     type Rejection = ApiError;

@@ -28,6 +28,7 @@ pub use change::Change;
 pub use find_users::AccountState;
 pub use record_credits::record_credits;
 
+pub(crate) use fresh_admin::FreshAdmin;
 pub(crate) use store::lock_claims as hold_off_others;
 
 use crate::AuthState;
