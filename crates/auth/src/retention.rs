@@ -11,6 +11,8 @@ use time::{Duration, OffsetDateTime};
 
 /// Sessions that have ended are kept for this long: their events name them.
 const KEEP_ENDED_SESSIONS: Duration = Duration::days(30);
+/// The log keeps everything for this long, whatever becomes of the account.
+pub(crate) const KEEP_EVENTS_OF_DELETED: Duration = Duration::days(30);
 /// Sessions that are looked at together, one after another in the order of their ids. No index finds those that have ended: it
 /// would have to be written at each refresh (decisions/0040).
 const WINDOW: i64 = 10_000;
@@ -31,6 +33,7 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     if let Some(old) = old {
         prune_events(auth, old).await?;
     }
+    erase_deleted(auth, now).await?;
     let mut connection = auth.database.acquire().await?;
     while is_full(
         session::liveness::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?,
@@ -45,6 +48,42 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}
     admin::store::delete_expired(&mut connection, now).await?;
     connection.finish().await
+}
+
+/// Takes what the log says of a person out of it, once the account has been gone for as long as the database keeps every event.
+/// Each round is committed by itself.
+async fn erase_deleted(auth: &Auth, now: OffsetDateTime) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let again = now.saturating_add(Duration::DAY);
+        let due = security_event::store::claim_erasures(&mut connection, now, again, BATCH).await?;
+        connection.finish().await?;
+        for user in &due {
+            erase_events_of(auth, user).await?;
+        }
+        if i64::try_from(due.len()).is_ok_and(|claimed| claimed < BATCH) {
+            return Ok(());
+        }
+        give_way(begun).await;
+    }
+}
+
+/// Deletes the events of one user, then what asked for it.
+async fn erase_events_of(auth: &Auth, user: &str) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let is_over = !is_full(security_event::store::delete_events_of(&mut connection, user, BATCH).await?);
+        if is_over {
+            security_event::store::delete_erasure(&mut connection, user).await?;
+        }
+        connection.finish().await?;
+        if is_over {
+            return Ok(());
+        }
+        give_way(begun).await;
+    }
 }
 
 /// Goes through all sessions and deletes those that ended before `before`, with their chains.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
@@ -27,6 +27,9 @@ pub struct Settings {
     /// Address to listen on; 127.0.0.1 in dev and 0.0.0.0 in serve when not given
     #[arg(long, env = "HOST", global = true, help_heading = "Server")]
     pub host: Option<IpAddr>,
+    /// Address and port of a second listener, as 10.0.0.5:9090: `/metrics` and `/api/v1/internal/` are answered there, with `/health*`, and nowhere else
+    #[arg(long, env = "INTERNAL_ADDRESS", global = true, help_heading = "Server")]
+    pub internal_address: Option<SocketAddr>,
     /// URL under which browsers and apps reach the service; http://localhost:PORT when not given
     #[arg(long, env = "BASE_URL", global = true, help_heading = "Server")]
     pub base_url: Option<Url>,
@@ -143,10 +146,10 @@ pub struct Settings {
     #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
     pub jwt_public_key: Option<String>,
     /// `iss` of access tokens
-    #[arg(long, env = "JWT_ISSUER", default_value = "manacore", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_ISSUER", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_issuer: String,
     /// `aud` of access tokens
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "manacore", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_AUDIENCE", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_audience: String,
     /// Life of an access token
     #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = lifetime, default_value = "15m", global = true, help_heading = "Tokens")]
@@ -638,10 +641,19 @@ fn network(text: &str) -> Result<IpNet, String> {
     network.map_err(|_| "must be a network like 10.0.0.0/8 or fd00::/8, or an address".to_owned())
 }
 
-/// A duration of at least a second: what lives shorter does not live.
+/// A duration of at least a second, because what lives shorter does not live, and of ten years at most.
 fn lifetime(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+    if (Duration::from_secs(1)..=Duration::from_hours(87_600)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("must be 1s to 3650d".to_owned())
+    }
+}
+
+/// A name that every token carries.
+fn token_name(text: &str) -> Result<String, String> {
+    if text.len() <= 255 { Ok(text.to_owned()) } else { Err("must be at most 255 bytes".to_owned()) }
 }
 
 /// A part of all, from none to all.

@@ -70,6 +70,8 @@ struct Stopping {
 /// A service that is ready to run.
 pub(crate) struct Service {
     app: App,
+    /// Where the internal routes are answered, if not with all others.
+    internal: Option<TcpListener>,
     limits: Limits,
     stopping: Stopping,
     pub(crate) database: mana_platform::Database,
@@ -81,6 +83,13 @@ pub(crate) async fn prepare(
     source: Source,
     way_out: WayOut,
 ) -> Result<Service, ServeError> {
+    let internal = match settings.internal_address {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.map_err(|error| ServeError::Listen(address, error))?)
+        }
+        None => None,
+    };
     let database = source.database(settings);
     // Before any statement is prepared.
     drop(database.pool().acquire().await.map_err(ServeError::Database)?);
@@ -108,7 +117,7 @@ pub(crate) async fn prepare(
         drain: Duration::from_secs(settings.drain_seconds),
         limit: Duration::from_secs(settings.shutdown_timeout_seconds),
     };
-    Ok(Service { app, limits, stopping, database })
+    Ok(Service { app, internal, limits, stopping, database })
 }
 
 /// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish and the last traces leave, within the limit.
@@ -119,10 +128,15 @@ pub(crate) async fn run(
     traces: Option<Traces>,
 ) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel();
-    let App { router, workers, drain } = service.app;
+    let App { router, internal, workers, drain } = service.app;
     let Stopping { drain: drain_for, limit } = service.stopping;
     let leaving = traces.map(Traces::start);
     let working = tokio::spawn(workers.clone().run());
+    // Until the end of all: what is asked there tells how the stopping goes.
+    let internal = service.internal.zip(internal).map(|(listener, router)| {
+        let (limits, drain) = (service.limits, drain.clone());
+        tokio::spawn(accept::serve(listener, router, limits, drain, std::future::pending()))
+    });
     let mut server =
         tokio::spawn(accept::serve(listener, router, service.limits, drain.clone(), async move {
             let _ = stopped.await;
@@ -158,6 +172,9 @@ pub(crate) async fn run(
     }
     server.abort();
     working.abort();
+    if let Some(internal) = internal {
+        internal.abort();
+    }
     workers.write_notes().await;
     if let Some(leaving) = leaving.filter(|_| !is_in_a_hurry) {
         leaving.finish(limit.saturating_sub(began.elapsed())).await;

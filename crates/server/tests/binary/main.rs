@@ -13,6 +13,7 @@ mod connections;
 mod dev;
 mod faults;
 mod hashing;
+mod internal;
 mod keys;
 mod ledger;
 mod logs;

@@ -1,6 +1,6 @@
 //! What is deleted once nobody needs it, and what is not.
 
-use crate::story::Story;
+use crate::story::{Story, User};
 use time::Duration;
 
 #[tokio::test]
@@ -84,6 +84,47 @@ async fn events_are_kept_as_long_as_the_setting_says() {
         2,
         "registered and signed in"
     );
+}
+
+/// How many there are, and how many of others' doing.
+async fn events_of(story: &Story, user: &User) -> (i64, i64) {
+    sqlx::query_as("SELECT count(*), count(actor) FROM auth.security_events WHERE user_id = $1")
+        .bind(&user.id)
+        .fetch_one(&mut story.database.owner().await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_log_says_nothing_of_a_person_a_month_after_the_account_was_deleted() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let root = story.administrator("root@example.com").await;
+    let act = serde_json::json!({"reason": "Ticket 17"});
+    for verb in ["disable", "enable"] {
+        let path = format!("/api/v1/admin/users/{}/{verb}", ada.id);
+        assert_eq!(story.client.post(&path, &act).bearer(&root.access_token).send().await.status, 200);
+    }
+    let ada = story.sign_in("ada@example.com").await;
+    let deleted = story.client.request(http::Method::DELETE, "/api/v1/auth/account");
+    assert_eq!(deleted.bearer(&ada.access_token).send().await.status, 200);
+    let of_ada = async || events_of(&story, &ada).await.0;
+    let (mine, others) = events_of(&story, &ada).await;
+    assert!(mine > others && others >= 2, "{mine} {others}");
+
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, mine, "the month is not over");
+    story.clock.advance(Duration::days(31));
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, mine, "nor is it by the clock of the database");
+    assert_eq!(story.number("SELECT count(*) FROM auth.erasures").await, 1, "it is tried again");
+
+    story.execute("UPDATE auth.security_events SET created_at = created_at - interval '31 days'").await;
+    story.clock.advance(Duration::days(2));
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, others, "what others did to the account stays");
+    assert_eq!(story.number("SELECT count(*) FROM auth.erasures").await, 0);
+    assert!(events_of(&story, &bob).await.0 > 0, "whoever is there keeps the log");
 }
 
 #[tokio::test]
