@@ -14,6 +14,7 @@ mod faults;
 mod hashing;
 mod keys;
 mod ledger;
+mod legacy;
 mod logs;
 mod payments;
 mod proxies;
