@@ -173,7 +173,9 @@ impl<'a> Bring<'a> {
         let image = user.image.clone().filter(|image| {
             let fits = image.is_empty() || is_picture(image);
             if !fits {
-                notes.push("its picture is no http or https URL of at most 2048 bytes, and is left out".to_owned());
+                notes.push(
+                    "its picture is no http or https URL of at most 2048 bytes, and is left out".to_owned(),
+                );
             }
             fits
         });

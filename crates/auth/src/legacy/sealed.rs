@@ -65,7 +65,8 @@ mod tests {
         let key: [u8; 32] = std::array::from_fn(|place| 0x80 + u8::try_from(place).unwrap());
         let nonce: [u8; NONCE] = std::array::from_fn(|place| 0x40 + u8::try_from(place).unwrap());
         let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
-        let sealed = XChaCha20Poly1305::new(&key.into()).encrypt(&XNonce::from(nonce), text.as_slice()).unwrap();
+        let sealed =
+            XChaCha20Poly1305::new(&key.into()).encrypt(&XNonce::from(nonce), text.as_slice()).unwrap();
         assert_eq!(sealed[..8], [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]);
     }
 }

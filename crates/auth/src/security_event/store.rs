@@ -249,7 +249,10 @@ const OLDER: &str = "legacy";
     clippy::as_conversions,
     reason = "how a checked query is told that elements of an array may be null"
 )]
-pub(crate) async fn insert_older(connection: &mut PgConnection, events: &[OlderEvent]) -> Result<(), DbError> {
+pub(crate) async fn insert_older(
+    connection: &mut PgConnection,
+    events: &[OlderEvent],
+) -> Result<(), DbError> {
     if events.is_empty() {
         return Ok(());
     }

@@ -47,7 +47,8 @@ impl RecoveryCode {
     /// than anybody guesses.
     pub(crate) fn parse_older(text: &str) -> Option<Self> {
         let (first, second) = text.trim().split_once('-')?;
-        let is_group = |group: &str| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_group =
+            |group: &str| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_alphanumeric());
         (is_group(first) && is_group(second)).then(|| Self(format!("{first}-{second}")))
     }
 

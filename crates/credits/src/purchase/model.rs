@@ -6,7 +6,9 @@
 
 use crate::ledger::model::{Bought, Note, Settlement, Terms};
 use crate::stripe::StripeError;
-use crate::stripe::object::{CheckoutSession, Dispute, Expandable, FraudWarning, Metadata, PaymentIntent, Refund};
+use crate::stripe::object::{
+    CheckoutSession, Dispute, Expandable, FraudWarning, Metadata, PaymentIntent, Refund,
+};
 use mana_kernel::{Amount, ErrorCode, Kind, Line, Mana, Problem};
 use mana_platform::DbError;
 use mana_platform::http::codes;
@@ -289,10 +291,9 @@ impl Observation {
             .is_some_and(|payment| matches!(payment.status.as_str(), "requires_payment_method" | "canceled"));
         let status = self.payment.as_ref().map(|payment| payment.status.as_str());
         let lifecycle = match (self.session.as_ref().map(|session| session.status.as_deref()), status) {
-            (Some(Some("expired")), _) => Lifecycle::Expired,
+            (Some(Some("expired")), _) | (None, Some("canceled")) => Lifecycle::Expired,
             (Some(Some("complete")), _) if is_refused => Lifecycle::Failed,
             (Some(Some("complete")), _) | (None, Some("succeeded")) => Lifecycle::Complete,
-            (None, Some("canceled")) => Lifecycle::Expired,
             _ => Lifecycle::Open,
         };
         let refunds = self.refunds.iter().map(|refund| {
@@ -321,16 +322,20 @@ impl Observation {
         };
         let in_payment = self.payment.as_ref().map(|payment| named(&payment.metadata));
         let Some(session) = &self.session else {
-            let is_known = self.payment.as_ref().is_some_and(|payment| order.payment_id.as_ref() == Some(&payment.id));
+            let is_known =
+                self.payment.as_ref().is_some_and(|payment| order.payment_id.as_ref() == Some(&payment.id));
             return is_known && in_payment.flatten() != Some(false);
         };
         let in_session = session.metadata.as_ref().and_then(named);
         match &session.client_reference_id {
             Some(reference) => {
-                *reference == order.id && in_session == Some(true) && in_payment.is_none_or(|named| named == Some(true))
+                *reference == order.id
+                    && in_session == Some(true)
+                    && in_payment.is_none_or(|named| named == Some(true))
             }
             None => {
-                let is_older = session.metadata.as_ref().is_some_and(|metadata| !metadata.contains_key("order_id"));
+                let is_older =
+                    session.metadata.as_ref().is_some_and(|metadata| !metadata.contains_key("order_id"));
                 is_older && in_session == Some(true) && in_payment.flatten() != Some(false)
             }
         }

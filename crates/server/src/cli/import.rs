@@ -14,7 +14,7 @@ pub(super) enum ImportCommand {
     /// Bring accounts, wallets and orders from the database of the TypeScript service; tries it and keeps nothing, unless told to.
     /// Started again, it goes on where it was cut off. Servers may go on meanwhile; the older service must not
     Legacy {
-        /// The older database, as the owner of its tables: postgres://user:password@host:5432/database
+        /// The older database, as the owner of its tables: <postgres://user:password@host:5432/database>
         #[arg(long, env = "LEGACY_DATABASE_URL", hide_env_values = true)]
         from: SecretString,
         /// Keep what was brought

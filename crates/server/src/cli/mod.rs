@@ -18,8 +18,8 @@ mod users;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
-use crate::legacy::LegacyError;
 use crate::doctor;
+use crate::legacy::LegacyError;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
 use crate::upgrade;

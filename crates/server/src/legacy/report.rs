@@ -19,7 +19,8 @@ pub(crate) struct Refused {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Check {
     /// What was compared.
-    pub(crate) check: &'static str,
+    #[serde(rename = "check")]
+    pub(crate) what: &'static str,
     /// Whether it is the same.
     pub(crate) ok: bool,
     /// What was seen.
@@ -163,15 +164,27 @@ impl Report {
             format!("{:<18}{:>12}   {} links to other services", "accounts", source.accounts, users.links),
             format!(
                 "{:<18}{:>12}   {} go on, with {} recovery codes; {} can't be opened and lock their accounts",
-                "two_factor_auth", source.second_factors, users.second_factors, users.recovery_codes, users.locked
+                "two_factor_auth",
+                source.second_factors,
+                users.second_factors,
+                users.recovery_codes,
+                users.locked
             ),
             format!("{:<18}{:>12}   left out: they are added again", "passkeys", source.passkeys),
             format!("{:<18}{:>12}   end: people sign in again", "live sessions", source.live_sessions),
-            format!("{:<18}{:>12}   {} brought", "security_events", source.security_events, users.security_events),
+            format!(
+                "{:<18}{:>12}   {} brought",
+                "security_events", source.security_events, users.security_events
+            ),
             format!("{:<18}{:>12}   {} wallets brought", "balances", source.balances, credits.wallets),
             format!(
                 "{:<18}{:>12}   {} brought, {} of another type; {} changed nothing and are left out; {} adjustments added",
-                "transactions", source.transactions, credits.transactions, credits.retyped, credits.skipped, credits.adjustments
+                "transactions",
+                source.transactions,
+                credits.transactions,
+                credits.retyped,
+                credits.skipped,
+                credits.adjustments
             ),
             format!("{:<18}{:>12}   {} brought", "packages", source.packages, credits.packages),
             format!("{:<18}{:>12}   {} brought", "purchases", source.purchases, credits.purchases),
@@ -179,12 +192,21 @@ impl Report {
                 "{:<18}{:>12}   counted anew from the transactions; {} was used by the old ones",
                 "usage_stats", source.usage_stats, source.used
             ),
-            format!("{:<18}{:>12}   {} paid and {} free here", "mana", old_mana.all(), new_mana.paid, new_mana.free),
-            format!("{:<18}{:>12}   {} by the transactions", "earned", credits.old_earned, credits.new_earned),
+            format!(
+                "{:<18}{:>12}   {} paid and {} free here",
+                "mana",
+                old_mana.all(),
+                new_mana.paid,
+                new_mana.free
+            ),
+            format!(
+                "{:<18}{:>12}   {} by the transactions",
+                "earned", credits.old_earned, credits.new_earned
+            ),
             format!("{:<18}{:>12}   {} by the transactions", "spent", credits.old_spent, credits.new_spent),
         ];
-        for Check { check, ok, detail } in &self.checks {
-            lines.push(format!("{}  {check}: {detail}", if *ok { "ok  " } else { "FAIL" }));
+        for Check { what, ok, detail } in &self.checks {
+            lines.push(format!("{}  {what}: {detail}", if *ok { "ok  " } else { "FAIL" }));
         }
         lines
     }

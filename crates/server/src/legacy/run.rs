@@ -4,7 +4,9 @@ use super::report::{Check, Mana, Refused, Report};
 use super::source::{Legacy, Totals, read};
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
-use mana_auth::legacy::{self as accounts, Bring, OldAccount, OldEvent, OldFactor, OldPassword, OldUser, Outcome, With};
+use mana_auth::legacy::{
+    self as accounts, Bring, OldAccount, OldEvent, OldFactor, OldPassword, OldUser, Outcome, With,
+};
 use mana_auth::token::root_secret::{RootSecretError, RootSecrets};
 use mana_credits::ledger::legacy::{
     self as books, BringError, Bringing, OldBalance, OldLine, OldOrder, OldPackage, Policy, Sales, SoldAs,
@@ -32,9 +34,13 @@ pub(crate) enum LegacyError {
          tables, or as a superuser, so that no row is hidden"
     )]
     Source(sqlx::Error),
-    #[error("--from is a database of this program: name that of the older service. Books of this program move with `ledger export`")]
+    #[error(
+        "--from is a database of this program: name that of the older service. Books of this program move with `ledger export`"
+    )]
     IsOurs,
-    #[error("the older database lacks {0}: is it that of the older service, and may this login see its tables?")]
+    #[error(
+        "the older database lacks {0}: is it that of the older service, and may this login see its tables?"
+    )]
     Missing(String),
     #[error("the older wallets sum to {0}, which is no mana")]
     Absurd(String),
@@ -221,7 +227,9 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    async fn of(mut stream: BoxStream<'a, Result<(String, String), LegacyError>>) -> Result<Self, LegacyError> {
+    async fn of(
+        mut stream: BoxStream<'a, Result<(String, String), LegacyError>>,
+    ) -> Result<Self, LegacyError> {
         let ahead = stream.try_next().await?;
         Ok(Self { stream, ahead, taken: 0 })
     }
@@ -427,7 +435,8 @@ impl Import<'_> {
         let mut wallet =
             Bringing::open(connection, (&clock, &rng), (&policy, zone), &user_id, balance, orders).await?;
         while let Some(line) = lines.next_of(id).await? {
-            let line: OldLine = read("transactions", &line).map_err(|error| Failure::Refused(error.to_string()))?;
+            let line: OldLine =
+                read("transactions", &line).map_err(|error| Failure::Refused(error.to_string()))?;
             wallet.line(connection, &line).await?;
         }
         let books = wallet.finish(connection, &self.sales).await?;
@@ -451,7 +460,8 @@ impl Import<'_> {
             }
             Outcome::Present(_) => {
                 sum(&mut self.report.users.present, 1);
-                let note = "the account was here already and is left as it is; its wallet was brought".to_owned();
+                let note =
+                    "the account was here already and is left as it is; its wallet was brought".to_owned();
                 self.note("users", id, vec![note]);
             }
         }
@@ -515,7 +525,7 @@ impl Import<'_> {
         let lines = credits.transactions.saturating_add(credits.skipped).saturating_add(credits.passed_over);
         let (old, new) = (report.old_mana, report.new_mana);
         let is_same = if self.tells_apart { old == new } else { old.all() == new.all() };
-        let check = |check, ok, detail| Check { check, ok, detail };
+        let check = |what, ok, detail| Check { what, ok, detail };
         report.checks = vec![
             check(
                 "users",
@@ -525,7 +535,10 @@ impl Import<'_> {
             check(
                 "transactions",
                 number(report.source.transactions) == lines,
-                format!("{} there, {lines} accounted for; the rest are of no user", report.source.transactions),
+                format!(
+                    "{} there, {lines} accounted for; the rest are of no user",
+                    report.source.transactions
+                ),
             ),
             check(
                 "mana",
@@ -549,7 +562,7 @@ impl Import<'_> {
         let here = Mana { free: sums.free, paid: sums.paid };
         let new = self.report.new_mana;
         self.report.checks.push(Check {
-            check: "wallets",
+            what: "wallets",
             ok: sums.untrue == 0 && here == new && sums.by_lines == here.all(),
             detail: format!(
                 "{} are here, with {} by what was noted and {} by their last lines; {} contradict themselves",
@@ -566,11 +579,15 @@ impl Import<'_> {
             tell(Step::Proven { wallets: report.wallets, of });
         })
         .await?;
-        let first = proof.findings.first().map(|finding| format!("; the first: {finding}")).unwrap_or_default();
+        let first =
+            proof.findings.first().map(|finding| format!("; the first: {finding}")).unwrap_or_default();
         self.report.checks.push(Check {
-            check: "ledger verify",
+            what: "ledger verify",
             ok: proof.is_true(),
-            detail: format!("{} wallets with {} lines, {} lies{first}", proof.wallets, proof.lines, proof.found),
+            detail: format!(
+                "{} wallets with {} lines, {} lies{first}",
+                proof.wallets, proof.lines, proof.found
+            ),
         });
         Ok(())
     }

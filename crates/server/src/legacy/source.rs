@@ -8,7 +8,7 @@ use mana_credits::ledger::legacy::SoldAs;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use std::collections::HashSet;
 use std::str::FromStr as _;
 
@@ -53,9 +53,12 @@ impl Legacy {
     pub(super) async fn open(from: &SecretString, zone: &str) -> Result<Self, LegacyError> {
         let options = PgConnectOptions::from_str(from.expose_secret()).map_err(LegacyError::Url)?;
         let options = options.extra_float_digits(None).application_name("mana-core-auth import");
+        // Its statements take as long as what is done meanwhile with what they give.
+        let options = options.disable_statement_logging();
         let mut connection = PgConnection::connect_with(&options).await.map_err(LegacyError::Source)?;
         sqlx::raw_sql(BEGIN).execute(&mut connection).await.map_err(LegacyError::Source)?;
-        let is_ours: bool = sqlx::query_scalar(OURS).fetch_one(&mut connection).await.map_err(LegacyError::Source)?;
+        let is_ours: bool =
+            sqlx::query_scalar(OURS).fetch_one(&mut connection).await.map_err(LegacyError::Source)?;
         if is_ours {
             return Err(LegacyError::IsOurs);
         }
@@ -77,10 +80,13 @@ impl Legacy {
         let users = find(&tables::USERS);
         let (accounts, passwords, factors) =
             (find(&tables::ACCOUNTS), find(&tables::PASSWORDS), find(&tables::FACTORS));
-        let (sessions, events, passkeys) = (find(&tables::SESSIONS), find(&tables::EVENTS), find(&tables::PASSKEYS));
+        let (sessions, events, passkeys) =
+            (find(&tables::SESSIONS), find(&tables::EVENTS), find(&tables::PASSKEYS));
         let (balances, transactions) = (find(&tables::BALANCES), find(&tables::TRANSACTIONS));
-        let (packages, purchases, usage) = (find(&tables::PACKAGES), find(&tables::PURCHASES), find(&tables::USAGE));
-        let (Some(users), Some(balances), Some(transactions), true) = (users, balances, transactions, missing.is_empty())
+        let (packages, purchases, usage) =
+            (find(&tables::PACKAGES), find(&tables::PURCHASES), find(&tables::USAGE));
+        let (Some(users), Some(balances), Some(transactions), true) =
+            (users, balances, transactions, missing.is_empty())
         else {
             return Err(LegacyError::Missing(missing.join(", ")));
         };
@@ -111,7 +117,10 @@ impl Legacy {
     }
 
     /// How many rows a table has; none without it.
-    pub(super) async fn count(&mut self, table: impl Fn(&Self) -> Option<&Table>) -> Result<i64, LegacyError> {
+    pub(super) async fn count(
+        &mut self,
+        table: impl Fn(&Self) -> Option<&Table>,
+    ) -> Result<i64, LegacyError> {
         let Some(sql) = table(self).map(|table| format!("SELECT count(*) FROM {} t", table.relation)) else {
             return Ok(0);
         };
@@ -133,8 +142,11 @@ impl Legacy {
     /// What the statistics say was spent.
     pub(super) async fn sum_usage(&mut self) -> Result<i64, LegacyError> {
         let Some(table) = &self.usage else { return Ok(0) };
-        let sql =
-            format!("SELECT coalesce(sum({}), 0)::bigint FROM {} t", table.column("creditsUsed"), table.relation);
+        let sql = format!(
+            "SELECT coalesce(sum({}), 0)::bigint FROM {} t",
+            table.column("creditsUsed"),
+            table.relation
+        );
         self.number(sql).await
     }
 
@@ -159,12 +171,8 @@ impl Legacy {
                 "'0'".to_owned()
             }
         };
-        let sql = format!(
-            "SELECT {}, {} FROM {} t",
-            sum("balance"),
-            sum("freeCreditsRemaining"),
-            table.relation
-        );
+        let sql =
+            format!("SELECT {}, {} FROM {} t", sum("balance"), sum("freeCreditsRemaining"), table.relation);
         let (balance, free): (String, String) = sqlx::query_as(AssertSqlSafe(sql))
             .fetch_one(&mut self.connection)
             .await
@@ -192,7 +200,11 @@ impl Legacy {
     /// What orders say that was sold, the oldest first.
     pub(super) async fn list_sold(&mut self) -> Result<Vec<SoldAs>, LegacyError> {
         let Some(table) = &self.purchases else { return Ok(Vec::new()) };
-        let package = if table.has("packageId") { format!("{}::text", table.column("packageId")) } else { "NULL".to_owned() };
+        let package = if table.has("packageId") {
+            format!("{}::text", table.column("packageId"))
+        } else {
+            "NULL".to_owned()
+        };
         let sql = format!(
             "SELECT {package}, {}::bigint, {}::bigint FROM {} t GROUP BY 1, 2, 3 ORDER BY min({}), 1, 2, 3",
             table.column("credits"),
@@ -220,7 +232,10 @@ impl Legacy {
     }
 
     /// Users behind one, in the order of their ids: id and row.
-    pub(super) async fn list_users(&mut self, after: Option<&str>) -> Result<Vec<(String, String)>, LegacyError> {
+    pub(super) async fn list_users(
+        &mut self,
+        after: Option<&str>,
+    ) -> Result<Vec<(String, String)>, LegacyError> {
         let table = &self.users;
         let (id, place) = (table.column("id"), table.is_behind("id", "$1"));
         let sql = format!(
@@ -251,7 +266,10 @@ impl Legacy {
     }
 
     /// The wallets of users, each with the day for which its free mana was given: whose, and the row.
-    pub(super) async fn list_balances(&mut self, users: &[String]) -> Result<Vec<(String, String)>, LegacyError> {
+    pub(super) async fn list_balances(
+        &mut self,
+        users: &[String],
+    ) -> Result<Vec<(String, String)>, LegacyError> {
         let table = &self.balances;
         // None where it was never given: `least` passes over what is null.
         let day = format!(

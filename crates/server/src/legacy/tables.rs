@@ -127,8 +127,13 @@ pub(super) static EVENTS: Spec = Spec {
     ],
 };
 
-pub(super) static PASSKEYS: Spec =
-    Spec { name: "passkeys", others: &["passkey"], schema: "auth", is_needed: false, columns: &[need("userId", Kind::Text)] };
+pub(super) static PASSKEYS: Spec = Spec {
+    name: "passkeys",
+    others: &["passkey"],
+    schema: "auth",
+    is_needed: false,
+    columns: &[need("userId", Kind::Text)],
+};
 
 pub(super) static BALANCES: Spec = Spec {
     name: "balances",
@@ -236,18 +241,25 @@ impl Table {
             tables.map(|(of, table, ..)| (of.clone(), table.clone()))
         };
         let Some((schema, table)) = in_schema(spec.schema).or_else(|| in_schema("public")) else {
-            return if spec.is_needed { Err(vec![format!("the table {}.{}", spec.schema, spec.name)]) } else { Ok(None) };
+            return if spec.is_needed {
+                Err(vec![format!("the table {}.{}", spec.schema, spec.name)])
+            } else {
+                Ok(None)
+            };
         };
         let here = || found.iter().filter(|(of, name, ..)| *of == schema && *name == table);
         let (mut columns, mut missing) = (BTreeMap::new(), Vec::new());
         for wanted in spec.columns {
             let mut spellings = std::iter::once(wanted.name).chain(wanted.others.iter().copied());
-            let column = spellings.find_map(|name| here().find(|(.., column, _)| plain(column) == plain(name)));
+            let column =
+                spellings.find_map(|name| here().find(|(.., column, _)| plain(column) == plain(name)));
             match column {
                 Some((.., name, of)) => {
                     drop(columns.insert(wanted.name, (wanted.kind, quoted(name), of.clone())));
                 }
-                None if wanted.is_needed => missing.push(format!("the column {} of {schema}.{table}", wanted.name)),
+                None if wanted.is_needed => {
+                    missing.push(format!("the column {} of {schema}.{table}", wanted.name));
+                }
                 None => {}
             }
         }
@@ -295,7 +307,9 @@ impl Table {
     pub(super) fn is_any(&self, name: &str, parameter: &str) -> String {
         let (column, of) = (self.column(name), self.columns.get(name).map(|(.., of)| of.as_str()));
         match of {
-            Some(of @ ("uuid" | "integer" | "bigint")) => format!("{column} = ANY(({parameter}::text[])::{of}[])"),
+            Some(of @ ("uuid" | "integer" | "bigint")) => {
+                format!("{column} = ANY(({parameter}::text[])::{of}[])")
+            }
             _ => format!("{column}::text = ANY({parameter}::text[])"),
         }
     }
@@ -329,7 +343,8 @@ mod tests {
     use super::*;
 
     fn columns(schema: &str, table: &str, names: &[&str]) -> Vec<Found> {
-        let found = |name: &&str| (schema.to_owned(), table.to_owned(), (*name).to_owned(), "text".to_owned());
+        let found =
+            |name: &&str| (schema.to_owned(), table.to_owned(), (*name).to_owned(), "text".to_owned());
         names.iter().map(found).collect()
     }
 

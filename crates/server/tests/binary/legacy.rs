@@ -96,7 +96,8 @@ impl Spelling {
         while let Some((before, after)) = rest.split_once('{') {
             text.push_str(before);
             let name = after.split_once('}').filter(|(name, _)| {
-                name.chars().all(|letter| letter.is_ascii_lowercase() || matches!(letter, '_' | ':' | 'T')) && !name.is_empty()
+                name.chars().all(|letter| letter.is_ascii_lowercase() || matches!(letter, '_' | ':' | 'T'))
+                    && !name.is_empty()
             });
             match name {
                 Some((name, after)) => {
@@ -113,7 +114,8 @@ impl Spelling {
     }
 
     fn name(self, name: &str) -> String {
-        let is_of_credits = |table| matches!(table, "balances" | "transactions" | "packages" | "purchases" | "usage_stats");
+        let is_of_credits =
+            |table| matches!(table, "balances" | "transactions" | "packages" | "purchases" | "usage_stats");
         match (self, name.strip_prefix("T:")) {
             (Self::Snake, Some(table)) if is_of_credits(table) => format!("credits.{table}"),
             (Self::Snake, Some(table)) => format!("auth.{table}"),
@@ -171,8 +173,10 @@ impl Scene {
 
     fn importing(&self, args: &[&str]) -> Launch {
         let launch = self.launch(self.home.command(&["import", "legacy", "--json"]));
-        let launch = args.iter().fold(launch, |launch, arg| launch.arg(arg));
-        launch.env("LEGACY_DATABASE_URL", self.cluster.owner_url("older")).env("LEGACY_AUTH_SECRET", OLDER_SECRET)
+        let launch = args.iter().fold(launch, Launch::arg);
+        launch
+            .env("LEGACY_DATABASE_URL", self.cluster.owner_url("older"))
+            .env("LEGACY_AUTH_SECRET", OLDER_SECRET)
     }
 
     /// What an import says at its end, and all that it told on the way.
@@ -203,7 +207,8 @@ impl Scene {
 }
 
 fn told(lines: &[Value], how: &str, id: &str) -> String {
-    let of = lines.iter().filter(|line| line[how]["id"] == id).map(|line| line[how]["reason"].as_str().unwrap());
+    let of =
+        lines.iter().filter(|line| line[how]["id"] == id).map(|line| line[how]["reason"].as_str().unwrap());
     of.collect::<Vec<_>>().join("; ")
 }
 
@@ -212,7 +217,11 @@ fn moves_here(spelling: Spelling) {
     scene.older(ROWS);
     let empty = scene.rows();
     let (code, dry, _) = scene.import(&[]);
-    assert_eq!((code, &dry["isDryRun"], &dry["users"]["imported"]), (Some(0), &json!(true), &json!(5)), "{dry:#}");
+    assert_eq!(
+        (code, &dry["isDryRun"], &dry["users"]["imported"]),
+        (Some(0), &json!(true), &json!(5)),
+        "{dry:#}"
+    );
     assert_eq!(scene.rows(), empty, "a dry run changes nothing");
 
     let (code, report, lines) = scene.import(&["--apply"]);
@@ -221,7 +230,19 @@ fn moves_here(spelling: Spelling) {
         members.iter().map(|member| report[part][*member].as_i64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(
-        counts("users", &["imported", "refused", "withoutPassword", "links", "secondFactors", "recoveryCodes", "locked", "securityEvents"]),
+        counts(
+            "users",
+            &[
+                "imported",
+                "refused",
+                "withoutPassword",
+                "links",
+                "secondFactors",
+                "recoveryCodes",
+                "locked",
+                "securityEvents"
+            ]
+        ),
         [5, 0, 0, 1, 1, 2, 1, 2]
     );
     assert_eq!(
@@ -229,7 +250,10 @@ fn moves_here(spelling: Spelling) {
         [5, 9, 1, 1, 3, 4],
         "{report:#}"
     );
-    assert_eq!((&report["oldMana"], &report["newMana"]), (&json!({"free": 253, "paid": 550}), &json!({"free": 253, "paid": 550})));
+    assert_eq!(
+        (&report["oldMana"], &report["newMana"]),
+        (&json!({"free": 253, "paid": 550}), &json!({"free": 253, "paid": 550}))
+    );
     assert_eq!(report["source"]["liveSessions"], json!(1));
     assert!(told(&lines, "noted", "bob").contains("twitch"), "{lines:#?}");
     assert!(told(&lines, "noted", "bob").contains("Opening balance"), "{lines:#?}");
@@ -240,7 +264,11 @@ fn moves_here(spelling: Spelling) {
 
     let again = scene.rows();
     let (code, report, _) = scene.import(&["--apply"]);
-    assert_eq!((code, &report["users"]["present"], &report["users"]["imported"]), (Some(0), &json!(5), &json!(0)), "{report:#}");
+    assert_eq!(
+        (code, &report["users"]["present"], &report["users"]["imported"]),
+        (Some(0), &json!(5), &json!(0)),
+        "{report:#}"
+    );
     assert_eq!(scene.rows(), again, "what is here stays as it is");
     lives_on(&scene);
 }
@@ -252,7 +280,9 @@ fn lives_on(scene: &Scene) {
     assert_eq!(ada.text("/user/id"), ADA);
     let token = ada.text("/accessToken");
     let balance = server.get_as(&token, "/api/v1/credits/balance").json();
-    for (member, value) in [("balance", 520), ("freeCreditsRemaining", 3), ("totalEarned", 520), ("totalSpent", 152)] {
+    for (member, value) in
+        [("balance", 520), ("freeCreditsRemaining", 3), ("totalEarned", 520), ("totalSpent", 152)]
+    {
         assert_eq!(balance[member], json!(value), "{member} of {balance}");
     }
     let lines = server.get_as(&token, "/api/v1/credits/transactions").json();
@@ -263,7 +293,12 @@ fn lives_on(scene: &Scene) {
         .rev()
         .map(|line| {
             let id = line["id"].as_str().unwrap();
-            (id[id.len() - 1..].to_owned(), line["type"].as_str().unwrap(), line["amount"].as_i64().unwrap(), line["balanceAfter"].as_i64().unwrap())
+            (
+                id.chars().next_back().unwrap().to_string(),
+                line["type"].as_str().unwrap(),
+                line["amount"].as_i64().unwrap(),
+                line["balanceAfter"].as_i64().unwrap(),
+            )
         })
         .collect();
     let expected = [
@@ -278,53 +313,93 @@ fn lives_on(scene: &Scene) {
     assert_eq!(seen, expected.map(|(id, kind, amount, after)| (id.to_owned(), kind, amount, after)));
     let spend = &lines.as_array().unwrap()[4];
     assert_eq!(
-        (&spend["description"], &spend["createdAt"], &spend["idempotencyKey"], &spend["metadata"], &spend["appId"]),
-        (&json!("A long answer"), &json!("2025-01-02T11:00:00Z"), &json!("k1"), &json!({"model": "large"}), &json!("chat"))
+        (
+            &spend["description"],
+            &spend["createdAt"],
+            &spend["idempotencyKey"],
+            &spend["metadata"],
+            &spend["appId"]
+        ),
+        (
+            &json!("A long answer"),
+            &json!("2025-01-02T11:00:00Z"),
+            &json!("k1"),
+            &json!({"model": "large"}),
+            &json!("chat")
+        )
     );
+    answers_again(&server, &token, &balance);
+    accounts_live_on(&server);
+    server.stop("TERM");
+    scene.cluster.books_are_true("mana");
+}
 
-    let request = |key: &str, amount: i64, text: &str, metadata: Value| {
-        json!({"amount": amount, "appId": "chat", "description": text, "idempotencyKey": key, "metadata": metadata})
-    };
-    let spend = |body: &Value| server.post_as(&token, "/api/v1/credits/use", body);
+/// Requests that were answered by the older service come again.
+fn answers_again(server: &Server, token: &str, balance: &Value) {
+    let request = |key: &str, amount: i64, text: &str, metadata: Value| json!({"amount": amount, "appId": "chat", "description": text, "idempotencyKey": key, "metadata": metadata});
+    let spend = |body: &Value| server.post_as(token, "/api/v1/credits/use", body);
     let replay = spend(&request("k1", 160, "A long answer", json!({"model": "large"})));
     assert_eq!((replay.status, replay.header("idempotency-hit")), (201, "true"), "{}", replay.body);
     assert!(replay.text("/transaction/id").ends_with("03"));
-    assert_eq!(spend(&request("k1", 1, "Another", json!({}))).status, 422, "it is known what was asked under the key");
+    assert_eq!(
+        spend(&request("k1", 1, "Another", json!({}))).status,
+        422,
+        "it is known what was asked under the key"
+    );
     let replay = spend(&request("k2", 2, "An answer", json!({"a": {"c": 2}, "b": 1})));
     assert_eq!(replay.header("idempotency-hit"), "true", "{}", replay.body);
-    assert_eq!(server.get_as(&token, "/api/v1/credits/balance").json(), balance, "nothing was charged again");
+    assert_eq!(server.get_as(token, "/api/v1/credits/balance").json(), *balance, "nothing was charged again");
     assert_eq!(spend(&request("k3", 1, "A new one", json!({}))).status, 201);
 
-    let purchases = server.get_as(&token, "/api/v1/credits/purchases").json();
-    let states: Vec<_> = purchases.as_array().unwrap().iter().map(|order| order["status"].as_str().unwrap()).collect();
+    let purchases = server.get_as(token, "/api/v1/credits/purchases").json();
+    let states: Vec<_> =
+        purchases.as_array().unwrap().iter().map(|order| order["status"].as_str().unwrap()).collect();
     assert_eq!(states, ["pending", "completed"], "{purchases:#}");
     let packages = server.get("/api/v1/credits/packages").json();
     assert_eq!((packages.as_array().unwrap().len(), &packages[0]["credits"]), (1, &json!(600)), "{packages}");
+}
 
+/// People sign in as they did.
+fn accounts_live_on(server: &Server) {
     let bob = server.login("bob@example.com");
     let bob = bob.text("/accessToken");
     let balance = server.get_as(&bob, "/api/v1/credits/balance").json();
-    assert_eq!((&balance["balance"], &balance["freeCreditsRemaining"]), (&json!(30), &json!(100)), "{balance}");
+    assert_eq!(
+        (&balance["balance"], &balance["freeCreditsRemaining"]),
+        (&json!(30), &json!(100)),
+        "{balance}"
+    );
     let events = server.get_as(&bob, "/api/v1/auth/security-events").body;
-    assert!(events.contains("\"legacy\"") && events.contains("\"login\"") && events.contains("192.0.2.7"), "{events}");
+    assert!(
+        events.contains("\"legacy\"") && events.contains("\"login\"") && events.contains("192.0.2.7"),
+        "{events}"
+    );
 
     let cyd = server.login("cyd@example.com");
     let body = json!({"challengeToken": cyd.text("/challengeToken"), "code": "Qwert-12345"});
     assert_eq!(server.post("/api/v1/auth/two-factor/verify", &body).status, 200, "an older code on paper");
     let cyd = server.login("cyd@example.com");
     let body = json!({"challengeToken": cyd.text("/challengeToken"), "code": totp(b"abcdefghijklmnopqrstuvwxyz012345")});
-    assert_eq!(server.post("/api/v1/auth/two-factor/verify", &body).status, 200, "the same authenticator app");
+    assert_eq!(
+        server.post("/api/v1/auth/two-factor/verify", &body).status,
+        200,
+        "the same authenticator app"
+    );
     let dan = server.login("dan@example.com");
-    assert_eq!(dan.json()["twoFactorRequired"], json!(true), "a factor that can't be opened is still asked for");
+    assert_eq!(
+        dan.json()["twoFactorRequired"],
+        json!(true),
+        "a factor that can't be opened is still asked for"
+    );
     let eve = server.post("/api/v1/auth/login", &json!({"email": "eve@example.com", "password": PASSWORD}));
     assert_eq!(eve.status, 401, "a deleted account stays shut: {}", eve.body);
 
-    let anew = server.post("/api/v1/auth/register", &json!({"email": "ada+again@example.com", "password": PASSWORD}));
-    let anew = server.post("/api/v1/auth/login", &json!({"email": anew.text("/email"), "password": PASSWORD}));
+    let anew = server
+        .post("/api/v1/auth/register", &json!({"email": "ada+again@example.com", "password": PASSWORD}));
+    let anew =
+        server.post("/api/v1/auth/login", &json!({"email": anew.text("/email"), "password": PASSWORD}));
     let balance = server.get_as(&anew.text("/accessToken"), "/api/v1/credits/balance").json();
     assert_eq!(balance["freeCreditsRemaining"], json!(0), "no second sign-up bonus for a mailbox: {balance}");
-    server.stop("TERM");
-    scene.cluster.books_are_true("mana");
 }
 
 fn totp(secret: &[u8]) -> String {
@@ -365,7 +440,7 @@ fn an_import_that_is_killed_goes_on_where_it_was() {
     let mut before = 0;
     for _ in 0..2 {
         let running = scene.importing(&["--apply"]).spawn();
-        poll(Duration::from_secs(60), "more users than before", || (imported().0 > before).then_some(()));
+        poll(Duration::from_mins(1), "more users than before", || (imported().0 > before).then_some(()));
         running.kill();
         let (wallets, users) = imported();
         assert_eq!(wallets, users, "no account without its wallet, and the other way about");
@@ -426,14 +501,28 @@ INSERT INTO {T:purchases} (id, {user_id}, credits, {price_euro_cents}, status) V
     for note in ["its name", "must reset the password", "of the future", "c1", "c2", "Balance put right"] {
         assert!(odd.contains(note), "{note} in {odd}");
     }
-    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["ok"] == json!(true)), "{report:#}");
-    assert_eq!((&report["oldMana"], &report["newMana"]), (&json!({"free": 20, "paid": 100}), &json!({"free": 20, "paid": 100})));
+    assert!(
+        report["checks"].as_array().unwrap().iter().all(|check| check["ok"] == json!(true)),
+        "{report:#}"
+    );
+    assert_eq!(
+        (&report["oldMana"], &report["newMana"]),
+        (&json!({"free": 20, "paid": 100}), &json!({"free": 20, "paid": 100}))
+    );
     let texts: Vec<(String, String, String)> = scene.cluster.owner("mana").rows(
         "SELECT type, app_id, left(description, 40) FROM credits.transactions JOIN credits.balances USING (wallet_id) WHERE user_id = 'odd' ORDER BY transactions.sequence",
     );
-    let of = |kind: &str, app: &str, text: &str| texts.contains(&(kind.to_owned(), app.to_owned(), text.to_owned()));
-    assert!(of("adjustment", "legacy", "wonder") && of("bonus", "system", "Daily free credits, once more"), "{texts:#?}");
-    assert!(of("bonus", "system", "Signup bonus, once more") && of("purchase", "stripe", "Of no order"), "{texts:#?}");
+    let of = |kind: &str, app: &str, text: &str| {
+        texts.contains(&(kind.to_owned(), app.to_owned(), text.to_owned()))
+    };
+    assert!(
+        of("adjustment", "legacy", "wonder") && of("bonus", "system", "Daily free credits, once more"),
+        "{texts:#?}"
+    );
+    assert!(
+        of("bonus", "system", "Signup bonus, once more") && of("purchase", "stripe", "Of no order"),
+        "{texts:#?}"
+    );
     assert!(of("adjustment", "chat", "Of no spend") && of("usage", "chat", "Tomorrow"), "{texts:#?}");
     scene.cluster.books_are_true("mana");
 
@@ -441,7 +530,13 @@ INSERT INTO {T:purchases} (id, {user_id}, credits, {price_euro_cents}, status) V
     scene.older("UPDATE {T:balances} SET balance = 99 WHERE {user_id} = 'odd'");
     let (code, report, lines) = scene.import(&["--apply"]);
     assert_eq!(code, Some(1));
-    let failed: Vec<_> = report["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == json!(false)).map(|check| check["check"].as_str().unwrap()).collect();
+    let failed: Vec<_> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["ok"] == json!(false))
+        .map(|check| check["check"].as_str().unwrap())
+        .collect();
     assert_eq!(failed, ["mana", "nothing moved meanwhile"], "{report:#}");
     assert!(told(&lines, "noted", "odd").contains("it has moved since"), "{lines:#?}");
 }
@@ -451,11 +546,17 @@ fn a_database_that_is_not_the_older_services_is_refused_in_one_sentence() {
     let scene = Scene::new(Spelling::Snake);
     scene.older("ALTER TABLE {T:users} DROP COLUMN email; ALTER TABLE {T:purchases} DROP COLUMN credits; DROP TABLE {T:transactions};");
     let refused = scene.importing(&[]).run().sentence();
-    for missing in ["the column email of auth.users", "the table credits.transactions", "the column credits of credits.purchases"] {
+    for missing in [
+        "the column email of auth.users",
+        "the table credits.transactions",
+        "the column credits of credits.purchases",
+    ] {
         assert!(refused.contains(missing), "{refused}");
     }
-    let itself = scene.importing(&[]).env("LEGACY_DATABASE_URL", scene.cluster.owner_url("mana")).run().sentence();
+    let itself =
+        scene.importing(&[]).env("LEGACY_DATABASE_URL", scene.cluster.owner_url("mana")).run().sentence();
     assert!(itself.contains("database of this program"), "{itself}");
-    let nowhere = scene.importing(&[]).env("LEGACY_DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/x").run();
+    let nowhere =
+        scene.importing(&[]).env("LEGACY_DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/x").run();
     assert!(nowhere.code == Some(1) && !nowhere.stderr.contains("secret"), "{nowhere:?}");
 }

@@ -331,10 +331,7 @@ impl Candidate {
 }
 
 /// Those of the rows that stand for another account than the one that is there.
-async fn compare(
-    connection: &mut PgConnection,
-    rows: &[&Candidate],
-) -> Result<Vec<(u64, String)>, DbError> {
+async fn compare(connection: &mut PgConnection, rows: &[&Candidate]) -> Result<Vec<(u64, String)>, DbError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }

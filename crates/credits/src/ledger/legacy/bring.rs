@@ -128,7 +128,8 @@ impl<'a> Bringing<'a> {
         balance: Option<OldBalance>,
         orders: Vec<OldOrder>,
     ) -> Result<Self, BringError> {
-        let since = balance.as_ref().and_then(|balance| balance.created_at).unwrap_or(policy.now).min(policy.now);
+        let since =
+            balance.as_ref().and_then(|balance| balance.created_at).unwrap_or(policy.now).min(policy.now);
         let granted_on = balance.as_ref().and_then(|balance| balance.daily_day);
         store::open_wallet(connection, user.as_str(), granted_on, zone, since).await?;
         let mut loaded = wallets::lock_wallets(connection, &[user.as_str().to_owned()], zone).await?;
@@ -155,7 +156,8 @@ impl<'a> Bringing<'a> {
     /// When it can't be taken, or the database fails.
     pub async fn line(&mut self, connection: &mut PgConnection, line: &OldLine) -> Result<(), BringError> {
         let (clock, rng) = (self.clock, self.rng);
-        let step = self.history.line(line, &mut || TransactionId::new(clock, rng)).map_err(BringError::Refused)?;
+        let step =
+            self.history.line(line, &mut || TransactionId::new(clock, rng)).map_err(BringError::Refused)?;
         self.take(step);
         if self.chunk.lines.len() >= CHUNK {
             rows::insert(connection, &std::mem::take(&mut self.chunk)).await?;
@@ -177,20 +179,25 @@ impl<'a> Bringing<'a> {
     ///
     /// # Errors
     /// When what it had is no mana, or the database fails.
-    pub async fn finish(mut self, connection: &mut PgConnection, sales: &Sales) -> Result<Brought, BringError> {
+    pub async fn finish(
+        mut self,
+        connection: &mut PgConnection,
+        sales: &Sales,
+    ) -> Result<Brought, BringError> {
         let (clock, rng, now) = (self.clock, self.rng, self.policy.now);
         let effects = self.history.finish(self.balance.as_ref(), &mut || TransactionId::new(clock, rng));
         let effects = effects.map_err(BringError::Refused)?;
         self.take(Step { effects, answers: Vec::new() });
         let wallet = self.history.wallet.id.0;
-        let usage = std::mem::take(&mut self.history.usage).into_iter().map(|((day, app_id), sums)| UsageRecord {
-            wallet_id: wallet,
-            day,
-            app_id,
-            spends: sums.spends,
-            spent: sums.spent,
-            refunded: sums.refunded,
-        });
+        let usage =
+            std::mem::take(&mut self.history.usage).into_iter().map(|((day, app_id), sums)| UsageRecord {
+                wallet_id: wallet,
+                day,
+                app_id,
+                spends: sums.spends,
+                spent: sums.spent,
+                refunded: sums.refunded,
+            });
         self.chunk.usage.extend(usage);
         rows::insert(connection, &std::mem::take(&mut self.chunk)).await?;
         if self.history.wallet.sequence == 0 {
@@ -229,7 +236,11 @@ impl<'a> Bringing<'a> {
         Ok((totals.free.get(), totals.paid.get(), wallet.total_earned.get(), wallet.total_spent.get()))
     }
 
-    async fn bring_orders(&mut self, connection: &mut PgConnection, sales: &Sales) -> Result<u64, BringError> {
+    async fn bring_orders(
+        &mut self,
+        connection: &mut PgConnection,
+        sales: &Sales,
+    ) -> Result<u64, BringError> {
         let mut count = 0_u64;
         for old in &self.orders {
             let grant = self.history.credited.get(&old.id).copied();
@@ -239,13 +250,19 @@ impl<'a> Bringing<'a> {
                     count = count.saturating_add(1);
                     if let Some(customer) = row.customer_id {
                         let at = row.created_at;
-                        purchases::insert_customer(connection, &self.user, row.livemode, customer, at).await?;
+                        purchases::insert_customer(connection, &self.user, row.livemode, customer, at)
+                            .await?;
                     }
                 }
                 None if grant.is_some() => {
-                    return Err(BringError::Refused(format!("purchase {} is of a package that can't be one here", old.id)));
+                    return Err(BringError::Refused(format!(
+                        "purchase {} is of a package that can't be one here",
+                        old.id
+                    )));
                 }
-                None => self.refused_orders.push(format!("purchase {} is of a package that can't be one here", old.id)),
+                None => self
+                    .refused_orders
+                    .push(format!("purchase {} is of a package that can't be one here", old.id)),
             }
         }
         Ok(count)

@@ -3,18 +3,16 @@
 //! A line becomes the command that it once was. Where the wallet has not what a line takes, an adjustment gives it first: the older
 //! service changed its totals in ways that it wrote no line of. At the end the wallet is brought to what it had.
 
+use super::answer::answers;
 use super::model::{OldBalance, OldLine, OldOrder};
-use crate::idempotency::{ANY_REQUEST, Answer, RequestKey};
+use super::order::cost_micros;
 use crate::ledger::batch::Outcome;
-use crate::ledger::charge::Metadata;
 use crate::ledger::model::{
     Bought, BroughtAs, Charge, Command, Effects, Gift, GrantSource, Note, RecalledSpend, Settlement, Slice,
     Terms, Transaction, TransactionKind, Wallet,
 };
 use crate::ledger::record::{AnswerRecord, UsageSums};
-use crate::ledger::spend::{SpendRequest, SpendResponse};
-use http::StatusCode;
-use mana_kernel::{Amount, Line, Mana, Paragraph, TransactionId, UserId};
+use mana_kernel::{Amount, Mana, TransactionId, UserId};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use time::{Date, OffsetDateTime};
@@ -25,7 +23,8 @@ const RECALLED: usize = 1000;
 /// What is told of one wallet at most.
 const MOST_NOTES: usize = 20;
 /// Members of metadata by which a refund may name its spend.
-const NAMES_OF_SPENDS: [&str; 4] = ["transactionId", "originalTransactionId", "refundedTransactionId", "refundOf"];
+const NAMES_OF_SPENDS: [&str; 4] =
+    ["transactionId", "originalTransactionId", "refundedTransactionId", "refundOf"];
 
 /// Paid mana, on which nothing of a payment depends.
 const PAID: Terms = Terms {
@@ -118,7 +117,10 @@ impl History {
         let size = size.ok_or_else(|| format!("transaction {} has an amount of {}", line.id, line.amount))?;
         self.wallet.advance_to(line.created_at.unwrap_or(self.wallet.changed_at).min(self.now));
         if line.created_at.is_some_and(|at| at > self.now) {
-            self.note(format!("transaction {} is of the future, and was put at the time of the import", line.id));
+            self.note(format!(
+                "transaction {} is of the future, and was put at the time of the import",
+                line.id
+            ));
         }
         let mut step = Step::default();
         let id = self.id_of(line);
@@ -146,7 +148,7 @@ impl History {
         let (kind, command) = match (line.kind.as_str(), is_giving, order) {
             ("purchase", true, Some(order)) => {
                 members.insert("purchaseId".to_owned(), order.id.as_str().into());
-                (TransactionKind::Purchase, Planned::Settle(order))
+                (TransactionKind::Purchase, Planned::Settle(cost_micros(&order)))
             }
             ("purchase", true, None) => (
                 TransactionKind::Purchase,
@@ -174,16 +176,19 @@ impl History {
         note.metadata = written(&members);
         let before = self.wallet.clone();
         let command = planned(command, size, note);
-        let done = self.apply(&command, &mut || id).map_err(|error| format!("transaction {}: {error}", line.id))?;
+        let done =
+            self.apply(&command, &mut || id).map_err(|error| format!("transaction {}: {error}", line.id))?;
         if let Command::Settle(_) = command
-            && let (Some(settled), Some(Value::String(order))) = (done.settled.first(), members.get("purchaseId"))
+            && let (Some(settled), Some(Value::String(order))) =
+                (done.settled.first(), members.get("purchaseId"))
         {
             self.credited.insert(order.clone(), settled.grant);
             self.orders.remove(order);
         }
         self.after(line, &done);
         if kind == TransactionKind::Usage {
-            step.answers = self.answers(line, &before, &done);
+            let outcome = Outcome { user: &self.user, wallet: &self.wallet, before: &before, effects: &done };
+            step.answers = answers(line, &outcome).unwrap_or_default();
         }
         self.counts.lines = self.counts.lines.saturating_add(1);
         step.effects.append(done);
@@ -210,8 +215,9 @@ impl History {
                 metadata: written(&members),
                 ..Note::default()
             };
-            let amount = Amount::try_from(order.credits).map_err(|error| format!("purchase {id}: credits {error}"))?;
-            let command = planned(Planned::Settle(order), amount, note);
+            let amount =
+                Amount::try_from(order.credits).map_err(|error| format!("purchase {id}: credits {error}"))?;
+            let command = planned(Planned::Settle(cost_micros(&order)), amount, note);
             let done = self.apply(&command, fresh)?;
             if let Some(settled) = done.settled.first() {
                 self.credited.insert(id, settled.grant);
@@ -230,7 +236,8 @@ impl History {
     fn wanted(&self, balance: Option<&OldBalance>) -> Result<(Mana, Mana), String> {
         let Some(balance) = balance else { return Ok((Mana::ZERO, Mana::ZERO)) };
         let mana = |value: i64| {
-            let refusal = || format!("a balance of {value} is no mana: put it right in the older database first");
+            let refusal =
+                || format!("a balance of {value} is no mana: put it right in the older database first");
             Mana::new(value).ok_or_else(refusal)
         };
         let all = mana(balance.balance)?;
@@ -245,9 +252,16 @@ impl History {
     }
 
     /// Makes up for what no line says. What is taken is free first, so that some of it may have to be given back.
-    fn put_right(&mut self, free: Mana, paid: Mana, fresh: &mut Fresh<'_>, effects: &mut Effects) -> Result<(), String> {
+    fn put_right(
+        &mut self,
+        free: Mana,
+        paid: Mana,
+        fresh: &mut Fresh<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), String> {
         let (free_now, paid_now) = self.totals()?;
-        let sentence = |what: &str, by: Mana| format!("{what}: the older history did not add up by {}", by.get());
+        let sentence =
+            |what: &str, by: Mana| format!("{what}: the older history did not add up by {}", by.get());
         let excess = match paid_now.minus(paid) {
             Ok(excess) if excess > Mana::ZERO => free_now.plus(excess).map_err(|error| error.to_string())?,
             _ => free_now.minus(free).unwrap_or_default(),
@@ -263,7 +277,12 @@ impl History {
     }
 
     /// Gives what a line is about to take, and the wallet has not.
-    fn make_room(&mut self, size: Amount, fresh: &mut Fresh<'_>, effects: &mut Effects) -> Result<(), String> {
+    fn make_room(
+        &mut self,
+        size: Amount,
+        fresh: &mut Fresh<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), String> {
         let (free, paid) = self.totals()?;
         let all = free.plus(paid).map_err(|error| error.to_string())?;
         let missing = size.mana().minus(all).unwrap_or_default();
@@ -298,7 +317,8 @@ impl History {
 
     fn id_of(&self, line: &OldLine) -> TransactionId {
         let made = || {
-            let digest = mana_kernel::secret::sha256(format!("{}\n{}", self.user.as_str(), line.id).as_bytes());
+            let digest =
+                mana_kernel::secret::sha256(format!("{}\n{}", self.user.as_str(), line.id).as_bytes());
             uuid::Builder::from_custom_bytes(digest.first_chunk().copied().unwrap_or_default()).into_uuid()
         };
         TransactionId(Uuid::try_parse(&line.id).unwrap_or_else(|_| made()))
@@ -324,9 +344,8 @@ impl History {
             let member = |name: &str| line.metadata.as_ref()?.get(name)?.as_str();
             NAMES_OF_SPENDS.iter().filter_map(|name| member(name)).any(|id| id == spend.id)
         };
-        let of_app = || {
-            self.spends.iter().rev().filter(|spend| spend.app == app && rest(spend) >= amount.get())
-        };
+        let of_app =
+            || self.spends.iter().rev().filter(|spend| spend.app == app && rest(spend) >= amount.get());
         let exact = |spend: &&Spend| spend.amount == amount.get() && spend.recalled.refunded == Mana::ZERO;
         let by_name = self.spends.iter().find(named).filter(|spend| rest(spend) >= amount.get());
         let found = by_name.or_else(|| of_app().find(exact)).or_else(|| of_app().next())?;
@@ -337,7 +356,9 @@ impl History {
     /// Notes what later lines may be about, and what the statistics must say.
     fn after(&mut self, line: &OldLine, done: &Effects) {
         for spend in std::mem::take(&mut self.wallet.recalled) {
-            if let Some(known) = self.spends.iter_mut().find(|known| known.recalled.sequence == spend.sequence) {
+            if let Some(known) =
+                self.spends.iter_mut().find(|known| known.recalled.sequence == spend.sequence)
+            {
                 known.recalled = spend;
             }
         }
@@ -367,8 +388,10 @@ impl History {
 
     fn remember(&mut self, line: &OldLine, posted: &Transaction) {
         let taken = |amount: i64| Mana::new(0_i64.saturating_sub(amount)).unwrap_or_default();
-        let slices = posted.slices.iter().map(|change| Slice { grant: change.grant, amount: taken(change.amount) });
-        let terms = posted.slices.iter().filter_map(|change| Some((change.grant, *self.terms.get(&change.grant)?)));
+        let slices =
+            posted.slices.iter().map(|change| Slice { grant: change.grant, amount: taken(change.amount) });
+        let terms =
+            posted.slices.iter().filter_map(|change| Some((change.grant, *self.terms.get(&change.grant)?)));
         let recalled = RecalledSpend {
             sequence: posted.sequence,
             slices: slices.collect(),
@@ -404,44 +427,6 @@ impl History {
         if is_again { format!("{description}, once more") } else { description }
     }
 
-    /// What is answered to the request if it is sent again: under the key of the user, or of an app that charged the user.
-    fn answers(&self, line: &OldLine, before: &Wallet, effects: &Effects) -> Vec<AnswerRecord> {
-        let answers = self.try_answers(line, before, effects);
-        answers.unwrap_or_default()
-    }
-
-    fn try_answers(&self, line: &OldLine, before: &Wallet, effects: &Effects) -> Option<Vec<AnswerRecord>> {
-        let (key, posted) = (line.key()?, effects.transactions.first()?);
-        let outcome = Outcome { user: &self.user, wallet: &self.wallet, before, effects };
-        let answer = Answer::json(StatusCode::CREATED, &SpendResponse::of(&outcome).ok()?).ok()?;
-        let request = SpendRequest {
-            amount: Amount::try_from(0_i64.checked_sub(posted.amount)?).ok()?,
-            app_id: Line::try_from(posted.note.app_id.clone()).ok()?,
-            description: Paragraph::try_from(posted.note.description.clone()).ok()?,
-            idempotency_key: None,
-            metadata: match line.metadata.clone() {
-                Some(Value::Object(members)) => Some(Metadata::try_from(members).ok()?),
-                _ => None,
-            },
-            user_id: None,
-            dry_run: false,
-        };
-        let is_known = line.metadata.as_ref().is_none_or(has_one_order);
-        let scopes = ["user".to_owned(), format!("service {}", posted.note.app_id)];
-        let records = scopes.iter().map(|scope| {
-            let named = RequestKey::new(scope, &key, "credits.use", &request).ok()?;
-            Some(AnswerRecord {
-                wallet_id: self.wallet.id.0,
-                key_digest: named.key.0,
-                request_digest: if is_known { named.request } else { ANY_REQUEST }.to_vec(),
-                status: answer.status_number(),
-                body: answer.body().to_owned(),
-                created_at: posted.at,
-            })
-        });
-        records.collect()
-    }
-
     /// Free and paid mana.
     fn totals(&self) -> Result<(Mana, Mana), String> {
         let totals = self.wallet.totals().map_err(|error| error.to_string())?;
@@ -456,9 +441,10 @@ impl History {
 }
 
 /// What a line will do.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Planned {
-    Settle(OldOrder),
+    /// For money: what one mana cost, in millionths of a cent.
+    Settle(i64),
     Bring(BroughtAs, Terms),
     Refund(i64),
     Spend,
@@ -467,8 +453,8 @@ enum Planned {
 
 fn planned(plan: Planned, amount: Amount, note: Note) -> Command {
     match plan {
-        Planned::Settle(order) => Command::Settle(Settlement {
-            gives: Some(Bought { amount, cost_micros: super::order::cost_micros(&order) }),
+        Planned::Settle(cost_micros) => Command::Settle(Settlement {
+            gives: Some(Bought { amount, cost_micros }),
             grant: None,
             taken: Mana::ZERO,
             owed: Mana::ZERO,
@@ -487,13 +473,4 @@ fn planned(plan: Planned, amount: Amount, note: Note) -> Command {
 
 fn written(members: &Map<String, Value>) -> Option<String> {
     if members.is_empty() { None } else { serde_json::to_string(members).ok() }
-}
-
-/// Whether nothing in it could have stood in another order: what the older database kept of that is its own.
-fn has_one_order(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => members.len() <= 1 && members.values().all(has_one_order),
-        Value::Array(values) => values.iter().all(has_one_order),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Owns `credits.imported_wallets`.
 
+mod answer;
 mod bring;
 mod history;
 mod model;
@@ -13,7 +14,7 @@ mod order;
 mod package;
 mod store;
 
-pub use bring::{Brought, Bringing, BringError, Sums, list_brought, sum_brought};
+pub use bring::{BringError, Bringing, Brought, Sums, list_brought, sum_brought};
 pub use model::{OldBalance, OldLine, OldOrder, Policy};
 pub(crate) use order::BroughtOrder;
-pub use package::{OldPackage, SoldAs, Sales, bring_packages};
+pub use package::{OldPackage, Sales, SoldAs, bring_packages};

@@ -174,7 +174,9 @@ impl OldLine {
         let mut members = match self.metadata.clone() {
             Some(Value::Object(members)) if is_small(&members) => members,
             None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(_)) => Map::from_iter([("legacyMetadata".to_owned(), "left out: too large".into())]),
+            Some(Value::Object(_)) => {
+                Map::from_iter([("legacyMetadata".to_owned(), "left out: too large".into())])
+            }
             Some(other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_))) => {
                 let kept = Map::from_iter([("legacyMetadata".to_owned(), other)]);
                 if is_small(&kept) {

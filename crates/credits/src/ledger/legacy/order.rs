@@ -43,7 +43,10 @@ pub(super) fn check(order: &OldOrder) -> Result<(), String> {
     if Amount::try_from(order.credits).is_err() || Amount::try_from(order.price_euro_cents).is_err() {
         return of("is of no mana or for no money, and is left out; its mana is in the history");
     }
-    if !matches!(order.status.as_str(), "pending" | "completed" | "refunded" | "failed" | "cancelled" | "canceled") {
+    if !matches!(
+        order.status.as_str(),
+        "pending" | "completed" | "refunded" | "failed" | "cancelled" | "canceled"
+    ) {
         return of("has a state that is not known here");
     }
     Ok(())

@@ -97,10 +97,15 @@ pub async fn bring_packages(
     let ids: Vec<String> = known.keys().map(|id| (*id).to_owned()).collect();
     let mut untouched = store::list_packages(connection, &ids).await?;
     for thing in sold {
-        let named = thing.package_id.as_deref().and_then(|id| known.get(id)).map(|(id, old)| (id.clone(), (*old).clone()));
+        let named = thing
+            .package_id
+            .as_deref()
+            .and_then(|id| known.get(id))
+            .map(|(id, old)| (id.clone(), (*old).clone()));
         let Some((id, package)) = named.or_else(|| nameless(thing)) else { continue };
         let Ok(content) = content(&package, thing.credits, thing.price_euro_cents) else { continue };
-        let found = store::find_version(connection, id.as_str(), thing.credits, thing.price_euro_cents).await?;
+        let found =
+            store::find_version(connection, id.as_str(), thing.credits, thing.price_euro_cents).await?;
         let version = match found {
             Some(version) => version,
             None => {
@@ -148,10 +153,14 @@ fn content(package: &OldPackage, credits: i64, price_euro_cents: i64) -> Result<
     };
     Ok(PackageContent {
         name: Line::try_from(package.name.clone()).map_err(|error| format!("name {error}"))?,
-        description: description.map(Paragraph::try_from).transpose().map_err(|error| format!("description {error}"))?,
+        description: description
+            .map(Paragraph::try_from)
+            .transpose()
+            .map_err(|error| format!("description {error}"))?,
         credits: Amount::try_from(credits).map_err(|error| format!("credits {error}"))?,
         bonus_credits: None,
-        price_euro_cents: Cents::try_from(price_euro_cents).map_err(|error| format!("priceEuroCents {error}"))?,
+        price_euro_cents: Cents::try_from(price_euro_cents)
+            .map_err(|error| format!("priceEuroCents {error}"))?,
         prices: Prices::default(),
         // The price at Stripe is that of now.
         stripe_price_id: package
