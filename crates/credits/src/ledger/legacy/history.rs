@@ -474,3 +474,6 @@ fn planned(plan: Planned, amount: Amount, note: Note) -> Command {
 fn written(members: &Map<String, Value>) -> Option<String> {
     if members.is_empty() { None } else { serde_json::to_string(members).ok() }
 }
+
+#[cfg(test)]
+mod tests;
