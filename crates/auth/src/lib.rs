@@ -8,6 +8,7 @@ pub mod admin;
 mod api;
 pub mod bonus;
 mod browser_cookie;
+pub mod legacy;
 pub mod mail;
 pub mod new_device;
 pub mod oauth;

@@ -9,6 +9,7 @@ pub mod doctor;
 mod drain;
 pub mod errors;
 mod health;
+mod legacy;
 pub mod openapi;
 mod ports;
 mod serve;

@@ -19,14 +19,14 @@ pub(crate) struct LinkedAccount {
 }
 
 /// A link to be made.
-pub(super) struct NewAccount<'a> {
-    pub(super) id: Uuid,
-    pub(super) user: &'a UserId,
-    pub(super) provider: &'a str,
-    pub(super) issuer: &'a str,
-    pub(super) subject: &'a str,
-    pub(super) email: Option<&'a str>,
-    pub(super) now: OffsetDateTime,
+pub(crate) struct NewAccount<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) user: &'a UserId,
+    pub(crate) provider: &'a str,
+    pub(crate) issuer: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) email: Option<&'a str>,
+    pub(crate) now: OffsetDateTime,
 }
 
 /// The link of an identity, and whose it is.
@@ -81,7 +81,7 @@ pub(super) async fn exists_account_of(
 }
 
 /// Adds a link. The constraint `accounts_issuer_subject_key` refuses a second one of an identity.
-pub(super) async fn insert_account(
+pub(crate) async fn insert_account(
     connection: &mut PgConnection,
     account: &NewAccount<'_>,
 ) -> Result<(), DbError> {

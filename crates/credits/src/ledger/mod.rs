@@ -1,6 +1,6 @@
 //! The ledger: wallets, what they were given, what is set aside of it, and every transaction. Owns `credits.balances`,
 //! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`; what proves them is in [`verify`] and
-//! [`root`].
+//! [`root`], and how they come from the service that this one replaces is in [`legacy`].
 //!
 //! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the store
 //! locks their wallets, the state machine of [`model`] decides, the store writes.
@@ -15,6 +15,7 @@ pub mod error;
 pub mod give;
 mod history;
 pub mod hold;
+pub mod legacy;
 pub mod model;
 pub mod moving;
 pub mod pipeline;

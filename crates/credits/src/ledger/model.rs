@@ -12,7 +12,7 @@ pub mod hold;
 pub mod payment;
 pub mod posting;
 
-pub use command::{Charge, Command, Gift, Note, Refusal};
+pub use command::{BroughtAs, Charge, Command, Gift, Note, Refusal};
 pub use grant::{Grant, GrantSource, Terms};
 pub use hold::{Hold, HoldChange, HoldEnd, Slice};
 pub use payment::{Bought, Settled, Settlement};
@@ -226,6 +226,14 @@ impl Wallet {
                 self.give(&allowance(*amount, "Daily free credits"), effects, ids)
             }
             Command::Give(gift) => self.give(gift, effects, ids),
+            Command::Bring { kind, gift } => {
+                let (kind, counter) = match kind {
+                    BroughtAs::Purchase => (TransactionKind::Purchase, Counter::Clearing),
+                    BroughtAs::Bonus => (TransactionKind::Bonus, Counter::Bonus),
+                    BroughtAs::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
+                };
+                self.give_as(kind, counter, gift, effects, ids)
+            }
             Command::Spend(charge) => {
                 let slices = self.take(charge.amount.mana())?;
                 self.charge(&slices, charge.note.clone(), None, effects, ids)?;
@@ -253,6 +261,22 @@ impl Wallet {
     }
 
     fn give(&mut self, gift: &Gift, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
+        let (kind, counter) = match gift.terms.source {
+            GrantSource::Allowance | GrantSource::Promotion => (TransactionKind::Bonus, Counter::Bonus),
+            GrantSource::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
+            GrantSource::Purchase => (TransactionKind::Purchase, Counter::Clearing),
+        };
+        self.give_as(kind, counter, gift, effects, ids)
+    }
+
+    fn give_as(
+        &mut self,
+        kind: TransactionKind,
+        counter: Counter,
+        gift: &Gift,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), Refusal> {
         let Gift { amount, mut terms, note } = gift.clone();
         if self.is_closed {
             return Err(Refusal::Closed);
@@ -263,11 +287,6 @@ impl Wallet {
         if terms.has_expired(self.changed_at) || ends_before_it_begins {
             return Err(Refusal::OverAlready);
         }
-        let (kind, counter) = match terms.source {
-            GrantSource::Allowance | GrantSource::Promotion => (TransactionKind::Bonus, Counter::Bonus),
-            GrantSource::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
-            GrantSource::Purchase => (TransactionKind::Purchase, Counter::Clearing),
-        };
         if terms.source.is_earned() {
             self.total_earned = self.total_earned.plus(amount.mana())?;
         }

@@ -39,7 +39,7 @@ pub(crate) async fn find_active(
 }
 
 /// Makes the package, or a new version of it if anything differs.
-pub(super) async fn put_package(
+pub(crate) async fn put_package(
     connection: &mut PgConnection,
     id: &PackageId,
     content: &PackageContent,

@@ -6,7 +6,9 @@
 
 use crate::ledger::model::{Bought, Note, Settlement, Terms};
 use crate::stripe::StripeError;
-use crate::stripe::object::{CheckoutSession, Dispute, Expandable, FraudWarning, PaymentIntent, Refund};
+use crate::stripe::object::{
+    CheckoutSession, Dispute, Expandable, FraudWarning, Metadata, PaymentIntent, Refund,
+};
 use mana_kernel::{Amount, ErrorCode, Kind, Line, Mana, Problem};
 use mana_platform::DbError;
 use mana_platform::http::codes;
@@ -243,7 +245,8 @@ impl Facts {
 /// What Stripe says of an order at a moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
-    pub(crate) session: CheckoutSession,
+    /// None of an order of the older service that was paid without a visit to the till.
+    pub(crate) session: Option<CheckoutSession>,
     pub(crate) payment: Option<PaymentIntent>,
     pub(crate) refunds: Vec<Refund>,
     pub(crate) disputes: Vec<Dispute>,
@@ -286,10 +289,11 @@ impl Observation {
             .payment
             .as_ref()
             .is_some_and(|payment| matches!(payment.status.as_str(), "requires_payment_method" | "canceled"));
-        let lifecycle = match self.session.status.as_deref() {
-            Some("expired") => Lifecycle::Expired,
-            Some("complete") if is_refused => Lifecycle::Failed,
-            Some("complete") => Lifecycle::Complete,
+        let status = self.payment.as_ref().map(|payment| payment.status.as_str());
+        let lifecycle = match (self.session.as_ref().map(|session| session.status.as_deref()), status) {
+            (Some(Some("expired")), _) | (None, Some("canceled")) => Lifecycle::Expired,
+            (Some(Some("complete")), _) if is_refused => Lifecycle::Failed,
+            (Some(Some("complete")), _) | (None, Some("succeeded")) => Lifecycle::Complete,
             _ => Lifecycle::Open,
         };
         let refunds = self.refunds.iter().map(|refund| {
@@ -310,35 +314,56 @@ impl Observation {
         }
     }
 
+    /// Whether Stripe says that it is about this order. Our orders are named in all places. The older service named its own by another
+    /// word, in the session or the payment, and where neither says anything, its order names the payment.
+    fn is_about(&self, order: &Order) -> bool {
+        let named = |metadata: &Metadata| {
+            metadata.get("order_id").or_else(|| metadata.get("purchaseId")).map(|id| *id == order.id)
+        };
+        let in_payment = self.payment.as_ref().map(|payment| named(&payment.metadata));
+        let Some(session) = &self.session else {
+            let is_known =
+                self.payment.as_ref().is_some_and(|payment| order.payment_id.as_ref() == Some(&payment.id));
+            return is_known && in_payment.flatten() != Some(false);
+        };
+        let in_session = session.metadata.as_ref().and_then(named);
+        match &session.client_reference_id {
+            Some(reference) => {
+                *reference == order.id
+                    && in_session == Some(true)
+                    && in_payment.is_none_or(|named| named == Some(true))
+            }
+            None => {
+                let is_older =
+                    session.metadata.as_ref().is_some_and(|metadata| !metadata.contains_key("order_id"));
+                is_older && in_session == Some(true) && in_payment.flatten() != Some(false)
+            }
+        }
+    }
+
     /// Whether it is about this order, and about what was asked for.
     pub(crate) fn examine(&self, order: &Order) -> Result<(), Mismatch> {
         let Self { session, payment, .. } = self;
-        let named = |metadata: Option<&String>| metadata.is_some_and(|id| *id == order.id);
-        let in_session = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id"));
-        let in_payment = payment.as_ref().map(|payment| payment.metadata.get("order_id"));
-        let is_ours = session.client_reference_id.as_ref() == Some(&order.id)
-            && named(in_session)
-            && in_payment.is_none_or(named);
         let customer = |customer: Option<&Expandable<_>>| {
             customer.map(|customer: &Expandable<crate::stripe::object::Named>| customer.id().to_owned())
         };
         let is_customer = |found: Option<String>| order.customer_id.is_some() && found == order.customer_id;
         let paid = payment.as_ref().filter(|payment| payment.status == "succeeded");
-        if !is_ours {
+        if !self.is_about(order) {
             Err(Mismatch::Order)
-        } else if session.livemode != order.livemode
+        } else if session.as_ref().is_some_and(|session| session.livemode != order.livemode)
             || payment.as_ref().is_some_and(|payment| payment.livemode != order.livemode)
         {
             Err(Mismatch::Livemode)
-        } else if session.currency.as_ref() != Some(&order.currency)
+        } else if session.as_ref().is_some_and(|session| session.currency.as_ref() != Some(&order.currency))
             || payment.as_ref().is_some_and(|payment| payment.currency != order.currency)
         {
             Err(Mismatch::Currency)
-        } else if session.amount_total != Some(order.price_cents)
+        } else if session.as_ref().is_some_and(|session| session.amount_total != Some(order.price_cents))
             || paid.is_some_and(|payment| payment.amount_received != order.price_cents)
         {
             Err(Mismatch::Amount)
-        } else if !is_customer(customer(session.customer.as_ref()))
+        } else if session.as_ref().is_some_and(|session| !is_customer(customer(session.customer.as_ref())))
             || payment.as_ref().is_some_and(|payment| !is_customer(customer(payment.customer.as_ref())))
         {
             Err(Mismatch::Customer)

@@ -4,7 +4,7 @@ use super::Payments;
 use super::model::{Facts, Observation, Order, PaymentError};
 use super::statement::StatementLine;
 use super::store;
-use super::sync::{apply, observe};
+use super::sync::{apply, look};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
@@ -174,8 +174,9 @@ async fn compare(
     let known = store::find_facts(&mut connection, &order).await?;
     drop(connection);
     report.orders = report.orders.saturating_add(1);
-    let Some(session) = order.session_id.clone() else { return Ok(()) };
-    let seen = match observe(stripe, &session).await {
+    let Some(seen) = look(stripe, &order).await.transpose() else { return Ok(()) };
+    let session = order.session_id.clone().or_else(|| order.payment_id.clone()).unwrap_or_default();
+    let seen = match seen {
         Ok(seen) => seen,
         Err(StripeError::NotFound) => {
             // An open till that is gone costs nobody anything: a Stripe of dev mode forgets.

@@ -5,6 +5,7 @@ use super::find::PurchaseResponse;
 use super::model::{DisputeStatus, Facts, Lifecycle, Order, RefundStatus};
 use super::refund::PurchaseRefund;
 use super::statement::StatementLine;
+use crate::ledger::legacy::BroughtOrder;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
@@ -75,6 +76,39 @@ pub(super) async fn insert_order(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Adds an order of the older service, with what became of it there.
+pub(crate) async fn insert_brought(
+    connection: &mut PgConnection,
+    user: &UserId,
+    order: &BroughtOrder<'_>,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, livemode,
+             customer_id, session_id, payment_id, lifecycle, state, captured_cents, granted_mana, grant_sequence, created_at, completed_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 'eur', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, coalesce($17, $16::timestamptz))",
+        user.as_str(),
+        order.id,
+        order.package_id,
+        order.package_version,
+        order.credits,
+        order.price_cents,
+        order.livemode,
+        order.customer_id,
+        order.session_id,
+        order.payment_id,
+        order.lifecycle,
+        order.state,
+        order.captured_cents,
+        order.granted_mana,
+        order.grant_sequence,
+        order.created_at,
+        order.completed_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Orders of a user that wait to be paid since a time.
@@ -180,7 +214,7 @@ pub(super) async fn find_customer(
 }
 
 /// Notes who a user is at Stripe; the first one stays.
-pub(super) async fn insert_customer(
+pub(crate) async fn insert_customer(
     connection: &mut PgConnection,
     user: &UserId,
     livemode: bool,

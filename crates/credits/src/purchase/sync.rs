@@ -6,7 +6,7 @@ use super::{PaymentRisk, Payments};
 use crate::ledger::error::LedgerError;
 use crate::ledger::model::{Command, Due, Effects, Refusal, Settled, Terms, Wallet};
 use crate::ledger::store::{self as wallets, Changed};
-use crate::stripe::object::Expandable;
+use crate::stripe::object::{CheckoutSession, Expandable, PaymentIntent};
 use crate::stripe::{Stripe, StripeError};
 use mana_kernel::{TransactionId, UserId};
 use mana_platform::DbError;
@@ -23,25 +23,46 @@ pub(crate) struct Synced {
     pub(crate) problem: Option<String>,
 }
 
-/// Looks at Stripe and does what follows. An order without a till is left alone.
+/// Looks at Stripe and does what follows. An order without a till and without a payment is left alone.
 pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, PaymentError> {
     let found = store::find_order(&mut *payments.books.database.acquire().await?, order).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    let Some(session) = &found.session_id else {
+    if found.session_id.is_none() && found.payment_id.is_none() {
         return Ok(Synced { is_credited: false, problem: found.problem });
-    };
-    let observation = observe(payments.stripe()?, session).await?;
-    apply(payments, order, Some(&observation)).await
+    }
+    let observation = look(payments.stripe()?, &found).await?;
+    apply(payments, order, observation.as_ref()).await
+}
+
+/// Everything that Stripe says of an order; nothing of one that never came to a till or a payment. The older service took payments
+/// without a till.
+pub(crate) async fn look(stripe: &Stripe, order: &Order) -> Result<Option<Observation>, StripeError> {
+    match (&order.session_id, &order.payment_id) {
+        (Some(session), _) => observe(stripe, session).await.map(Some),
+        (None, Some(payment)) => {
+            let payment = stripe.find_payment(payment).await?;
+            complete(stripe, None, Some(payment)).await.map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// Everything that Stripe says of a session. No transaction is open meanwhile.
-pub(crate) async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
+async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
     let session = stripe.find_session(session).await?;
     let payment = match &session.payment_intent {
         Some(Expandable::Object(payment)) => Some((**payment).clone()),
         Some(Expandable::Id(id)) => Some(stripe.find_payment(id).await?),
         None => None,
     };
+    complete(stripe, Some(session), payment).await
+}
+
+async fn complete(
+    stripe: &Stripe,
+    session: Option<CheckoutSession>,
+    payment: Option<PaymentIntent>,
+) -> Result<Observation, StripeError> {
     let mut observation =
         Observation { session, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() };
     let paid = observation.payment.as_ref().filter(|payment| payment.status == "succeeded");

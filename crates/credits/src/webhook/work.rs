@@ -3,7 +3,7 @@
 use super::store::{self, WaitingEvent};
 use crate::purchase::sync::sync;
 use crate::purchase::{self, PaymentError, Payments};
-use crate::stripe::object::{Event, EventObject, Expandable};
+use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
 use mana_platform::DbError;
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ async fn find_order(
         return Ok(None);
     }
     let EventObject { id, client_reference_id, metadata, payment_intent } = event.data.object;
-    let named = client_reference_id.or_else(|| metadata.and_then(|mut metadata| metadata.remove("order_id")));
+    let named = client_reference_id.or_else(|| metadata.and_then(named_in));
     let payment = payment_intent.as_ref().map(|payment| Expandable::id(payment).to_owned());
     let payment = payment.or_else(|| id.clone().filter(|id| id.starts_with("pi_")));
     let mut connection = payments.books.database.acquire().await?;
@@ -119,7 +119,7 @@ async fn find_order(
         // A refund or a dispute overtook the news of its payment: only the payment names the order.
         (None, Some(payment)) if named.is_none() => {
             let named = match stripe.find_payment(&payment).await {
-                Ok(mut payment) => payment.metadata.remove("order_id"),
+                Ok(payment) => named_in(payment.metadata),
                 Err(StripeError::NotFound) => None,
                 Err(error) => return Err(error.into()),
             };
@@ -128,6 +128,11 @@ async fn find_order(
         }
         (None, _) => Ok(None),
     }
+}
+
+/// The order that metadata name: as ours do, or as those of the older service did.
+fn named_in(mut metadata: Metadata) -> Option<String> {
+    metadata.remove("order_id").or_else(|| metadata.remove("purchaseId"))
 }
 
 async fn note(payments: &Payments, events: &[String], outcome: &'static str) -> Result<(), PaymentError> {

@@ -3,6 +3,7 @@
 
 mod credits;
 mod health;
+mod import;
 mod keys;
 mod ledger;
 pub(crate) mod migrate;
@@ -18,12 +19,14 @@ mod users;
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
 use crate::doctor;
+use crate::legacy::LegacyError;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
 use crate::upgrade;
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use credits::CreditsCommand;
+use import::ImportCommand;
 use keys::KeysCommand;
 use ledger::LedgerCommand;
 use mana_auth::admin::model::AdminError;
@@ -112,6 +115,9 @@ enum Command {
     /// Accounts
     #[command(subcommand, visible_alias = "user")]
     Users(UsersCommand),
+    /// The way here from another service
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -222,6 +228,13 @@ enum CommandError {
         "{0} rows were refused: mend them and import the file again; what is there already is left as it is"
     )]
     RowsRefused(u64),
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
+    #[error(
+        "not everything is here as it was: {0} refused, and see the checks that fail. Mend it in the older database and import again; \
+         what is here already is left as it is"
+    )]
+    NotWhole(u64),
     #[error("{} can't be opened or written: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
@@ -293,6 +306,7 @@ fn run() -> Result<(), CommandError> {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
             Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
+            Command::Import(command) => import::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
             Command::Packages(command) => {
                 packages::run(command, &cli.settings, source(&cli)?, cli.json).await

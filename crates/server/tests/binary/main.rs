@@ -16,6 +16,7 @@ mod hashing;
 mod internal;
 mod keys;
 mod ledger;
+mod legacy;
 mod logs;
 mod payments;
 mod proxies;

@@ -23,6 +23,13 @@ pub enum Command {
     },
     /// Mana from anywhere else.
     Give(Gift),
+    /// A line of another ledger is brought along: its kind is what it was there, and says nothing about its terms.
+    Bring {
+        /// What it was.
+        kind: BroughtAs,
+        /// What it gave.
+        gift: Gift,
+    },
     /// An app charges the wallet.
     Spend(Charge),
     /// Mana is taken away to put something right.
@@ -70,6 +77,17 @@ pub enum Command {
     },
     /// A payment came in or went back.
     Settle(Settlement),
+}
+
+/// What a line that gave mana was in the ledger that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BroughtAs {
+    /// Bought, of which there is no order.
+    Purchase,
+    /// Given away.
+    Bonus,
+    /// Put right, or of a kind that is not known here.
+    Adjustment,
 }
 
 /// Mana that is given.

@@ -145,6 +145,14 @@ impl Reference {
                 };
                 changed.give(gift.terms, coins_of(gift.amount), kind, counter)
             }
+            Command::Bring { kind, gift } => {
+                let (kind, counter) = match kind {
+                    BroughtAs::Purchase => ("purchase", "clearing"),
+                    BroughtAs::Bonus => ("bonus", "bonus"),
+                    BroughtAs::Adjustment => ("adjustment", "adjustment"),
+                };
+                changed.give(gift.terms, coins_of(gift.amount), kind, counter)
+            }
             Command::Spend(charge) => {
                 changed.take(coins_of(charge.amount)).and_then(|coins| changed.charge(coins, None))
             }
