@@ -27,6 +27,7 @@ pub use by_operator::Operator;
 pub use change::Change;
 pub use record_credits::record_credits;
 
+pub(crate) use fresh_admin::require_fresh;
 pub(crate) use store::lock_claims as hold_off_others;
 
 use crate::AuthState;
