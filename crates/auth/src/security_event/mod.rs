@@ -79,6 +79,13 @@ pub enum EventKind {
         /// The line of the ledger.
         transaction: TransactionId,
     },
+    /// An administrator forgave what was owed.
+    DebtForgiven {
+        /// How much.
+        amount: i64,
+        /// The line of the ledger.
+        transaction: TransactionId,
+    },
     /// Sign-ins ask for a second factor from now on.
     SecondFactorEnabled,
     /// They do no more.
@@ -167,6 +174,7 @@ impl EventKind {
             Self::SecondFactorReset => "second_factor_reset",
             Self::CreditsGranted { .. } => "credits_granted",
             Self::CreditsTaken { .. } => "credits_taken",
+            Self::DebtForgiven { .. } => "debt_forgiven",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
             Self::SecondFactorFailed => "second_factor_failed",
@@ -217,7 +225,9 @@ impl EventKind {
             | Self::PaymentFraudWarning(id)
             | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
-            Self::CreditsGranted { amount, transaction } | Self::CreditsTaken { amount, transaction } => {
+            Self::CreditsGranted { amount, transaction }
+            | Self::CreditsTaken { amount, transaction }
+            | Self::DebtForgiven { amount, transaction } => {
                 Some(format!("{amount} {}", transaction.0).into())
             }
             Self::PasskeyAdded(passkey) | Self::PasskeyRemoved(passkey) => Some(passkey.to_string().into()),
