@@ -213,7 +213,8 @@ impl OnCreditsEvent for AppEvents {
 fn app_event(event: &CreditsEvent) -> AppEvent {
     match event {
         CreditsEvent::Spent { user, app, amount, transaction, hold } => {
-            let data = json!({ "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold });
+            let data =
+                json!({ "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold });
             AppEvent::spent(user, app, *amount, data)
         }
         CreditsEvent::Low { user, available, below } => {

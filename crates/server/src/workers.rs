@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use mana_auth::mail::MailError;
 use mana_auth::session::liveness;
 use mana_auth::{
-    Auth, account, mail, retention, security_event, service_key, two_factor, verification, webhook as app_webhook,
+    Auth, account, mail, retention, security_event, service_key, two_factor, verification,
+    webhook as app_webhook,
 };
 use mana_credits::ledger::low_balance::{LowBalanceNotice, take_notices};
 use mana_credits::ledger::{Books, root};
@@ -162,7 +163,14 @@ impl Workers {
             for LowBalanceNotice { user_id, below, available, language } in notices {
                 let Ok(user) = user_id.parse() else { continue };
                 let language = Language::preferred(&language);
-                let mail = account::mail_low_balance(&mut transaction, &self.auth, &user, language, available, below);
+                let mail = account::mail_low_balance(
+                    &mut transaction,
+                    &self.auth,
+                    &user,
+                    language,
+                    available,
+                    below,
+                );
                 written.push(mail.await?);
             }
             transaction.commit().await.map_err(DbError::from)?;

@@ -21,7 +21,9 @@ pub async fn mail_low_balance(
     below: i64,
 ) -> Result<Written, MailError> {
     let account = store::find_account(connection, user).await?;
-    let Some(account) = account.filter(|account| account.deleted_at.is_none() && account.disabled_at.is_none()) else {
+    let Some(account) =
+        account.filter(|account| account.deleted_at.is_none() && account.disabled_at.is_none())
+    else {
         return Ok(Written::nothing());
     };
     let letter = LowBalance { language, available, below };

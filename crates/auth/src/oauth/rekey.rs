@@ -26,7 +26,8 @@ impl SealedRows for ProviderTokens {
         limit: i64,
     ) -> Result<Vec<SealedRow<Uuid>>, DbError> {
         let rows = store::lock_sealed_otherwise(connection, version, *after, limit).await?;
-        let rows = rows.into_iter().map(|row| SealedRow { key: row.id, sealed: row.sealed, version: row.version });
+        let rows =
+            rows.into_iter().map(|row| SealedRow { key: row.id, sealed: row.sealed, version: row.version });
         Ok(rows.collect())
     }
 

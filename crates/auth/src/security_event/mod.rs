@@ -465,7 +465,8 @@ async fn write(
     };
     store::insert_events(connection, &events).await?;
     if let Some(user) = user {
-        let told: Vec<_> = sessions.iter().filter_map(|session| kind.for_apps(user, session.as_deref())).collect();
+        let told: Vec<_> =
+            sessions.iter().filter_map(|session| kind.for_apps(user, session.as_deref())).collect();
         webhook::announce(connection, (clock, rng), &told).await?;
     }
     let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);

@@ -25,8 +25,11 @@ impl SealedRows for TotpSecrets {
         limit: i64,
     ) -> Result<Vec<SealedRow<String>>, DbError> {
         let rows = store::lock_sealed_otherwise(connection, version, after, limit).await?;
-        let rows =
-            rows.into_iter().map(|row| SealedRow { key: row.user_id, sealed: row.bytes, version: row.version });
+        let rows = rows.into_iter().map(|row| SealedRow {
+            key: row.user_id,
+            sealed: row.bytes,
+            version: row.version,
+        });
         Ok(rows.collect())
     }
 

@@ -1,6 +1,8 @@
 //! `POST /api/v1/admin/apps/{appId}/webhooks`: adds an endpoint and tells its secret, once.
 
-use super::model::{AppName, CreatedWebhook, ENDPOINTS_OF_AN_APP, NewWebhook, WebhookDetails, WebhookError, read_url};
+use super::model::{
+    AppName, CreatedWebhook, ENDPOINTS_OF_AN_APP, NewWebhook, WebhookDetails, WebhookError, read_url,
+};
 use super::{seal, store};
 use crate::AuthState;
 use crate::security_event::{self, EventKind, Origin};

@@ -22,7 +22,8 @@ pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
             // Another server was faster, or the events are gone.
             let mut transaction = auth.database.begin().await?;
             store::delete_without_event(&mut transaction, work.endpoint.id).await?;
-            store::update_released(&mut transaction, work.endpoint.id, work.leased_until, auth.clock.now()).await?;
+            store::update_released(&mut transaction, work.endpoint.id, work.leased_until, auth.clock.now())
+                .await?;
             transaction.commit().await?;
             continue;
         }

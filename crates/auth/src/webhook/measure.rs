@@ -13,7 +13,9 @@ pub async fn measure(auth: &Auth) -> Result<(), DbError> {
     let standing = store::find_standing(&mut *auth.database.acquire().await?, now).await?;
     let count = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     let since = |instant: Option<time::OffsetDateTime>| {
-        instant.map_or(0, |at| u32::try_from(now.unix_timestamp().saturating_sub(at.unix_timestamp())).unwrap_or(0))
+        instant.map_or(0, |at| {
+            u32::try_from(now.unix_timestamp().saturating_sub(at.unix_timestamp())).unwrap_or(0)
+        })
     };
     metrics::gauge!("webhook_deliveries_waiting").set(count(standing.waiting));
     metrics::gauge!("webhook_deliveries_dead").set(count(standing.dead));

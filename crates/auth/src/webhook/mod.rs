@@ -33,8 +33,8 @@ pub use measure::measure;
 pub use rekey::rekey_webhook_secrets;
 pub use remove::remove;
 pub use replay::{EventId, ReplayRequest, Replayed, replay};
-pub use store::WebhookDelivery;
 pub use rotate_secret::{OverlapHours, rotate_secret};
+pub use store::WebhookDelivery;
 
 use crate::AuthState;
 use mana_platform::Outbound;

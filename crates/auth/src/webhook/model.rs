@@ -347,6 +347,7 @@ impl Problem for WebhookError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mana_kernel::Rng;
     use proptest::prelude::*;
 
     #[derive(Debug)]

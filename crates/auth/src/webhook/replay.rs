@@ -103,7 +103,10 @@ pub async fn replay(
 ) -> Result<Replayed, WebhookError> {
     let now = clock.now();
     let ReplayRequest { event_ids, from, to, includes_delivered } = request;
-    if event_ids.len() > MAX_NAMED || event_ids.is_empty() == from.is_none() || (from.is_none() && to.is_some()) {
+    if event_ids.len() > MAX_NAMED
+        || event_ids.is_empty() == from.is_none()
+        || (from.is_none() && to.is_some())
+    {
         return Err(WebhookError::NothingNamed);
     }
     let begin = async || {

@@ -82,8 +82,7 @@ pub(crate) async fn rotate_webhook_secret(
     let overlap = request.overlap_hours.unwrap_or_default();
     let (clock, rng) = (&*auth.clock, &*auth.rng);
     let mut transaction = auth.database.begin().await?;
-    let rotated =
-        follow(&mut transaction, &auth.root_secrets, (clock, rng), Some(&app), id, overlap).await?;
+    let rotated = follow(&mut transaction, &auth.root_secrets, (clock, rng), Some(&app), id, overlap).await?;
     let kind = EventKind::WebhookSecretRotated(id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;

@@ -239,8 +239,9 @@ pub(crate) async fn delete_expired_secrets(
     connection: &mut PgConnection,
     now: OffsetDateTime,
 ) -> Result<u64, DbError> {
-    let done =
-        sqlx::query!("DELETE FROM auth.webhook_secrets WHERE expires_at < $1", now).execute(connection).await?;
+    let done = sqlx::query!("DELETE FROM auth.webhook_secrets WHERE expires_at <= $1", now)
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected())
 }
 
@@ -621,7 +622,8 @@ pub(super) async fn replay_range(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let last = events.last().copied().filter(|_| i64::try_from(events.len()).is_ok_and(|count| count >= limit));
+    let last =
+        events.last().copied().filter(|_| i64::try_from(events.len()).is_ok_and(|count| count >= limit));
     let done = sqlx::query!(
         "INSERT INTO auth.webhook_deliveries (endpoint_id, event_id, state, next_attempt_at)
          SELECT endpoint.id, event.id, 'waiting', $3 FROM auth.webhook_events event JOIN auth.webhook_endpoints endpoint

@@ -6,9 +6,7 @@ use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
 use super::store::{self, Changed, Loaded, Remembered};
 use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
-use crate::{
-    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard,
-};
+use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
 use mana_platform::{Database, DbError};

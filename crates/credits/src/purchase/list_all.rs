@@ -165,7 +165,9 @@ mod tests {
         let extreme = [i64::MAX.to_be_bytes().as_slice(), b"x"].concat();
         let with_nul = write_place(at, "a\0");
         let long = write_place(at, &"x".repeat(65));
-        for bad in ["", "AAAA", "' OR 1=1", &write_cursor(&extreme), &write_cursor(&with_nul), &write_cursor(&long)] {
+        for bad in
+            ["", "AAAA", "' OR 1=1", &write_cursor(&extreme), &write_cursor(&with_nul), &write_cursor(&long)]
+        {
             assert!(read_place(bad).is_err(), "{bad}");
         }
     }

@@ -55,8 +55,11 @@ pub(super) async fn run(
             let tokens = rekey_tokens(&chest.database, &chest.root_secrets, &*chest.rng).await?;
             let factors = rekey_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
             let webhooks = rekey_webhook_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
-            let rows =
-                [("linked accounts", tokens), ("authenticator apps", factors), ("endpoints of apps", webhooks)];
+            let rows = [
+                ("linked accounts", tokens),
+                ("authenticator apps", factors),
+                ("endpoints of apps", webhooks),
+            ];
             rekeyed(&keys, &rows, cli.json)
         }
     }

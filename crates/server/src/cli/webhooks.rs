@@ -9,8 +9,8 @@ use mana_auth::webhook::model::{
     AppName, CreatedWebhook, DeliveryState, EventType, NewWebhook, SomeEvents, WebhookDetails,
 };
 use mana_auth::webhook::{
-    EventId, OverlapHours, ReplayRequest, WebhookDelivery, add, enable, list, list_deliveries, remove, replay,
-    rotate_secret,
+    EventId, OverlapHours, ReplayRequest, WebhookDelivery, add, enable, list, list_deliveries, remove,
+    replay, rotate_secret,
 };
 use mana_kernel::Amount;
 use mana_kernel::text::InvalidText;
@@ -135,7 +135,11 @@ pub(super) async fn run(
         }
         WebhooksCommand::Enable { id } => {
             enable(&database, &SystemClock, None, *id).await?;
-            if json { json!({ "enabled": id }).to_string() } else { format!("{id} is told what waits for it.") }
+            if json {
+                json!({ "enabled": id }).to_string()
+            } else {
+                format!("{id} is told what waits for it.")
+            }
         }
         WebhooksCommand::Replay { id, event, from, to, delivered } => {
             let request = ReplayRequest {
@@ -161,7 +165,9 @@ fn added(created: &CreatedWebhook, json: bool) -> Result<(), CommandError> {
     }
     print::line(created.secret.expose())?;
     print::line(&told(&created.details))?;
-    Ok(print::line("Deliveries are signed with the secret: docs/WEBHOOKS.md says how. It is not shown again.")?)
+    Ok(print::line(
+        "Deliveries are signed with the secret: docs/WEBHOOKS.md says how. It is not shown again.",
+    )?)
 }
 
 fn listed(endpoints: &[WebhookDetails], json: bool) -> Result<(), CommandError> {

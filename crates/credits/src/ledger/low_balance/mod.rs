@@ -44,7 +44,8 @@ pub(crate) async fn low_balance(
     let mut transaction = credits.database.begin_as(&caller.user_id).await?;
     let found = store::find_setting(&mut transaction, &caller.user_id).await?;
     let (below, mail) = found.unwrap_or_default();
-    let below = below.map(Amount::try_from).transpose().map_err(|_| DbError::unreadable("credits.balances"))?;
+    let below =
+        below.map(Amount::try_from).transpose().map_err(|_| DbError::unreadable("credits.balances"))?;
     Ok(Json(LowBalanceSetting { below, mail }))
 }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::idempotency::RequestKey;
 use crate::ledger::batch;
 use crate::ledger::model::HoldChange;
-use crate::ledger::model::{Charge, Counter, Gift, Note, Terms, Transaction, TransactionKind, posting::Effects};
+use crate::ledger::model::{
+    Charge, Counter, Gift, Note, Terms, Transaction, TransactionKind, posting::Effects,
+};
 use http::StatusCode;
 use mana_kernel::{Amount, RequestId};
 use serde_json::{Value, json};

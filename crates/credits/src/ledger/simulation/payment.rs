@@ -89,7 +89,9 @@ impl World {
             TransactionId(Uuid::from_u128(*ids))
         };
         let done = self.database.settle(user, settlement, self.now, self.now + skew, &mut new_id);
-        let [Settled { grant: sequence, taken, owed }] = done.settled[..] else { panic!("one order, one outcome") };
+        let [Settled { grant: sequence, taken, owed }] = done.settled[..] else {
+            panic!("one order, one outcome")
+        };
         let given = done.new_grants.iter().find(|grant| grant.sequence == sequence);
         let grant = grant.or_else(|| given.map(|grant| (sequence, grant.terms)));
         assert_eq!(grant.map(|(sequence, _)| sequence), Some(sequence), "22");
@@ -115,7 +117,11 @@ impl World {
             assert_eq!(credits.count(), 1, "22: purchase {number}");
             let cleared = lines().filter(|line| line.counter == Counter::Clearing);
             let cleared = cleared.flat_map(|line| &line.slices).filter(|slice| slice.grant == grant);
-            assert_eq!(cleared.map(|slice| slice.amount).sum::<i64>(), CREDITS - taken.get(), "25: purchase {number}");
+            assert_eq!(
+                cleared.map(|slice| slice.amount).sum::<i64>(),
+                CREDITS - taken.get(),
+                "25: purchase {number}"
+            );
             assert!(taken.get() <= purchase.due, "23: purchase {number}");
             assert_eq!(owed.get(), (purchase.certain - taken.get()).max(0), "25: purchase {number}");
         }

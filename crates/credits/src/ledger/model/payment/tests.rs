@@ -100,7 +100,11 @@ impl Run {
                 match self.apply(&Command::Forgive(charge(value))) {
                     Ok(done) => {
                         assert_eq!(self.wallet.debt.get(), debt - value, "25");
-                        assert_eq!(self.wallet.totals().unwrap(), balance, "nothing is left of what is forgiven");
+                        assert_eq!(
+                            self.wallet.totals().unwrap(),
+                            balance,
+                            "nothing is left of what is forgiven"
+                        );
                         let amounts: Vec<_> = done.transactions.iter().map(|line| line.amount).collect();
                         assert_eq!(amounts, [value, -value]);
                     }
