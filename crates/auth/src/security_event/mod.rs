@@ -203,11 +203,11 @@ impl EventKind {
         if self == Self::AccountDeleted {
             return Some(AppEvent::user_deleted(user));
         }
-        let reason = match self {
-            Self::SessionRevoked(reason) => Some(reason),
-            other => [RevokeReason::SignedOut, RevokeReason::RefreshReplayed]
-                .into_iter()
-                .find(|reason| Self::of_end(*reason) == other),
+        let reason = if let Self::SessionRevoked(reason) = self {
+            Some(reason)
+        } else {
+            let own = [RevokeReason::SignedOut, RevokeReason::RefreshReplayed];
+            own.into_iter().find(|reason| Self::of_end(*reason) == self)
         };
         Some(AppEvent::session_revoked(user, session?, reason?))
     }

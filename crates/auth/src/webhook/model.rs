@@ -345,6 +345,7 @@ impl Problem for WebhookError {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow would fail the test")]
 mod tests {
     use super::*;
     use mana_kernel::Rng;

@@ -192,9 +192,13 @@ fn listed(endpoints: &[WebhookDetails], json: bool) -> Result<(), CommandError> 
 
 /// `<id>  app chat  https://chat.example.com/hooks  credits.spent>=100,credits.low`
 fn told(endpoint: &WebhookDetails) -> String {
-    let events = endpoint.events.iter().map(|event| match event {
-        EventType::CreditsSpent => format!("{}>={}", event.as_str(), endpoint.spent_from),
-        other => other.as_str().to_owned(),
+    let events = endpoint.events.iter().map(|event| {
+        let name = event.as_str();
+        if *event == EventType::CreditsSpent {
+            format!("{name}>={}", endpoint.spent_from)
+        } else {
+            name.to_owned()
+        }
     });
     let events: Vec<_> = events.collect();
     format!("{}  app {}  {}  {}", endpoint.id, endpoint.app_id, endpoint.url, events.join(","))

@@ -112,7 +112,8 @@ async fn serve_on(
     if let Some(migration) = &source.migration {
         migration.run(&SystemRng).await?;
     }
-    let settings = &with_local_endpoints(till.map_or(settings, |till| &till.settings));
+    let settings = Box::new(with_local_endpoints(till.map_or(settings, |till| &till.settings)));
+    let settings = &*settings;
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
     package::seed(&service.database, &SystemClock, &till::packages()?).await?;

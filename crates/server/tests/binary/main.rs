@@ -28,3 +28,4 @@ mod stopping;
 mod torture;
 mod upgrade;
 mod users;
+mod webhooks;
