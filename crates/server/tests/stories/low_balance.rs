@@ -6,6 +6,7 @@ use crate::till::{CREDITS, Shop};
 use crate::webhooks::{add, local};
 use futures_util::future::join_all;
 use http::Method;
+use mana_core_auth::workers::Workers;
 use mana_testkit::Reply;
 use serde_json::{Value, json};
 use stripe_fake::Outcome;
@@ -89,7 +90,7 @@ async fn what_is_set_aside_counts_as_gone_and_two_servers_send_one_mail() {
     assert_eq!(hold.status, 201);
     let other = story.replica_with(|_| {}).await;
     let passes = (0..8).map(|number| if number % 2 == 0 { &story.workers } else { &other.workers });
-    join_all(passes.map(|workers| workers.mail_low_balances())).await;
+    join_all(passes.map(Workers::mail_low_balances)).await;
     assert_eq!(mails(&story).await, ["Your mana is running low"]);
     // The capture takes what was gone already.
     let capture = format!("/api/v1/credits/holds/{}/capture", hold.text("/hold/id"));

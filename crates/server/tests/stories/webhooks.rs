@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use http::Method;
 use mana_auth::token::root_secret::{Resealed, RootSecrets};
 use mana_auth::webhook::rekey_webhook_secrets;
+use mana_core_auth::workers::Workers;
 use mana_kernel::Clock as _;
 use mana_platform::{Settings, SystemRng};
 use mana_testkit::{Client, Reply};
@@ -370,7 +371,7 @@ async fn two_servers_tell_each_event_once() {
     let other = story.replica_with(|_| {}).await;
     join_all((0..40).map(|_| spend(&story, &ada, 1))).await;
     let passes = (0..6).map(|number| if number % 2 == 0 { &story.workers } else { &other.workers });
-    join_all(passes.map(|workers| workers.deliver_webhooks())).await;
+    join_all(passes.map(Workers::deliver_webhooks)).await;
     story.workers.deliver_webhooks().await;
     let heard = receiver.take();
     let ids: BTreeSet<_> = heard.iter().map(Heard::id).collect();
