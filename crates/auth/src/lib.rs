@@ -21,6 +21,7 @@ pub mod session;
 pub mod token;
 pub mod two_factor;
 pub mod verification;
+pub mod webhook;
 
 pub use api::{
     Auth, AuthState, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, Policy, PortError,
@@ -45,6 +46,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(service_key::routes())
         .merge(two_factor::routes())
         .merge(passkey::routes())
+        .merge(webhook::routes())
 }
 
 /// The error catalogue of the accounts.
@@ -60,6 +62,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         verification::model::CODES,
         two_factor::model::CODES,
         passkey::model::CODES,
+        webhook::model::CODES,
     ]
     .concat()
 }

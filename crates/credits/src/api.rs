@@ -74,6 +74,17 @@ pub struct Administrator {
     pub reason: String,
 }
 
+/// What an administrator does to a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Mana is given.
+    Granted,
+    /// Mana is taken.
+    Taken,
+    /// A debt is forgiven.
+    Forgiven,
+}
+
 /// What an administrator did to a wallet.
 #[derive(Debug, Clone)]
 pub struct AdminAct {
@@ -83,7 +94,9 @@ pub struct AdminAct {
     pub request: RequestId,
     /// Whose wallet.
     pub user: UserId,
-    /// Given; taken if it is negative.
+    /// What was done.
+    pub deed: Deed,
+    /// How much.
     pub amount: i64,
     /// The line that says so.
     pub transaction: TransactionId,

@@ -4,6 +4,7 @@
 //! machine, and what that posts is written in the caller's open transaction.
 
 mod api;
+mod credits_event;
 pub mod idempotency;
 pub mod ledger;
 pub mod package;
@@ -12,7 +13,10 @@ pub mod purchase;
 pub mod stripe;
 pub mod webhook;
 
-pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SessionGuard,
+};
+pub use credits_event::{CreditsEvent, OnCreditsEvent};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

@@ -418,6 +418,13 @@ pub struct Settings {
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_parser = share, default_value = "1", global = true, help_heading = "Traces")]
     pub otel_traces_sampler_arg: f64,
 
+    /// Networks in which the endpoint of an app may be, as `10.1.0.0/16`, although they are not of the public internet; `127.0.0.0/8` for one on this machine, which may then also speak http: that one is the default in `dev`
+    #[arg(long, env = "WEBHOOK_PRIVATE_NETWORKS", value_delimiter = ',', value_parser = network, global = true, help_heading = "Webhooks")]
+    pub webhook_private_networks: Vec<IpNet>,
+    /// Seconds that an endpoint has to answer
+    #[arg(long, env = "WEBHOOK_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=30), global = true, help_heading = "Webhooks")]
+    pub webhook_timeout_seconds: u64,
+
     /// Who else may say who somebody is
     #[command(flatten)]
     pub providers: ProviderSettings,

@@ -356,6 +356,43 @@ impl Worded for AccountDeleted {
     }
 }
 
+/// Says that little mana is left.
+pub(crate) struct LowBalance {
+    pub(crate) language: Language,
+    pub(crate) available: i64,
+    pub(crate) below: i64,
+}
+
+impl Worded for LowBalance {
+    const KIND: &'static str = "low_balance";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let Self { available, below, .. } = self;
+        Words {
+            subject: say(["Your mana is running low", "Dein Mana geht zur Neige"]),
+            before: vec![match self.language {
+                Language::English => format!(
+                    "You have {available} mana left to spend. You asked to be told when it is less than {below}."
+                ),
+                Language::German => format!(
+                    "Du hast noch {available} Mana. Du wolltest Bescheid bekommen, wenn es weniger als {below} sind."
+                ),
+            }],
+            link: None,
+            code: None,
+            after: vec![say([
+                "You can change or switch off this notice in the app in which you set it.",
+                "In der App, in der du diesen Hinweis eingestellt hast, kannst du ihn ändern oder abschalten.",
+            ])],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +423,7 @@ mod tests {
             }
             check(&PasswordChanged { language }, language, "");
             check(&AccountDeleted { language }, language, "");
+            check(&LowBalance { language, available: 4, below: 12_345 }, language, "12345");
         }
     }
 

@@ -1,10 +1,12 @@
 //! A batch of orders in one transaction: lock the wallets, let the state machine decide, write, commit.
 
 use super::error::LedgerError;
+use super::low_balance;
 use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
 use super::store::{self, Changed, Loaded, Remembered};
+use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
-use crate::{AdminAct, AdminLog, Administrator, Policy, SessionGuard};
+use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
 use mana_platform::{Database, DbError};
@@ -26,6 +28,8 @@ pub struct Books {
     pub session_guard: Arc<dyn SessionGuard>,
     /// Who writes down what administrators do.
     pub admin_log: Arc<dyn AdminLog>,
+    /// Who tells apps what happens.
+    pub on_credits_event: Arc<dyn OnCreditsEvent>,
     /// Amounts and days.
     pub policy: Policy,
 }
@@ -104,8 +108,32 @@ pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, L
     if !batch.acts.is_empty() {
         books.admin_log.record(&mut transaction, &batch.acts).await.map_err(LedgerError::Port)?;
     }
+    tell(&mut transaction, books, &batch.events(&*books.on_credits_event), batch.now).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(answers)
+}
+
+/// Tells apps what happened, and notes whose owners are to be mailed; mostly nothing.
+pub(crate) async fn tell(
+    connection: &mut PgConnection,
+    books: &Books,
+    events: &[CreditsEvent],
+    now: OffsetDateTime,
+) -> Result<(), LedgerError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let low: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            CreditsEvent::Low { user, available, below } => Some((user.as_str(), *available, *below)),
+            CreditsEvent::Spent { .. } | CreditsEvent::PurchaseCompleted { .. } => None,
+        })
+        .collect();
+    if !low.is_empty() {
+        low_balance::store::insert_notices(connection, &low, now).await?;
+    }
+    books.on_credits_event.on_credits_events(connection, events).await.map_err(LedgerError::Port)
 }
 
 /// The wallets of a batch while it runs. What happens between loading and writing does no I/O, so that the simulation
@@ -127,6 +155,7 @@ struct Account {
     wallet: Wallet,
     effects: Effects,
     was: i64,
+    was_low: bool,
 }
 
 impl Batch {
@@ -169,9 +198,9 @@ impl Batch {
         now: OffsetDateTime,
     ) -> Self {
         let accounts = wallets.into_iter().map(|(user, mut wallet)| {
-            let was = wallet.version;
+            let (was, was_low) = (wallet.version, wallet.low().is_some());
             wallet.advance_to(now);
-            (user, Account { wallet, effects: Effects::default(), was })
+            (user, Account { wallet, effects: Effects::default(), was, was_low })
         });
         let (new_answers, acts) = (Vec::new(), Vec::new());
         Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers, acts, now }
@@ -233,6 +262,15 @@ impl Batch {
         changed
     }
 
+    /// What is to be told of the wallets that changed.
+    fn events(&self, on_event: &dyn OnCreditsEvent) -> Vec<CreditsEvent> {
+        let changed = self.accounts.iter().filter(|(_, account)| account.wallet.version != account.was);
+        let events = changed.flat_map(|(user, Account { wallet, effects, was_low, .. })| {
+            events_of(on_event, user, wallet, effects, *was_low)
+        });
+        events.collect()
+    }
+
     /// The answers that are to be remembered from now on.
     pub(super) fn take_new_answers(&mut self) -> Vec<Remembered> {
         let answers = self.new_answers.drain(..).filter_map(|(wallet, key)| {
@@ -256,11 +294,19 @@ impl Batch {
 fn act_of(order: &Order, done: &Effects) -> Option<AdminAct> {
     let Actor::Admin(by) = &order.actor else { return None };
     let line = done.transactions.first()?;
+    let deed = if matches!(&order.command, Some(Command::Forgive(_))) {
+        Deed::Forgiven
+    } else if line.amount < 0 {
+        Deed::Taken
+    } else {
+        Deed::Granted
+    };
     Some(AdminAct {
         by: Administrator::clone(by),
         request: order.request.clone(),
         user: order.user.clone(),
-        amount: line.amount,
+        deed,
+        amount: line.amount.saturating_abs(),
         transaction: line.id,
     })
 }

@@ -16,6 +16,7 @@ pub mod give;
 mod history;
 pub mod hold;
 pub mod legacy;
+pub mod low_balance;
 pub mod model;
 pub mod moving;
 pub mod pipeline;
@@ -58,6 +59,8 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(give::give))
         .routes(routes!(adjust::grant_credits))
         .routes(routes!(adjust::take_credits))
+        .routes(routes!(adjust::forgive_debt))
+        .routes(routes!(low_balance::low_balance, low_balance::set_low_balance))
         .routes(routes!(usage::usage))
         .routes(routes!(usage::usage_of_all))
         .routes(routes!(hold::open::open_hold))

@@ -61,6 +61,8 @@ pub struct Wallet {
     pub grants: Vec<Grant>,
     /// Open holds, the oldest first.
     pub holds: Vec<Hold>,
+    /// Its owner wants to be told when less than this can be spent. A setting: no command changes it.
+    pub low_below: Option<Mana>,
     /// Spends that a refund of this batch is about. Not part of the row.
     pub recalled: Vec<RecalledSpend>,
 }
@@ -132,6 +134,7 @@ impl Wallet {
             is_closed: false,
             grants: Vec::new(),
             holds: Vec::new(),
+            low_below: None,
             recalled: Vec::new(),
         }
     }
@@ -150,6 +153,13 @@ impl Wallet {
     /// When it is more than a wallet can hold.
     pub fn spendable(&self, now: OffsetDateTime) -> Result<Totals, OutOfRange> {
         self.totals_of(|grant| grant.terms.is_live(now))
+    }
+
+    /// What could be spent when it last changed, and below which its owner wants to be told; none unless it was below.
+    pub fn low(&self) -> Option<(Mana, Mana)> {
+        let below = self.low_below.filter(|_| !self.is_closed)?;
+        let available = self.spendable(self.changed_at).and_then(Totals::available).ok()?;
+        (available < below).then_some((available, below))
     }
 
     fn totals_of(&self, counts: impl Fn(&Grant) -> bool) -> Result<Totals, OutOfRange> {
@@ -243,6 +253,7 @@ impl Wallet {
                 let slices = self.take(charge.amount.mana())?;
                 Ok(self.correct(&slices, charge.note.clone(), effects, ids)?)
             }
+            Command::Forgive(charge) => self.forgive(charge, effects, ids),
             Command::Hold { id, charge, expires_at } => self.hold(*id, charge, *expires_at, effects),
             Command::Capture { id, amount, note } => self.capture(*id, *amount, note, effects, ids),
             Command::Release { id } => {

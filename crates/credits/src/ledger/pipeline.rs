@@ -130,7 +130,7 @@ async fn commit(books: &Books, orders: &[Order]) -> Result<batch::Answers, Ledge
 mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
-    use crate::{AdminAct, AdminLog, Policy, PortError, SessionGuard};
+    use crate::{AdminAct, AdminLog, CreditsEvent, OnCreditsEvent, Policy, PortError, SessionGuard};
     use mana_kernel::SessionId;
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
@@ -165,6 +165,20 @@ mod tests {
         }
     }
 
+    impl OnCreditsEvent for Nobody {
+        fn may_want_spend(&self, _: &str, _: i64) -> bool {
+            false
+        }
+
+        fn on_credits_events<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [CreditsEvent],
+        ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
     fn order() -> Order {
         Order {
             user: "ada".parse().unwrap(),
@@ -190,6 +204,7 @@ mod tests {
             rng: Arc::new(SystemRng),
             session_guard: Arc::new(Nobody),
             admin_log: Arc::new(Nobody),
+            on_credits_event: Arc::new(Nobody),
             policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
         });
         let ledger = Arc::new(Ledger::start(&books, 1));

@@ -8,6 +8,7 @@ mod buy;
 mod done;
 mod find;
 mod list;
+mod list_all;
 pub(crate) mod model;
 mod payment_link;
 mod place;
@@ -47,6 +48,7 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(payment_link::payment_link))
         .routes(routes!(find::find_purchase))
         .routes(routes!(list::purchases))
+        .routes(routes!(list_all::purchases_of_all))
         .routes(routes!(show::show_purchase))
         .routes(routes!(refund::refund_purchase))
         .routes(routes!(done::checkout_done))

@@ -2,6 +2,7 @@
 //! `credits.payment_statements`.
 
 use super::find::PurchaseResponse;
+use super::list_all::PurchaseSummary;
 use super::model::{DisputeStatus, Facts, Lifecycle, Order, RefundStatus};
 use super::refund::PurchaseRefund;
 use super::statement::StatementLine;
@@ -646,5 +647,36 @@ pub(super) async fn hold_comparison(connection: &mut PgConnection) -> Result<boo
         r#"SELECT pg_try_advisory_xact_lock(hashtextextended('mana.payments.reconcile', 0)) AS "held!""#
     )
     .fetch_one(connection)
+    .await?)
+}
+
+/// Which purchases.
+#[derive(Debug)]
+pub(super) struct PurchaseFilter<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) state: Option<&'a str>,
+    /// Older than this one.
+    pub(super) before: Option<(OffsetDateTime, &'a str)>,
+    pub(super) limit: i64,
+}
+
+/// Purchases of all users, the newest first.
+pub(super) async fn list_all(
+    connection: &mut PgConnection,
+    filter: &PurchaseFilter<'_>,
+) -> Result<Vec<PurchaseSummary>, DbError> {
+    Ok(sqlx::query_as!(
+        PurchaseSummary,
+        "SELECT id, user_id, package_id, state, credits, currency, price_cents, refunded_cents, lost_cents, disputed, fraud_warned, problem,
+             owed_mana, created_at, completed_at
+         FROM credits.purchases WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR state = $2)
+             AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4)) ORDER BY created_at DESC, id DESC LIMIT $5",
+        filter.user,
+        filter.state,
+        filter.before.map(|(at, _)| at),
+        filter.before.map_or("", |(_, id)| id),
+        filter.limit,
+    )
+    .fetch_all(connection)
     .await?)
 }

@@ -3,6 +3,8 @@
 use super::model::{DisputeStatus, Facts, Observation, Order, PaymentError};
 use super::store;
 use super::{PaymentRisk, Payments};
+use crate::credits_event::{CreditsEvent, events_of};
+use crate::ledger::batch::tell;
 use crate::ledger::error::LedgerError;
 use crate::ledger::model::{Command, Due, Effects, Refusal, Settled, Terms, Wallet};
 use crate::ledger::store::{self as wallets, Changed};
@@ -123,6 +125,15 @@ pub(crate) async fn apply_locked(
     if is_credited {
         metrics::counter!("purchases_credited_total", "currency" => order.currency.clone()).increment(1);
         tracing::info!(order = order.id, mana = order.granted_mana, "a purchase is credited");
+        let completed = CreditsEvent::PurchaseCompleted {
+            user: order.user_id.parse().map_err(|_| DbError::unreadable("credits.purchases"))?,
+            purchase: order.id.clone(),
+            package: order.package_id.clone(),
+            credits: order.granted_mana,
+            currency: order.currency.clone(),
+            price_cents: order.price_cents,
+        };
+        tell(connection, &payments.books, &[completed], now).await?;
     }
     let has_changed = facts != known
         || (was.granted_mana, was.taken_mana, was.owed_mana)
@@ -168,8 +179,8 @@ async fn settle(
     let terms = terms_of(connection, order, &wallet).await?;
     let settlement = order.settlement(facts, terms);
     let settlement = settlement.ok_or_else(|| DbError::unreadable("credits.purchases"))?;
+    let (debt, was_low) = (wallet.debt, wallet.low().is_some());
     wallet.advance_to(now);
-    let debt = wallet.debt;
     let due = Due { today, daily: books.policy.daily_free };
     let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
     let mut effects = wallet.settle(due, &mut new_id).map_err(Refusal::from).map_err(LedgerError::from)?;
@@ -188,7 +199,9 @@ async fn settle(
     if effects.is_empty() && wallet.debt == debt {
         return Ok(());
     }
-    write(connection, &wallet, &effects, today, now).await
+    write(connection, &wallet, &effects, today, now).await?;
+    let events = events_of(&*books.on_credits_event, &order.user_id, &wallet, &effects, was_low);
+    Ok(tell(connection, books, &events, now).await?)
 }
 
 fn note_settled(order: &mut Order, done: &Effects, now: OffsetDateTime) {

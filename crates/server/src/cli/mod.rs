@@ -15,6 +15,7 @@ mod service_keys;
 mod show;
 mod user;
 mod users;
+mod webhooks;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
@@ -31,10 +32,10 @@ use keys::KeysCommand;
 use ledger::LedgerCommand;
 use mana_auth::admin::model::AdminError;
 use mana_auth::admin::{self, Change};
-use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
-use mana_auth::two_factor::TwoFactorError;
+use mana_auth::token::sealed_rows::RekeyError;
+use mana_auth::webhook::model::{NoEvents, WebhookError};
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_credits::package::model::PackageError;
@@ -42,6 +43,7 @@ use mana_credits::purchase::PaymentError;
 use mana_credits::stripe::client::InvalidStripe;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
+use mana_platform::outbound::OutboundError;
 use mana_platform::telemetry::{self, InvalidTraces, Traces};
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use packages::PackagesCommand;
@@ -55,6 +57,7 @@ use time::format_description::well_known::Rfc3339;
 use user::ActArgs;
 use users::UsersCommand;
 use uuid::Uuid;
+use webhooks::WebhooksCommand;
 
 /// Accounts and prepaid credits for a family of apps
 #[derive(Debug, Parser)]
@@ -127,6 +130,9 @@ enum Command {
     /// What was bought
     #[command(subcommand)]
     Payments(PaymentsCommand),
+    /// Endpoints at which apps hear of what happens
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,14 +194,19 @@ enum CommandError {
     )]
     StillClosed(usize),
     #[error(
-        "{0} secrets of users can't be opened and were left as they are: give the root secrets that they are sealed under. Without them, the \
-         next sign-in with a linked service replaces its tokens, and an authenticator app has to be set up anew (`users reset-factors`)"
+        "{0} secrets of users and apps can't be opened and were left as they are: give the root secrets that they are sealed under. Without them, the \
+         next sign-in with a linked service replaces its tokens, an authenticator app has to be set up anew (`users reset-factors`), and an \
+         endpoint of an app needs another secret (`webhooks rotate-secret`)"
     )]
     StillClosedRows(u64),
     #[error(transparent)]
-    OAuth(#[from] OAuthError),
+    Rekey(#[from] RekeyError),
     #[error(transparent)]
-    TwoFactor(#[from] TwoFactorError),
+    Webhook(#[from] WebhookError),
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    #[error("--event: {0}")]
+    NoEvents(NoEvents),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
@@ -313,6 +324,9 @@ fn run() -> Result<(), CommandError> {
             }
             Command::Payments(command) => {
                 payments::run(command, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Webhooks(command) => {
+                webhooks::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
         }
     })

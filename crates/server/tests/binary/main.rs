@@ -32,3 +32,4 @@ mod torture;
 mod traces;
 mod upgrade;
 mod users;
+mod webhooks;

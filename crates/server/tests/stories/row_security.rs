@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::{oauth, passkeys, two_factor};
+use crate::{oauth, passkeys, two_factor, webhooks};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 14] = [
+const NOBODYS: [&str; 17] = [
+    "auth.webhook_endpoints",
+    "auth.webhook_secrets",
+    "auth.webhook_deliveries",
     "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
@@ -94,6 +97,7 @@ async fn two_users(story: &Story) -> (User, User) {
         two_factor::leave_rows(story, user).await;
         oauth::leave_row(story, user).await;
         passkeys::leave_rows(story, user).await;
+        webhooks::leave_rows(story, user).await;
         sqlx::query(
             "WITH purchase AS (
                  INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)

@@ -34,6 +34,8 @@ pub enum Command {
     Spend(Charge),
     /// Mana is taken away to put something right.
     Take(Charge),
+    /// What is owed is forgiven: given, and paid back with it.
+    Forgive(Charge),
     /// An app sets mana aside.
     Hold {
         /// Name of the hold.
@@ -101,7 +103,7 @@ pub struct Gift {
     pub note: Note,
 }
 
-/// What an app charges for, or what is taken away.
+/// What an app charges for, or what is taken away or forgiven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     /// How much.
@@ -134,6 +136,9 @@ pub enum Refusal {
     /// Paid mana is asked for, and a debt is open.
     #[error("a payment was taken back, and what it bought is owed")]
     InDebt,
+    /// More is forgiven than is owed.
+    #[error("more is forgiven than is owed")]
+    ForgivesTooMuch,
     /// The day's credits were given already.
     #[error("the daily credits of that day were given already")]
     AlreadyGranted,

@@ -165,7 +165,9 @@ impl Reference {
             Command::Capture { id, amount, .. } => changed.capture(*id, amount.map(coins_of)),
             Command::Release { id } => changed.end_hold(*id).map(|coins| changed.purse.extend(coins)),
             Command::Extend { id, expires_at } => changed.extend(*id, *expires_at),
-            Command::Settle(_) => unreachable!("payments have properties of their own: model/payment.rs"),
+            Command::Settle(_) | Command::Forgive(_) => {
+                unreachable!("payments have properties of their own: model/payment.rs")
+            }
             Command::Refund { spend, amount, revives_expired, .. } => {
                 changed.refund(*spend, amount.map(coins_of), *revives_expired)
             }
