@@ -2,18 +2,25 @@
 //! servers, a load balancer and Prometheus, each with the very files of `deploy/`. Only addresses and paths are others, and
 //! HAProxy stands for Traefik: it too asks each server whether it is ready, and sends nothing twice.
 
+use crate::clock::Clock;
 use crate::cluster::{ROOT_SECRET, Sql};
+use crate::disk::Disk;
 use crate::http::{self, Reply};
 use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
 use crate::program::{Program, account};
+use mana_kernel::Clock as _;
+use mana_platform::SystemClock;
 use mana_testkit::keeps_statements_apart;
+use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const SOON: Duration = Duration::from_secs(30);
 const SUPERUSER: &str = "superuser0123456789";
@@ -49,6 +56,10 @@ pub(crate) struct Deployment {
     ports: Ports,
     pool_size: u32,
     settings: Vec<(&'static str, String)>,
+    /// Of PostgreSQL, where one could be mounted.
+    disk: Option<Disk>,
+    /// Of the servers, where they are not the machine's.
+    clocks: Option<[Clock; 2]>,
     pub(crate) home: Home,
 }
 
@@ -65,6 +76,18 @@ struct Ports {
 impl Deployment {
     /// All but Prometheus. `pool_size` are the connections that PgBouncer has to PostgreSQL.
     pub(crate) fn start(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        Self::assemble(pool_size, settings).run()
+    }
+
+    /// The same, with a disk of PostgreSQL that can be full and clocks of the servers that can step.
+    pub(crate) fn start_fragile(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let mut deployment = Self::assemble(pool_size, settings);
+        deployment.disk = Disk::mount(&deployment.folder("data"), account());
+        deployment.clocks = Some(["clock-0", "clock-1"].map(|name| Clock::new(&deployment.home, name)));
+        deployment.run()
+    }
+
+    fn assemble(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let ports = Ports {
             postgres: free_port(),
             bouncer: free_port(),
@@ -74,7 +97,7 @@ impl Deployment {
             prometheus: free_port(),
         };
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut deployment = Self {
+        Self {
             servers: Default::default(),
             prometheus: None,
             balancer: None,
@@ -84,19 +107,24 @@ impl Deployment {
             ports,
             pool_size,
             settings,
+            disk: None,
+            clocks: None,
             home: Home::new(),
-        };
-        deployment.make_certificates();
-        deployment.make_cluster();
-        deployment.start_postgres();
-        deployment.make_roles();
-        deployment.start_bouncer();
-        deployment.start_redis();
-        deployment.command(&["migrate"]).env("DATABASE_OWNER_URL", deployment.owner_url()).run().succeeded();
-        deployment.start_server(0);
-        deployment.start_server(1);
-        deployment.start_balancer();
-        deployment
+        }
+    }
+
+    fn run(mut self) -> Self {
+        self.make_certificates();
+        self.make_cluster();
+        self.start_postgres();
+        self.make_roles();
+        self.start_bouncer();
+        self.start_redis();
+        self.command(&["migrate"]).env("DATABASE_OWNER_URL", self.owner_url()).run().succeeded();
+        self.start_server(0);
+        self.start_server(1);
+        self.start_balancer();
+        self
     }
 
     /// A folder of the account that runs what refuses to be root.
@@ -139,6 +167,10 @@ impl Deployment {
         let mut make = Command::new("sh");
         make.arg(deploy("certificates/make")).arg(&certificates).arg(self.wal());
         make.env("POSTGRES_UID", &account).env("POOLER_UID", &account);
+        if self.clocks.is_some() {
+            // Nobody whose clock is a day late trusts what was made today.
+            make.envs(Clock::two_days_ago());
+        }
         assert!(make.status().unwrap().success(), "openssl is installed (apt-get install openssl)");
     }
 
@@ -351,6 +383,10 @@ impl Deployment {
     pub(crate) fn start_server(&self, number: usize) {
         let port = self.ports.servers[number];
         let launch = self.command(&["serve", "--no-migrate", "--port", &port.to_string()]).at(port);
+        let launch = match &self.clocks {
+            Some(clocks) => clocks[number].give_to(launch),
+            None => launch,
+        };
         *self.servers[number].lock().unwrap() = Some(launch.start());
     }
 
@@ -451,6 +487,54 @@ impl Deployment {
     /// Its processes; stopped ones must be let go on before anything else.
     pub(crate) fn postgres_processes(&self) -> Vec<u32> {
         processes_under(self.postgres.lock().unwrap().as_ref().unwrap().id())
+    }
+
+    /// Leaves PostgreSQL no room for another page. Where no disk can be mounted, no file may grow instead.
+    pub(crate) fn fill_disk(&self) {
+        match &self.disk {
+            Some(disk) => disk.fill(),
+            None => self.limit_files("8192:"),
+        }
+    }
+
+    /// Gives it room again.
+    pub(crate) fn free_disk(&self) {
+        match &self.disk {
+            Some(disk) => disk.free(),
+            None => self.limit_files("unlimited:"),
+        }
+    }
+
+    fn limit_files(&self, bytes: &str) {
+        for process in self.postgres_processes() {
+            let mut limit = Command::new("prlimit");
+            limit.args(["--pid", &process.to_string(), &format!("--fsize={bytes}")]).stderr(Stdio::null());
+            limit.status().unwrap();
+        }
+    }
+
+    /// Starts PostgreSQL if it has ended, as whoever runs containers does.
+    pub(crate) fn keep_postgres_running(&self) {
+        let has_ended = self.postgres.lock().unwrap().as_mut().is_none_or(Program::has_ended);
+        if has_ended {
+            self.start_postgres();
+        }
+    }
+
+    /// Sets the clock of a server so many seconds beside the right time, and waits until it goes by it.
+    pub(crate) fn step_clock(&self, number: usize, seconds: i64) {
+        self.clocks.as_ref().unwrap()[number].step_to(seconds);
+        poll(SOON, "a server that goes by its clock", || {
+            // The Date of answers is a second old at most, and goes no second back: the log tells the time.
+            let lines = self.with_server(number, |server| {
+                server.get("/health/live");
+                server.last_log_lines()
+            });
+            let line: Value = serde_json::from_str(lines.lines().last()?).ok()?;
+            let time = OffsetDateTime::parse(line["timestamp"].as_str()?, &Rfc3339).unwrap();
+            let beside = (time - SystemClock.now()).whole_seconds();
+            (beside.saturating_sub(seconds).abs() < 60).then_some(())
+        });
     }
 
     pub(crate) fn kill_bouncer(&self) {
