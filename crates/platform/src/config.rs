@@ -46,7 +46,7 @@ pub struct Settings {
     /// URL of the web app that people end up at when a link of a mail names no other; `BASE_URL` when not given
     #[arg(long, env = "FRONTEND_URL", global = true, help_heading = "Server")]
     pub frontend_url: Option<Url>,
-    /// Connections to the server at most; more wait for one to close. Keep it, with the connections to PostgreSQL, below the limit of open files
+    /// Connections to the server at most; when all are taken, those on which nothing was ever asked give way. Keep it, with the connections to PostgreSQL, below the limit of open files
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Server")]
     pub max_connections: u32,
     /// Seconds a connection stays open without a whole request head, before the first request and between two

@@ -10,6 +10,7 @@ mod drain;
 pub mod errors;
 mod health;
 pub mod openapi;
+mod places;
 mod ports;
 mod serve;
 mod source;

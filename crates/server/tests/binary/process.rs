@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -273,16 +272,6 @@ impl Server {
 
     pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap()
-    }
-
-    /// The end of what it has logged, from a whole line on.
-    pub(crate) fn last_log_lines(&self) -> String {
-        let mut file = File::open(&self.stderr).unwrap();
-        let length = file.metadata().unwrap().len();
-        file.seek(SeekFrom::Start(length.saturating_sub(4096))).unwrap();
-        let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
-        text.split_once('\n').map_or(String::new(), |(_, whole)| whole.to_owned())
     }
 
     /// The one-time link that the start printed: its path and query.

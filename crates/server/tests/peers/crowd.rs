@@ -102,10 +102,15 @@ fn ten_thousand_silent_connections_cost_little_and_hold_nobody_up() {
     let sign_in = || longest(5, || drop(server.login("ada@example.com")));
     let (memory_before, health_before, sign_in_before) = (memory(), health(), sign_in());
 
-    let crowd = Crowd::gather(&server);
-    poll(SOON, "all of them", || {
-        (metric(&server, "http_connections_open") > u64::try_from(CROWD).unwrap()).then_some(())
-    });
+    let mut crowd = Vec::new();
+    // No faster than they are taken: what the kernel drops comes back by its own clock.
+    while crowd.len() < CROWD {
+        crowd.extend((0..500).map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap()));
+        let open = u64::try_from(crowd.len()).unwrap();
+        poll(SOON, "a crowd that is let in", || {
+            (metric(&server, "http_connections_open") > open).then_some(())
+        });
+    }
     let (memory_beside, health_beside, sign_in_beside) = (memory(), health(), sign_in());
     let each = memory_beside.saturating_sub(memory_before) / u64::try_from(CROWD).unwrap();
     eprintln!(
@@ -117,7 +122,7 @@ fn ten_thousand_silent_connections_cost_little_and_hold_nobody_up() {
     assert!(each < BYTES_EACH && memory_beside < MEMORY_BYTES);
     assert!(health_beside < Duration::from_secs(1), "{health_beside:?}");
     assert!(sign_in_beside < Duration::from_secs(3), "{sign_in_beside:?}");
-    assert_eq!(crowd.turned_away(), 0);
+    drop(crowd);
     poll(SOON, "an empty room", || (metric(&server, "http_connections_open") == 1).then_some(()));
     server.stop("TERM");
 }
@@ -132,7 +137,10 @@ fn ten_thousand_silent_connections_give_way_where_there_are_fewer_places() {
     let most = metric(&server, "http_connections_max");
     let crowd = Crowd::gather(&server);
     let begun = Instant::now();
-    let health = longest(5, || assert_eq!(server.get("/health/ready").status, 200));
+    poll(SOON, "a room that is full", || {
+        (metric(&server, "http_connections_open") > most * 9 / 10).then_some(())
+    });
+    let health = longest(20, || assert_eq!(server.get("/health/ready").status, 200));
     let sign_in = longest(2, || drop(server.login("ada@example.com")));
     let memory = metric(&server, "process_resident_memory_bytes");
     assert!(metric(&server, "http_connections_open") <= most);

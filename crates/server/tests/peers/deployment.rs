@@ -528,7 +528,7 @@ impl Deployment {
             // The Date of answers is a second old at most, and goes no second back: the log tells the time.
             let lines = self.with_server(number, |server| {
                 server.get("/health/live");
-                server.last_log_lines()
+                server.stderr()
             });
             let line: Value = serde_json::from_str(lines.lines().last()?).ok()?;
             let time = OffsetDateTime::parse(line["timestamp"].as_str()?, &Rfc3339).unwrap();
