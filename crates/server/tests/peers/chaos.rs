@@ -118,7 +118,7 @@ impl Dice {
     }
 }
 
-fn spend(port: u16, token: &str, key: &str) -> std::io::Result<Reply> {
+pub(crate) fn spend(port: u16, token: &str, key: &str) -> std::io::Result<Reply> {
     let body = json!({"amount": 1, "appId": "chat", "description": "An answer", "idempotencyKey": key});
     let begun = Instant::now();
     let reply = http::exchange(port, "POST", USE, token, &body.to_string());
@@ -143,7 +143,7 @@ fn is_told_to_come_again(reply: &Reply) -> bool {
 }
 
 /// Spends on one server and the other, sending again what was not acknowledged, until it is over; gives the keys in the books.
-fn live(
+pub(crate) fn live(
     deployment: &Deployment,
     token: &str,
     name: &str,
@@ -173,22 +173,28 @@ fn live(
 }
 
 /// How it goes.
-struct Progress {
-    is_over: AtomicBool,
+pub(crate) struct Progress {
+    pub(crate) is_over: AtomicBool,
     /// Spends.
-    done: AtomicU64,
+    pub(crate) done: AtomicU64,
     /// The server whose clock is not right.
     wrong_clock: AtomicUsize,
 }
 
+impl Progress {
+    pub(crate) fn none() -> Self {
+        Self { is_over: AtomicBool::new(false), done: AtomicU64::new(0), wrong_clock: AtomicUsize::new(NONE) }
+    }
+}
+
 /// Somebody who is signed in.
-struct Person {
-    token: String,
+pub(crate) struct Person {
+    pub(crate) token: String,
     refresh_token: String,
 }
 
 impl Person {
-    fn sign_up(port: u16, name: &str) -> Self {
+    pub(crate) fn sign_up(port: u16, name: &str) -> Self {
         let body = credentials(name);
         let reply = http::exchange(port, "POST", "/api/v1/auth/register", "", &body).unwrap();
         assert_eq!(reply.status, 201, "{reply:?}");
@@ -496,6 +502,19 @@ fn today(deployment: &Deployment) -> i32 {
     days[0].0
 }
 
+/// What clients were told is in the books once.
+pub(crate) fn none_is_lost_or_doubled(deployment: &Deployment, acknowledged: &[String]) {
+    let in_books: Vec<(String, i64)> = deployment.superuser("mana").rows(
+        "SELECT idempotency_key, count(*) FROM credits.transactions
+         WHERE type = 'usage' AND idempotency_key LIKE 'client%' GROUP BY 1",
+    );
+    assert!(in_books.iter().all(|(_, times)| *times == 1), "none twice");
+    let in_books: HashSet<_> = in_books.into_iter().map(|(key, _)| key).collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|key| !in_books.contains(*key)).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    eprintln!("{} spends acknowledged, none lost, none doubled", acknowledged.len());
+}
+
 /// Goes through faults, and says how.
 fn endure(seed: u64, rounds: usize, faults: &[Fault], is_long: bool) {
     eprintln!("seed {seed}");
@@ -517,11 +536,7 @@ fn endure(seed: u64, rounds: usize, faults: &[Fault], is_long: bool) {
     deployment.superuser("mana").run("UPDATE credits.balances SET daily_granted_on = daily_granted_on - 1");
     let begun_on = today(&deployment);
     assert_eq!(spend(port, &token, FIRST).unwrap().status, 201);
-    let progress = Progress {
-        is_over: AtomicBool::new(false),
-        done: AtomicU64::new(0),
-        wrong_clock: AtomicUsize::new(NONE),
-    };
+    let progress = Progress::none();
     let mut stage = Stage {
         deployment: &deployment,
         progress: &progress,
@@ -566,15 +581,7 @@ fn endure(seed: u64, rounds: usize, faults: &[Fault], is_long: bool) {
         }
         acknowledged
     });
-    let in_books: Vec<(String, i64)> = deployment.superuser("mana").rows(
-        "SELECT idempotency_key, count(*) FROM credits.transactions
-         WHERE type = 'usage' AND idempotency_key LIKE 'client%' GROUP BY 1",
-    );
-    assert!(in_books.iter().all(|(_, times)| *times == 1), "none twice");
-    let in_books: HashSet<_> = in_books.into_iter().map(|(key, _)| key).collect();
-    let lost: Vec<_> = acknowledged.iter().filter(|key| !in_books.contains(*key)).collect();
-    assert!(lost.is_empty(), "seed {seed}: acknowledged and lost: {lost:?}");
-    eprintln!("{} spends acknowledged, none lost, none doubled", acknowledged.len());
+    none_is_lost_or_doubled(&deployment, &acknowledged);
     let days: Vec<(i64,)> = deployment.superuser("mana").rows(
         "SELECT count(*) FROM credits.transactions WHERE description = 'Daily free credits' GROUP BY wallet_id",
     );

@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::http::{self, Reply};
 use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
 use crate::program::{Program, account};
+use crate::standby::{Pair, Plan};
 use mana_kernel::Clock as _;
 use mana_platform::SystemClock;
 use mana_testkit::keeps_statements_apart;
@@ -53,6 +54,7 @@ pub(crate) struct Deployment {
     bouncer: Mutex<Option<Program>>,
     redis: Mutex<Option<Program>>,
     postgres: Mutex<Option<Program>>,
+    pair: Option<Pair>,
     ports: Ports,
     pool_size: u32,
     settings: Vec<(&'static str, String)>,
@@ -104,6 +106,7 @@ impl Deployment {
             bouncer: Mutex::default(),
             redis: Mutex::default(),
             postgres: Mutex::default(),
+            pair: None,
             ports,
             pool_size,
             settings,
@@ -113,10 +116,32 @@ impl Deployment {
         }
     }
 
-    fn run(mut self) -> Self {
+    /// The same with PostgreSQL on two machines, of which one takes over from the other.
+    pub(crate) fn start_with_standby(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let mut deployment = Self::assemble(pool_size, settings);
+        deployment.make_certificates();
+        deployment.write_settings_of_postgres("");
+        deployment.pair = Some(Pair::start(&Plan {
+            home: &deployment.home,
+            programs: &Self::programs(),
+            postgresql_conf: &deployment.home.path().join("postgresql.conf"),
+            superuser_password: SUPERUSER,
+            port: deployment.ports.postgres,
+            folder: &|name| deployment.folder(name),
+            file: &|name, text| deployment.file(name, text),
+        }));
+        deployment.serve()
+    }
+
+    fn run(self) -> Self {
         self.make_certificates();
         self.make_cluster();
         self.start_postgres();
+        self.serve()
+    }
+
+    /// On a PostgreSQL that runs.
+    fn serve(mut self) -> Self {
         self.make_roles();
         self.start_bouncer();
         self.start_redis();
@@ -187,7 +212,20 @@ impl Deployment {
         initdb.args(["--username=postgres", "--auth=scram-sha-256", "--data-checksums", "--no-sync"]);
         let made = initdb.uid(account()).gid(account()).current_dir("/").output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        self.file("pg_hba.conf", &adapted("postgres/pg_hba.conf", &[]));
+        let run = self.folder("run");
+        self.write_settings_of_postgres(&format!(
+            "port = {}\nunix_socket_directories = '{}'\n",
+            self.ports.postgres,
+            run.display()
+        ));
+    }
+
+    fn write_settings_of_postgres(&self, more: &str) {
+        let followers =
+            "hostssl replication replicator all scram-sha-256\nhostssl all rewinder all scram-sha-256\n";
+        let logins = adapted("postgres/pg_hba.conf", &[]);
+        let followers = if more.is_empty() { followers } else { "" };
+        self.file("pg_hba.conf", &format!("{logins}{followers}"));
         let place = self.home.path().display();
         let text = adapted(
             "postgres/postgresql.conf",
@@ -199,15 +237,7 @@ impl Deployment {
                 ("shared_buffers = 1GB", "shared_buffers = 64MB"),
             ],
         );
-        let run = self.folder("run");
-        self.file(
-            "postgresql.conf",
-            &format!(
-                "{text}\nport = {}\nunix_socket_directories = '{}'\n",
-                self.ports.postgres,
-                run.display()
-            ),
-        );
+        self.file("postgresql.conf", &format!("{text}\n{more}"));
     }
 
     /// PostgreSQL on a folder of data, on a port of its own or on the one that all others know.
@@ -232,10 +262,11 @@ impl Deployment {
 
     /// The image makes the database, then runs the script; over the socket, as the superuser.
     fn make_roles(&self) {
+        let (socket, port) = self.socket();
         let variables = |database: &str| {
             [
-                ("PGHOST", self.folder("run").display().to_string()),
-                ("PGPORT", self.ports.postgres.to_string()),
+                ("PGHOST", socket.display().to_string()),
+                ("PGPORT", port.to_string()),
                 ("PGUSER", "postgres".to_owned()),
                 ("PGDATABASE", database.to_owned()),
                 ("PGPASSWORD", SUPERUSER.to_owned()),
@@ -321,14 +352,23 @@ impl Deployment {
         self.url("mana_owner", OWNER, self.ports.postgres, "mana")
     }
 
+    fn socket(&self) -> (PathBuf, u16) {
+        match &self.pair {
+            Some(pair) => pair.socket_of_primary(),
+            None => (self.folder("run"), self.ports.postgres),
+        }
+    }
+
+    /// Both of PostgreSQL's machines.
+    pub(crate) fn pair(&self) -> &Pair {
+        self.pair.as_ref().unwrap()
+    }
+
     /// As the superuser, over the socket, which is the only way for it.
     pub(crate) fn superuser(&self, database: &str) -> Sql {
-        let socket = self.folder("run");
-        let url = format!(
-            "postgres://postgres:{SUPERUSER}@localhost:{}/{database}?host={}",
-            self.ports.postgres,
-            socket.display()
-        );
+        let (socket, port) = self.socket();
+        let url =
+            format!("postgres://postgres:{SUPERUSER}@localhost:{port}/{database}?host={}", socket.display());
         Sql::connect(&url.parse().unwrap())
     }
 
