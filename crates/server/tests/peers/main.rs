@@ -27,6 +27,7 @@ mod passkeys;
 mod pgbouncer;
 mod pooler;
 mod program;
+mod sentinel;
 mod single_sign_on;
 mod standby;
 mod tls;
