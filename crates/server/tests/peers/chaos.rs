@@ -36,6 +36,8 @@ const SIGN_UP: Duration = Duration::from_secs(5);
 const MAIL: Duration = Duration::from_mins(5);
 /// How long PostgreSQL stands still in the long version.
 const LONG_PAUSE: Duration = Duration::from_secs(30);
+/// How long Redis is slow.
+const SLOWNESS: Duration = Duration::from_secs(2);
 const FLOOD: Duration = Duration::from_secs(3);
 const FLOODERS: usize = 24;
 const HOUR: i64 = 3600;
@@ -69,6 +71,8 @@ enum Fault {
     RedisPaused,
     RedisKilled,
     RedisFlushed,
+    RedisSlow,
+    RedisOld,
     ServerKilled,
     SlowBodies,
     IdleConnections,
@@ -76,9 +80,13 @@ enum Fault {
     DiskFull,
     ClockSteps,
     MailServerSilent,
+    NetworkSilent,
 }
 
-const ALL: [Fault; 16] = [
+/// Only when it is named: the ledger waits for the answer on such a connection until the kernel gives it up.
+const ON_REQUEST: [Fault; 1] = [Fault::NetworkSilent];
+
+const ALL: [Fault; 18] = [
     Fault::PostgresPaused,
     Fault::PostgresKilled,
     Fault::PostgresStopped,
@@ -88,6 +96,8 @@ const ALL: [Fault; 16] = [
     Fault::RedisPaused,
     Fault::RedisKilled,
     Fault::RedisFlushed,
+    Fault::RedisSlow,
+    Fault::RedisOld,
     Fault::ServerKilled,
     Fault::SlowBodies,
     Fault::IdleConnections,
@@ -151,23 +161,22 @@ pub(crate) fn live(
 ) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut servers = [0, 1].into_iter().cycle();
+    let mut key = format!("{name}-0");
     while !is_over.load(Ordering::Relaxed) {
-        let key = format!("{name}-{}", acknowledged.len());
-        loop {
-            let server = servers.next().unwrap();
-            let was_wrong = wrong_clock.load(Ordering::SeqCst) == server;
-            let reply = spend(deployment.server_port(server), token, &key);
-            let is_wrong = was_wrong || wrong_clock.load(Ordering::SeqCst) == server;
-            // A token that is not valid yet, or no more, by that clock.
-            let is_unknown = is_wrong && reply.as_ref().is_ok_and(|reply| reply.status == 401);
-            // No answer at all: its server was killed, or has no place. Then the other is asked.
-            if !is_unknown && reply.is_ok_and(|reply| !is_told_to_come_again(&reply)) {
-                break;
-            }
+        let server = servers.next().unwrap();
+        let was_wrong = wrong_clock.load(Ordering::SeqCst) == server;
+        let reply = spend(deployment.server_port(server), token, &key);
+        let is_wrong = was_wrong || wrong_clock.load(Ordering::SeqCst) == server;
+        // A token that is not valid yet, or no more, by that clock.
+        let is_unknown = is_wrong && reply.as_ref().is_ok_and(|reply| reply.status == 401);
+        // No answer at all: its server was killed, or has no place. Then the other is asked.
+        if is_unknown || reply.map_or(true, |reply| is_told_to_come_again(&reply)) {
             thread::sleep(Duration::from_millis(20));
+            continue;
         }
         acknowledged.push(key);
         done.fetch_add(1, Ordering::Relaxed);
+        key = format!("{name}-{}", acknowledged.len());
     }
     acknowledged
 }
@@ -388,6 +397,34 @@ impl Stage<'_> {
             Fault::RedisFlushed => {
                 deployment.flush_redis();
                 self.is_served();
+            }
+            Fault::RedisSlow => {
+                let begun = Instant::now();
+                while begun.elapsed() < SLOWNESS {
+                    // Longer than anybody waits for it, and then it answers what was asked meanwhile.
+                    deployment.ask_redis(&["client", "pause", "200"]);
+                    let asked = Instant::now();
+                    self.is_served();
+                    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+                }
+                self.redis_is_up(1);
+            }
+            Fault::RedisOld => {
+                let old = deployment.copy_redis();
+                self.is_served();
+                deployment.kill_redis();
+                self.redis_is_up(0);
+                deployment.start_redis_with(&old);
+                self.redis_is_up(1);
+                self.is_served();
+                for server in [0, 1] {
+                    self.nothing_comes_back(server);
+                }
+            }
+            Fault::NetworkSilent => {
+                deployment.network_is_silent(true);
+                self.is_refused();
+                deployment.network_is_silent(false);
             }
             Fault::ServerKilled => {
                 deployment.take_server(server).kill();
@@ -611,8 +648,11 @@ fn the_long_version() {
     let [rounds, seed, names] = plan.splitn(3, ' ').collect::<Vec<_>>()[..] else {
         panic!("no plan: {plan}")
     };
-    let mut faults = ALL.to_vec();
-    faults.retain(|fault| names.is_empty() || names.split(' ').any(|name| name == format!("{fault:?}")));
-    assert!(!faults.is_empty(), "there is {ALL:?}");
+    let is_named = |fault: &Fault| names.split(' ').any(|name| name == format!("{fault:?}"));
+    let faults: Vec<_> = match names {
+        "" => ALL.to_vec(),
+        _ => ALL.into_iter().chain(ON_REQUEST).filter(is_named).collect(),
+    };
+    assert!(!faults.is_empty(), "there is {ALL:?}, and {ON_REQUEST:?}");
     endure(seed.parse().unwrap(), rounds.parse().unwrap(), &faults, true);
 }

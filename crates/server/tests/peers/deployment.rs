@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::cluster::{ROOT_SECRET, Sql};
 use crate::disk::Disk;
 use crate::http::{self, Reply};
+use crate::network::Network;
 use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
 use crate::program::{Program, account};
 use crate::standby::{Pair, Plan};
@@ -51,6 +52,8 @@ pub(crate) struct Deployment {
     servers: [Mutex<Option<Server>>; 2],
     prometheus: Option<Program>,
     balancer: Option<Program>,
+    /// Between the servers and PgBouncer, where it can fall silent.
+    network: Option<Network>,
     bouncer: Mutex<Option<Program>>,
     redis: Mutex<Option<Program>>,
     postgres: Mutex<Option<Program>>,
@@ -81,11 +84,13 @@ impl Deployment {
         Self::assemble(pool_size, settings).run()
     }
 
-    /// The same, with a disk of PostgreSQL that can be full and clocks of the servers that can step.
+    /// The same, with a disk of PostgreSQL that can be full, clocks of the servers that can step, and a network between that
+    /// can fall silent.
     pub(crate) fn start_fragile(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let mut deployment = Self::assemble(pool_size, settings);
         deployment.disk = Disk::mount(&deployment.folder("data"), account());
         deployment.clocks = Some(["clock-0", "clock-1"].map(|name| Clock::new(&deployment.home, name)));
+        deployment.network = Some(Network::start(deployment.ports.bouncer));
         deployment.run()
     }
 
@@ -103,6 +108,7 @@ impl Deployment {
             servers: Default::default(),
             prometheus: None,
             balancer: None,
+            network: None,
             bouncer: Mutex::default(),
             redis: Mutex::default(),
             postgres: Mutex::default(),
@@ -311,6 +317,15 @@ impl Deployment {
     }
 
     pub(crate) fn start_redis(&self) {
+        self.launch_redis("");
+    }
+
+    /// With what it had when it was copied.
+    pub(crate) fn start_redis_with(&self, copy: &Path) {
+        self.launch_redis(&format!("dir {}\ndbfilename old.rdb\n", copy.parent().unwrap().display()));
+    }
+
+    fn launch_redis(&self, more: &str) {
         let port = self.ports.redis;
         let text = adapted(
             "redis/redis.conf",
@@ -318,7 +333,7 @@ impl Deployment {
         );
         let mut command = Command::new("redis-server");
         command.arg("-");
-        let input = format!("{text}\nrequirepass {REDIS}\n");
+        let input = format!("{text}\nrequirepass {REDIS}\n{more}");
         let program = Program::start(&self.home, ("redis", "redis-server"), command, &input, port);
         *self.redis.lock().unwrap() = Some(program);
     }
@@ -334,7 +349,8 @@ impl Deployment {
 
     /// For `DATABASE_URL`.
     pub(crate) fn service_url(&self) -> String {
-        let url = self.url("mana_service", SERVICE, self.ports.bouncer, "mana");
+        let port = self.network.as_ref().map_or(self.ports.bouncer, |network| network.port);
+        let url = self.url("mana_service", SERVICE, port, "mana");
         if keeps_statements_apart() { url } else { format!("{url}&statement-cache-capacity=0") }
     }
 
@@ -529,6 +545,11 @@ impl Deployment {
         processes_under(self.postgres.lock().unwrap().as_ref().unwrap().id())
     }
 
+    /// Whether what the servers and PgBouncer say to each other still arrives. Nobody is told that it does not.
+    pub(crate) fn network_is_silent(&self, is_silent: bool) {
+        self.network.as_ref().unwrap().is_silent(is_silent);
+    }
+
     /// Leaves PostgreSQL no room for another page. Where no disk can be mounted, no file may grow instead.
     pub(crate) fn fill_disk(&self) {
         match &self.disk {
@@ -590,9 +611,21 @@ impl Deployment {
     }
 
     pub(crate) fn flush_redis(&self) {
-        let mut flush = Command::new("redis-cli");
-        flush.args(["-p", &self.ports.redis.to_string(), "flushall"]).env("REDISCLI_AUTH", REDIS);
-        assert!(flush.output().unwrap().status.success());
+        self.ask_redis(&["flushall"]);
+    }
+
+    pub(crate) fn ask_redis(&self, command: &[&str]) {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-p", &self.ports.redis.to_string()]).args(command).env("REDISCLI_AUTH", REDIS);
+        assert!(ask.output().unwrap().status.success());
+    }
+
+    /// What it has now, as a file to start with.
+    pub(crate) fn copy_redis(&self) -> PathBuf {
+        let copy = self.folder("redis").join("old.rdb");
+        self.ask_redis(&["--rdb", copy.to_str().unwrap()]);
+        chown(&copy, Some(account()), Some(account())).unwrap();
+        copy
     }
 
     /// The books, by the command that an operator would use, past PgBouncer.

@@ -22,6 +22,7 @@ mod devtools;
 mod disk;
 mod failover;
 mod mail_server;
+mod network;
 mod oidc_provider;
 mod passkeys;
 mod pgbouncer;
