@@ -301,8 +301,7 @@ impl Stage<'_> {
             ("GET", "/health/ready", String::new()),
         ];
         thread::scope(|scope| {
-            for flooder in 0..FLOODERS {
-                let (method, path, body) = &questions[flooder % questions.len()];
+            for (method, path, body) in questions.iter().cycle().take(FLOODERS) {
                 scope.spawn(move || {
                     while begun.elapsed() < FLOOD {
                         let asked = Instant::now();
@@ -335,18 +334,7 @@ impl Stage<'_> {
     fn suffer(&mut self, fault: Fault, server: usize) {
         let deployment = self.deployment;
         match fault {
-            Fault::PostgresPaused => {
-                let processes = deployment.postgres_processes();
-                send_signal("STOP", &processes[..1]);
-                let processes = deployment.postgres_processes();
-                send_signal("STOP", &processes);
-                let begun = Instant::now();
-                self.is_refused();
-                while self.is_long && begun.elapsed() < LONG_PAUSE {
-                    self.is_refused();
-                }
-                send_signal("CONT", &processes);
-            }
+            Fault::PostgresPaused => self.postgres_stands_still(),
             Fault::PostgresKilled => {
                 deployment.kill_postgres();
                 self.is_refused();
@@ -357,24 +345,8 @@ impl Stage<'_> {
                 self.is_refused();
                 deployment.start_postgres();
             }
-            Fault::PostgresReadOnly => {
-                let mut superuser = deployment.superuser("mana");
-                superuser.run("ALTER SYSTEM SET default_transaction_read_only = on");
-                superuser.run("SELECT pg_reload_conf()");
-                self.is_refused();
-                superuser.run("SET default_transaction_read_only = off");
-                superuser.run("ALTER SYSTEM RESET default_transaction_read_only");
-                superuser.run("SELECT pg_reload_conf()");
-            }
-            Fault::PostgresOutOfConnections => {
-                let mut superuser = deployment.superuser("mana");
-                superuser.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
-                superuser.run(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'",
-                );
-                self.is_refused();
-                superuser.run("ALTER ROLE mana_service CONNECTION LIMIT -1");
-            }
+            Fault::PostgresReadOnly => self.postgres_is_read_only(),
+            Fault::PostgresOutOfConnections => self.postgres_is_out_of_connections(),
             Fault::BouncerKilled => {
                 deployment.kill_bouncer();
                 self.is_refused();
@@ -398,29 +370,8 @@ impl Stage<'_> {
                 deployment.flush_redis();
                 self.is_served();
             }
-            Fault::RedisSlow => {
-                let begun = Instant::now();
-                while begun.elapsed() < SLOWNESS {
-                    // Longer than anybody waits for it, and then it answers what was asked meanwhile.
-                    deployment.ask_redis(&["client", "pause", "200"]);
-                    let asked = Instant::now();
-                    self.is_served();
-                    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
-                }
-                self.redis_is_up(1);
-            }
-            Fault::RedisOld => {
-                let old = deployment.copy_redis();
-                self.is_served();
-                deployment.kill_redis();
-                self.redis_is_up(0);
-                deployment.start_redis_with(&old);
-                self.redis_is_up(1);
-                self.is_served();
-                for server in [0, 1] {
-                    self.nothing_comes_back(server);
-                }
-            }
+            Fault::RedisSlow => self.redis_is_slow(),
+            Fault::RedisOld => self.redis_is_old(),
             Fault::NetworkSilent => {
                 deployment.network_is_silent(true);
                 self.is_refused();
@@ -432,76 +383,152 @@ impl Stage<'_> {
                 assert_eq!(other.status, 201, "the other serves: {other:?}");
                 deployment.start_server(server);
             }
-            Fault::SlowBodies => {
-                let port = deployment.server_port(server);
-                let head = format!(
-                    "POST {USE} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
-                     content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
-                    self.token
-                );
-                let slow: Vec<_> = (0..100)
-                    .map(|_| {
-                        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                        stream.write_all(head.as_bytes()).unwrap();
-                        stream
-                    })
-                    .collect();
-                self.is_served();
-                for stream in slow {
-                    // Answered or closed, but not kept.
-                    let reply = receive_to_close(stream);
-                    assert!(!reply.contains(" 201 "), "{reply}");
-                }
-            }
-            Fault::IdleConnections => {
-                let port = deployment.server_port(server);
-                let idle: Vec<_> = (0..MAX_CONNECTIONS + 100)
-                    .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
-                    .collect();
-                let reply = self.spend(server).unwrap();
-                assert_eq!(reply.status, 201, "silent ones make way in time: {reply:?}");
-                drop(idle);
-            }
-            Fault::Flood => {
-                let port = deployment.server_port(server);
-                thread::scope(|scope| {
-                    let stage = &*self;
-                    let flood = scope.spawn(move || stage.flood(server));
-                    while !flood.is_finished() {
-                        let live = http::exchange(port, "GET", "/health/live", "", "").unwrap();
-                        assert_eq!(live.status, 200, "it lives");
-                    }
-                    flood.join().unwrap();
-                });
-                self.is_served();
-            }
-            Fault::DiskFull => {
-                deployment.fill_disk();
-                self.is_refused();
-                deployment.free_disk();
-                poll(RECOVERY, "a PostgreSQL that has room", || {
-                    deployment.keep_postgres_running();
-                    self.spend(server).is_ok_and(|reply| reply.status == 201).then_some(())
-                });
-            }
+            Fault::SlowBodies => self.bodies_are_slow(server),
+            Fault::IdleConnections => self.connections_are_idle(server),
+            Fault::Flood => self.many_ask(server),
+            Fault::DiskFull => self.disk_is_full(server),
             Fault::ClockSteps => self.suffer_steps(server),
-            Fault::MailServerSilent => {
-                self.mails.is_silent(true);
-                let before = self.mails.kept_waiting();
-                for number in 0..3 {
-                    let name = format!("newcomer-{}-{number}", self.number);
-                    let begun = Instant::now();
-                    Person::sign_up(deployment.server_port(server), &name);
-                    assert!(begun.elapsed() < SIGN_UP, "{:?}", begun.elapsed());
-                    self.newcomers.push(name);
-                }
-                poll(PATIENCE, "a mail that waits", || (self.mails.kept_waiting() > before).then_some(()));
-                self.is_served();
-                self.mails.is_silent(false);
-            }
+            Fault::MailServerSilent => self.mail_server_is_silent(server),
         }
         self.recovers();
+    }
+
+    fn postgres_stands_still(&mut self) {
+        let deployment = self.deployment;
+        let processes = deployment.postgres_processes();
+        send_signal("STOP", &processes[..1]);
+        let processes = deployment.postgres_processes();
+        send_signal("STOP", &processes);
+        let begun = Instant::now();
+        self.is_refused();
+        while self.is_long && begun.elapsed() < LONG_PAUSE {
+            self.is_refused();
+        }
+        send_signal("CONT", &processes);
+    }
+
+    fn postgres_is_read_only(&mut self) {
+        let deployment = self.deployment;
+        let mut superuser = deployment.superuser("mana");
+        superuser.run("ALTER SYSTEM SET default_transaction_read_only = on");
+        superuser.run("SELECT pg_reload_conf()");
+        self.is_refused();
+        superuser.run("SET default_transaction_read_only = off");
+        superuser.run("ALTER SYSTEM RESET default_transaction_read_only");
+        superuser.run("SELECT pg_reload_conf()");
+    }
+
+    fn postgres_is_out_of_connections(&mut self) {
+        let deployment = self.deployment;
+        let mut superuser = deployment.superuser("mana");
+        superuser.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
+        superuser
+            .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'");
+        self.is_refused();
+        superuser.run("ALTER ROLE mana_service CONNECTION LIMIT -1");
+    }
+
+    fn redis_is_slow(&mut self) {
+        let deployment = self.deployment;
+        let begun = Instant::now();
+        while begun.elapsed() < SLOWNESS {
+            // Longer than anybody waits for it, and then it answers what was asked meanwhile.
+            deployment.ask_redis(&["client", "pause", "200"]);
+            let asked = Instant::now();
+            self.is_served();
+            assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+        }
+        self.redis_is_up(1);
+    }
+
+    fn redis_is_old(&mut self) {
+        let deployment = self.deployment;
+        let old = deployment.copy_redis();
+        self.is_served();
+        deployment.kill_redis();
+        self.redis_is_up(0);
+        deployment.start_redis_with(&old);
+        self.redis_is_up(1);
+        self.is_served();
+        for server in [0, 1] {
+            self.nothing_comes_back(server);
+        }
+    }
+
+    fn bodies_are_slow(&mut self, server: usize) {
+        let deployment = self.deployment;
+        let port = deployment.server_port(server);
+        let head = format!(
+            "POST {USE} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{",
+            self.token
+        );
+        let slow: Vec<_> = (0..100)
+            .map(|_| {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.write_all(head.as_bytes()).unwrap();
+                stream
+            })
+            .collect();
+        self.is_served();
+        for stream in slow {
+            // Answered or closed, but not kept.
+            let reply = receive_to_close(stream);
+            assert!(!reply.contains(" 201 "), "{reply}");
+        }
+    }
+
+    fn connections_are_idle(&mut self, server: usize) {
+        let deployment = self.deployment;
+        let port = deployment.server_port(server);
+        let idle: Vec<_> =
+            (0..MAX_CONNECTIONS + 100).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        let reply = self.spend(server).unwrap();
+        assert_eq!(reply.status, 201, "silent ones make way in time: {reply:?}");
+        drop(idle);
+    }
+
+    fn many_ask(&mut self, server: usize) {
+        let deployment = self.deployment;
+        let port = deployment.server_port(server);
+        thread::scope(|scope| {
+            let stage = &*self;
+            let flood = scope.spawn(move || stage.flood(server));
+            while !flood.is_finished() {
+                let live = http::exchange(port, "GET", "/health/live", "", "").unwrap();
+                assert_eq!(live.status, 200, "it lives");
+            }
+            flood.join().unwrap();
+        });
+        self.is_served();
+    }
+
+    fn disk_is_full(&mut self, server: usize) {
+        let deployment = self.deployment;
+        deployment.fill_disk();
+        self.is_refused();
+        deployment.free_disk();
+        poll(RECOVERY, "a PostgreSQL that has room", || {
+            deployment.keep_postgres_running();
+            self.spend(server).is_ok_and(|reply| reply.status == 201).then_some(())
+        });
+    }
+
+    fn mail_server_is_silent(&mut self, server: usize) {
+        let deployment = self.deployment;
+        self.mails.is_silent(true);
+        let before = self.mails.kept_waiting();
+        for number in 0..3 {
+            let name = format!("newcomer-{}-{number}", self.number);
+            let begun = Instant::now();
+            Person::sign_up(deployment.server_port(server), &name);
+            assert!(begun.elapsed() < SIGN_UP, "{:?}", begun.elapsed());
+            self.newcomers.push(name);
+        }
+        poll(PATIENCE, "a mail that waits", || (self.mails.kept_waiting() > before).then_some(()));
+        self.is_served();
+        self.mails.is_silent(false);
     }
 }
 

@@ -593,7 +593,7 @@ impl Deployment {
             });
             let line: Value = serde_json::from_str(lines.lines().last()?).ok()?;
             let time = OffsetDateTime::parse(line["timestamp"].as_str()?, &Rfc3339).unwrap();
-            let beside = (time - SystemClock.now()).whole_seconds();
+            let beside = time.unix_timestamp().saturating_sub(SystemClock.now().unix_timestamp());
             (beside.saturating_sub(seconds).abs() < 60).then_some(())
         });
     }

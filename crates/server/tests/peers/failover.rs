@@ -44,7 +44,7 @@ fn fail_over(times: usize) {
             for time in 1..=times {
                 let before = progress.done.load(Ordering::Relaxed);
                 poll(RECOVERY, "spends before the end", || {
-                    (progress.done.load(Ordering::Relaxed) > before + 50).then_some(())
+                    (progress.done.load(Ordering::Relaxed) > before.saturating_add(50)).then_some(())
                 });
                 let begun = Instant::now();
                 let killed = deployment.pair().kill_primary();
@@ -61,7 +61,7 @@ fn fail_over(times: usize) {
                     );
                 }
                 poll(RECOVERY, "spends after it", || {
-                    (progress.done.load(Ordering::Relaxed) > known + 50).then_some(())
+                    (progress.done.load(Ordering::Relaxed) > known.saturating_add(50)).then_some(())
                 });
                 deployment.books_are_true();
                 deployment.pair().restart(&deployment.home, killed);

@@ -17,7 +17,7 @@ const OF_SENTINELS: &str = "sentinel0123456789";
 const MASTER: &str = "limits";
 /// Requests of an address in an hour.
 const LIMIT: u32 = 40;
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Declared in the order in which they stop.
 struct Watched {
