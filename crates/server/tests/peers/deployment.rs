@@ -18,7 +18,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -61,7 +61,7 @@ pub(crate) struct Deployment {
     ports: Ports,
     pool_size: u32,
     settings: Vec<(&'static str, String)>,
-    /// Of PostgreSQL, where one could be mounted.
+    /// Of PostgreSQL, where it is not the machine's.
     disk: Option<Disk>,
     /// Of the servers, where they are not the machine's.
     clocks: Option<[Clock; 2]>,
@@ -88,7 +88,7 @@ impl Deployment {
     /// can fall silent.
     pub(crate) fn start_fragile(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let mut deployment = Self::assemble(pool_size, settings);
-        deployment.disk = Disk::mount(&deployment.folder("data"), account());
+        deployment.disk = Some(Disk::mount(&deployment.folder("data"), account()));
         deployment.clocks = Some(["clock-0", "clock-1"].map(|name| Clock::new(&deployment.home, name)));
         deployment.network = Some(Network::start(deployment.ports.bouncer));
         deployment.run()
@@ -550,28 +550,14 @@ impl Deployment {
         self.network.as_ref().unwrap().is_silent(is_silent);
     }
 
-    /// Leaves PostgreSQL no room for another page. Where no disk can be mounted, no file may grow instead.
+    /// Leaves PostgreSQL no room for another page.
     pub(crate) fn fill_disk(&self) {
-        match &self.disk {
-            Some(disk) => disk.fill(),
-            None => self.limit_files("8192:"),
-        }
+        self.disk.as_ref().unwrap().fill();
     }
 
     /// Gives it room again.
     pub(crate) fn free_disk(&self) {
-        match &self.disk {
-            Some(disk) => disk.free(),
-            None => self.limit_files("unlimited:"),
-        }
-    }
-
-    fn limit_files(&self, bytes: &str) {
-        for process in self.postgres_processes() {
-            let mut limit = Command::new("prlimit");
-            limit.args(["--pid", &process.to_string(), &format!("--fsize={bytes}")]).stderr(Stdio::null());
-            limit.status().unwrap();
-        }
+        self.disk.as_ref().unwrap().free();
     }
 
     /// Starts PostgreSQL if it has ended, as whoever runs containers does.

@@ -16,19 +16,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Over an empty folder, for one account; none where nobody may mount, as in a container without `SYS_ADMIN`.
-    pub(crate) fn mount(folder: &Path, account: u32) -> Option<Self> {
+    /// Over an empty folder, for one account.
+    pub(crate) fn mount(folder: &Path, account: u32) -> Self {
         let options = format!("size={SIZE_KIB}k,mode=0700,uid={account},gid={account}");
-        let arguments: [&OsStr; 6] = [
-            "-t".as_ref(),
-            "tmpfs".as_ref(),
-            "-o".as_ref(),
-            options.as_ref(),
-            "mana".as_ref(),
-            folder.as_ref(),
-        ];
-        let is_mounted = run("mount", &arguments).is_some();
-        is_mounted.then(|| Self { folder: folder.to_owned() })
+        let arguments = ["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), options.as_ref(), "mana".as_ref()];
+        let is_mounted = run("mount", &[&arguments[..], &[folder.as_ref()]].concat()).is_some();
+        assert!(is_mounted, "a disk can be mounted (as root, in a container with SYS_ADMIN)");
+        Self { folder: folder.to_owned() }
     }
 
     /// Leaves no room for another page.
