@@ -19,6 +19,7 @@ mod administration;
 mod attacks;
 mod bad_input;
 mod bonuses;
+mod contract;
 mod credits;
 mod devices;
 mod foreign_sites;
