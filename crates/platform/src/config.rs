@@ -49,7 +49,7 @@ pub struct Settings {
     /// URL of the web app that people end up at when a link of a mail names no other; `BASE_URL` when not given
     #[arg(long, env = "FRONTEND_URL", global = true, help_heading = "Server")]
     pub frontend_url: Option<Url>,
-    /// Connections to the server at most; more wait for one to close. Keep it, with the connections to PostgreSQL, below the limit of open files
+    /// Connections to the server at most; when all are taken, those on which nothing was ever asked give way. Keep it, with the connections to PostgreSQL, below the limit of open files
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Server")]
     pub max_connections: u32,
     /// Seconds a connection stays open without a whole request head, before the first request and between two
@@ -333,9 +333,24 @@ pub struct Settings {
     /// Its port, with `REDIS_HOST`
     #[arg(long, env = "REDIS_PORT", default_value_t = 6379, global = true, help_heading = "Limits")]
     pub redis_port: u16,
-    /// Its password, with `REDIS_HOST`
+    /// Its password, with `REDIS_HOST` or `REDIS_SENTINELS`
     #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
     pub redis_password: Option<SecretString>,
+    /// Sentinels that say where Redis is, as `host:26379,other:26379`, in place of `REDIS_URL` and `REDIS_HOST`
+    #[arg(long, env = "REDIS_SENTINELS", value_delimiter = ',', global = true, help_heading = "Limits")]
+    pub redis_sentinels: Vec<String>,
+    /// What they call it
+    #[arg(
+        long,
+        env = "REDIS_SENTINEL_MASTER",
+        default_value = "mymaster",
+        global = true,
+        help_heading = "Limits"
+    )]
+    pub redis_sentinel_master: String,
+    /// Their own password, if they ask for one
+    #[arg(long, env = "REDIS_SENTINEL_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
+    pub redis_sentinel_password: Option<SecretString>,
     /// Milliseconds that a request waits for Redis at most; then the process counts for itself
     #[arg(long, env = "REDIS_WAIT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000), global = true, help_heading = "Limits")]
     pub redis_wait_ms: u64,

@@ -11,6 +11,7 @@ pub mod errors;
 mod health;
 mod legacy;
 pub mod openapi;
+mod places;
 mod ports;
 mod serve;
 mod source;
