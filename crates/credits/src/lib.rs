@@ -4,6 +4,7 @@
 //! machine, and what that posts is written in the caller's open transaction.
 
 mod api;
+pub mod auto_top_up;
 pub mod idempotency;
 pub mod ledger;
 pub mod package;
@@ -23,6 +24,7 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
         .merge(ledger::routes())
         .merge(package::routes())
         .merge(purchase::routes())
+        .merge(auto_top_up::routes())
         .merge(webhook::routes())
 }
 

@@ -1,6 +1,6 @@
 //! A Stripe that runs on this machine: for development without a network, and for tests that need a Stripe which loses,
 //! repeats and reorders what it sends. Follows Stripe's documented shapes of version 2024-06-20, as far as buying a package
-//! once needs them. It forgets everything when it stops.
+//! and charging a saved card need them. It forgets everything when it stops.
 //!
 //! Whoever speaks with it needs its address and nothing else: there is no switch for it anywhere.
 #![expect(clippy::indexing_slicing, reason = "a JSON object gives null for a member that is not there")]
@@ -138,6 +138,24 @@ impl Fake {
     /// When the session is not open.
     pub fn expire(&self, session: &str) -> Result<(), String> {
         self.change(|state, now| state.expire(session, now))
+    }
+
+    /// A saved card is declined from now on, with a bank's word as `insufficient_funds` or `authentication_required`, or not any more.
+    pub fn decline(&self, card: &str, word: Option<&str>) {
+        self.lock().tamper(card, |card| card["_declines_with"] = word.into());
+    }
+
+    /// A customer is deleted in the dashboard, with the saved cards.
+    ///
+    /// # Errors
+    /// When there is no such customer.
+    pub fn delete_customer(&self, customer: &str) -> Result<(), String> {
+        self.change(|state, _| state.delete_customer(customer))
+    }
+
+    /// The last object of a sort, as `payment_method`.
+    pub fn last(&self, object: &str) -> Option<Value> {
+        self.lock().list(object).next().cloned()
     }
 
     /// An object as it is now.

@@ -1,8 +1,9 @@
 //! Brings an order to what Stripe says of it: looks, merges, and has the ledger follow, in one transaction.
 
-use super::model::{DisputeStatus, Facts, Observation, Order, PaymentError};
+use super::model::{DisputeStatus, Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::store;
 use super::{PaymentRisk, Payments};
+use crate::auto_top_up;
 use crate::ledger::error::LedgerError;
 use crate::ledger::model::{Command, Due, Effects, Refusal, Settled, Terms, Wallet};
 use crate::ledger::store::{self as wallets, Changed};
@@ -27,23 +28,40 @@ pub(crate) struct Synced {
 pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, PaymentError> {
     let found = store::find_order(&mut *payments.books.database.acquire().await?, order).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    let Some(session) = &found.session_id else {
-        return Ok(Synced { is_credited: false, problem: found.problem });
-    };
-    let observation = observe(payments.stripe()?, session).await?;
-    apply(payments, order, Some(&observation)).await
+    match observe_order(payments.stripe()?, &found).await? {
+        Some(observation) => apply(payments, order, Some(&observation)).await,
+        None => Ok(Synced { is_credited: false, problem: found.problem }),
+    }
+}
+
+/// Everything that Stripe says of an order; nothing of one that has neither a till nor a payment yet.
+pub(crate) async fn observe_order(stripe: &Stripe, order: &Order) -> Result<Option<Observation>, StripeError> {
+    match (&order.session_id, &order.payment_id) {
+        (Some(session), _) => observe(stripe, session).await.map(Some),
+        (None, Some(payment)) => {
+            let payment = stripe.find_payment(payment).await?;
+            complete(stripe, Observation::of_payment(payment)).await.map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// Everything that Stripe says of a session. No transaction is open meanwhile.
-pub(crate) async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
+async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
     let session = stripe.find_session(session).await?;
     let payment = match &session.payment_intent {
         Some(Expandable::Object(payment)) => Some((**payment).clone()),
         Some(Expandable::Id(id)) => Some(stripe.find_payment(id).await?),
         None => None,
     };
-    let mut observation =
+    let session = Some(session);
+    let nothing_yet =
         Observation { session, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() };
+    complete(stripe, nothing_yet).await
+}
+
+/// With what became of a payment that was made.
+async fn complete(stripe: &Stripe, mut observation: Observation) -> Result<Observation, StripeError> {
     let paid = observation.payment.as_ref().filter(|payment| payment.status == "succeeded");
     if let Some(id) = paid.map(|payment| payment.id.clone()) {
         observation.refunds = stripe.list_refunds(&id).await?;
@@ -89,6 +107,15 @@ pub(crate) async fn apply_locked(
         let is_returned = observation.is_some_and(|observation| observation.facts().is_returned());
         order.problem = mismatch.filter(|_| !is_returned).map(|mismatch| mismatch.as_str().to_owned());
     }
+    // An older look must not take away what a newer one has found.
+    let seen = observation.filter(|seen| mismatch.is_none() && (seen.is_paid() || known.captured_cents == 0));
+    if let Some((seen, bill)) = seen.and_then(|seen| Some((seen, seen.bill()?))) {
+        if order.granted_mana == 0 {
+            let total = seen.total_cents(&order).unwrap_or(order.price_cents);
+            order.added_tax_cents = total.saturating_sub(order.price_cents);
+        }
+        store::update_bill(connection, &order, &bill).await?;
+    }
     if mismatch.is_none() {
         settle(payments, connection, &mut order, &facts, now).await?;
     }
@@ -109,6 +136,10 @@ pub(crate) async fn apply_locked(
         || was.problem != order.problem
         || was.payment_id != order.payment_id;
     store::update_order(connection, &order, &facts, has_changed, now).await?;
+    let is_decided = facts.state(order.granted_mana > 0) != "unpaid" || order.problem.is_some();
+    if has_changed && is_decided && order.origin == OrderOrigin::AutoTopUp {
+        auto_top_up::store::update_due(connection, &order.id, now).await?;
+    }
     Ok(Synced { is_credited, problem: order.problem })
 }
 
