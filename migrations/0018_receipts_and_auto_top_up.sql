@@ -65,7 +65,9 @@ CREATE TABLE credits.auto_top_ups (
     CONSTRAINT auto_top_ups_cap_allows_one CHECK (monthly_cap_cents >= price_cents)
 );
 CALL mana.protect('credits.auto_top_ups', $$user_id = current_setting('mana.user_id', true)$$);
-GRANT SELECT, INSERT, UPDATE ON credits.auto_top_ups TO mana_service;
+GRANT SELECT, INSERT, UPDATE (status, pause_reason, threshold_mana, package_id, currency, credits, price_cents, monthly_cap_cents, language, livemode,
+    customer_id, payment_method_id, setup_session_id, setup_url, consented_at, seen_version, order_id, failures, next_look_at, capped_until, updated_at)
+    ON credits.auto_top_ups TO mana_service;
 GRANT SELECT (user_id, status, pause_reason, threshold_mana, package_id, currency, credits, price_cents, monthly_cap_cents, setup_url, consented_at, order_id,
     capped_until, created_at, updated_at) ON credits.auto_top_ups TO mana_user;
 CREATE INDEX auto_top_ups_watched_idx ON credits.auto_top_ups (user_id) WHERE status = 'active' AND order_id IS NULL;

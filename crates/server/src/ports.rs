@@ -1,10 +1,10 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
 use mana_auth::admin::{Act, record_credits};
+use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
 use mana_auth::session::hold_live;
-use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::{Auth, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
 use mana_credits::auto_top_up::{PauseReason, Payers, TopUpNews};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};

@@ -138,12 +138,16 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
     }
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let request = format!("{} {}", uri.path(), String::from_utf8_lossy(&body));
+    let is_lost = state.loses.is_some_and(|end| uri.path().ends_with(end));
     if let Some(kept) = key.as_ref().and_then(|key| state.kept.get(key)) {
         if kept.request != request {
             let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
             let refused =
                 Refused { kind: "idempotency_error", ..Refused::new(400, "idempotency_error", message) };
             return respond(answer(Err(refused)));
+        }
+        if is_lost {
+            return respond((500, json!({"error": {"type": "api_error", "message": "Lost"}})));
         }
         let mut response = respond((kept.status, kept.body.clone()));
         response.headers_mut().insert("idempotent-replayed", http::HeaderValue::from_static("true"));
@@ -159,6 +163,9 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
     }
     drop(state);
     fake.0.has_deliveries.notify_one();
+    if is_lost {
+        return respond((500, json!({"error": {"type": "api_error", "message": "Lost"}})));
+    }
     respond((status, body))
 }
 

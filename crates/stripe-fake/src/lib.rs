@@ -178,6 +178,11 @@ impl Fake {
         self.lock().is_broken = is_broken;
     }
 
+    /// Calls that write and whose paths end so, as `/confirm`, are done and answered with 500 until this is taken back: the answer is lost.
+    pub fn lose_answers(&self, of: Option<&'static str>) {
+        self.lock().loses = of;
+    }
+
     /// How many calls there were whose method and path begin so, as `POST /v1/refunds`.
     pub fn count_calls(&self, beginning: &str) -> usize {
         self.lock().calls.iter().filter(|call| call.starts_with(beginning)).count()

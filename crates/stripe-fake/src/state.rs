@@ -29,7 +29,14 @@ pub(crate) struct Refused {
 
 impl Refused {
     pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind: "invalid_request_error", code, message: message.into(), parameter: None, declined: None }
+        Self {
+            status,
+            kind: "invalid_request_error",
+            code,
+            message: message.into(),
+            parameter: None,
+            declined: None,
+        }
     }
 
     pub(crate) fn about(parameter: &str, code: &'static str, message: impl Into<String>) -> Self {
@@ -57,6 +64,8 @@ pub(crate) struct State {
     pub(crate) knobs: Knobs,
     pub(crate) kept: HashMap<String, Kept>,
     pub(crate) is_broken: bool,
+    /// Ends of the paths of calls whose answers are lost.
+    pub(crate) loses: Option<&'static str>,
     pub(crate) calls: Vec<String>,
 }
 
@@ -279,7 +288,12 @@ impl State {
     }
 
     /// A payment that nobody is at a till for.
-    pub(crate) fn create_payment(&mut self, fields: &Fields, is_live: bool, now: i64) -> Result<Value, Refused> {
+    pub(crate) fn create_payment(
+        &mut self,
+        fields: &Fields,
+        is_live: bool,
+        now: i64,
+    ) -> Result<Value, Refused> {
         let field = |name: &str| fields.get(name).map(String::as_str);
         let need = |name: &str| {
             field(name).ok_or_else(|| {
@@ -318,26 +332,27 @@ impl State {
         let intent = intent.ok_or_else(|| Refused::missing(payment))?;
         let state = intent["status"].as_str().unwrap_or_default().to_owned();
         if !matches!(state.as_str(), "requires_payment_method" | "requires_confirmation") {
-            let message = format!(
-                "You cannot confirm this PaymentIntent because it has a status of {state}."
-            );
+            let message =
+                format!("You cannot confirm this PaymentIntent because it has a status of {state}.");
             return Err(Refused::new(400, "payment_intent_unexpected_state", message));
         }
         let name = fields.get("payment_method").map(String::as_str).unwrap_or_default();
         let card = self.find(name).filter(|card| {
-            card["object"] == "payment_method" && !card["customer"].is_null() && card["customer"] == intent["customer"]
+            card["object"] == "payment_method"
+                && !card["customer"].is_null()
+                && card["customer"] == intent["customer"]
         });
         let card = card.cloned().ok_or_else(|| {
             Refused::about("payment_method", "resource_missing", format!("No such PaymentMethod: '{name}'"))
         })?;
         let failed = |message: String| Refused::new(500, "internal", message);
         if let Some(word) = card["_declines_with"].as_str() {
-            let code = if word == "authentication_required" { word } else { "card_declined" };
+            let needs_payer = word == "authentication_required";
+            let code = if needs_payer { "authentication_required" } else { "card_declined" };
             let intent = self.get(payment).map_err(failed)?;
             intent["last_payment_error"] = json!({"code": code, "decline_code": word, "type": "card_error"});
             let intent = intent.clone();
             self.tell("payment_intent.payment_failed", payment, now);
-            let code = if code == "card_declined" { "card_declined" } else { "authentication_required" };
             return Err(Refused {
                 kind: "card_error",
                 declined: Some((intent, word.to_owned())),
@@ -355,7 +370,8 @@ impl State {
     pub(crate) fn cancel(&mut self, payment: &str, now: i64) -> Result<Value, Refused> {
         let intent = self.get(payment).map_err(|_| Refused::missing(payment))?;
         let state = intent["status"].as_str().unwrap_or_default().to_owned();
-        if !matches!(state.as_str(), "requires_payment_method" | "requires_confirmation" | "requires_action") {
+        if !matches!(state.as_str(), "requires_payment_method" | "requires_confirmation" | "requires_action")
+        {
             let message = format!("You cannot cancel this PaymentIntent because it has a status of {state}.");
             return Err(Refused::new(400, "payment_intent_unexpected_state", message));
         }
@@ -370,7 +386,8 @@ impl State {
     pub(crate) fn detach(&mut self, card: &str, now: i64) -> Result<Value, Refused> {
         let found = self.get(card).map_err(|_| Refused::missing(card))?;
         if found["customer"].is_null() {
-            let message = "The payment method you provided is not attached to a customer so detachment is impossible.";
+            let message =
+                "The payment method you provided is not attached to a customer so detachment is impossible.";
             return Err(Refused::new(400, "payment_method_not_attached", message));
         }
         found["customer"] = Value::Null;

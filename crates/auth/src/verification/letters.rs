@@ -376,15 +376,20 @@ impl Worded for TopUpPaused {
     fn words(&self) -> Words<'_> {
         let say = |words: [&'static str; 2]| either(self.language, words);
         let why = match self.reason {
-            PausedFor::Declined => ["Your card was declined several times.", "Deine Karte wurde mehrmals abgelehnt."],
-            PausedFor::AuthenticationRequired => {
-                ["Your bank wants you to confirm the payment yourself.", "Deine Bank möchte, dass du die Zahlung selbst bestätigst."]
+            PausedFor::Declined => {
+                ["Your card was declined several times.", "Deine Karte wurde mehrmals abgelehnt."]
             }
+            PausedFor::AuthenticationRequired => [
+                "Your bank wants you to confirm the payment yourself.",
+                "Deine Bank möchte, dass du die Zahlung selbst bestätigst.",
+            ],
             PausedFor::PackageChanged => [
                 "The package has changed since you agreed to it.",
                 "Das Paket hat sich geändert, seit du ihm zugestimmt hast.",
             ],
-            PausedFor::PackageGone => ["The package is no longer for sale.", "Das Paket wird nicht mehr verkauft."],
+            PausedFor::PackageGone => {
+                ["The package is no longer for sale.", "Das Paket wird nicht mehr verkauft."]
+            }
             PausedFor::PaymentMethodGone => {
                 ["The saved card is no longer there.", "Die gespeicherte Karte ist nicht mehr da."]
             }
@@ -392,7 +397,9 @@ impl Worded for TopUpPaused {
                 "Your wallet owes mana, because a payment was taken back.",
                 "Dein Guthaben ist im Minus, weil eine Zahlung zurückgeholt wurde.",
             ],
-            PausedFor::Disputed => ["A payment of yours is contested.", "Eine deiner Zahlungen wird bestritten."],
+            PausedFor::Disputed => {
+                ["A payment of yours is contested.", "Eine deiner Zahlungen wird bestritten."]
+            }
             PausedFor::Refunded => ["A payment has gone back to you.", "Eine Zahlung ging an dich zurück."],
             PausedFor::WalletClosed | PausedFor::UserDisabled => {
                 ["Nothing can be added to your wallet.", "Deinem Guthaben kann nichts hinzugefügt werden."]
@@ -404,7 +411,10 @@ impl Worded for TopUpPaused {
         };
         let (label, after) = if self.is_till {
             (
-                ["Buy the package yourself, within 24 hours", "Das Paket selbst kaufen, innerhalb von 24 Stunden"],
+                [
+                    "Buy the package yourself, within 24 hours",
+                    "Das Paket selbst kaufen, innerhalb von 24 Stunden",
+                ],
                 [
                     "After that you can buy in the app, where you can also turn the auto top-up on again.",
                     "Danach kannst du in der App kaufen. Dort schaltest du auch das automatische Aufladen wieder ein.",
@@ -413,7 +423,10 @@ impl Worded for TopUpPaused {
         } else {
             (
                 ["Go to the app", "Zur App"],
-                ["There you can buy mana and turn the auto top-up on again.", "Dort kannst du Mana kaufen und das automatische Aufladen wieder einschalten."],
+                [
+                    "There you can buy mana and turn the auto top-up on again.",
+                    "Dort kannst du Mana kaufen und das automatische Aufladen wieder einschalten.",
+                ],
             )
         };
         Words {

@@ -120,10 +120,8 @@ async fn try_once(
     let mut connection = payments.books.database.acquire().await?;
     let attempt = purchases::find_attempt(&mut connection, &order.id).await?;
     drop(connection);
-    let form = vec![
-        ("payment_method".to_owned(), card.clone()),
-        ("off_session".to_owned(), "true".to_owned()),
-    ];
+    let form =
+        vec![("payment_method".to_owned(), card.clone()), ("off_session".to_owned(), "true".to_owned())];
     let key = format!("top-up-{}-{attempt}", order.id);
     match stripe.confirm_payment(&payment, &form, &key).await {
         Ok(payment) if payment.status == "requires_action" => {
@@ -131,7 +129,9 @@ async fn try_once(
         }
         Ok(_) => Ok(Tried::Taken),
         Err(error) if error.misses("payment_method") => Ok(Tried::Declined(PauseReason::PaymentMethodGone)),
-        Err(StripeError::Refused { code, .. }) if code == "payment_intent_unexpected_state" => Ok(Tried::Taken),
+        Err(StripeError::Refused { code, .. }) if code == "payment_intent_unexpected_state" => {
+            Ok(Tried::Taken)
+        }
         Err(StripeError::Refused { status, code, parameter }) => {
             tracing::warn!(order = order.id, status, code, parameter, "a top-up is declined");
             count("declined");
@@ -163,8 +163,13 @@ async fn make_payment(
     let made = stripe.create_payment(&form, &format!("top-up-{}", order.id)).await?;
     let books = &payments.books;
     let mut transaction = books.database.begin().await?;
-    let noted =
-        purchases::update_payment(&mut transaction, &order.id, &top_up.customer_id, &made.id, books.clock.now());
+    let noted = purchases::update_payment(
+        &mut transaction,
+        &order.id,
+        &top_up.customer_id,
+        &made.id,
+        books.clock.now(),
+    );
     let noted = noted.await?;
     transaction.commit().await.map_err(DbError::from)?;
     // If somebody else was faster, theirs is the one.
@@ -196,7 +201,8 @@ async fn declined(
     };
     let mut transaction = books.database.begin().await?;
     let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
-    let is_same = |known: AutoTopUp| known.order_id.as_deref() == Some(order) && known.failures == top_up.failures;
+    let is_same =
+        |known: AutoTopUp| known.order_id.as_deref() == Some(order) && known.failures == top_up.failures;
     if known.is_some_and(is_same) {
         store::update_failures(&mut transaction, &top_up.user, now.saturating_add(pause), now).await?;
         // Under the same key Stripe would give the same refusal again.
@@ -256,6 +262,9 @@ pub(super) async fn cancel(
 ) -> Result<(), PaymentError> {
     let books = &payments.books;
     let Some(order) = &top_up.order_id else { return Ok(()) };
+    if !is_open(payments, order).await? {
+        return Ok(());
+    }
     let found = purchases::find_order(&mut *books.database.acquire().await?, order).await?;
     match found.and_then(|order| order.payment_id) {
         Some(payment) => {
@@ -272,9 +281,14 @@ pub(super) async fn cancel(
             transaction.commit().await.map_err(DbError::from)?;
         }
     }
-    let mut connection = books.database.acquire().await?;
+    if is_open(payments, order).await? { Err(PaymentError::TopUpUnderWay) } else { Ok(()) }
+}
+
+/// Whether an order may yet be charged.
+async fn is_open(payments: &Payments, order: &str) -> Result<bool, PaymentError> {
+    let mut connection = payments.books.database.acquire().await?;
     let found = purchases::find_order(&mut connection, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let facts = purchases::find_facts(&mut connection, &found).await?;
-    let is_open = matches!(facts.state(found.granted_mana > 0), "created" | "unpaid");
-    if is_open && found.problem.is_none() { Err(PaymentError::TopUpUnderWay) } else { Ok(()) }
+    let is_waiting = matches!(facts.state(found.granted_mana > 0), "created" | "unpaid");
+    Ok(is_waiting && found.problem.is_none())
 }

@@ -14,8 +14,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// As its row has it.
-#[derive(Debug)]
-pub(super) struct AutoTopUpRow {
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AutoTopUpRow {
     pub(super) status: String,
     pub(super) pause_reason: Option<String>,
     pub(super) threshold_mana: i64,
@@ -25,8 +26,10 @@ pub(super) struct AutoTopUpRow {
     pub(super) price_cents: i64,
     pub(super) monthly_cap_cents: i64,
     pub(super) setup_url: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
     pub(super) consented_at: OffsetDateTime,
     pub(super) order_id: Option<String>,
+    #[serde(with = "time::serde::rfc3339::option")]
     pub(super) capped_until: Option<OffsetDateTime>,
 }
 
@@ -78,6 +81,11 @@ pub(crate) async fn auto_top_up(
     Ok(Json(read(&mut transaction, &caller.user_id, zone, now).await?))
 }
 
+/// What is kept of it, for its owner's own export: also of one that is off.
+pub(crate) async fn list(connection: &mut PgConnection, user: &UserId) -> Result<Vec<AutoTopUpRow>, DbError> {
+    Ok(store::find_for_owner(connection, user).await?.into_iter().collect())
+}
+
 /// What its owner is shown.
 pub(super) async fn read(
     connection: &mut PgConnection,
@@ -87,7 +95,10 @@ pub(super) async fn read(
 ) -> Result<AutoTopUpResponse, DbError> {
     let found = store::find_for_owner(connection, user).await?;
     let Some(row) = found.filter(|row| row.status != Status::Off.as_str()) else {
-        return Ok(AutoTopUpResponse { status: Status::Off.as_str().to_owned(), ..AutoTopUpResponse::default() });
+        return Ok(AutoTopUpResponse {
+            status: Status::Off.as_str().to_owned(),
+            ..AutoTopUpResponse::default()
+        });
     };
     let month = purchase::store::find_month(connection, user, &row.currency, zone, now).await?;
     Ok(AutoTopUpResponse {

@@ -40,7 +40,11 @@ impl Row {
             credits: self.credits,
             price_cents: self.price_cents,
             monthly_cap_cents: self.monthly_cap_cents,
-            language: if self.language == Language::German.tag() { Language::German } else { Language::English },
+            language: if self.language == Language::German.tag() {
+                Language::German
+            } else {
+                Language::English
+            },
             customer_id: self.customer_id,
             payment_method_id: self.payment_method_id,
             setup_session_id: self.setup_session_id,
@@ -275,9 +279,13 @@ pub(super) async fn update_capped(
     user: &UserId,
     until: OffsetDateTime,
 ) -> Result<(), DbError> {
-    sqlx::query!("UPDATE credits.auto_top_ups SET capped_until = $2 WHERE user_id = $1", user.as_str(), until)
-        .execute(connection)
-        .await?;
+    sqlx::query!(
+        "UPDATE credits.auto_top_ups SET capped_until = $2 WHERE user_id = $1",
+        user.as_str(),
+        until
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

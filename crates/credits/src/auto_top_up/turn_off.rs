@@ -1,7 +1,7 @@
 //! `DELETE /api/v1/credits/auto-top-up`: turns it off.
 
-use super::store;
 use super::TopUpNews;
+use super::store;
 use crate::CreditsState;
 use crate::purchase::PaymentError;
 use axum::extract::State;

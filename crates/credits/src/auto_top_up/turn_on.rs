@@ -96,7 +96,8 @@ pub(crate) async fn turn_on(
     let replaces = request.replace_payment_method == Some(true);
     let customer = customer(payments, stripe, user).await?;
     let ended_order = known.as_ref().and_then(|known| known.order_id.clone());
-    let card = known.filter(|known| !replaces && known.status != Status::Off && known.customer_id == customer);
+    let card =
+        known.filter(|known| !replaces && known.status != Status::Off && known.customer_id == customer);
     let card = card.and_then(|known| known.payment_method_id);
     let (customer, session) = match card {
         Some(_) => (customer, None),

@@ -428,7 +428,11 @@ impl Observation {
         let address = address.unwrap_or_default();
         Some(Bill {
             tax_cents: session.total_details.as_ref().map(|details| details.amount_tax).filter(|_| is_taxed),
-            tax_status: session.automatic_tax.as_ref().filter(|_| is_taxed).and_then(|tax| tax.status.clone()),
+            tax_status: session
+                .automatic_tax
+                .as_ref()
+                .filter(|_| is_taxed)
+                .and_then(|tax| tax.status.clone()),
             payer_name: kept(name),
             payer_address: kept(Some(lines(&address))),
             payer_country: kept(address.country),
@@ -457,7 +461,8 @@ fn kept(text: Option<String>) -> Option<String> {
 /// An address as it is written on a letter, without the country.
 fn lines(address: &Address) -> String {
     let Address { line1, line2, postal_code, city, state, .. } = address;
-    let place = [postal_code, city, state].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let place =
+        [postal_code, city, state].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
     let all = [line1.as_deref(), line2.as_deref(), Some(place.as_str())];
     all.into_iter().flatten().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -570,7 +575,9 @@ pub enum PaymentError {
     #[error(transparent)]
     Stripe(#[from] StripeError),
     /// The price that is kept at Stripe is not the package's.
-    #[error("the stripePriceId of the package {0} names no price at Stripe, or one of another amount or currency")]
+    #[error(
+        "the stripePriceId of the package {0} names no price at Stripe, or one of another amount or currency"
+    )]
     WrongPrice(String),
     /// Nothing has been paid, so that there is nothing to give a receipt for.
     #[error("the purchase is not paid")]

@@ -15,7 +15,8 @@ use time::macros::format_description;
 
 /// Currencies whose smallest unit is the unit itself, as Stripe counts them.
 const WHOLE: [&str; 16] = [
-    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf",
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof",
+    "xpf",
 ];
 /// Currencies of which a thousand of the smallest unit are one.
 const THOUSANDS: [&str; 5] = ["bhd", "jod", "kwd", "omr", "tnd"];
@@ -85,7 +86,11 @@ impl Receipt {
             lost: Some(row.lost_cents).filter(|cents| *cents > 0).map(amount),
             is_pretended: !row.livemode,
             payer_name: row.payer_name,
-            payer_address: row.payer_address.iter().flat_map(|text| text.lines().map(str::to_owned)).collect(),
+            payer_address: row
+                .payer_address
+                .iter()
+                .flat_map(|text| text.lines().map(str::to_owned))
+                .collect(),
             payer_country: row.payer_country,
             payer_tax_id: row.payer_tax_id,
             order: row.id,
@@ -134,7 +139,8 @@ async fn read(
     let refunds = store::list_receipt_refunds(&mut transaction, user, id).await?;
     drop(transaction);
     let mut connection = database.acquire().await?;
-    let name = package::store::find_version_name(&mut connection, &row.package_id, row.package_version).await?;
+    let name =
+        package::store::find_version_name(&mut connection, &row.package_id, row.package_version).await?;
     let package = name.unwrap_or_else(|| row.package_id.clone());
     Ok(Receipt::new(row, refunds, package, language))
 }
@@ -228,15 +234,21 @@ mod tests {
             address: vec!["Road 1".to_owned(), "Berlin".to_owned()],
             tax_id: Some("DE123".to_owned()),
         };
-        for (language, words) in
-            [(Language::English, ["Receipt", "2026-02-01", "11.89 EUR"]), (Language::German, ["Beleg", "01.02.2026", "11,89 EUR"])]
-        {
+        for (language, words) in [
+            (Language::English, ["Receipt", "2026-02-01", "11.89 EUR"]),
+            (Language::German, ["Beleg", "01.02.2026", "11,89 EUR"]),
+        ] {
             let receipt = Receipt::new(row(), Vec::new(), "Small".to_owned(), language);
             let html = Page { language, seller: &seller, receipt }.render().unwrap();
-            for expected in words.into_iter().chain(["Mana &#38; Co", "Road 1", "DE123", "order", "12345 Town", "1100"]) {
+            for expected in
+                words.into_iter().chain(["Mana &#38; Co", "Road 1", "DE123", "order", "12345 Town", "1100"])
+            {
                 assert!(html.contains(expected), "no {expected} in {html}");
             }
-            assert!(!html.contains("<b>Ada") && !html.contains("<script") && !html.contains("src="), "{html}");
+            assert!(
+                !html.contains("<b>Ada") && !html.contains("<script") && !html.contains("src="),
+                "{html}"
+            );
             assert!(html.contains(&format!("lang=\"{}\"", language.tag())));
         }
     }

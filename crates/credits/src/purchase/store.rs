@@ -181,9 +181,12 @@ pub(crate) async fn find_attempt(connection: &mut PgConnection, order: &str) -> 
 
 /// The next try of an order without a till is another one.
 pub(crate) async fn update_next_attempt(connection: &mut PgConnection, order: &str) -> Result<(), DbError> {
-    sqlx::query!("UPDATE credits.purchases SET attempt = attempt + 1 WHERE id = $1 AND session_id IS NULL", order)
-        .execute(connection)
-        .await?;
+    sqlx::query!(
+        "UPDATE credits.purchases SET attempt = attempt + 1 WHERE id = $1 AND session_id IS NULL",
+        order
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -35,7 +35,10 @@ pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, Pay
 }
 
 /// Everything that Stripe says of an order; nothing of one that has neither a till nor a payment yet.
-pub(crate) async fn observe_order(stripe: &Stripe, order: &Order) -> Result<Option<Observation>, StripeError> {
+pub(crate) async fn observe_order(
+    stripe: &Stripe,
+    order: &Order,
+) -> Result<Option<Observation>, StripeError> {
     match (&order.session_id, &order.payment_id) {
         (Some(session), _) => observe(stripe, session).await.map(Some),
         (None, Some(payment)) => {
