@@ -390,7 +390,7 @@ async fn nobody_is_charged_whose_money_went_back_or_whose_account_is_shut() {
         ));
     }
     shop.clock.advance(Duration::minutes(1));
-    for (name, user, payment) in &users {
+    for (name, _, payment) in &users {
         match *name {
             "refunded" => drop(shop.stripe.refund(payment, None).unwrap()),
             "disputed" => drop(shop.stripe.dispute(payment, None, "needs_response").unwrap()),
