@@ -31,7 +31,7 @@ CREATE TABLE credits.auto_top_ups (
     -- setup: a card is yet to be saved at the till. off: as if it had never been on; the row goes on for as long as there is something to take back.
     status            text        NOT NULL CONSTRAINT auto_top_ups_status_known CHECK (status IN ('setup', 'active', 'paused', 'off')),
     pause_reason      text        CONSTRAINT auto_top_ups_reason_known CHECK (pause_reason IN ('declined', 'authentication_required', 'package_changed',
-                                      'package_gone', 'payment_method_gone', 'debt', 'disputed', 'refunded', 'wallet_closed', 'user_disabled', 'tax')),
+                                      'package_gone', 'payment_method_gone', 'debt', 'disputed', 'refunded', 'wallet_closed', 'uncredited', 'user_disabled', 'tax')),
     threshold_mana    bigint      NOT NULL CONSTRAINT auto_top_ups_threshold_range CHECK (threshold_mana BETWEEN 1 AND 9007199254740991),
     package_id        text        NOT NULL CONSTRAINT auto_top_ups_package_id_fkey REFERENCES credits.packages,
     currency          text        NOT NULL CONSTRAINT auto_top_ups_currency_shape CHECK (currency ~ '^[a-z]{3}$'),

@@ -201,6 +201,7 @@ fn paused_for(reason: PauseReason) -> PausedFor {
         PauseReason::Disputed => PausedFor::Disputed,
         PauseReason::Refunded => PausedFor::Refunded,
         PauseReason::WalletClosed => PausedFor::WalletClosed,
+        PauseReason::Uncredited => PausedFor::Uncredited,
         PauseReason::UserDisabled => PausedFor::UserDisabled,
         PauseReason::Tax => PausedFor::Tax,
     }

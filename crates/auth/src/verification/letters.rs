@@ -401,6 +401,10 @@ impl Worded for TopUpPaused {
                 ["A payment of yours is contested.", "Eine deiner Zahlungen wird bestritten."]
             }
             PausedFor::Refunded => ["A payment has gone back to you.", "Eine Zahlung ging an dich zurück."],
+            PausedFor::Uncredited => [
+                "A payment has arrived and could not be added to your wallet. Somebody sees to it.",
+                "Eine Zahlung ist angekommen und konnte deinem Guthaben nicht hinzugefügt werden. Jemand kümmert sich darum.",
+            ],
             PausedFor::WalletClosed | PausedFor::UserDisabled => {
                 ["Nothing can be added to your wallet.", "Deinem Guthaben kann nichts hinzugefügt werden."]
             }
@@ -434,8 +438,8 @@ impl Worded for TopUpPaused {
             before: vec![
                 say(why).to_owned(),
                 say([
-                    "Until you turn it on again, nothing is bought by itself, and nothing was charged.",
-                    "Bis du es wieder einschaltest, wird nichts von selbst gekauft, und nichts wurde abgebucht.",
+                    "Until you turn it on again, nothing is bought by itself.",
+                    "Bis du es wieder einschaltest, wird nichts von selbst gekauft.",
                 ])
                 .to_owned(),
             ],

@@ -67,7 +67,7 @@ async fn settled(
     order: &str,
 ) -> Result<ControlFlow<()>, PaymentError> {
     let books = &payments.books;
-    sync(payments, order).await?;
+    look(payments, order).await?;
     let mut connection = books.database.acquire().await?;
     let found = purchases::find_order(&mut connection, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let facts = purchases::find_facts(&mut connection, &found).await?;
@@ -90,10 +90,25 @@ async fn settled(
         }
         // Paid, and a person has to see why it is not credited.
         _ if found.problem.is_some() => {
-            pause_with(payments, payers, top_up, PauseReason::WalletClosed, None).await?;
+            pause_with(payments, payers, top_up, PauseReason::Uncredited, None).await?;
             Ok(ControlFlow::Break(()))
         }
         _ => Ok(ControlFlow::Continue(())),
+    }
+}
+
+/// Looks at the order's payment. One that Stripe does not know has failed.
+async fn look(payments: &Payments, order: &str) -> Result<(), PaymentError> {
+    match sync(payments, order).await {
+        Err(PaymentError::Stripe(StripeError::NotFound)) => {
+            let books = &payments.books;
+            let mut transaction = books.database.begin().await?;
+            let found = purchases::find_order(&mut transaction, order).await?;
+            let payment = found.and_then(|order| order.payment_id);
+            purchases::update_failed(&mut transaction, order, payment.as_deref(), books.clock.now()).await?;
+            Ok(transaction.commit().await.map_err(DbError::from)?)
+        }
+        looked => looked.map(drop),
     }
 }
 
@@ -273,11 +288,11 @@ pub(super) async fn cancel(
                 Ok(_) | Err(StripeError::Refused { .. } | StripeError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
-            sync(payments, order).await?;
+            look(payments, order).await?;
         }
         None => {
             let mut transaction = books.database.begin().await?;
-            purchases::update_failed(&mut transaction, order, books.clock.now()).await?;
+            purchases::update_failed(&mut transaction, order, None, books.clock.now()).await?;
             transaction.commit().await.map_err(DbError::from)?;
         }
     }

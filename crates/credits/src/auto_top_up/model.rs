@@ -57,6 +57,8 @@ pub enum PauseReason {
     Refunded,
     /// The wallet takes nothing any more.
     WalletClosed,
+    /// A payment has come in and is not credited: a person has to see to it.
+    Uncredited,
     /// The account may not act.
     UserDisabled,
     /// Tax is calculated now.
@@ -76,6 +78,7 @@ impl PauseReason {
             Self::Disputed => "disputed",
             Self::Refunded => "refunded",
             Self::WalletClosed => "wallet_closed",
+            Self::Uncredited => "uncredited",
             Self::UserDisabled => "user_disabled",
             Self::Tax => "tax",
         }

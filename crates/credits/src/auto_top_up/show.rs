@@ -40,7 +40,7 @@ pub(crate) struct AutoTopUpResponse {
     /// off, setup (a card is yet to be saved at `setupUrl`), active or paused.
     status: String,
     /// Why it is paused: declined, `authentication_required`, `package_changed`, `package_gone`, `payment_method_gone`, debt, disputed,
-    /// refunded, `wallet_closed`, `user_disabled` or tax.
+    /// refunded, `wallet_closed`, uncredited, `user_disabled` or tax.
     pause_reason: Option<String>,
     /// Mana is bought when less than this can be spent.
     threshold_mana: Option<i64>,

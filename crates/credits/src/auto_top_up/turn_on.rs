@@ -96,6 +96,7 @@ pub(crate) async fn turn_on(
     let replaces = request.replace_payment_method == Some(true);
     let customer = customer(payments, stripe, user).await?;
     let ended_order = known.as_ref().and_then(|known| known.order_id.clone());
+    let old_card = known.as_ref().and_then(|known| known.payment_method_id.clone());
     let card =
         known.filter(|known| !replaces && known.status != Status::Off && known.customer_id == customer);
     let card = card.and_then(|known| known.payment_method_id);
@@ -133,6 +134,12 @@ pub(crate) async fn turn_on(
     }
     let shown = read(&mut transaction, user, &credits.policy.daily_zone, now).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    if let Some(old) = old_card.filter(|old| card.as_ref() != Some(old)) {
+        // It charges nothing any more, whether or not Stripe forgets it.
+        if let Err(error) = stripe.detach_payment_method(&old, &format!("forget-{old}")).await {
+            tracing::warn!(%user, %error, "a card that is replaced stays saved at Stripe");
+        }
+    }
     Ok(Json(shown))
 }
 

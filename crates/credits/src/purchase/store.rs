@@ -213,16 +213,18 @@ pub(crate) async fn update_payment(
         .await?)
 }
 
-/// Ends an order that has neither a till nor a payment, so that it never gets one.
+/// Ends an order without a till whose payment Stripe does not know, or that has none and never gets one.
 pub(crate) async fn update_failed(
     connection: &mut PgConnection,
     order: &str,
+    payment: Option<&str>,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE credits.purchases SET state = 'failed', lifecycle = 'failed', updated_at = $2
-         WHERE id = $1 AND payment_id IS NULL AND session_id IS NULL AND lifecycle = 'created'",
+        "UPDATE credits.purchases SET state = 'failed', lifecycle = 'failed', updated_at = $3
+         WHERE id = $1 AND payment_id IS NOT DISTINCT FROM $2 AND session_id IS NULL AND captured_cents = 0 AND lifecycle IN ('created', 'open')",
         order,
+        payment,
         now,
     )
     .execute(connection)

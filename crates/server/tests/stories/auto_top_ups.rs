@@ -278,6 +278,7 @@ async fn a_card_that_is_declined_is_tried_three_times_and_its_owner_is_told() {
     assert_eq!(top_ups(&shop).await, 2);
     let waiting = put(&shop, &ada, &with("replacePaymentMethod", json!(true))).await;
     assert_ne!(save_card(&shop, &waiting).await, card);
+    assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null, "the old one is forgotten");
     shop.deliver().await;
     all_is_well(&shop).await;
 }
@@ -443,6 +444,7 @@ async fn what_is_turned_off_charges_nothing_and_forgets_the_card() {
     spend(&shop, &ada, 60).await;
     work(&shop).await;
     assert!(shown(&shop, &ada).await["purchaseId"].is_string());
+    shop.clock.advance(Duration::SECOND);
     assert_eq!(turn_off(&shop, &ada).await.status, 204);
     assert_eq!(turn_off(&shop, &ada).await.status, 204);
     work(&shop).await;
@@ -473,6 +475,36 @@ async fn what_is_turned_off_charges_nothing_and_forgets_the_card() {
     assert_eq!(shop.paid(&ada).await.0, 89, "that is above 50");
     shop.deliver().await;
     all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_stripe_has_forgotten_is_no_hindrance() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    let payment = shop.stripe.last("payment_intent").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.tamper(&payment, |payment| payment["id"] = json!("pi_another"));
+    shop.stripe.decline(&card, None);
+    let changed = put(&shop, &ada, &wish()).await;
+    assert_eq!((changed.status.as_u16(), changed.text("/status")), (200, "active"), "{}", changed.json);
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+
+    // And without its owner: the order has failed, and that is said.
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, CREDITS).await;
+    work(&shop).await;
+    let payment = shop.stripe.last("payment_intent").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.tamper(&payment, |payment| payment["id"] = json!("pi_and_another"));
+    shop.clock.advance(Duration::hours(2));
+    work(&shop).await;
+    let ada = shop.sign_in("ada@example.com").await;
+    let paused = shown(&shop, &ada).await;
+    assert_eq!((&paused["pauseReason"], &paused["purchaseId"]), (&json!("declined"), &Value::Null));
 }
 
 #[tokio::test]
