@@ -46,7 +46,7 @@ fn answer(outcome: Result<Value, Refused>) -> (u16, Value) {
         Ok(value) => (200, without_private(value)),
         Err(Refused { status, kind, code, message, parameter, declined }) => {
             let mut error = json!({"code": code, "message": message, "param": parameter, "type": kind});
-            if let Some((payment, word)) = declined {
+            if let Some((payment, word)) = declined.map(|declined| *declined) {
                 error["decline_code"] = json!(word);
                 error["payment_intent"] = without_private(payment);
             }

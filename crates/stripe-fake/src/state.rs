@@ -24,7 +24,7 @@ pub(crate) struct Refused {
     pub(crate) message: String,
     pub(crate) parameter: Option<String>,
     /// What a card's refusal is about, and the bank's word for it.
-    pub(crate) declined: Option<(Value, String)>,
+    pub(crate) declined: Option<Box<(Value, String)>>,
 }
 
 impl Refused {
@@ -355,7 +355,7 @@ impl State {
             self.tell("payment_intent.payment_failed", payment, now);
             return Err(Refused {
                 kind: "card_error",
-                declined: Some((intent, word.to_owned())),
+                declined: Some(Box::new((intent, word.to_owned()))),
                 ..Refused::new(402, code, "Your card was declined.")
             });
         }

@@ -206,7 +206,7 @@ mod tests {
     fn a_crossing_is_a_fall_below_the_threshold_with_nothing_under_way() {
         assert!(top_up().is_crossed(&WALLET, NOW));
         let is_not = |top_up: AutoTopUp, wallet: WatchedWallet| {
-            assert!(!top_up.is_crossed(&wallet, NOW), "{top_up:?} {wallet:?}")
+            assert!(!top_up.is_crossed(&wallet, NOW), "{top_up:?} {wallet:?}");
         };
         is_not(top_up(), WatchedWallet { available: 100, ..WALLET });
         is_not(top_up(), WatchedWallet { version: 1, ..WALLET });
