@@ -12,7 +12,7 @@ use crate::stage::{Stage, StageArguments};
 use crate::storage::{self, Table};
 use crate::tally::{Tally, as_number};
 use crate::wallets::{self, Signer};
-use crate::yardstick::{self, Best};
+use crate::yardstick;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use clap::ValueEnum;
@@ -111,6 +111,8 @@ struct Rates {
     /// That at [`OPEN_CONNECTIONS`].
     many: Option<f64>,
     hot: Option<f64>,
+    /// Mean milliseconds of one spend after the other.
+    alone: Option<f64>,
 }
 
 /// Measures what is wanted and prints it.
@@ -143,8 +145,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), BenchError> {
         measure_open(&stage, times, &spenders, &rates).await?;
     }
     if arguments.wants(Part::Pgbench) {
-        let best = yardstick::measure(&stage.postgres, times.measured / 2).await?;
-        print_comparison(&rates, best);
+        let yardsticks = yardstick::measure(&stage.postgres, times.measured / 2).await?;
+        yardsticks.compare(rates.spread, rates.hot);
+        if let Some(service) = rates.alone {
+            yardsticks.compare_alone(service);
+        }
     }
     if arguments.wants(Part::History) {
         measure_history(&stage, times, &spenders, arguments.rows).await?;
@@ -227,6 +232,7 @@ async fn measure_spends(
     let log_bytes = storage::log_position(&mut owner).await?.saturating_sub(log_before);
     let after = storage::tables(&stage.postgres, storage::OF_CREDITS).await?;
     rates.spread = loads.iter().map(|load| load.tally.rate()).reduce(f64::max);
+    rates.alone = loads.iter().find(|load| load.connections == 1).map(|load| load.tally.mean_millis());
     rates.many = loads.iter().find(|load| load.connections == OPEN_CONNECTIONS).map(|load| load.tally.rate());
     print_spends(&format!("Spends, {} users in turn", spenders.tokens.len()), loads);
     print_storage(&before, &after, log_bytes);
@@ -349,12 +355,6 @@ async fn measure_open(
         .concat());
     }
     Ok(())
-}
-
-fn print_comparison(rates: &Rates, best: Best) {
-    let pairs = [("all users", rates.spread, best.spread), ("one user", rates.hot, best.hot)];
-    let pairs = pairs.into_iter().filter_map(|(load, ours, theirs)| Some((load, ours?, theirs)));
-    yardstick::compare(&pairs.collect::<Vec<_>>());
 }
 
 async fn measure_history(

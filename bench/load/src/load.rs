@@ -46,15 +46,24 @@ pub(crate) async fn closed<S: Script>(
     scripts: Vec<S>,
     times: Times,
 ) -> Result<Done<S>, BenchError> {
+    closed_over(&[server], scripts, times).await
+}
+
+/// The same over several servers, which get the connections in turn.
+pub(crate) async fn closed_over<S: Script>(
+    servers: &[SocketAddr],
+    scripts: Vec<S>,
+    times: Times,
+) -> Result<Done<S>, BenchError> {
     let mut connections = Vec::with_capacity(scripts.len());
-    for script in scripts {
-        connections.push((Connection::open(server).await?, script));
+    for (script, &server) in scripts.into_iter().zip(servers.iter().cycle()) {
+        connections.push((server, Connection::open(server).await?, script));
     }
     let from = Instant::now() + times.warm_up;
     let end = from + times.measured;
     let tally = Arc::new(Mutex::new(Tally::over(from, times.measured)?));
     let mut tasks = JoinSet::new();
-    for (mut connection, mut script) in connections {
+    for (server, mut connection, mut script) in connections {
         let tally = Arc::clone(&tally);
         tasks.spawn(async move {
             while Instant::now() < end {

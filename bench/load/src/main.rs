@@ -1,6 +1,6 @@
 //! Measures the service under load, beside the limits of the machine, in one run and on the same cores.
 //!
-//! `accounts`, `credits` and `timing` each start a durable PostgreSQL of their own and the release binary's `serve` on it, fill them, measure,
+//! `accounts`, `credits`, `scale` and `timing` each start a durable PostgreSQL of their own and the release binary's `serve` on it, fill them, measure,
 //! print tables in Markdown on standard output, and stop everything, whatever happens. `reference` is a server that does one
 //! thing and nothing of the product's; a measurement starts it as a child.
 #![expect(
@@ -17,11 +17,14 @@ mod credits;
 mod error;
 mod limits;
 mod load;
+mod neighbours;
 mod observed;
 mod postgres;
 mod processors;
+mod progress;
 mod reference;
 mod report;
+mod scale;
 mod script;
 mod seed;
 mod stage;
@@ -50,6 +53,8 @@ enum Command {
     Accounts(accounts::Arguments),
     /// Spends, balances and histories, beside what PostgreSQL alone can do
     Credits(credits::Arguments),
+    /// Two replicas, a pooler, Redis, idle sessions, tables of ten million rows, and pruning them
+    Scale(scale::Arguments),
     /// Sign-in and forgotten password, of addresses with and without an account
     Timing(timing::Arguments),
     /// A server that does one thing, to compare with
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Accounts(arguments) => run(arguments.time_limit_seconds, accounts::run(&arguments)),
         Command::Credits(arguments) => run(arguments.time_limit_seconds, credits::run(&arguments)),
+        Command::Scale(arguments) => run(arguments.time_limit_seconds, scale::run(&arguments)),
         Command::Timing(arguments) => run(arguments.time_limit_seconds, timing::run(&arguments)),
         Command::Reference(arguments) => reference::run(&arguments),
     };

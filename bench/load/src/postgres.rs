@@ -8,7 +8,7 @@ use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,16 +72,31 @@ impl Postgres {
     }
 
     pub(crate) fn owner_url(&self) -> String {
-        self.url(self.server.superuser(), self.server.password())
+        url(self.server.superuser(), self.server.password(), self.server.socket_folder())
     }
 
     pub(crate) fn service_url(&self) -> String {
-        self.url("mana_service", &self.service_password)
+        self.service_url_at(self.server.socket_folder())
     }
 
-    fn url(&self, user: &str, password: &str) -> String {
-        let socket = self.server.socket_folder().display();
-        format!("postgres://{user}:{password}@localhost/{DATABASE}?host={socket}")
+    /// The same by way of a pooler whose socket is in `folder`.
+    pub(crate) fn service_url_at(&self, folder: &Path) -> String {
+        let (user, password) = self.service_login();
+        url(user, password, folder)
+    }
+
+    /// The service's role and its password.
+    pub(crate) fn service_login(&self) -> (&'static str, &str) {
+        ("mana_service", &self.service_password)
+    }
+
+    pub(crate) fn socket_folder(&self) -> &Path {
+        self.server.socket_folder()
+    }
+
+    /// Where all of it is; gone at the end.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The process that the others are children of.
@@ -90,6 +105,10 @@ impl Postgres {
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
         pid.ok_or_else(|| BenchError::Io(std::io::Error::other("postmaster.pid names no process")))
     }
+}
+
+fn url(user: &str, password: &str, folder: &Path) -> String {
+    format!("postgres://{user}:{password}@localhost/{DATABASE}?host={}", folder.display())
 }
 
 fn in_hex(bytes: [u8; 32]) -> String {

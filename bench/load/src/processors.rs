@@ -12,6 +12,7 @@ pub(crate) struct Totals {
     at: Instant,
     server: u64,
     postgres: u64,
+    neighbours: u64,
     load: u64,
     busy: u64,
     waiting_for_disk: u64,
@@ -22,6 +23,8 @@ pub(crate) struct Totals {
 pub(crate) struct Split {
     pub(crate) server: f64,
     pub(crate) postgres: f64,
+    /// A pooler, Redis.
+    pub(crate) neighbours: f64,
     pub(crate) load: f64,
     /// Everybody else on the machine, and the kernel's work for nobody in particular.
     pub(crate) others: f64,
@@ -45,8 +48,9 @@ impl Totals {
         let of = |places: &[usize]| places.iter().filter_map(|&place| machine.get(place)).sum();
         Ok(Self {
             at: Instant::now(),
-            server: of_process(stage.server.id()).unwrap_or_default(),
+            server: stage.servers().filter_map(|server| of_process(server.id())).sum(),
             postgres: of_family(stage.postgres.postmaster()?)?,
+            neighbours: stage.neighbours.iter().filter_map(|neighbour| of_process(neighbour.id())).sum(),
             load: of_process(std::process::id()).unwrap_or_default(),
             busy: of(&[0, 1, 2, 5, 6, 7]),
             waiting_for_disk: of(&[4]),
@@ -58,13 +62,14 @@ impl Totals {
         let time = (self.at - earlier.at).as_secs_f64();
         let share = |now: u64, then: u64| as_number(now.saturating_sub(then)) / ticks / time;
         let (server, postgres) = (share(self.server, earlier.server), share(self.postgres, earlier.postgres));
-        let load = share(self.load, earlier.load);
+        let (neighbours, load) = (share(self.neighbours, earlier.neighbours), share(self.load, earlier.load));
         let busy = share(self.busy, earlier.busy);
         Split {
             server,
             postgres,
+            neighbours,
             load,
-            others: (busy - server - postgres - load).max(0.0),
+            others: (busy - server - postgres - neighbours - load).max(0.0),
             idle: (as_number(processors()) - busy).max(0.0),
             waiting_for_disk: share(self.waiting_for_disk, earlier.waiting_for_disk),
         }

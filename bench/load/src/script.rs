@@ -144,6 +144,33 @@ impl Script for Rotate {
     }
 }
 
+/// Registers somebody new each time.
+#[derive(Debug)]
+pub(crate) struct Register {
+    numbers: Arc<AtomicU64>,
+    request: Vec<u8>,
+}
+
+impl Register {
+    /// One script for each of `connections`. `numbers` numbers the addresses of all loads of a run.
+    pub(crate) fn share(connections: usize, numbers: &Arc<AtomicU64>) -> Vec<Self> {
+        (0..connections).map(|_| Self { numbers: Arc::clone(numbers), request: Vec::new() }).collect()
+    }
+}
+
+impl Script for Register {
+    fn request(&mut self) -> &[u8] {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let body = format!(r#"{{"email":"new{number}@example.com","password":"correct horse battery"}}"#);
+        self.request = post("/api/v1/auth/register", &body);
+        &self.request
+    }
+
+    fn accepts(&mut self, answer: Answer<'_>) -> bool {
+        answer.status == 201
+    }
+}
+
 /// The text that follows `name`, up to its quotation mark. No token and no id has an escape.
 pub(crate) fn text_of<'a>(body: &'a [u8], name: &[u8]) -> Option<&'a str> {
     let begin = memmem::find(body, name)? + name.len();

@@ -46,7 +46,12 @@ const SETTINGS: [(&str, &str); 4] = [
 pub(crate) struct Stage {
     // Declared first, dropped first: the server signs off from a database that is still there.
     pub(crate) server: Process,
+    /// More servers on the same database.
+    pub(crate) more_servers: Vec<Process>,
+    /// What else they need: a pooler, Redis.
+    pub(crate) neighbours: Vec<Process>,
     pub(crate) postgres: Postgres,
+    root_secret: String,
 }
 
 impl Stage {
@@ -59,22 +64,55 @@ impl Stage {
             return Err(BenchError::NoBinary(arguments.binary.clone()));
         }
         let postgres = Postgres::start().await?;
-        let mut command = Command::new(&arguments.binary);
-        command.arg("serve").env_clear().envs(SETTINGS);
-        command.env("DATABASE_URL", postgres.service_url()).env("DATABASE_OWNER_URL", postgres.owner_url());
-        command.env("MANA_SECRET_KEY", format!("bench:{}", BASE64.encode(random())));
-        command.envs(settings.iter().copied());
-        command.envs(arguments.settings.iter().filter_map(|setting| setting.split_once('=')));
-        let server = Process::start("the service", command, "PORT", &arguments.log_file)?;
-        server.await_answer(&get("/health/ready")).await?;
-        Ok(Self { server, postgres })
+        let root_secret = format!("bench:{}", BASE64.encode(random()));
+        let server = serve(arguments, settings, &postgres, &root_secret).await?;
+        Ok(Self { server, more_servers: Vec::new(), neighbours: Vec::new(), postgres, root_secret })
     }
+
+    /// One more server on the same database. What `settings` say counts for it alone.
+    pub(crate) async fn add_server(
+        &mut self,
+        arguments: &StageArguments,
+        settings: &[(&str, &str)],
+    ) -> Result<SocketAddr, BenchError> {
+        let server = serve(arguments, settings, &self.postgres, &self.root_secret).await?;
+        let address = server.address;
+        self.more_servers.push(server);
+        Ok(address)
+    }
+
+    /// All its servers.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Process> {
+        std::iter::once(&self.server).chain(&self.more_servers)
+    }
+}
+
+async fn serve(
+    arguments: &StageArguments,
+    settings: &[(&str, &str)],
+    postgres: &Postgres,
+    root_secret: &str,
+) -> Result<Process, BenchError> {
+    let mut command = Command::new(&arguments.binary);
+    command.arg("serve").env_clear().envs(SETTINGS);
+    command.env("DATABASE_URL", postgres.service_url()).env("DATABASE_OWNER_URL", postgres.owner_url());
+    command.env("MANA_SECRET_KEY", root_secret);
+    command.envs(settings.iter().copied());
+    command.envs(arguments.settings.iter().filter_map(|setting| setting.split_once('=')));
+    let server = Process::start("the service", command, "PORT", &arguments.log_file)?;
+    server.await_answer(&get("/health/ready")).await?;
+    Ok(server)
 }
 
 pub(crate) fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     SystemRng.fill(&mut bytes);
     bytes
+}
+
+/// A port of the loopback that nobody has.
+pub(crate) fn free_address() -> Result<SocketAddr, BenchError> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// A child that listens on a port of its own. Dropping it asks it to stop, and kills it if it does not.
@@ -93,13 +131,23 @@ impl Process {
         port_name: &str,
         log_file: &Path,
     ) -> Result<Self, BenchError> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = free_address()?;
         let port = address.port().to_string();
         if port_name.starts_with("--") {
             command.args([port_name, &port]);
         } else {
             command.env(port_name, &port);
         }
+        Self::start_at(name, command, address, log_file)
+    }
+
+    /// Starts `command`, which knows where to listen.
+    pub(crate) fn start_at(
+        name: &'static str,
+        mut command: Command,
+        address: SocketAddr,
+        log_file: &Path,
+    ) -> Result<Self, BenchError> {
         let log = File::options().append(true).create(true).open(log_file)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(Self { name, child: child.into(), address })
@@ -119,6 +167,21 @@ impl Process {
             if let Ok(mut connection) = Connection::open(self.address).await
                 && connection.exchange(request).await.is_ok_and(|answer| answer.status == 200)
             {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(BenchError::NotReady(self.name.to_owned(), START_LIMIT))
+    }
+
+    /// Waits until `is_ready` says so.
+    pub(crate) async fn await_ready(&self, is_ready: impl Fn() -> bool) -> Result<(), BenchError> {
+        let begun = Instant::now();
+        while begun.elapsed() < START_LIMIT {
+            if let Some(status) = self.child().try_wait()? {
+                return Err(BenchError::EndedEarly(self.name.to_owned(), status));
+            }
+            if is_ready() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use std::time::Duration;
 
 /// Statistics reach other connections this late.
-const STATISTICS_LAG: Duration = Duration::from_secs(2);
+pub(crate) const STATISTICS_LAG: Duration = Duration::from_secs(2);
 
 /// Rows and bytes of one user in the tables of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,6 +94,11 @@ impl Tally {
         in_millis(self.right.value_at_quantile(share))
     }
 
+    /// Milliseconds of a right answer, at the mean.
+    pub(crate) fn mean_millis(&self) -> f64 {
+        self.right.mean() / 1000.0
+    }
+
     /// Milliseconds of the slowest right answer.
     pub(crate) fn slowest_millis(&self) -> f64 {
         in_millis(self.right.max())

@@ -222,14 +222,19 @@ pub trait Wallets: Send + Sync + std::fmt::Debug {
 #[serde(rename_all = "camelCase")]
 pub struct WalletSummary {
     /// Paid mana that can be spent.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub balance: i64,
     /// Free mana that can be spent, without daily credits that nobody has asked for yet.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub free_credits_remaining: i64,
     /// Set aside by open holds.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub held_credits: i64,
     /// Bought or given so far, without bonuses.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub total_earned: i64,
     /// Spent so far, less what was given back.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub total_spent: i64,
 }
 

@@ -2,13 +2,22 @@
 //! that another is at.
 
 use crate::session::liveness::KEEP_REVOCATIONS;
+use crate::session::store::Window;
 use crate::token::refresh;
 use crate::{Auth, admin, bonus, mail, oauth, passkey, security_event, session, two_factor, verification};
 use mana_platform::DbError;
-use time::Duration;
+use std::time::Instant;
+use time::{Duration, OffsetDateTime};
 
 /// Sessions that have ended are kept for this long: their events name them.
 const KEEP_ENDED_SESSIONS: Duration = Duration::days(30);
+/// The log keeps everything for this long, whatever becomes of the account.
+pub(crate) const KEEP_EVENTS_OF_DELETED: Duration = Duration::days(30);
+/// Sessions that are looked at together, one after another in the order of their ids. No index finds those that have ended: it
+/// would have to be written at each refresh (decisions/0040).
+const WINDOW: i64 = 10_000;
+/// A statement that had to wait for long is no reason to wait as long again.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Rows of one statement at most, so that no lock is held for long.
 const BATCH: i64 = 1_000;
 
@@ -18,18 +27,17 @@ const BATCH: i64 = 1_000;
 /// When the database fails; what was deleted until then stays deleted.
 pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     let now = auth.clock.now();
-    let ended = now.saturating_sub(KEEP_ENDED_SESSIONS);
     let retention = Duration::try_from(auth.policy.security_event_retention).unwrap_or(Duration::MAX);
     let old = now.checked_sub(retention);
+    prune_sessions(auth, now.saturating_sub(KEEP_ENDED_SESSIONS)).await?;
+    if let Some(old) = old {
+        prune_events(auth, old).await?;
+    }
+    erase_deleted(auth, now).await?;
     let mut connection = auth.database.acquire().await?;
     while is_full(
         session::liveness::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?,
     ) {}
-    while is_full(refresh::store::delete_chains_ended_before(&mut connection, ended, BATCH).await?) {}
-    while is_full(session::store::delete_ended_before(&mut connection, ended, BATCH).await?) {}
-    if let Some(old) = old {
-        while is_full(security_event::store::delete_before(&mut connection, old, BATCH).await?) {}
-    }
     let window = now.saturating_sub(mail::BUDGET_WINDOW);
     while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
     while is_full(oauth::store::delete_finished_before(&mut connection, now, BATCH).await?) {}
@@ -40,6 +48,96 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}
     admin::store::delete_expired(&mut connection, now).await?;
     connection.finish().await
+}
+
+/// Takes what the log says of a person out of it, once the account has been gone for as long as the database keeps every event.
+/// Each round is committed by itself.
+async fn erase_deleted(auth: &Auth, now: OffsetDateTime) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let again = now.saturating_add(Duration::DAY);
+        let due = security_event::store::claim_erasures(&mut connection, now, again, BATCH).await?;
+        connection.finish().await?;
+        for user in &due {
+            erase_events_of(auth, user).await?;
+        }
+        if i64::try_from(due.len()).is_ok_and(|claimed| claimed < BATCH) {
+            return Ok(());
+        }
+        give_way(begun).await;
+    }
+}
+
+/// Deletes the events of one user, then what asked for it.
+async fn erase_events_of(auth: &Auth, user: &str) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let is_over = !is_full(security_event::store::delete_events_of(&mut connection, user, BATCH).await?);
+        if is_over {
+            security_event::store::delete_erasure(&mut connection, user).await?;
+        }
+        connection.finish().await?;
+        if is_over {
+            return Ok(());
+        }
+        give_way(begun).await;
+    }
+}
+
+/// Goes through all sessions and deletes those that ended before `before`, with their chains.
+async fn prune_sessions(auth: &Auth, before: OffsetDateTime) -> Result<(), DbError> {
+    let mut after = String::new();
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let Some(window) = session::store::find_window(&mut connection, after, before, WINDOW).await? else {
+            return Ok(());
+        };
+        drop(connection);
+        give_way(begun).await;
+        if window.has_ended {
+            prune_window(auth, &window, before).await?;
+        }
+        after = window.last;
+    }
+}
+
+/// Chains go before their sessions. Each round is committed by itself.
+async fn prune_window(auth: &Auth, window: &Window, before: OffsetDateTime) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let is_over =
+            !is_full(
+                refresh::store::delete_chains_ended_before(&mut connection, window, before, BATCH).await?,
+            ) && !is_full(session::store::delete_ended_before(&mut connection, window, before, BATCH).await?);
+        connection.finish().await?;
+        give_way(begun).await;
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// Deletes events from before `before`, each batch committed by itself.
+async fn prune_events(auth: &Auth, before: OffsetDateTime) -> Result<(), DbError> {
+    loop {
+        let begun = Instant::now();
+        let mut connection = auth.database.acquire().await?;
+        let deleted = security_event::store::delete_before(&mut connection, before, BATCH).await?;
+        connection.finish().await?;
+        if !is_full(deleted) {
+            return Ok(());
+        }
+        give_way(begun).await;
+    }
+}
+
+/// Leaves the database to requests for as long as the work since `begun` has taken.
+async fn give_way(begun: Instant) {
+    tokio::time::sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
 }
 
 /// Whether there may be more.

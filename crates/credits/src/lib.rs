@@ -28,6 +28,11 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
         .merge(webhook::routes())
 }
 
+/// Routes for older services of the same network, which are described as those that they stand for.
+pub fn internal_routes() -> axum::Router<CreditsState> {
+    ledger::internal_routes()
+}
+
 /// The error catalogue of the credits.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     let package: &[&'static ErrorCode] = &[&package::model::BONUS_BEYOND_CREDITS];

@@ -74,10 +74,13 @@ pub struct ErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) into the body; empty for the body as a whole.
+    #[schema(max_length = 512)]
     pub pointer: String,
     /// Stable word: `missing`, `unknown`, `wrong_type`, `duplicate` or `invalid`.
+    #[schema(max_length = 64)]
     pub code: &'static str,
     /// What a person may read. Never repeats the value: it may be a secret.
+    #[schema(max_length = 1000)]
     pub detail: String,
 }
 

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
@@ -27,6 +27,9 @@ pub struct Settings {
     /// Address to listen on; 127.0.0.1 in dev and 0.0.0.0 in serve when not given
     #[arg(long, env = "HOST", global = true, help_heading = "Server")]
     pub host: Option<IpAddr>,
+    /// Address and port of a second listener, as 10.0.0.5:9090: `/metrics` and `/api/v1/internal/` are answered there, with `/health*`, and nowhere else
+    #[arg(long, env = "INTERNAL_ADDRESS", global = true, help_heading = "Server")]
+    pub internal_address: Option<SocketAddr>,
     /// URL under which browsers and apps reach the service; http://localhost:PORT when not given
     #[arg(long, env = "BASE_URL", global = true, help_heading = "Server")]
     pub base_url: Option<Url>,
@@ -143,10 +146,10 @@ pub struct Settings {
     #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
     pub jwt_public_key: Option<String>,
     /// `iss` of access tokens
-    #[arg(long, env = "JWT_ISSUER", default_value = "manacore", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_ISSUER", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_issuer: String,
     /// `aud` of access tokens
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "manacore", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "JWT_AUDIENCE", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_audience: String,
     /// Life of an access token
     #[arg(long, env = "JWT_ACCESS_TOKEN_EXPIRY", value_parser = lifetime, default_value = "15m", global = true, help_heading = "Tokens")]
@@ -403,6 +406,37 @@ pub struct Settings {
     /// Tax number of the seller on receipts
     #[arg(long, env = "SELLER_TAX_ID", global = true, help_heading = "Payments")]
     pub seller_tax_id: Option<String>,
+
+    /// Collector that traces go to by OTLP over HTTP, as `http://localhost:4318`, to which `/v1/traces` is added; nothing is traced when not given
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, help_heading = "Traces")]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
+    /// Headers that the collector asks for, as `name=value,name=value`, values percent-encoded
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", value_parser = secret, hide_env_values = true, global = true, help_heading = "Traces")]
+    pub otel_exporter_otlp_headers: Option<SecretString>,
+    /// `service.name` of the traces
+    #[arg(
+        long,
+        env = "OTEL_SERVICE_NAME",
+        default_value = "mana-core-auth",
+        global = true,
+        help_heading = "Traces"
+    )]
+    pub otel_service_name: String,
+    /// Which traces are kept: `always_on`, `always_off`, `traceidratio`, or one of them behind `parentbased_`, which keeps what a trusted caller keeps and decides only on what begins here
+    #[arg(
+        long,
+        env = "OTEL_TRACES_SAMPLER",
+        value_enum,
+        ignore_case = true,
+        default_value = "parentbased_always_on",
+        global = true,
+        help_heading = "Traces"
+    )]
+    pub otel_traces_sampler: TracesSampler,
+    /// Share of the traces that the samplers with traceidratio keep, from 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_parser = share, default_value = "1", global = true, help_heading = "Traces")]
+    pub otel_traces_sampler_arg: f64,
+
     /// Who else may say who somebody is
     #[command(flatten)]
     pub providers: ProviderSettings,
@@ -542,6 +576,29 @@ impl RsaBits {
     }
 }
 
+/// Which traces are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TracesSampler {
+    /// All.
+    #[value(name = "always_on")]
+    AlwaysOn,
+    /// None.
+    #[value(name = "always_off")]
+    AlwaysOff,
+    /// A share of all.
+    #[value(name = "traceidratio")]
+    TraceIdRatio,
+    /// What the caller keeps, and all that begin here.
+    #[value(name = "parentbased_always_on")]
+    ParentBasedAlwaysOn,
+    /// What the caller keeps, and none that begin here.
+    #[value(name = "parentbased_always_off")]
+    ParentBasedAlwaysOff,
+    /// What the caller keeps, and a share of those that begin here.
+    #[value(name = "parentbased_traceidratio")]
+    ParentBasedTraceIdRatio,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -626,10 +683,25 @@ fn network(text: &str) -> Result<IpNet, String> {
     network.map_err(|_| "must be a network like 10.0.0.0/8 or fd00::/8, or an address".to_owned())
 }
 
-/// A duration of at least a second: what lives shorter does not live.
+/// A duration of at least a second, because what lives shorter does not live, and of ten years at most.
 fn lifetime(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+    if (Duration::from_secs(1)..=Duration::from_hours(87_600)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("must be 1s to 3650d".to_owned())
+    }
+}
+
+/// A name that every token carries.
+fn token_name(text: &str) -> Result<String, String> {
+    if text.len() <= 255 { Ok(text.to_owned()) } else { Err("must be at most 255 bytes".to_owned()) }
+}
+
+/// A part of all, from none to all.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be a number from 0 to 1, as 0.1".to_owned())
 }
 
 /// What the database lets the service delete, and no less.

@@ -1,18 +1,27 @@
 //! The connection pool, transactions that act for a user, and what a database error means to a client.
 
 use crate::http::codes;
+use crate::telemetry::spans;
 use mana_kernel::{ErrorCode, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 /// An open transaction. Dropped without a commit, it rolls back.
-pub type Transaction = sqlx::Transaction<'static, Postgres>;
+#[derive(Debug)]
+pub struct Transaction {
+    inner: sqlx::Transaction<'static, Postgres>,
+    traced: Span,
+}
 
 /// A connection of the pool, given back when dropped. What was written on it holds for certain after [`Self::finish`].
 #[derive(Debug)]
-pub struct Connection(Statements);
+pub struct Connection {
+    statements: Statements,
+    _traced: Span,
+}
 
 /// What becomes of each statement of a [`Connection`].
 #[derive(Debug)]
@@ -77,11 +86,14 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
-        Ok(if self.is_transactions_only {
-            timed(self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS)).await?
+        let wait = Wait::begin();
+        let inner = if self.is_transactions_only {
+            self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS).await
         } else {
-            timed(self.pool.begin()).await?
-        })
+            self.pool.begin().await
+        };
+        let traced = wait.end();
+        Ok(Transaction { inner: inner?, traced })
     }
 
     /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
@@ -92,7 +104,10 @@ impl Database {
         if self.is_transactions_only {
             return self.begin().await;
         }
-        Ok(timed(self.pool.begin_with(BEGIN_LOOKUPS)).await?)
+        let wait = Wait::begin();
+        let inner = self.pool.begin_with(BEGIN_LOOKUPS).await;
+        let traced = wait.end();
+        Ok(Transaction { inner: inner?, traced })
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -100,11 +115,13 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_snapshot(&self) -> Result<Transaction, DbError> {
-        Ok(if self.is_transactions_only {
+        let traced = spans::database();
+        let inner = if self.is_transactions_only {
             self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await?
         } else {
             self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?
-        })
+        };
+        Ok(Transaction { inner, traced })
     }
 
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
@@ -113,11 +130,15 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn acquire(&self) -> Result<Connection, DbError> {
-        Ok(Connection(if self.is_transactions_only {
-            Statements::Together(self.begin().await?)
-        } else {
-            Statements::Single(timed(self.pool.acquire()).await?)
-        }))
+        if self.is_transactions_only {
+            let transaction = self.begin().await?;
+            let traced = transaction.traced.clone();
+            return Ok(Connection { statements: Statements::Together(transaction), _traced: traced });
+        }
+        let wait = Wait::begin();
+        let connection = self.pool.acquire().await;
+        let traced = wait.end();
+        Ok(Connection { statements: Statements::Single(connection?), _traced: traced })
     }
 
     /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may
@@ -140,12 +161,58 @@ impl Database {
     }
 }
 
-/// Notes how long it took until there was a connection to work on.
-async fn timed<T>(work: impl Future<Output = T>) -> T {
-    let began = Instant::now();
-    let outcome = work.await;
-    metrics::histogram!("database_begin_seconds").record(began.elapsed());
-    outcome
+/// The wait for a connection to work on.
+struct Wait {
+    since: Instant,
+    traced: Span,
+}
+
+impl Wait {
+    fn begin() -> Self {
+        Self { traced: spans::database(), since: Instant::now() }
+    }
+
+    /// Notes how long it took, and gives the span of what is done on the connection.
+    fn end(self) -> Span {
+        let waited = self.since.elapsed();
+        metrics::histogram!("database_begin_seconds").record(waited);
+        self.traced.record("wait_ms", i64::try_from(waited.as_millis()).unwrap_or(i64::MAX));
+        self.traced
+    }
+}
+
+impl Transaction {
+    /// Lets all that was done in it hold.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.inner.commit().await?;
+        self.traced.record("outcome", "committed");
+        Ok(())
+    }
+
+    /// Undoes all that was done in it.
+    ///
+    /// # Errors
+    /// When the connection fails; then it is undone as well.
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.inner.rollback().await
+    }
+}
+
+impl Deref for Transaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
 }
 
 impl Connection {
@@ -154,7 +221,7 @@ impl Connection {
     /// # Errors
     /// When the commit fails: then nothing holds for certain.
     pub async fn finish(self) -> Result<(), DbError> {
-        match self.0 {
+        match self.statements {
             Statements::Single(_) => Ok(()),
             Statements::Together(transaction) => Ok(transaction.commit().await?),
         }
@@ -162,7 +229,7 @@ impl Connection {
 
     /// Closes it instead of giving it back. One inside a transaction is only given back once it has rolled back.
     pub fn close_on_drop(&mut self) {
-        if let Statements::Single(connection) = &mut self.0 {
+        if let Statements::Single(connection) = &mut self.statements {
             connection.close_on_drop();
         }
     }
@@ -172,7 +239,7 @@ impl Deref for Connection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        match &self.0 {
+        match &self.statements {
             Statements::Single(connection) => connection,
             Statements::Together(transaction) => transaction,
         }
@@ -181,7 +248,7 @@ impl Deref for Connection {
 
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        match &mut self.0 {
+        match &mut self.statements {
             Statements::Single(connection) => connection,
             Statements::Together(transaction) => transaction,
         }

@@ -5,6 +5,7 @@
 //! name that leads elsewhere at the second look leads nowhere. Redirects are not followed, proxies of the environment are not used, and
 //! nothing is decompressed.
 
+use crate::telemetry::spans;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{ClientConfig, RootCertStore};
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use url::{Host, Url};
 
 /// Bytes of an answer at most.
@@ -114,7 +116,7 @@ impl Outbound {
     /// # Errors
     /// When the URL is out of reach or there is no whole answer in time.
     pub async fn get(&self, url: &Url, credentials: Credentials<'_>) -> Result<Answer, OutboundError> {
-        self.send(url, self.client.get(url.clone()), credentials).await
+        self.send("GET", url, self.client.get(url.clone()), credentials).await
     }
 
     /// Sends a form and asks for JSON.
@@ -133,10 +135,23 @@ impl Outbound {
             .post(url.clone())
             .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(body);
-        self.send(url, request, credentials).await
+        self.send("POST", url, request, credentials).await
     }
 
     async fn send(
+        &self,
+        method: &str,
+        url: &Url,
+        request: reqwest::RequestBuilder,
+        credentials: Credentials<'_>,
+    ) -> Result<Answer, OutboundError> {
+        let call = spans::call("outbound", Some(method), url.host_str().unwrap_or_default());
+        let outcome = self.exchange(url, request, credentials).instrument(call.clone()).await;
+        spans::call_ended(&call, &outcome);
+        outcome
+    }
+
+    async fn exchange(
         &self,
         url: &Url,
         request: reqwest::RequestBuilder,
@@ -155,6 +170,7 @@ impl Outbound {
         // Without the URL: it may carry what is nobody's business.
         let failed = |error: reqwest::Error| OutboundError::Failed(error.without_url());
         let mut response = request.send().await.map_err(failed)?;
+        spans::call_answered(response.status());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len().saturating_add(chunk.len()) > MAX_ANSWER {

@@ -1,9 +1,19 @@
-//! Log lines and metrics of the process.
+//! Log lines, metrics and traces of the process.
+
+pub mod spans;
+mod traces;
+
+pub use traces::{InvalidTraces, Leaving, Traces};
 
 use crate::config::{LogFormat, Settings};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 /// Latency buckets in seconds: from a cached answer to the request time limit.
 const SECONDS: [f64; 13] =
@@ -12,24 +22,22 @@ const SECONDS: [f64; 13] =
 /// Buckets of what is done together: one, and its doublings.
 const ORDERS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Starts writing log lines to standard error: standard output belongs to what a command prints.
+/// Starts writing log lines to standard error: standard output belongs to what a command prints. Begins `traces` too.
 ///
 /// # Errors
 /// When `LOG_LEVEL` is not understood. A second call in one process changes nothing.
-pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::builder().parse(&settings.log_level)?;
-    let is_terminal = std::io::stderr().is_terminal();
-    let as_json = match settings.log_format {
-        LogFormat::Auto => !is_terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+pub fn start_logging(settings: &Settings, traces: Option<&Traces>) -> Result<(), ParseError> {
+    // The spans of traces are none of the log's, which shows a request by a span of its own.
+    let filter = EnvFilter::builder()
+        .parse(&settings.log_level)?
+        .add_directive(format!("{}=off", spans::TARGET).parse()?);
     // A subscriber that is already there stays: only tests start two services in one process.
-    let _already_started = if as_json {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
-    } else {
-        lines.with_ansi(is_terminal).with_target(false).try_init()
+    let _already_started = match traces {
+        None => Registry::default().with(filter).with(lines(settings)).try_init(),
+        // Each has a filter of its own then, which every line and span is asked about.
+        Some(traces) => {
+            Registry::default().with(lines(settings).with_filter(filter)).with(traces.layer()).try_init()
+        }
     };
     // A defect is a log line like any other: machines that read the lines must not meet a paragraph.
     std::panic::set_hook(Box::new(|defect| {
@@ -38,6 +46,25 @@ pub fn start_logging(settings: &Settings) -> Result<(), tracing_subscriber::filt
         tracing::error!(place, "a defect ended a task: {}", defect.payload_as_str().unwrap_or("no message"));
     }));
     Ok(())
+}
+
+/// How a log line looks.
+fn lines<S>(settings: &Settings) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let is_terminal = std::io::stderr().is_terminal();
+    let as_json = match settings.log_format {
+        LogFormat::Auto => !is_terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    if as_json {
+        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+    } else {
+        lines.with_ansi(is_terminal).with_target(false).boxed()
+    }
 }
 
 /// A gauge that counts this for as long as it lives, however that ends: a client that hangs up drops the work.

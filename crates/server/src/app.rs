@@ -119,6 +119,8 @@ pub enum BuildError {
 pub struct App {
     /// What answers requests.
     pub router: Router,
+    /// What answers at `INTERNAL_ADDRESS`, if there is one.
+    pub internal: Option<Router>,
     /// What works beside them.
     pub workers: Workers,
     /// Begun when it is about to stop.
@@ -176,22 +178,28 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers };
     let drain = Drain::default();
-    let routes = Router::new()
+    let health = HealthState::new(database, metrics, drain.clone());
+    let credits = CreditsState(credits);
+    let health_routes = Router::from(health::routes().with_state(health.clone()));
+    let internal_routes = Router::from(health::metrics_routes().with_state(health))
+        .merge(mana_credits::internal_routes().with_state(credits.clone()));
+    let public_routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
-        .merge(axum::Router::from(mana_credits::routes().with_state(CreditsState(credits))))
-        .merge(axum::Router::from(health::routes().with_state(HealthState::new(
-            database,
-            metrics,
-            drain.clone(),
-        ))))
+        .merge(axum::Router::from(mana_credits::routes().with_state(credits)))
+        .merge(health_routes.clone())
         .merge(docs::routes())
         .merge(dev_outbox.map(dev::outbox::routes).unwrap_or_default());
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
     let own = settings.own_origin()?;
-    let framed =
+    let framed = |routes| {
         frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
-            .map_err(BuildError::Origin)?;
-    Ok(App { router: framed, workers, drain })
+            .map_err(BuildError::Origin)
+    };
+    let (router, internal) = match settings.internal_address {
+        Some(_) => (framed(public_routes)?, Some(framed(internal_routes.merge(health_routes))?)),
+        None => (framed(public_routes.merge(internal_routes))?, None),
+    };
+    Ok(App { router, internal, workers, drain })
 }
 
 /// What it takes to keep the books, as the settings want them kept.

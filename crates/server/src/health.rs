@@ -29,19 +29,22 @@ impl HealthState {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HealthState> {
-    OpenApiRouter::new()
-        .routes(routes!(live))
-        .routes(routes!(ready))
-        .routes(routes!(health))
-        .routes(routes!(metrics))
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(health))
+}
+
+pub(crate) fn metrics_routes() -> OpenApiRouter<HealthState> {
+    OpenApiRouter::new().routes(routes!(metrics))
 }
 
 /// How it is.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
     /// Always `ok`; anything else is a problem.
+    #[schema(max_length = 16)]
     status: &'static str,
+    #[schema(max_length = 64)]
     service: &'static str,
+    #[schema(max_length = 64)]
     version: &'static str,
 }
 
@@ -84,6 +87,8 @@ async fn health(state: State<HealthState>) -> Result<Json<Health>, ApiError> {
 }
 
 /// Metrics for Prometheus
+///
+/// With `INTERNAL_ADDRESS`, there and nowhere else.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Text in the exposition format", content_type = "text/plain", body = String)),

@@ -2,7 +2,8 @@
 
 use http::Method;
 use mana_platform::rate_limit::RouteClass;
-use utoipa::openapi::path::Operation;
+use utoipa::Number;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -25,6 +26,7 @@ pub fn document() -> OpenApi {
         mana_auth::routes().into_openapi(),
         mana_credits::routes().into_openapi(),
         crate::health::routes().into_openapi(),
+        crate::health::metrics_routes().into_openapi(),
     ] {
         document.merge(part);
     }
@@ -56,6 +58,7 @@ pub fn document() -> OpenApi {
         ] {
             if let Some(operation) = operation {
                 refuse_null(operation);
+                bound_list(operation, path);
                 add_common_answers(operation, &method, path);
             }
         }
@@ -70,6 +73,46 @@ fn refuse_null(operation: &mut Operation) {
         let RefOr::T(content) = content else { continue };
         if let Some(RefOr::T(Schema::OneOf(choice))) = &content.schema {
             content.schema = choice.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned();
+        }
+    }
+}
+
+/// Lists without pages, and how long they are at most. Whoever reads them from the database says so there, too.
+const LISTS: [(&str, usize); 10] = [
+    ("/api/v1/auth/sessions", 500),
+    ("/api/v1/admin/users/{userId}/sessions", 500),
+    ("/api/v1/auth/oauth", 16),
+    ("/api/v1/auth/linked-accounts", 100),
+    ("/api/v1/auth/trusted-devices", 100),
+    ("/api/v1/auth/passkeys", 25),
+    ("/api/v1/admin/service-keys", 1_000),
+    ("/api/v1/credits/packages", 1_000),
+    ("/api/v1/admin/packages", 1_000),
+    ("/api/v1/credits/purchases", 500),
+];
+
+/// Says how long an answer is at most that is a list: a page as long as its `limit` may be.
+fn bound_list(operation: &mut Operation, path: &str) {
+    let page = operation.parameters.iter().flatten().find_map(|parameter| match parameter {
+        RefOr::T(Parameter { name, schema: Some(RefOr::T(Schema::Object(schema))), .. })
+            if name == "limit" =>
+        {
+            match schema.maximum {
+                Some(Number::Int(maximum)) => usize::try_from(maximum).ok(),
+                Some(Number::UInt(maximum)) => Some(maximum),
+                Some(Number::Float(_)) | None => None,
+            }
+        }
+        RefOr::T(_) | RefOr::Ref(_) => None,
+    });
+    let listed = LISTS.iter().find(|(known, _)| *known == path).map(|(_, most)| *most);
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        for content in response.content.values_mut() {
+            let RefOr::T(content) = content else { continue };
+            if let Some(RefOr::T(Schema::Array(list))) = &mut content.schema {
+                list.max_items = list.max_items.or(page).or(listed);
+            }
         }
     }
 }

@@ -8,10 +8,11 @@ use mana_platform::mail::MailSettingsError;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::pooler::{self, PoolerError};
 use mana_platform::row_security::{self, RowSecurityError};
+use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, SystemSteadyClock, telemetry};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -69,6 +70,8 @@ struct Stopping {
 /// A service that is ready to run.
 pub(crate) struct Service {
     app: App,
+    /// Where the internal routes are answered, if not with all others.
+    internal: Option<TcpListener>,
     limits: Limits,
     stopping: Stopping,
     pub(crate) database: mana_platform::Database,
@@ -80,6 +83,13 @@ pub(crate) async fn prepare(
     source: Source,
     way_out: WayOut,
 ) -> Result<Service, ServeError> {
+    let internal = match settings.internal_address {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.map_err(|error| ServeError::Listen(address, error))?)
+        }
+        None => None,
+    };
     let database = source.database(settings);
     // Before any statement is prepared.
     drop(database.pool().acquire().await.map_err(ServeError::Database)?);
@@ -107,15 +117,26 @@ pub(crate) async fn prepare(
         drain: Duration::from_secs(settings.drain_seconds),
         limit: Duration::from_secs(settings.shutdown_timeout_seconds),
     };
-    Ok(Service { app, limits, stopping, database })
+    Ok(Service { app, internal, limits, stopping, database })
 }
 
-/// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish, within the limit. A second signal cuts it short.
-pub(crate) async fn run(listener: TcpListener, service: Service) -> Result<(), ServeError> {
+/// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish and the last traces leave, within the limit.
+/// A second signal cuts it short.
+pub(crate) async fn run(
+    listener: TcpListener,
+    service: Service,
+    traces: Option<Traces>,
+) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel();
-    let App { router, workers, drain } = service.app;
+    let App { router, internal, workers, drain } = service.app;
     let Stopping { drain: drain_for, limit } = service.stopping;
+    let leaving = traces.map(Traces::start);
     let working = tokio::spawn(workers.clone().run());
+    // Until the end of all: what is asked there tells how the stopping goes.
+    let internal = service.internal.zip(internal).map(|(listener, router)| {
+        let (limits, drain) = (service.limits, drain.clone());
+        tokio::spawn(accept::serve(listener, router, limits, drain, std::future::pending()))
+    });
     let mut server =
         tokio::spawn(accept::serve(listener, router, service.limits, drain.clone(), async move {
             let _ = stopped.await;
@@ -136,17 +157,28 @@ pub(crate) async fn run(listener: TcpListener, service: Service) -> Result<(), S
     // The receiver lives as long as the server.
     let _ = stop.send(());
     let limit = if is_cut_short { Duration::ZERO } else { limit };
+    let began = Instant::now();
+    let mut is_in_a_hurry = is_cut_short;
     tokio::select! {
         ended = tokio::time::timeout(limit, &mut server) => {
             if ended.is_err() {
                 tracing::warn!("some requests did not finish in time");
             }
         }
-        again = stop_signal() => tracing::warn!(signal = again?, "stopping at once"),
+        again = stop_signal() => {
+            tracing::warn!(signal = again?, "stopping at once");
+            is_in_a_hurry = true;
+        }
     }
     server.abort();
     working.abort();
+    if let Some(internal) = internal {
+        internal.abort();
+    }
     workers.write_notes().await;
+    if let Some(leaving) = leaving.filter(|_| !is_in_a_hurry) {
+        leaving.finish(limit.saturating_sub(began.elapsed())).await;
+    }
     service.database.pool().close().await;
     Ok(())
 }

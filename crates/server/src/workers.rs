@@ -46,6 +46,7 @@ impl Workers {
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(15), || self.demand_second_factors()),
+            every(Duration::from_hours(1), || self.demand_second_factors_of_old_sessions()),
             every(Duration::from_mins(15), || self.prove_books()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
@@ -71,6 +72,12 @@ impl Workers {
     pub async fn demand_second_factors(&self) {
         let done = two_factor::end_sessions_without_factor(&self.auth).await;
         log_failure("ending sessions without a second factor", done);
+    }
+
+    /// The same of sessions from before everybody was to have one.
+    pub async fn demand_second_factors_of_old_sessions(&self) {
+        let done = two_factor::end_old_sessions_without_factor(&self.auth).await;
+        log_failure("ending old sessions without a second factor", done);
     }
 
     /// Deletes what is past its time.

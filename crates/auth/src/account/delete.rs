@@ -5,19 +5,21 @@
 
 use super::model::{AccountError, Role, User};
 use super::{me, remove_ways_in, store};
-use crate::mail::{self, Written};
+use crate::mail::{self, Desk, Written};
+use crate::retention::KEEP_EVENTS_OF_DELETED;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
-use crate::session::end::{Ended, end_chosen};
+use crate::session::end::{Ended, end_chosen_by};
 use crate::session::fresh::is_fresh;
 use crate::session::liveness::store::{Found, find};
 use crate::session::model::{RevokeReason, SessionError};
 use crate::session::store::Choice;
+use crate::token::root_secret::RootSecrets;
 use crate::verification::{self, AccountDeleted, Acknowledged};
-use crate::{Auth, AuthState, admin, bonus, new_device, password, session};
+use crate::{Auth, AuthState, OnUserDeleted, admin, bonus, new_device, password, session};
 use axum::Json;
 use axum::extract::State;
-use mana_kernel::{Paragraph, UserId};
+use mana_kernel::{Clock, Paragraph, Rng, UserId};
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, OptionalBody, ProblemBody, codes};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -95,7 +97,8 @@ async fn delete(
     if was_admin {
         admin::hold_off_others(&mut transaction).await?;
     }
-    close_wallet(&mut transaction, auth, id).await?;
+    let eraser = Eraser::of(auth);
+    eraser.close_wallet(&mut transaction, id).await?;
     let Some(user) = store::lock_user_exclusively(&mut transaction, id).await? else { return Ok(false) };
     let session = find(&mut transaction, &caller.session_id, id, auth.clock.now()).await?;
     if !matches!(session, Found::Live { .. }) {
@@ -104,19 +107,10 @@ async fn delete(
     if is_admin(&user) && (!was_admin || !store::exists_admin_besides(&mut transaction, id).await?) {
         return Err(AccountError::LastAdmin);
     }
-    let Erased { ended, mail } = erase(&mut transaction, auth, &user, language, origin).await?;
+    let Erased { ended, mail } = eraser.erase(&mut transaction, &user, language, origin).await?;
     ended.commit(transaction, auth).await?;
     drop(mail);
     Ok(true)
-}
-
-/// Closes the wallet of an account that is to be erased, before the account itself is locked: in this order a spend locks the two.
-pub(crate) async fn close_wallet(
-    connection: &mut PgConnection,
-    auth: &Auth,
-    id: &UserId,
-) -> Result<(), AccountError> {
-    auth.on_user_deleted.on_user_deleted(connection, id).await.map_err(AccountError::Port)
 }
 
 /// An account that is gone, if the transaction commits.
@@ -127,27 +121,63 @@ pub(crate) struct Erased {
     pub(crate) mail: Written,
 }
 
-/// Erases what is known of a person, whose wallet is closed and whose account is locked.
-pub(crate) async fn erase(
-    connection: &mut PgConnection,
-    auth: &Auth,
-    user: &User,
-    language: Language,
-    origin: &Origin,
-) -> Result<Erased, AccountError> {
-    let (now, User { id, email, .. }) = (auth.clock.now(), user);
-    let reason = RevokeReason::AccountDeleted;
-    let ended = end_chosen(connection, auth, id, Choice::All, reason, origin).await?;
-    let kind = EventKind::AccountDeleted;
-    security_event::record(connection, auth, kind, Some(id), None, origin).await?;
-    password::store::delete_password(connection, id).await?;
-    remove_ways_in(connection, id).await?;
-    bonus::store::delete_pending(connection, id).await?;
-    verification::store::delete_tokens(connection, id).await?;
-    new_device::store::delete_tokens_of(connection, id).await?;
-    mail::store::delete_mails_of(connection, id).await?;
-    session::store::update_devices_erased(connection, id).await?;
-    store::update_erased(connection, id, now).await?;
-    let mail = mail::enqueue(connection, auth, None, email, &AccountDeleted { language }).await?;
-    Ok(Erased { ended, mail })
+/// What it takes to erase an account, in a server or at the command line.
+#[derive(Debug)]
+pub struct Eraser<'a> {
+    desk: Desk<'a>,
+    on_user_deleted: &'a dyn OnUserDeleted,
+}
+
+impl<'a> Eraser<'a> {
+    /// In a process that serves no requests.
+    pub fn elsewhere(
+        tools: (&'a dyn Clock, &'a dyn Rng),
+        root_secrets: &'a RootSecrets,
+        on_user_deleted: &'a dyn OnUserDeleted,
+    ) -> Self {
+        Self { desk: Desk::elsewhere(tools, root_secrets), on_user_deleted }
+    }
+
+    /// In a server.
+    pub(crate) fn of(auth: &'a Auth) -> Self {
+        Self { desk: Desk::of(auth), on_user_deleted: &*auth.on_user_deleted }
+    }
+
+    /// Closes the wallet of an account that is to be erased, before the account itself is locked: in this order a spend locks the two.
+    pub(crate) async fn close_wallet(
+        &self,
+        connection: &mut PgConnection,
+        id: &UserId,
+    ) -> Result<(), AccountError> {
+        self.on_user_deleted.on_user_deleted(connection, id).await.map_err(AccountError::Port)
+    }
+
+    /// Erases what is known of a person, whose wallet is closed and whose account is locked.
+    pub(crate) async fn erase(
+        &self,
+        connection: &mut PgConnection,
+        user: &User,
+        language: Language,
+        origin: &Origin,
+    ) -> Result<Erased, AccountError> {
+        let (tools, User { id, email, .. }) = ((self.desk.clock, self.desk.rng), user);
+        let reason = RevokeReason::AccountDeleted;
+        let ended = end_chosen_by(connection, tools, id, Choice::All, reason, origin).await?;
+        let kind = EventKind::AccountDeleted;
+        security_event::record_by(connection, tools, kind, Some(id), None, origin).await?;
+        password::store::delete_password(connection, id).await?;
+        remove_ways_in(connection, id).await?;
+        bonus::store::delete_pending(connection, id).await?;
+        verification::store::delete_tokens(connection, id).await?;
+        new_device::store::delete_tokens_of(connection, id).await?;
+        mail::store::delete_mails_of(connection, id).await?;
+        session::store::update_devices_erased(connection, id).await?;
+        let now = self.desk.clock.now();
+        store::update_erased(connection, id, now).await?;
+        let due_at = now.saturating_add(KEEP_EVENTS_OF_DELETED);
+        security_event::store::insert_erasure(connection, id, due_at).await?;
+        let letter = AccountDeleted { language };
+        let mail = mail::enqueue_at(connection, &self.desk, None, email, &letter).await?;
+        Ok(Erased { ended, mail })
+    }
 }

@@ -16,6 +16,23 @@ use mana_platform::http::{ApiError, Caller, codes};
 use serde_json::Value;
 use std::io;
 use std::sync::Arc;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+
+/// The document.
+pub(crate) struct Exported;
+
+impl utoipa::PartialSchema for Exported {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .max_properties(Some(16))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Exported {}
 
 /// Everything that is kept of the signed-in user
 ///
@@ -23,7 +40,7 @@ use std::sync::Arc;
 /// `purchases`. Secrets, as the hash of the password, are in none of it.
 #[utoipa::path(
     get, path = "/api/v1/auth/export", tag = "auth",
-    responses((status = 200, description = "All of it, as a file", body = Object)),
+    responses((status = 200, description = "All of it, as a file", body = Exported)),
     security(("bearer" = [])),
 )]
 pub(crate) async fn export(State(auth): State<AuthState>, caller: Caller) -> Result<Response, ApiError> {

@@ -11,6 +11,7 @@ pub mod store;
 pub mod verify;
 mod ways_in;
 
+pub use delete::Eraser;
 pub(crate) use ways_in::remove_ways_in;
 
 use crate::AuthState;

@@ -51,17 +51,20 @@ impl Role {
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// Opaque id.
-    #[schema(value_type = String, examples("0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11"))]
+    #[schema(value_type = String, examples("0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11"), min_length = 1, max_length = 64)]
     pub id: UserId,
     /// Address, in the form that identifies the account.
+    #[schema(min_length = 3, max_length = 254)]
     pub email: String,
     /// Name to show.
+    #[schema(max_length = 255)]
     pub name: Option<String>,
     /// What the account may do.
     pub role: Role,
     /// Whether the owner has proven the address.
     pub email_verified: bool,
     /// URL of a picture.
+    #[schema(max_length = 2048)]
     pub image: Option<String>,
     /// When the account was made.
     #[serde(with = "time::serde::rfc3339")]

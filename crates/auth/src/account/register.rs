@@ -33,9 +33,11 @@ pub(crate) struct RegisterRequest {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RegisterResponse {
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     id: UserId,
+    #[schema(min_length = 3, max_length = 254)]
     email: String,
+    #[schema(max_length = 255)]
     name: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,

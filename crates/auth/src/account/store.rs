@@ -1,6 +1,8 @@
 //! All SQL of `auth.users`.
 
 use super::model::{Email, Role, User};
+use crate::password::Scheme;
+use crate::password::store::read_schemes;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
@@ -147,6 +149,44 @@ pub(crate) async fn find_by_email(
             is_disabled: row.disabled_at.is_some(),
         })
     }))
+}
+
+/// What a sign-in by password needs to know of an address: its account, if it has one, and how passwords of imported accounts are still
+/// hashed, whoever's they are. One statement, the same for every address: the schemes are a step along an index for each, and one where
+/// nothing was imported.
+pub(crate) async fn find_for_sign_in(
+    connection: &mut PgConnection,
+    email: Option<&Email>,
+) -> Result<(Option<PasswordAccount>, Vec<Scheme>), DbError> {
+    let row = sqlx::query!(
+        r#"WITH RECURSIVE step (scheme) AS (
+               SELECT min(scheme) FROM auth.imported_passwords
+               UNION ALL
+               SELECT (SELECT min(imported.scheme) FROM auth.imported_passwords imported WHERE imported.scheme > step.scheme)
+               FROM step WHERE step.scheme IS NOT NULL
+           )
+           SELECT schemes.names AS "schemes!", users.id AS "id?", email AS "email?", name, role AS "role?", email_verified AS "email_verified?",
+               image, users.created_at AS "created_at?", disabled_at, hash AS "hash?"
+           FROM (SELECT coalesce(array_agg(scheme) FILTER (WHERE scheme IS NOT NULL), '{}') AS names FROM step) schemes
+               LEFT JOIN auth.users ON users.email = $1
+               LEFT JOIN auth.passwords ON user_id = users.id"#,
+        email.map(Email::as_str),
+    )
+    .fetch_one(connection)
+    .await?;
+    let schemes = read_schemes(&row.schemes)?;
+    let (Some(id), Some(email), Some(role), Some(email_verified), Some(created_at)) =
+        (row.id, row.email, row.role, row.email_verified, row.created_at)
+    else {
+        return Ok((None, schemes));
+    };
+    let user = UserRow { id, email, name: row.name, role, email_verified, image: row.image, created_at };
+    let account = user.into_user().map(|user| PasswordAccount {
+        user,
+        password_hash: row.hash,
+        is_disabled: row.disabled_at.is_some(),
+    });
+    Ok((account, schemes))
 }
 
 /// An account, whether or not it may still act.

@@ -4,9 +4,9 @@ use super::model::AdminError;
 use super::store;
 use crate::account::store::Account;
 use crate::security_event::{self, Actor, EventKind, Origin};
-use crate::session::end::Ended;
+use crate::session::end::{Ended, end_chosen_by};
 use crate::session::model::RevokeReason;
-use crate::session::store::{Choice, hold_live, update_revoked_of};
+use crate::session::store::{Choice, hold_live};
 use crate::{Auth, account};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, UserId};
 use mana_platform::db::Transaction;
@@ -99,10 +99,7 @@ impl<'a> Act<'a> {
         choice: Choice<'_>,
         reason: RevokeReason,
     ) -> Result<Ended, DbError> {
-        let ended = update_revoked_of(connection, user, choice, reason, self.now()).await?;
-        let (by, kind) = ((self.clock, self.rng), EventKind::of_end(reason));
-        security_event::record_each_by(connection, by, kind, user, &ended, &self.origin).await?;
-        Ok(Ended::of(ended.len()))
+        end_chosen_by(connection, (self.clock, self.rng), user, choice, reason, &self.origin).await
     }
 }
 

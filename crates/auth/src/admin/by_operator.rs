@@ -2,11 +2,16 @@
 
 use super::act::Act;
 use super::change::Change;
+use super::find_users::AccountState;
 use super::model::{AdminError, AdminUser, AdminUserDetails, Reason};
-use super::{end_sessions, read_user};
+use super::{delete, end_sessions, read_user};
 use crate::Wallets;
-use crate::account::model::Email;
-use crate::account::store::{AccountFilter, find_by_email, list_accounts};
+use crate::account::delete::{Erased, Eraser};
+use crate::account::model::{Email, Role};
+use crate::account::store::{AccountFilter, find_account, find_by_email, list_accounts};
+use crate::security_event::newest;
+use crate::security_event::store::AdminSecurityEvent;
+use crate::session::list::DeviceResponse;
 use mana_kernel::{Clock, Rng, SessionId, UserId};
 use mana_platform::http::ClientInfo;
 use mana_platform::{Database, DbError};
@@ -37,15 +42,50 @@ impl Operator<'_> {
         found.map(|account| account.user.id).ok_or(AdminError::UserNotFound)
     }
 
-    /// The first so many accounts whose address begins so, in the order of addresses.
+    /// The first so many accounts whose address begins so, of a role and in a state or of all, in the order of addresses.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find(&self, email_prefix: &str, limit: i64) -> Result<Vec<AdminUser>, DbError> {
+    pub async fn find(
+        &self,
+        email_prefix: &str,
+        (role, state): (Option<Role>, Option<AccountState>),
+        limit: i64,
+    ) -> Result<Vec<AdminUser>, DbError> {
         let prefix = email_prefix.to_lowercase();
-        let filter = AccountFilter { email_prefix: &prefix, limit, ..AccountFilter::default() };
+        let filter = AccountFilter {
+            email_prefix: &prefix,
+            role,
+            is_disabled: state.map(AccountState::is_disabled),
+            is_deleted: state.map(AccountState::is_deleted),
+            limit,
+            ..AccountFilter::default()
+        };
         let accounts = list_accounts(&mut *self.database.begin().await?, &filter).await?;
         Ok(accounts.into_iter().map(AdminUser::of).collect())
+    }
+
+    /// A user's sessions that live, the last active first.
+    ///
+    /// # Errors
+    /// When there is no such user, or the database fails.
+    pub async fn sessions(&self, user: &UserId) -> Result<Vec<DeviceResponse>, AdminError> {
+        let mut transaction = self.database.begin().await?;
+        end_sessions::list(&mut transaction, user, self.clock.now()).await
+    }
+
+    /// The last so many security events, newest first: a user's or everybody's, of one type or of all. Of everybody's, those of a type are
+    /// looked for among the last ten thousand.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn events(
+        &self,
+        user: Option<&UserId>,
+        kind: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<AdminSecurityEvent>, DbError> {
+        newest(&mut *self.database.begin().await?, user, kind, limit).await
     }
 
     /// One account, with how it is protected, used and funded.
@@ -91,6 +131,25 @@ impl Operator<'_> {
             None => end_sessions::end_sessions(&mut transaction, &act, user).await?,
         };
         Ok(ended.commit_elsewhere(transaction).await?)
+    }
+
+    /// Deletes an account, and says what is left of it.
+    ///
+    /// # Errors
+    /// When there is no such user, it is the last administrator's, or it can't be written down.
+    pub async fn delete(
+        &self,
+        eraser: &Eraser<'_>,
+        user: &UserId,
+        reason: Option<Reason>,
+    ) -> Result<AdminUser, AdminError> {
+        let act = self.act(reason);
+        let mut transaction = act.begin(self.database).await?;
+        if let Some(Erased { ended, mail: _ }) = delete::delete(&mut transaction, eraser, &act, user).await? {
+            ended.commit_elsewhere(transaction).await?;
+        }
+        let left = find_account(&mut *self.database.begin().await?, user).await?;
+        left.map(AdminUser::of).ok_or(AdminError::UserNotFound)
     }
 
     fn act(&self, reason: Option<Reason>) -> Act<'_> {

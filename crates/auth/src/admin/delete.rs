@@ -4,9 +4,9 @@ use super::act::{Act, user_of};
 use super::demote::spare_last_admin;
 use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
-use crate::account::delete::{Erased, close_wallet, erase};
+use crate::AuthState;
+use crate::account::delete::{Erased, Eraser};
 use crate::account::store::{find_account, lock_account_exclusively};
-use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::UserId;
@@ -39,7 +39,7 @@ pub(crate) async fn delete_user(
     let user = user_of(&user)?;
     let act = Act::of_request(&auth, &admin, &client, Some(request.reason.into()));
     let mut transaction = act.begin(&auth.database).await?;
-    if let Some(Erased { ended, mail }) = delete(&mut transaction, &auth, &act, &user).await? {
+    if let Some(Erased { ended, mail }) = delete(&mut transaction, &Eraser::of(&auth), &act, &user).await? {
         ended.commit(transaction, &auth).await?;
         drop(mail);
     }
@@ -48,20 +48,20 @@ pub(crate) async fn delete_user(
 }
 
 /// Erases the account; nothing if that was done before. In which language its owner reads is not known.
-async fn delete(
+pub(super) async fn delete(
     connection: &mut PgConnection,
-    auth: &Auth,
+    eraser: &Eraser<'_>,
     act: &Act<'_>,
     user: &UserId,
 ) -> Result<Option<Erased>, AdminError> {
     if find_account(connection, user).await?.is_none() {
         return Err(AdminError::UserNotFound);
     }
-    close_wallet(connection, auth, user).await?;
+    eraser.close_wallet(connection, user).await?;
     let account = lock_account_exclusively(connection, user).await?.ok_or(AdminError::UserNotFound)?;
     if account.deleted_at.is_some() {
         return Ok(None);
     }
     spare_last_admin(connection, &account).await?;
-    Ok(Some(erase(connection, auth, &account.user, Language::default(), act.origin()).await?))
+    Ok(Some(eraser.erase(connection, &account.user, Language::default(), act.origin()).await?))
 }

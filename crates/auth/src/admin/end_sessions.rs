@@ -14,6 +14,7 @@ use http::StatusCode;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// A user's sessions that live
 ///
@@ -35,11 +36,20 @@ pub(crate) async fn sessions_of_user(
 ) -> Result<Json<Vec<DeviceResponse>>, ApiError> {
     let user = user_of(&user)?;
     let mut transaction = auth.database.begin().await?;
-    if account::store::find_account(&mut transaction, &user).await?.is_none() {
-        return Err(AdminError::UserNotFound.into());
+    Ok(Json(list(&mut transaction, &user, auth.clock.now()).await?))
+}
+
+/// The sessions that live, the last active first.
+pub(super) async fn list(
+    connection: &mut PgConnection,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<Vec<DeviceResponse>, AdminError> {
+    if account::store::find_account(connection, user).await?.is_none() {
+        return Err(AdminError::UserNotFound);
     }
-    let live = store::list_live(&mut transaction, &user, auth.clock.now()).await?;
-    Ok(Json(live.into_iter().map(|session| DeviceResponse::of(session, None)).collect()))
+    let live = store::list_live(connection, user, now).await?;
+    Ok(live.into_iter().map(|session| DeviceResponse::of(session, None)).collect())
 }
 
 /// Ends all of a user's sessions

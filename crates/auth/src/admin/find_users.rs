@@ -17,9 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 const PATH: &str = "/api/v1/admin/users";
 
 /// Whether an account may act.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum AccountState {
+pub enum AccountState {
     /// It may.
     Active,
     /// It may not.
@@ -35,6 +35,15 @@ impl AccountState {
             Self::Disabled => "disabled",
             Self::Deleted => "deleted",
         }
+    }
+
+    /// One that is deleted is disabled, too.
+    pub(super) fn is_disabled(self) -> bool {
+        self != Self::Active
+    }
+
+    pub(super) fn is_deleted(self) -> bool {
+        self == Self::Deleted
     }
 }
 
@@ -93,8 +102,8 @@ pub(crate) async fn find_users(
         email_prefix: &prefix,
         id: id.as_ref(),
         role,
-        is_disabled: state.map(|state| !matches!(state, AccountState::Active)),
-        is_deleted: state.map(|state| matches!(state, AccountState::Deleted)),
+        is_disabled: state.map(AccountState::is_disabled),
+        is_deleted: state.map(AccountState::is_deleted),
         after: &after,
         limit,
     };

@@ -25,6 +25,7 @@ pub(crate) mod store;
 pub use act::Act;
 pub use by_operator::Operator;
 pub use change::Change;
+pub use find_users::AccountState;
 pub use record_credits::record_credits;
 
 pub(crate) use store::lock_claims as hold_off_others;

@@ -55,7 +55,7 @@ pub struct FactorSummary {
     /// Passkeys.
     pub passkey: bool,
     /// Recovery codes that are left.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10)]
     pub recovery_codes_left: i64,
 }
 
@@ -69,7 +69,7 @@ pub struct AdminUserDetails {
     /// What is set up.
     pub factors: FactorSummary,
     /// Sessions that live.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 10_000)]
     pub live_sessions: i64,
     /// What is in the wallet; null if there is none.
     pub wallet: Option<WalletSummary>,

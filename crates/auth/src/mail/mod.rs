@@ -13,9 +13,9 @@ pub use model::MailError;
 pub(crate) use model::{BUDGET_WINDOW, Letter};
 
 use crate::Auth;
-use crate::token::root_secret::Purpose;
-use mana_kernel::UserId;
+use crate::token::root_secret::{Purpose, RootSecrets};
 use mana_kernel::secret::sha256;
+use mana_kernel::{Clock, Rng, UserId};
 use mana_platform::mail::{Mailer, Message, Recipient};
 use model::MAILS_PER_HOUR;
 use sqlx::PgConnection;
@@ -39,6 +39,31 @@ impl Mails {
     /// Waits until this server has written a mail down; at once if it has since the last time.
     pub async fn written(&self) {
         self.bell.notified().await;
+    }
+}
+
+/// What it takes to write a mail down.
+#[derive(Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) rng: &'a dyn Rng,
+    pub(crate) root_secrets: &'a RootSecrets,
+    bell: Arc<Notify>,
+}
+
+impl<'a> Desk<'a> {
+    /// In a process that sends no mails: servers find them at their next look at the queue.
+    pub(crate) fn elsewhere(
+        (clock, rng): (&'a dyn Clock, &'a dyn Rng),
+        root_secrets: &'a RootSecrets,
+    ) -> Self {
+        Self { clock, rng, root_secrets, bell: Arc::default() }
+    }
+
+    /// In a server.
+    pub(crate) fn of(auth: &'a Auth) -> Self {
+        let Auth { clock, rng, root_secrets, mails, .. } = auth;
+        Self { clock: &**clock, rng: &**rng, root_secrets, bell: Arc::clone(&mails.bell) }
     }
 }
 
@@ -84,14 +109,25 @@ pub(crate) async fn enqueue<L: Letter>(
     address: &str,
     letter: &L,
 ) -> Result<Written, MailError> {
-    let id = mana_kernel::id::new_uuid(&*auth.clock, &*auth.rng);
+    enqueue_at(connection, &Desk::of(auth), user, address, letter).await
+}
+
+/// The same, also where no server is.
+pub(crate) async fn enqueue_at<L: Letter>(
+    connection: &mut PgConnection,
+    Desk { clock, rng, root_secrets, bell }: &Desk<'_>,
+    user: Option<&UserId>,
+    address: &str,
+    letter: &L,
+) -> Result<Written, MailError> {
+    let id = mana_kernel::id::new_uuid(*clock, *rng);
     let Ok(recipient) = Recipient::try_from(address.to_owned()) else {
         // Accounts that were imported may have any address.
         tracing::warn!(template = L::TEMPLATE, mail = %id, "mail not written: the address can't be mailed to");
         count(L::TEMPLATE, "unaddressable");
         return Ok(Written::nothing());
     };
-    let now = auth.clock.now();
+    let now = clock.now();
     let window = now.saturating_sub(BUDGET_WINDOW);
     let written_so_far =
         store::hold_budget(connection, &sha256(address.as_bytes()), L::TEMPLATE, now, window).await?;
@@ -103,18 +139,17 @@ pub(crate) async fn enqueue<L: Letter>(
     }
     let mail =
         Message { id, recipient, subject: letter.subject()?, text: letter.text()?, html: letter.html()? };
-    let sealed =
-        auth.root_secrets.seal(&serde_json::to_vec(&mail)?, Purpose::Mails, &sealed_as(id), &*auth.rng)?;
+    let sealed = root_secrets.seal(&serde_json::to_vec(&mail)?, Purpose::Mails, &sealed_as(id), *rng)?;
     let row = store::NewMail {
         id,
         user,
         template: L::TEMPLATE,
         sealed: &sealed,
-        secret_version: auth.root_secrets.current_id(),
+        secret_version: root_secrets.current_id(),
         now,
     };
     store::insert_mail(connection, &row).await?;
-    Ok(Written::something(&auth.mails))
+    Ok(Written(Some(Arc::clone(bell))))
 }
 
 /// What a sealed mail is bound to: another row's content does not open, nor anything that is no mail.

@@ -49,18 +49,20 @@ pub(crate) struct NativeSignInRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NativeSignInTokens {
     /// The access token by another name.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 8192)]
     app_token: AccessToken,
     /// JWT for `Authorization: Bearer`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 8192)]
     access_token: AccessToken,
     /// Good for one refresh; then its successor is.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 255)]
     refresh_token: RefreshToken,
     user: User,
     /// Seconds until the access token expires.
+    #[schema(minimum = 1, maximum = 315_360_000)]
     expires_in: u64,
     /// Always `Bearer`.
+    #[schema(max_length = 16)]
     token_type: &'static str,
 }
 

@@ -31,19 +31,23 @@ pub(super) struct CreationOptions {
     #[schema(max_items = 3)]
     pub_key_cred_params: Vec<CredentialParameters>,
     /// Milliseconds.
+    #[schema(minimum = 1, maximum = 600_000)]
     timeout: u32,
     /// What the account has already.
     #[schema(max_items = 25)]
     exclude_credentials: Vec<CredentialDescriptor>,
     authenticator_selection: AuthenticatorSelection,
     /// Always `none`.
+    #[schema(max_length = 16)]
     attestation: &'static str,
 }
 
 /// Whom the passkey is for.
 #[derive(Debug, Serialize, ToSchema)]
 struct RelyingPartyEntity {
+    #[schema(max_length = 253)]
     id: String,
+    #[schema(max_length = 255)]
     name: String,
 }
 
@@ -52,9 +56,12 @@ struct RelyingPartyEntity {
 #[serde(rename_all = "camelCase")]
 struct UserEntity {
     /// Base64url of the user's id.
+    #[schema(max_length = 86)]
     id: String,
     /// The address.
+    #[schema(max_length = 254)]
     name: String,
+    #[schema(max_length = 255)]
     display_name: String,
 }
 
@@ -63,6 +70,7 @@ struct UserEntity {
 struct CredentialParameters {
     r#type: CredentialType,
     /// Number of the algorithm at COSE.
+    #[schema(minimum = -65_535, maximum = 65_535)]
     alg: i64,
 }
 
@@ -71,10 +79,12 @@ struct CredentialParameters {
 #[serde(rename_all = "camelCase")]
 struct AuthenticatorSelection {
     /// Always `required`: it can be found without a name being typed.
+    #[schema(max_length = 16)]
     resident_key: &'static str,
     /// The same for older browsers.
     require_resident_key: bool,
     /// Always `required`: it checks its user.
+    #[schema(max_length = 16)]
     user_verification: &'static str,
 }
 
@@ -83,8 +93,9 @@ struct AuthenticatorSelection {
 pub(super) struct CredentialDescriptor {
     r#type: CredentialType,
     /// Base64url.
+    #[schema(max_length = 1364)]
     id: String,
-    #[schema(max_items = 7)]
+    #[schema(value_type = Vec<mana_kernel::Line<1, 32>>, max_items = 7)]
     transports: Vec<String>,
 }
 

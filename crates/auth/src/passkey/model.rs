@@ -157,7 +157,7 @@ pub(crate) struct Passkey {
     /// Whether it was copied to other devices, as password managers do.
     pub(super) backed_up: bool,
     /// Ways to the authenticator.
-    #[schema(max_items = 7)]
+    #[schema(value_type = Vec<mana_kernel::Line<1, 32>>, max_items = 7)]
     pub(super) transports: Vec<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,

@@ -10,8 +10,12 @@ use utoipa::ToSchema;
 /// Pages that are not of the domain.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RelatedOrigins {
+    #[schema(max_items = 100, value_type = Vec<mana_kernel::Line<1, 512>>)]
     origins: Vec<String>,
 }
+
+/// Browsers look at far fewer.
+const MOST: usize = 100;
 
 /// Pages of other domains that passkeys may be used on
 #[utoipa::path(
@@ -19,5 +23,6 @@ pub(super) struct RelatedOrigins {
     responses((status = 200, description = "Those of PASSKEY_ORIGINS that are not of PASSKEY_RP_ID", body = RelatedOrigins)),
 )]
 pub(super) async fn related_origins(State(auth): State<AuthState>) -> Json<RelatedOrigins> {
-    Json(RelatedOrigins { origins: auth.policy.relying_party.related_origins.clone() })
+    let origins = auth.policy.relying_party.related_origins.iter().take(MOST).cloned();
+    Json(RelatedOrigins { origins: origins.collect() })
 }

@@ -20,12 +20,15 @@ pub(crate) struct RequestOptions {
     #[schema(max_length = 43)]
     challenge: String,
     /// Milliseconds.
+    #[schema(minimum = 1, maximum = 600_000)]
     timeout: u32,
+    #[schema(max_length = 253)]
     rp_id: String,
     /// Empty where any passkey of the browser may be used.
     #[schema(max_items = 25)]
     allow_credentials: Vec<CredentialDescriptor>,
     /// `required` where the passkey is all that is asked for.
+    #[schema(max_length = 16)]
     user_verification: &'static str,
 }
 

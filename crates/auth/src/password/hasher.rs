@@ -13,7 +13,7 @@ use super::scheme::{Scheme, StoredHash};
 use super::workspace::Workspace;
 use mana_kernel::Rng;
 use mana_platform::http::{AddressBucket, NetworkBucket};
-use mana_platform::telemetry::Counted;
+use mana_platform::telemetry::{Counted, spans};
 use secrecy::{ExposeSecret as _, SecretString};
 #[cfg(target_os = "linux")]
 use std::error::Error;
@@ -24,6 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 /// The last step of the scheduler's ladder: with the others busy, hashing is left some hundredths of a core. A step in
 /// the middle left it enough that checks of tokens waited for it.
@@ -125,9 +126,19 @@ impl Hasher {
         address: AddressBucket,
         work: impl FnMut(&mut Workspace) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
+        let traced = spans::password_hashing();
+        self.wait_for(address, work, spans::password_hashing_wait(&traced)).instrument(traced).await
+    }
+
+    async fn wait_for<T: Send + 'static>(
+        &self,
+        address: AddressBucket,
+        work: impl FnMut(&mut Workspace) -> T + Send + 'static,
+        wait: Span,
+    ) -> Result<T, PasswordError> {
         let (done, mut outcome) = oneshot::channel();
         let work = Box::new(Asked { work, outcome: None, done });
-        let place = self.pool.enter(address, work).ok_or_else(|| self.refuse())?;
+        let place = self.pool.enter(address, work, wait).ok_or_else(|| self.refuse())?;
         let outcome = match tokio::time::timeout(self.patience, &mut outcome).await {
             Ok(outcome) => outcome,
             Err(_) if place.leave() => return Err(self.refuse()),
@@ -200,6 +211,7 @@ struct Waiter {
     work: Box<dyn Work>,
     since: Instant,
     _counted: Counted,
+    _traced: Span,
 }
 
 impl Pool {
@@ -214,9 +226,9 @@ impl Pool {
     }
 
     /// A place in the queue, if there is one.
-    fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn Work>) -> Option<Place> {
+    fn enter(self: &Arc<Self>, address: AddressBucket, work: Box<dyn Work>, wait: Span) -> Option<Place> {
         let counted = Counted::on(metrics::gauge!("password_hashing_waiting"));
-        let waiter = Waiter { work, since: Instant::now(), _counted: counted };
+        let waiter = Waiter { work, since: Instant::now(), _counted: counted, _traced: wait };
         let arrival = self.line().queue.push(address.network(), address, waiter);
         let ticket = match arrival {
             Arrival::Waits(ticket) | Arrival::Displaces(ticket, _) => ticket,
@@ -228,9 +240,9 @@ impl Pool {
 
     /// The life of an attendant: until the hasher is gone.
     fn attend(&self, to_compute: &Sender<Box<dyn Work>>, computed: &Receiver<Box<dyn Work>>) {
-        while let Some(Waiter { work, since, _counted: counted }) = self.next() {
+        while let Some(Waiter { work, since, _counted: counted, _traced: wait }) = self.next() {
             metrics::histogram!("password_hashing_wait_seconds").record(since.elapsed());
-            drop(counted);
+            drop((counted, wait));
             let Some(work) = to_compute.send(work).ok().and_then(|()| computed.recv().ok()) else { return };
             work.deliver();
         }

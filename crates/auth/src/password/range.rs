@@ -3,7 +3,9 @@
 
 use super::known::sha1;
 use mana_platform::outbound::client_builder;
+use mana_platform::telemetry::spans;
 use std::time::Duration;
+use tracing::Instrument as _;
 use url::Url;
 
 /// Bytes of an answer at most; a padded one has some 40,000.
@@ -69,8 +71,11 @@ impl RangeLookup {
     /// list that is compiled in, which holds whatever becomes of the service, and nobody's registration may depend on a
     /// stranger's server.
     pub(super) async fn contains(&self, password: &str) -> bool {
-        let asked = tokio::time::timeout(self.patience, self.ask(password)).await;
-        let (is_breached, outcome) = match asked.unwrap_or(Err(RangeError::TimeOut)) {
+        let call = spans::call("breached passwords", Some("GET"), self.base.host_str().unwrap_or_default());
+        let asked = tokio::time::timeout(self.patience, self.ask(password).instrument(call.clone())).await;
+        let asked = asked.unwrap_or(Err(RangeError::TimeOut));
+        spans::call_ended(&call, &asked);
+        let (is_breached, outcome) = match asked {
             Ok(true) => (true, "breached"),
             Ok(false) => (false, "unknown"),
             Err(error) => {
@@ -99,6 +104,7 @@ impl RangeLookup {
             .send()
             .await
             .map_err(reqwest::Error::without_url)?;
+        spans::call_answered(answer.status());
         if !answer.status().is_success() {
             return Err(RangeError::Status(answer.status()));
         }

@@ -97,9 +97,14 @@ pub(crate) async fn list_imported_schemes(connection: &mut PgConnection) -> Resu
     )
     .fetch_all(connection)
     .await?;
-    schemes
+    read_schemes(&schemes)
+}
+
+/// Schemes as the database names them.
+pub(crate) fn read_schemes(names: &[String]) -> Result<Vec<Scheme>, DbError> {
+    names
         .iter()
-        .map(|scheme| scheme.parse().map_err(|_| DbError::unreadable("auth.imported_passwords")))
+        .map(|name| name.parse().map_err(|_| DbError::unreadable("auth.imported_passwords")))
         .collect()
 }
 

@@ -6,10 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use mana_kernel::UserId;
+use mana_platform::DbError;
 use mana_platform::http::{
     Admin, ApiError, Parameters, ProblemBody, codes, next_link, not_a_cursor, read_cursor, within,
 };
 use serde::Deserialize;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::IntoParams;
@@ -73,10 +75,7 @@ pub(crate) async fn all_security_events(
     let filter = EventFilter { kind: kind.as_deref(), since: at, before, limit };
 
     let mut transaction = auth.database.begin().await?;
-    let events = match &user {
-        Some(user) => store::list_events_of(&mut transaction, user, &filter).await?,
-        None => store::list_events_of_all(&mut transaction, &filter, WINDOW).await?,
-    };
+    let events = page(&mut transaction, user.as_ref(), &filter).await?;
     let is_full = i64::try_from(events.len()).is_ok_and(|length| length == limit);
     let last = match events.last() {
         Some(last) if is_full => Some((last.created_at, last.id)),
@@ -94,6 +93,27 @@ pub(crate) async fn all_security_events(
     ];
     let next = last.map(|place| next_link(PATH, &asked, &write_place(place)));
     Ok((next, Json(events)).into_response())
+}
+
+async fn page(
+    connection: &mut PgConnection,
+    user: Option<&UserId>,
+    filter: &EventFilter<'_>,
+) -> Result<Vec<AdminSecurityEvent>, DbError> {
+    match user {
+        Some(user) => store::list_events_of(connection, user, filter).await,
+        None => store::list_events_of_all(connection, filter, WINDOW).await,
+    }
+}
+
+/// The last so many events, as a first page has them.
+pub(crate) async fn newest(
+    connection: &mut PgConnection,
+    user: Option<&UserId>,
+    kind: Option<&str>,
+    limit: i64,
+) -> Result<Vec<AdminSecurityEvent>, DbError> {
+    page(connection, user, &EventFilter { kind, since: None, before: None, limit }).await
 }
 
 /// Time and id: the one of a user are in the order of both, those of all in the order of ids.

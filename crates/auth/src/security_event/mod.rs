@@ -4,6 +4,9 @@ mod list;
 mod list_all;
 pub(crate) mod store;
 
+pub(crate) use list_all::newest;
+pub use store::AdminSecurityEvent;
+
 use crate::auto_top_up::PausedFor;
 use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
@@ -372,18 +375,6 @@ pub(crate) async fn record_by_command(
 }
 
 /// Writes an event for each of a user's sessions.
-pub(crate) async fn record_each(
-    connection: &mut PgConnection,
-    auth: &Auth,
-    kind: EventKind,
-    user: &UserId,
-    sessions: &[String],
-    origin: &Origin,
-) -> Result<(), DbError> {
-    record_each_by(connection, (&*auth.clock, &*auth.rng), kind, user, sessions, origin).await
-}
-
-/// The same by another clock and other randomness than a server's.
 pub(crate) async fn record_each_by(
     connection: &mut PgConnection,
     (clock, rng): (&dyn Clock, &dyn Rng),

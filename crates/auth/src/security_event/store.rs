@@ -33,15 +33,22 @@ pub(crate) struct SecurityEvent {
     #[schema(value_type = String, format = "uuid")]
     pub(crate) id: Uuid,
     /// What happened, as `signed_in`.
+    #[schema(min_length = 1, max_length = 64)]
     pub(crate) r#type: String,
     /// More about it, as `disowned` for the reason why a session was ended; null where the type says all.
+    #[schema(max_length = 64)]
     pub(crate) detail: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
     pub(crate) session_id: Option<String>,
     /// Who did it, if it was not the account's owner or somebody who passed for that: `administrator` or `operator`.
+    #[schema(max_length = 16)]
     pub(crate) actor: Option<String>,
     /// Of the owner, not of another actor.
+    #[schema(max_length = 45)]
     pub(crate) ip_address: Option<String>,
+    #[schema(max_length = 512)]
     pub(crate) user_agent: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
     pub(crate) request_id: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created_at: OffsetDateTime,
@@ -68,27 +75,43 @@ pub(super) async fn list_events(
 /// An event as administrators see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct AdminSecurityEvent {
+pub struct AdminSecurityEvent {
+    /// Its id.
     #[schema(value_type = String, format = "uuid")]
-    pub(crate) id: Uuid,
+    pub id: Uuid,
     /// Whose account; null for an event of the installation, or of an address without an account.
-    pub(crate) user_id: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
+    pub user_id: Option<String>,
     /// What happened, as `signed_in`.
-    pub(crate) r#type: String,
+    #[schema(min_length = 1, max_length = 64)]
+    pub r#type: String,
     /// More about it; null where the type says all.
-    pub(crate) detail: Option<String>,
-    pub(crate) session_id: Option<String>,
+    #[schema(max_length = 64)]
+    pub detail: Option<String>,
+    /// Which session.
+    #[schema(min_length = 1, max_length = 64)]
+    pub session_id: Option<String>,
     /// Who did it, if it was not the account's owner: `administrator` or `operator`.
-    pub(crate) actor: Option<String>,
+    #[schema(max_length = 16)]
+    pub actor: Option<String>,
     /// Which administrator.
-    pub(crate) actor_id: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
+    pub actor_id: Option<String>,
     /// Why, in the actor's words.
-    pub(crate) reason: Option<String>,
-    pub(crate) ip_address: Option<String>,
-    pub(crate) user_agent: Option<String>,
-    pub(crate) request_id: Option<String>,
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+    /// From which address.
+    #[schema(max_length = 45)]
+    pub ip_address: Option<String>,
+    /// With which program.
+    #[schema(max_length = 512)]
+    pub user_agent: Option<String>,
+    /// By which request.
+    #[schema(min_length = 1, max_length = 64)]
+    pub request_id: Option<String>,
+    /// When.
     #[serde(with = "time::serde::rfc3339")]
-    pub(crate) created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
 }
 
 /// Which events.
@@ -224,6 +247,72 @@ pub(super) async fn insert_events(
         events.actor,
         events.actor_id,
         events.reason,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the log is to say nothing of a user from `due_at` on.
+pub(crate) async fn insert_erasure(
+    connection: &mut PgConnection,
+    user: &UserId,
+    due_at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.erasures (user_id, due_at) VALUES ($1, $2) ON CONFLICT ON CONSTRAINT erasures_pkey DO NOTHING",
+        user.as_str(),
+        due_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whose erasure is due, of `limit` users at most. They are due again at `again`, unless it is done by then.
+pub(crate) async fn claim_erasures(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+    again: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "UPDATE auth.erasures SET due_at = $2 WHERE user_id IN (
+             SELECT user_id FROM auth.erasures WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+         RETURNING user_id",
+        now,
+        again,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Deletes what the log says of a user, at most `limit` events; says how many there were. What others did to the account stays: it says
+/// who did it and why. The database refuses what is of the last 30 days.
+pub(crate) async fn delete_events_of(
+    connection: &mut PgConnection,
+    user: &str,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.security_events WHERE id IN (
+             SELECT id FROM auth.security_events
+             WHERE user_id = $1 AND actor IS NULL AND created_at < now() - interval '30 days' LIMIT $2)",
+        user,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Notes that an erasure is done, if nothing is left to erase.
+pub(crate) async fn delete_erasure(connection: &mut PgConnection, user: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "DELETE FROM auth.erasures
+         WHERE user_id = $1 AND NOT EXISTS (SELECT FROM auth.security_events WHERE user_id = $1 AND actor IS NULL)",
+        user,
     )
     .execute(connection)
     .await?;

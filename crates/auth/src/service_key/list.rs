@@ -10,7 +10,7 @@ use mana_platform::{Database, DbError};
 
 /// Service keys
 ///
-/// The newest first, with those that were revoked.
+/// The newest first, with those that were revoked; a thousand at most.
 #[utoipa::path(
     get, path = "/api/v1/admin/service-keys", tag = "admin",
     responses(

@@ -88,20 +88,25 @@ impl PerMinute {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceKeyDetails {
     /// Its id, which is no secret.
+    #[schema(min_length = 1, max_length = 64)]
     pub id: String,
     /// What its owner knows it by.
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// The only app that it acts as; null if each request names the app.
+    #[schema(max_length = 128)]
     pub app_id: Option<String>,
     /// What it allows.
-    #[schema(value_type = Vec<Scope>)]
+    #[schema(value_type = Vec<Scope>, max_items = 16)]
     pub scopes: Scopes,
     /// Requests a minute at most; null for as many as it likes.
+    #[schema(minimum = 1, maximum = 10_000_000)]
     pub limit_per_minute: Option<i32>,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// The administrator who made it; null if it was made at the command line.
+    #[schema(min_length = 1, max_length = 64)]
     pub created_by: Option<String>,
     /// When it was last used, to the minute.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -116,7 +121,7 @@ pub struct ServiceKeyDetails {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedServiceKey {
     /// The key, for `X-Service-Key`. It is told this once.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 64)]
     #[serde(serialize_with = "in_clear")]
     pub key: ServiceKeySecret,
     /// About it.

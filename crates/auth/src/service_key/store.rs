@@ -55,11 +55,11 @@ pub(super) async fn find_good(
     Ok(Some((key, row.last_used_at)))
 }
 
-/// All keys, the newest first.
+/// The keys, the newest first; of more than a thousand those that are accepted, and the newest of the others.
 pub(super) async fn list_all(connection: &mut PgConnection) -> Result<Vec<ServiceKeyDetails>, DbError> {
     let rows = sqlx::query!(
         "SELECT id, name, app_id, scopes, limit_per_minute, created_at, created_by, last_used_at, revoked_at
-         FROM auth.service_keys ORDER BY created_at DESC, id DESC",
+         FROM auth.service_keys ORDER BY revoked_at IS NULL DESC, created_at DESC, id DESC LIMIT 1000",
     )
     .fetch_all(connection)
     .await?;
@@ -74,7 +74,9 @@ pub(super) async fn list_all(connection: &mut PgConnection) -> Result<Vec<Servic
         last_used_at: row.last_used_at,
         revoked_at: row.revoked_at,
     });
-    Ok(keys.collect())
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by(|one, other| (other.created_at, &other.id).cmp(&(one.created_at, &one.id)));
+    Ok(keys)
 }
 
 /// Ends a key. False if there is none that is accepted.

@@ -66,11 +66,7 @@ async fn look_up(
     bucket: AddressBucket,
 ) -> Result<(Option<PasswordAccount>, Verdict), SessionError> {
     let mut transaction = auth.database.begin().await?;
-    let account = match email {
-        Some(email) => account::store::find_by_email(&mut transaction, &email).await?,
-        None => None,
-    };
-    let others = password::store::list_imported_schemes(&mut transaction).await?;
+    let (account, others) = account::store::find_for_sign_in(&mut transaction, email.as_ref()).await?;
     // Whoever waits for a hash keeps no connection.
     drop(transaction);
     let hash = account.as_ref().and_then(|account| account.password_hash.clone());

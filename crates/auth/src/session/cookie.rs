@@ -57,6 +57,21 @@ pub(crate) async fn present(auth: &Auth, headers: &HeaderMap) -> Result<Presente
     Ok(Presented::Live { found: Box::new(found), renewed })
 }
 
+/// Whether the browser is signed in to the account.
+pub(crate) async fn is_signed_in_to(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    headers: &HeaderMap,
+    user: &UserId,
+) -> Result<bool, DbError> {
+    let hashes: Vec<_> = read(headers, &auth.policy).iter().map(SessionCookie::hash).collect();
+    if hashes.is_empty() {
+        return Ok(false);
+    }
+    let live = store::list_live_by_cookies(connection, &hashes, auth.clock.now()).await?;
+    Ok(live.iter().any(|found| found.user.id == *user))
+}
+
 /// The sessions that a request's cookies name, live or not, with their users.
 pub(crate) async fn named_sessions(
     connection: &mut PgConnection,

@@ -5,7 +5,7 @@ use super::model::RevokeReason;
 use super::store::{self, Choice};
 use crate::Auth;
 use crate::security_event::{self, EventKind, Origin};
-use mana_kernel::{SessionId, UserId};
+use mana_kernel::{Clock, Rng, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use sqlx::PgConnection;
@@ -88,8 +88,20 @@ pub(crate) async fn end_chosen(
     reason: RevokeReason,
     origin: &Origin,
 ) -> Result<Ended, DbError> {
-    let ended = store::update_revoked_of(connection, user, choice, reason, auth.clock.now()).await?;
+    end_chosen_by(connection, (&*auth.clock, &*auth.rng), user, choice, reason, origin).await
+}
+
+/// The same by another clock and other randomness than a server's.
+pub(crate) async fn end_chosen_by(
+    connection: &mut PgConnection,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    user: &UserId,
+    choice: Choice<'_>,
+    reason: RevokeReason,
+    origin: &Origin,
+) -> Result<Ended, DbError> {
+    let ended = store::update_revoked_of(connection, user, choice, reason, clock.now()).await?;
     let kind = EventKind::of_end(reason);
-    security_event::record_each(connection, auth, kind, user, &ended, origin).await?;
+    security_event::record_each_by(connection, (clock, rng), kind, user, &ended, origin).await?;
     Ok(Ended::of(ended.len()))
 }

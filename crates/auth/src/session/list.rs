@@ -15,27 +15,40 @@ use utoipa::ToSchema;
 /// A device that is signed in.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct DeviceResponse {
-    #[schema(value_type = String)]
-    id: SessionId,
-    device_id: Option<String>,
-    device_name: Option<String>,
-    user_agent: Option<String>,
+pub struct DeviceResponse {
+    /// Its id.
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
+    pub id: SessionId,
+    /// The device's own id.
+    #[schema(max_length = 128)]
+    pub device_id: Option<String>,
+    /// Its name.
+    #[schema(max_length = 128)]
+    pub device_name: Option<String>,
+    /// What the program says of itself.
+    #[schema(max_length = 512)]
+    pub user_agent: Option<String>,
     /// Family of the browser or program, read from the user agent; null when unknown.
-    browser: Option<&'static str>,
+    #[schema(max_length = 64)]
+    pub browser: Option<&'static str>,
     /// Operating system; null when unknown.
-    os: Option<&'static str>,
+    #[schema(max_length = 64)]
+    pub os: Option<&'static str>,
     /// What sort of device it is; null when unknown.
-    device: Option<DeviceKind>,
-    ip_address: Option<String>,
+    pub device: Option<DeviceKind>,
+    /// The address that it was last used from.
+    #[schema(max_length = 45)]
+    pub ip_address: Option<String>,
     /// Whether the person asked to stay signed in for longer.
-    remember_me: bool,
+    pub remember_me: bool,
+    /// Since when.
     #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
+    /// When it was last used.
     #[serde(with = "time::serde::rfc3339")]
-    last_activity_at: OffsetDateTime,
+    pub last_activity_at: OffsetDateTime,
     /// Whether it is the session of this request.
-    current: bool,
+    pub current: bool,
 }
 
 impl DeviceResponse {

@@ -43,14 +43,16 @@ pub(crate) struct LoginRequest {
 pub(crate) struct TokenResponse {
     pub(crate) user: User,
     /// JWT for `Authorization: Bearer`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 8192)]
     pub(crate) access_token: AccessToken,
     /// Good for one refresh; then its successor is.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 255)]
     pub(crate) refresh_token: RefreshToken,
     /// Seconds until the access token expires.
+    #[schema(minimum = 1, maximum = 315_360_000)]
     pub(crate) expires_in: u64,
     /// Always `Bearer`.
+    #[schema(max_length = 16)]
     pub(crate) token_type: &'static str,
 }
 

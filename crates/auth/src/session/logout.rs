@@ -32,6 +32,7 @@ pub(crate) struct LogoutRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogoutResponse {
     success: bool,
+    #[schema(max_length = 255)]
     message: &'static str,
 }
 

@@ -17,18 +17,22 @@ opaque_secret! {
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// Opaque id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub id: SessionId,
     /// The user.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub user_id: UserId,
     /// The device's own id, if the client gave one.
+    #[schema(max_length = 128)]
     pub device_id: Option<String>,
     /// The device's name, if the client gave one.
+    #[schema(max_length = 128)]
     pub device_name: Option<String>,
     /// What the client called itself at sign-in.
+    #[schema(max_length = 512)]
     pub user_agent: Option<String>,
     /// Address at sign-in.
+    #[schema(max_length = 45)]
     pub ip_address: Option<String>,
     /// Whether the person asked to stay signed in for longer.
     pub remember_me: bool,

@@ -133,6 +133,7 @@ async fn end_surplus(
     let ended = store::update_revoked_beyond(connection, user, &newest.id, limit, auth.clock.now()).await?;
     let ended = ended.ok_or(SessionError::AccountDisabled)?;
     let kind = EventKind::of_end(RevokeReason::TooMany);
-    security_event::record_each(connection, auth, kind, user, &ended, origin).await?;
+    let tools = (&*auth.clock, &*auth.rng);
+    security_event::record_each_by(connection, tools, kind, user, &ended, origin).await?;
     Ok(Ended::of(ended.len()))
 }

@@ -47,7 +47,7 @@ pub(crate) struct SignInResponse {
     /// Always false: the page decides where to go.
     redirect: bool,
     /// An access token. The cookie's value is never in a body.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 8192)]
     token: AccessToken,
     user: User,
 }

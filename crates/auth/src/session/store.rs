@@ -123,10 +123,12 @@ pub(crate) struct LackingSession {
     pub(crate) user_id: UserId,
 }
 
-/// Ends sessions that live at `now` and were opened without a second factor, of administrators or of all, at most `limit`.
+/// Ends sessions that live at `now` and were opened without a second factor, of administrators or of all, the first `limit` of those
+/// whose ids come after `after`.
 pub(crate) async fn update_revoked_lacking_factor(
     connection: &mut PgConnection,
     admins_only: bool,
+    after: &str,
     reason: RevokeReason,
     now: OffsetDateTime,
     limit: i64,
@@ -134,7 +136,7 @@ pub(crate) async fn update_revoked_lacking_factor(
     let rows = sqlx::query!(
         "UPDATE auth.sessions SET revoked_at = $3, revoked_reason = $2 WHERE id IN (
              SELECT session.id FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
-             WHERE revoked_at IS NULL AND expires_at > $3 AND (NOT $1 OR role = 'admin')
+             WHERE session.id > $5 AND revoked_at IS NULL AND expires_at > $3 AND (NOT $1 OR role = 'admin')
                  AND NOT coalesce(authenticated_by, '{}') && ARRAY['code', 'recovery_code', 'trusted_device', 'verified_passkey']
                  AND NOT ('passkey' = ANY(coalesce(authenticated_by, '{}')) AND cardinality(authenticated_by) > 1)
              ORDER BY session.id LIMIT $4 FOR UPDATE OF session SKIP LOCKED)
@@ -143,6 +145,7 @@ pub(crate) async fn update_revoked_lacking_factor(
         reason.as_str(),
         now,
         limit,
+        after,
     )
     .fetch_all(connection)
     .await?;
@@ -524,18 +527,52 @@ pub(crate) async fn list_all(
     Ok(DataPage::of(rows.into_iter().filter_map(SessionRow::into_session).map(row).collect(), last))
 }
 
-/// Deletes sessions that ended before `before`, and by the database's clock at least 30 days ago (a server whose clock is
-/// ahead deletes nothing that lives), and have no chains any more, at most `limit`; says how many there were.
+/// Some sessions that follow each other in the order of their ids.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// The first is the one after this.
+    pub(crate) after: String,
+    /// The last.
+    pub(crate) last: String,
+    /// Whether one of them ended long ago.
+    pub(crate) has_ended: bool,
+}
+
+/// The `rows` sessions after `after`, and whether one of them ended before `before`, and 30 days ago by the database's clock; none if there are no more.
+pub(crate) async fn find_window(
+    connection: &mut PgConnection,
+    after: String,
+    before: OffsetDateTime,
+    rows: i64,
+) -> Result<Option<Window>, DbError> {
+    let row = sqlx::query!(
+        r#"SELECT max(id) AS last, coalesce(bool_or(least(revoked_at, expires_at) < least($2, now() - interval '30 days')), false) AS "has_ended!"
+           FROM (SELECT id, revoked_at, expires_at FROM auth.sessions WHERE id > $1 ORDER BY id LIMIT $3) AS next"#,
+        after,
+        before,
+        rows,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(row.last.map(|last| Window { after, last, has_ended: row.has_ended }))
+}
+
+/// Deletes sessions of a window that ended before `before`, and by the database's clock at least 30 days ago (a server whose
+/// clock is ahead deletes nothing that lives), and have no chains any more, at most `limit`; says how many there were.
 pub(crate) async fn delete_ended_before(
     connection: &mut PgConnection,
+    window: &Window,
     before: OffsetDateTime,
     limit: i64,
 ) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "DELETE FROM auth.sessions WHERE id IN (
-             SELECT id FROM auth.sessions session WHERE least(revoked_at, expires_at) < least($1, now() - interval '30 days')
+             SELECT id FROM auth.sessions session
+             WHERE id > $1 AND id <= $2 AND least(revoked_at, expires_at) < least($3, now() - interval '30 days')
                  AND NOT EXISTS (SELECT FROM auth.refresh_chains chain WHERE chain.session_id = session.id)
-             LIMIT $2 FOR UPDATE SKIP LOCKED)",
+             LIMIT $4 FOR UPDATE SKIP LOCKED)",
+        window.after,
+        window.last,
         before,
         limit,
     )

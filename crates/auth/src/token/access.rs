@@ -32,27 +32,34 @@ impl std::fmt::Debug for AccessToken {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Claims {
     /// The user.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub sub: UserId,
     /// The user's address.
+    #[schema(min_length = 3, max_length = 254)]
     pub email: String,
     /// What the user may do.
     pub role: Role,
     /// The session.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub sid: SessionId,
     /// Who issued it.
+    #[schema(max_length = 255)]
     pub iss: String,
     /// For whom.
+    #[schema(max_length = 255)]
     pub aud: String,
     /// When, in seconds since 1970.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     pub iat: i64,
     /// Until when, in seconds since 1970.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     pub exp: i64,
     /// Not before, in seconds since 1970. Tokens of this service have none.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     pub nbf: Option<i64>,
     /// Id of the token: which answer it came with, or a UUID.
+    #[schema(min_length = 1, max_length = 128)]
     pub jti: String,
 }
 

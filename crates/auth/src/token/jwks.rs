@@ -8,14 +8,21 @@ use http::header;
 use jsonwebtoken::jwk::Jwk;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, Schema, Type};
 
 /// A JSON Web Key Set (RFC 7517).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JwksResponse {
     /// The keys that verify, as JWK: the current one, the next one, and earlier ones whose tokens still live. Fetch the set
     /// again for a `kid` that is not in it.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(schema_with = some_keys)]
     keys: Vec<Jwk>,
+}
+
+fn some_keys() -> Schema {
+    let key = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(16));
+    let key = key.additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    ArrayBuilder::new().items(key).max_items(Some(1_000)).into()
 }
 
 /// The public keys of access tokens

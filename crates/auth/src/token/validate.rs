@@ -27,6 +27,7 @@ pub(crate) struct ValidateResponse {
     payload: Option<Claims>,
     /// Why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 255)]
     error: Option<String>,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Enabled {
     #[schema(max_length = 2048)]
     #[serde(rename = "totpURI")]
     totp_uri: String,
-    #[schema(min_items = 10, max_items = 10)]
+    #[schema(value_type = Vec<mana_kernel::Line<1, 64>>, min_items = 10, max_items = 10)]
     backup_codes: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Done {
 pub(crate) struct BackupCodes {
     /// Always true.
     status: bool,
-    #[schema(min_items = 10, max_items = 10)]
+    #[schema(value_type = Vec<mana_kernel::Line<1, 64>>, min_items = 10, max_items = 10)]
     backup_codes: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct CodeRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CodeTaken {
     /// An access token. The cookie's value is never in a body.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, max_length = 8192)]
     token: AccessToken,
     user: User,
 }

@@ -19,7 +19,7 @@ mod trusted_devices;
 mod verify;
 
 pub(crate) use challenge::{Challenge, Judgement, SecondFactorRequired, judge};
-pub use enforce::end_sessions_without_factor;
+pub use enforce::{end_old_sessions_without_factor, end_sessions_without_factor};
 pub use model::TwoFactorError;
 pub use rekey::rekey_secrets;
 

@@ -9,8 +9,10 @@ pub(super) const COUNT: usize = 10;
 
 /// Crockford's base 32: no letter that is taken for another.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// 80 bits: nobody finds one by trying hashes of a leaked table.
-const LENGTH: usize = 16;
+/// 120 bits: nobody finds one by trying hashes of a leaked table.
+const LENGTH: usize = 24;
+/// Codes of 80 bits, as they were made before. They are good until they are used or replaced.
+const OLDER_LENGTH: usize = 16;
 const GROUP: usize = 4;
 
 /// A code that opens an account once in place of its second factor.
@@ -39,7 +41,8 @@ impl RecoveryCode {
                 other => other,
             })
             .collect();
-        let is_code = code.len() == LENGTH && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        let is_code =
+            [LENGTH, OLDER_LENGTH].contains(&code.len()) && code.bytes().all(|byte| ALPHABET.contains(&byte));
         is_code.then_some(Self(code))
     }
 
@@ -72,7 +75,7 @@ mod tests {
         let user = "u".parse().unwrap();
         let code = RecoveryCode::generate(&SystemRng);
         let shown = code.expose();
-        assert_eq!(shown.len(), LENGTH + 3);
+        assert_eq!(shown.len(), LENGTH + 5);
         let typed = [
             shown.clone(),
             shown.to_uppercase(),
@@ -85,6 +88,16 @@ mod tests {
         }
         assert_ne!(code.hash(&user), code.hash(&"v".parse().unwrap()));
         assert_eq!(format!("{code:?}"), "RecoveryCode([redacted])");
+    }
+
+    #[test]
+    fn an_older_code_reads_as_it_was_stored() {
+        let user = "u".parse().unwrap();
+        let code = RecoveryCode::parse("0123-4567-89AB-cdef").unwrap();
+        assert_eq!(code.hash(&user), sha256(b"u\n0123456789abcdef"));
+        for other in ["0123-4567-89ab-cde", "0123-4567-89ab-cdef-g", "0123-4567-89ab-cdef-ghjk"] {
+            assert!(RecoveryCode::parse(other).is_none(), "{other}");
+        }
     }
 
     proptest! {

@@ -36,7 +36,7 @@ pub(crate) struct Enrolment {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RecoveryCodes {
-    #[schema(min_items = 10, max_items = 10)]
+    #[schema(value_type = Vec<mana_kernel::Line<1, 64>>, min_items = 10, max_items = 10)]
     pub(super) recovery_codes: Vec<String>,
 }
 

@@ -356,8 +356,10 @@ pub(crate) async fn delete_half_proofs(connection: &mut PgConnection, user: &Use
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TrustedDevice {
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) id: String,
     /// What the browser called itself.
+    #[schema(max_length = 512)]
     pub(super) user_agent: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,

@@ -146,7 +146,7 @@ pub(crate) async fn page(
     };
     let words = Words { title, refusal: None, lines: vec![line] };
     let hidden = vec![("token", parameters.token.as_str())];
-    let form = Form { action: PATH, hidden, password: None, button };
+    let form = Form { action: PATH, hidden, button, ..Form::default() };
     Ok(respond(StatusCode::OK, language, words, Some(form), &[]))
 }
 

@@ -96,8 +96,8 @@ impl Worded for VerifyEmail {
             link: Some((say(["Confirm the address", "Adresse bestätigen"]), &self.link)),
             code: None,
             after: vec![say([
-                "If it wasn't you who made the account, do not confirm it. You can take it over at any time by asking for a new password.",
-                "Hast du das Konto nicht angelegt, bestätige es nicht. Du kannst es jederzeit übernehmen, indem du ein neues Passwort anforderst.",
+                "If it wasn't you who made the account, set a new password there: then it is yours alone. Or leave it: without this mail nothing happens.",
+                "Hast du das Konto nicht angelegt, setz dort ein neues Passwort: Dann gehört es dir allein. Oder lass es: Ohne diese Mail passiert nichts.",
             ])],
         }
     }

@@ -181,7 +181,7 @@ pub(crate) async fn page(
     let words = Words { title, refusal: None, lines: vec![line] };
     let app = parameters.redirect_to.as_ref().map(Line::as_str);
     let hidden = [vec![("token", parameters.token.as_str())], app_pair("redirectTo", app)].concat();
-    let form = Form { action: PATH, hidden, password: None, button };
+    let form = Form { action: PATH, hidden, button, ..Form::default() };
     let targets: Vec<_> =
         app.and_then(|app| auth.redirect_targets.find(app)).map(String::from).into_iter().collect();
     Ok(respond(StatusCode::OK, language, words, Some(form), &targets))

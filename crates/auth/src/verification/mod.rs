@@ -58,6 +58,7 @@ pub(crate) struct Acknowledged {
     /// Always true.
     success: bool,
     /// What a person may read.
+    #[schema(max_length = 255)]
     message: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The pages that the links of mails lead to: a few lines and a button, or a field for a new password.
+//! The pages that the links of mails lead to: a few lines and a button, or a field for a password.
 
 use askama::Template;
 use axum::response::Response;
@@ -18,10 +18,21 @@ pub(super) struct Words {
 #[derive(Debug, Default)]
 pub(super) struct Form<'a> {
     pub(super) action: &'static str,
+    /// What it is for, above it.
+    pub(super) lead: Option<&'static str>,
     pub(super) hidden: Vec<(&'static str, &'a str)>,
-    /// The label of the field for a new password, and how long that must be.
-    pub(super) password: Option<(&'static str, usize)>,
+    /// What is to be typed.
+    pub(super) field: Option<Field>,
     pub(super) button: &'static str,
+}
+
+/// The field of a form, with its label.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Field {
+    /// The password of the account.
+    Password(&'static str),
+    /// A new one of so many characters at least.
+    NewPassword(&'static str, usize),
 }
 
 #[derive(Template)]
@@ -29,18 +40,19 @@ pub(super) struct Form<'a> {
 struct Page<'a> {
     language: Language,
     words: Words,
-    form: Option<Form<'a>>,
+    forms: Vec<Form<'a>>,
 }
 
-/// The page. `targets` are where its form may be answered by a redirect to.
-pub(super) fn respond(
+/// The page. `targets` are where its forms may be answered by a redirect to.
+pub(super) fn respond<'a>(
     status: StatusCode,
     language: Language,
     words: Words,
-    form: Option<Form<'_>>,
+    forms: impl IntoIterator<Item = Form<'a>>,
     targets: &[String],
 ) -> Response {
-    page_leading_to(status, Page { language, words, form }.render(), targets)
+    let forms = forms.into_iter().collect();
+    page_leading_to(status, Page { language, words, forms }.render(), targets)
 }
 
 /// Of a link that is not good.

@@ -8,7 +8,7 @@ use super::app_page::{app_pair, link, page_of_app};
 use super::asked::Asked;
 use super::letters::{PasswordChanged, ResetPassword};
 use super::model::{ResetToken, VerificationError};
-use super::page::{Form, Words, link_is_void, respond};
+use super::page::{Field, Form, Words, link_is_void, respond};
 use super::{Acknowledged, store, token};
 use crate::account::model::User;
 use crate::mail::{self, MailError, Written};
@@ -24,6 +24,7 @@ use axum::response::Response;
 use http::StatusCode;
 use mana_kernel::{Line, Problem as _};
 use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, Parameters, ProblemBody, Valid, see_other};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -169,26 +170,31 @@ pub(crate) async fn submit(
     language: Language,
     axum::Form(request): axum::Form<ResetPasswordForm>,
 ) -> Result<Response, ApiError> {
-    let password = match NewPassword::try_from(request.new_password) {
+    let password = match read_password(request.new_password, language) {
         Ok(password) => password,
-        Err(refusal) => {
-            let refusal = match language {
-                Language::English => format!("The password {refusal}."),
-                Language::German => "Das Passwort muss 8 bis 128 Zeichen lang sein.".to_owned(),
-            };
-            return Ok(form(&auth, language, request.token.as_str(), Some(refusal)));
-        }
+        Err(refusal) => return Ok(form(&auth, language, request.token.as_str(), Some(refusal))),
     };
     match reset(&auth, request.token.as_str(), password, language, &Origin::of_request(&client)).await {
         Ok(()) => Ok(done(language)),
         Err(VerificationError::TokenVoid) => Ok(link_is_void(language)),
-        Err(error) => {
-            match error.detail().filter(|_| error.code().kind.status() == StatusCode::BAD_REQUEST) {
-                Some(refusal) => Ok(form(&auth, language, request.token.as_str(), Some(refusal))),
-                None => Err(error.into()),
-            }
-        }
+        Err(error) => match refusal_of(&error) {
+            Some(refusal) => Ok(form(&auth, language, request.token.as_str(), Some(refusal))),
+            None => Err(error.into()),
+        },
     }
+}
+
+/// What somebody typed as a new password, or why it is none.
+pub(super) fn read_password(text: SecretString, language: Language) -> Result<NewPassword, String> {
+    NewPassword::try_from(text).map_err(|refusal| match language {
+        Language::English => format!("The password {refusal}."),
+        Language::German => "Das Passwort muss 8 bis 128 Zeichen lang sein.".to_owned(),
+    })
+}
+
+/// What a page says of a password that can't be chosen; none of any other error.
+pub(super) fn refusal_of(error: &VerificationError) -> Option<String> {
+    error.detail().filter(|_| error.code().kind.status() == StatusCode::BAD_REQUEST)
 }
 
 fn form(auth: &Auth, language: Language, token: &str, refusal: Option<String>) -> Response {
@@ -211,8 +217,9 @@ fn form(auth: &Auth, language: Language, token: &str, refusal: Option<String>) -
     let form = Form {
         action: PAGE,
         hidden: vec![("token", token)],
-        password: Some((label, auth.password_rules.min_length)),
+        field: Some(Field::NewPassword(label, auth.password_rules.min_length)),
         button,
+        ..Form::default()
     };
     respond(status, language, words, Some(form), &[])
 }
@@ -249,10 +256,23 @@ async fn reset(
     let Some((user, _)) = token::take::<ResetToken>(&mut transaction, auth, token).await? else {
         return Err(VerificationError::TokenVoid);
     };
+    hand_over(transaction, auth, user, &hash, language, origin).await
+}
+
+/// Gives an account that is locked to whoever has proven its address, with a new password: everybody is signed out, and of one that nobody
+/// had proven to own, nothing that opens it is left. Commits.
+pub(super) async fn hand_over(
+    mut transaction: Transaction,
+    auth: &Auth,
+    user: User,
+    hash: &str,
+    language: Language,
+    origin: &Origin,
+) -> Result<(), VerificationError> {
     let (user, adopted) = adopt(&mut transaction, auth, user, origin).await?;
     let reason = RevokeReason::PasswordReset;
     let ended = end_chosen(&mut transaction, auth, &user.id, Choice::All, reason, origin).await?;
-    password::store::replace_password(&mut transaction, &user.id, &hash, auth.clock.now()).await?;
+    password::store::replace_password(&mut transaction, &user.id, hash, auth.clock.now()).await?;
     store::delete_tokens(&mut transaction, &user.id).await?;
     two_factor::store::delete_half_proofs(&mut transaction, &user.id).await?;
     let kind = EventKind::PasswordReset;

@@ -24,19 +24,26 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BalanceResponse {
     /// Paid mana.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     balance: i64,
     /// Free mana.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     free_credits_remaining: i64,
     /// Bought or given so far, without bonuses.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     total_earned: i64,
     /// Spent so far, less what was given back.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     total_spent: i64,
     /// Free mana that each new day adds.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     daily_free_credits: i64,
     /// Set aside by open holds; not in the two above.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     held_credits: i64,
     /// Owed because a payment was taken back and what it bought is spent. Absent in a balance of the past.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     debt_credits: Option<i64>,
 }
 

@@ -13,6 +13,8 @@ use mana_platform::http::{ApiError, Principal, Scope, ServiceCaller, codes, curr
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
 /// A JSON object of at most 8 KiB, kept in the order given.
 #[derive(Debug, Deserialize, Serialize)]
@@ -27,6 +29,19 @@ impl TryFrom<Map<String, Value>> for Metadata {
         if is_small { Ok(Self(members)) } else { Err("must be at most 8192 bytes of JSON") }
     }
 }
+
+impl utoipa::PartialSchema for Metadata {
+    fn schema() -> RefOr<Schema> {
+        // In 8192 bytes: two braces, and six bytes a member.
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .max_properties(Some(1365))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Metadata {}
 
 /// Whose wallet a request is about, and who asks.
 #[derive(Debug)]
@@ -195,12 +210,16 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestContext {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewBalance {
     /// Paid mana that can be spent.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     balance: i64,
     /// Free mana that can be spent.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     free_credits_remaining: i64,
     /// Spent so far, less what was given back.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     total_spent: i64,
     /// Set aside by open holds.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     held_credits: i64,
 }
 

@@ -38,6 +38,7 @@ pub use pipeline::Ledger;
 pub use reader::Reader;
 
 use crate::CreditsState;
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
@@ -65,7 +66,11 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(hold::extend::extend_hold))
         .routes(routes!(refund::refund))
         .routes(routes!(transactions::transactions))
-        // Where older services look for them.
+}
+
+/// Where older services look for what apps may do.
+pub(crate) fn internal_routes() -> Router<CreditsState> {
+    Router::new()
         .route("/api/v1/internal/credits/balance/{userId}", get(balance::balance_of_user))
         .route("/api/v1/internal/credits/use", post(spend::spend))
         .route("/api/v1/internal/credits/refund", post(refund::refund))

@@ -7,12 +7,13 @@
 use super::batch::{self, Books, Order};
 use super::error::LedgerError;
 use crate::idempotency::Answer;
-use mana_platform::telemetry::Counted;
+use mana_platform::telemetry::{Counted, spans};
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument as _, Span};
 
 /// Orders that wait on a shard at most; with more, the service is busy.
 const QUEUE: usize = 4096;
@@ -31,6 +32,7 @@ struct Waiting {
     order: Order,
     reply: oneshot::Sender<Result<Answer, LedgerError>>,
     counted: Counted,
+    traced: Span,
 }
 
 impl Ledger {
@@ -57,13 +59,14 @@ impl Ledger {
         let shards = u64::try_from(self.shards.len()).unwrap_or(1);
         let shard = usize::try_from(hasher.finish().checked_rem(shards).unwrap_or(0)).unwrap_or(0);
         let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
-        let waiting = Waiting { order, reply, counted };
+        let traced = spans::ledger_order();
+        let waiting = Waiting { order, reply, counted, traced: traced.clone() };
         let shard = self.shards.get(shard).ok_or(LedgerError::Stopped)?;
         shard.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
             mpsc::error::TrySendError::Closed(_) => LedgerError::Stopped,
         })?;
-        answer.await.map_err(|_| LedgerError::Stopped)?
+        answer.instrument(traced).await.map_err(|_| LedgerError::Stopped)?
     }
 }
 
@@ -73,15 +76,16 @@ async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
     while queue.recv_many(&mut arrived, MAX_BATCH).await > 0 {
         let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
         let (orders, replies): (Vec<_>, Vec<_>) =
-            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting.counted))).unzip();
+            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting.counted, waiting.traced))).unzip();
         if orders.is_empty() {
             continue;
         }
         metrics::histogram!("ledger_batch_orders").record(u32::try_from(orders.len()).unwrap_or(u32::MAX));
         let began = Instant::now();
-        let answers = write(&books, &orders).await;
+        let traced = spans::ledger_batch(replies.iter().map(|(_, _, traced)| traced));
+        let answers = write(&books, &orders).instrument(traced).await;
         metrics::histogram!("ledger_batch_seconds").record(began.elapsed());
-        for (answer, (reply, _)) in answers.into_iter().zip(replies) {
+        for (answer, (reply, _, _)) in answers.into_iter().zip(replies) {
             // Who asked may be gone; it is done all the same.
             let _ = reply.send(answer);
         }

@@ -29,7 +29,6 @@ pub(crate) struct SpendRequest {
     #[serde(skip_serializing)]
     pub(super) idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again: at most 8 KiB, kept as given.
-    #[schema(value_type = Option<Object>)]
     pub(super) metadata: Option<Metadata>,
     /// Whom to charge; for service keys.
     #[serde(skip_serializing)]
@@ -48,6 +47,7 @@ pub(crate) struct SpendResponse {
     transaction: TransactionResponse,
     new_balance: NewBalance,
     /// What it was taken from, in this order.
+    #[schema(max_items = 200)]
     slices: Vec<SliceResponse>,
 }
 
@@ -56,10 +56,12 @@ pub(crate) struct SpendResponse {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SliceResponse {
     /// Names the grant within its wallet.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     grant: i64,
     /// Where the mana came from.
     source: GrantSource,
     /// How much of it.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     amount: i64,
     /// When the rest of the grant expires; null if never.
     #[serde(with = "time::serde::rfc3339::option")]

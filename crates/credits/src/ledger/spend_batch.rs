@@ -11,6 +11,7 @@ use mana_platform::http::{ApiError, Principal, Valid};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
 /// Charges of a request at most.
 const MAX_COMMANDS: usize = 1000;
@@ -46,18 +47,25 @@ impl TryFrom<Vec<SpendRequest>> for Commands {
 /// An answer for each charge, in their order.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SpendBatchResponse {
+    #[schema(max_items = 1000)]
     results: Vec<SpendResult>,
+}
+
+fn charge_or_problem() -> Schema {
+    let object = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(16));
+    object.additional_properties(Some(AdditionalProperties::FreeForm(true))).into()
 }
 
 /// What `POST /api/v1/credits/use` would have answered.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SpendResult {
     /// The HTTP status.
+    #[schema(minimum = 200, maximum = 599)]
     status: u16,
     /// Whether it was answered before.
     replayed: bool,
     /// The body: of a charge, or of a problem.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = charge_or_problem)]
     body: Box<RawValue>,
 }
 

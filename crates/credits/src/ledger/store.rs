@@ -646,7 +646,7 @@ pub(crate) async fn sum_usage(
            FROM credits.usage_stats
            WHERE day BETWEEN $2 AND $3
                AND ($1::text IS NULL OR wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1))
-           GROUP BY 1, 2 ORDER BY 1, 4 DESC, 2"#,
+           GROUP BY 1, 2 ORDER BY 1, 4 DESC, 2 LIMIT 1000"#,
         user.map(UserId::as_str),
         from,
         to,

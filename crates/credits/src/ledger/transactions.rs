@@ -24,25 +24,34 @@ const MAX_OFFSET: i64 = 10_000;
 pub(crate) struct TransactionResponse {
     #[schema(value_type = String, format = "uuid")]
     id: TransactionId,
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 64)]
     user_id: UserId,
     /// purchase, usage, refund, bonus, expiry or adjustment.
+    #[schema(max_length = 16)]
     r#type: &'static str,
     /// Always `completed`: what is in the ledger has happened.
+    #[schema(max_length = 16)]
     status: &'static str,
     /// Change of the balance; spends are negative.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     amount: i64,
     /// Everything in the wallet before, what is set aside included.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     balance_before: i64,
     /// Everything in the wallet after.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     balance_after: i64,
+    #[schema(max_length = 128)]
     app_id: String,
+    #[schema(max_length = 1000)]
     description: String,
     /// Null unless an organisation's wallet was charged.
+    #[schema(min_length = 1, max_length = 64)]
     organization_id: Option<String>,
     /// As given with the spend.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<super::Metadata>)]
     metadata: Option<Value>,
+    #[schema(max_length = 255)]
     idempotency_key: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,

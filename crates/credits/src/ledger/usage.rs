@@ -37,10 +37,13 @@ pub(crate) struct UsageParameters {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UsageResponse {
     /// First day.
+    #[schema(format = Date)]
     from: String,
     /// Last day.
+    #[schema(format = Date)]
     to: String,
-    /// A line for each day, the oldest first, or for each app, the largest first. Those without a spend have none.
+    /// A line for each day, the oldest first, or for each app, the largest first and a thousand at most. Those without a spend have none.
+    #[schema(max_items = 1000)]
     items: Vec<UsageItem>,
 }
 
@@ -50,15 +53,20 @@ pub(crate) struct UsageResponse {
 pub(crate) struct UsageItem {
     /// The day.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Date)]
     day: Option<String>,
     /// The app.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
     app_id: Option<String>,
     /// Number of spends.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     spends: i64,
     /// Mana spent.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     spent: i64,
     /// Mana given back.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
     refunded: i64,
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 /// Stripe takes no more at once.
 const MAX_CENTS: i64 = 99_999_999;
@@ -130,6 +132,18 @@ impl TryFrom<BTreeMap<Currency, Cents>> for Prices {
     }
 }
 
+impl utoipa::PartialSchema for Prices {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(Cents::schema()))
+            .max_properties(Some(20))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Prices {}
+
 /// What a package is.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -146,7 +160,6 @@ pub struct PackageContent {
     pub price_euro_cents: Cents,
     /// Prices in other currencies, in the smallest unit of each, as `{"usd": 550}`.
     #[serde(default)]
-    #[schema(value_type = Object)]
     pub prices: Prices,
     /// A price that is kept at Stripe, for EUR; without it the price is sent along.
     pub stripe_price_id: Option<Line<1, 255>>,
@@ -156,7 +169,6 @@ pub struct PackageContent {
     #[schema(minimum = -2_147_483_648_i64, maximum = 2_147_483_647)]
     pub sort_order: Option<i32>,
     /// Anything: at most 8 KiB, kept as given.
-    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Metadata>,
 }
 
@@ -183,25 +195,34 @@ impl TryFrom<Map<String, Value>> for NamedPackage {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackageResponse {
+    #[schema(min_length = 1, max_length = 64)]
     pub(crate) id: String,
+    #[schema(max_length = 100)]
     pub(crate) name: String,
+    #[schema(max_length = 1000)]
     pub(crate) description: Option<String>,
     /// Mana in it, a present included.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(crate) credits: i64,
     /// How much of it is a present.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub(crate) bonus_credits: i64,
     /// Price in EUR cents.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(crate) price_euro_cents: i64,
     /// Prices in other currencies, in the smallest unit of each.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Prices)]
     pub(crate) prices: Value,
+    #[schema(max_length = 255)]
     pub(crate) stripe_price_id: Option<String>,
     pub(crate) active: bool,
     /// Place in the list, lowest first.
+    #[schema(minimum = -2_147_483_648_i64, maximum = 2_147_483_647)]
     pub(crate) sort_order: i32,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::ledger::Metadata>)]
     pub(crate) metadata: Option<Value>,
     /// Counts its changes. An order keeps the version that it was sold at.
+    #[schema(minimum = 1, maximum = 2_147_483_647)]
     pub(crate) version: i32,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created_at: OffsetDateTime,

@@ -6,7 +6,7 @@ use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-/// Packages in the order to show them: those for sale, or all.
+/// Packages in the order to show them: those for sale, or all; the first thousand.
 pub(crate) async fn list_packages(
     connection: &mut PgConnection,
     with_inactive: bool,
@@ -15,7 +15,7 @@ pub(crate) async fn list_packages(
         PackageResponse,
         "SELECT id, name, description, credits, bonus_credits, price_euro_cents, prices, stripe_price_id, active, sort_order, metadata,
              version, created_at
-         FROM credits.packages WHERE active OR $1 ORDER BY sort_order, id",
+         FROM credits.packages WHERE active OR $1 ORDER BY sort_order, id LIMIT 1000",
         with_inactive,
     )
     .fetch_all(connection)

@@ -14,17 +14,24 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchasePlaced {
+    #[schema(min_length = 1, max_length = 64)]
     purchase_id: String,
     /// Where to send the browser; null if the till is embedded.
+    #[schema(max_length = 4096)]
     checkout_url: Option<String>,
     /// For an embedded till; null if it is hosted.
+    #[schema(max_length = 1024)]
     client_secret: Option<String>,
     /// For an embedded till, if the operator has set it.
+    #[schema(max_length = 255)]
     publishable_key: Option<String>,
     /// What is to be paid, in the smallest unit of `currency`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     amount: i64,
+    #[schema(min_length = 3, max_length = 3)]
     currency: String,
     /// Mana that it gives.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     credits: i64,
 }
 

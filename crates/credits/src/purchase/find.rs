@@ -17,20 +17,29 @@ const BETWEEN_LOOKS: Duration = Duration::seconds(3);
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseResponse {
+    #[schema(min_length = 1, max_length = 64)]
     pub(crate) id: String,
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) package_id: String,
     /// pending, completed, failed or refunded.
+    #[schema(max_length = 16)]
     pub(super) status: String,
     /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
+    #[schema(max_length = 32)]
     pub(super) state: String,
     /// Mana bought.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) credits: i64,
     /// The package's price in EUR cents.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) price_euro_cents: i64,
+    #[schema(min_length = 3, max_length = 3)]
     pub(super) currency: String,
     /// What was to be paid, in the smallest unit of `currency`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) price_cents: i64,
     /// What went back of it.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub(super) refunded_cents: i64,
     /// Whether the payer's bank contests it.
     pub(super) disputed: bool,

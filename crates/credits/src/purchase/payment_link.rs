@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentLink {
     /// Null if an embedded till was asked for.
+    #[schema(max_length = 4096)]
     url: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
     purchase_id: String,
     /// When it stops to work.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -28,9 +30,12 @@ pub(crate) struct PaymentLink {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SoldPackage {
+    #[schema(max_length = 100)]
     name: String,
     /// Mana that it gives.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     credits: i64,
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     price_euro_cents: i64,
 }
 

@@ -14,34 +14,52 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseDetails {
+    #[schema(min_length = 1, max_length = 64)]
     id: String,
+    #[schema(min_length = 1, max_length = 64)]
     user_id: String,
+    #[schema(min_length = 1, max_length = 64)]
     package_id: String,
     /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
+    #[schema(max_length = 32)]
     state: String,
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     credits: i64,
+    #[schema(min_length = 3, max_length = 3)]
     currency: String,
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     price_cents: i64,
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     captured_cents: i64,
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     refunded_cents: i64,
     /// What disputes took for good.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     lost_cents: i64,
     disputed: bool,
     fraud_warned: bool,
     /// What can go back without leaving a debt.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     refundable_cents: i64,
     /// Why it is paid and not credited: `order_mismatch`, `amount_mismatch`, `currency_mismatch`, `livemode_mismatch`,
     /// `customer_mismatch`, `wallet_closed` or `wallet_full`.
+    #[schema(max_length = 64)]
     problem: Option<String>,
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     granted_mana: i64,
     /// Taken back.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     taken_mana: i64,
     /// Owed, because it was spent.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     owed_mana: i64,
     /// Stripe's names of it.
+    #[schema(max_length = 255)]
     session_id: Option<String>,
+    #[schema(max_length = 255)]
     payment_id: Option<String>,
     livemode: bool,
+    #[schema(max_items = 1000)]
     refunds: Vec<PurchaseRefund>,
 }
 

@@ -757,7 +757,7 @@ pub(super) async fn list_refunds(
     Ok(sqlx::query_as!(
         PurchaseRefund,
         "SELECT id, purchase_id, stripe_refund_id, amount_cents, status, reason, requested_by, created_at
-         FROM credits.refunds WHERE purchase_id = $1 ORDER BY created_at DESC, id DESC",
+         FROM credits.refunds WHERE purchase_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1000",
         order,
     )
     .fetch_all(connection)

@@ -5,11 +5,13 @@ use super::object::{
     CheckoutSession, Customer, Dispute, Event, FraudWarning, List, Listed, Named, PaymentIntent, Refund,
 };
 use mana_platform::outbound::client_builder;
+use mana_platform::telemetry::spans;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tracing::Instrument as _;
 use url::Url;
 
 /// The shapes that [`super::object`] knows are those of this version.
@@ -306,7 +308,9 @@ impl Stripe {
     ) -> Result<T, StripeError> {
         let mut tries = 1;
         loop {
-            let outcome = self.call_once(method.clone(), url, body, key).await;
+            let traced = spans::call("stripe", Some(method.as_str()), url.host_str().unwrap_or_default());
+            let outcome = self.call_once(method.clone(), url, body, key).instrument(traced.clone()).await;
+            spans::call_ended(&traced, &outcome);
             let name = match &outcome {
                 Ok(_) => "done",
                 Err(StripeError::Unavailable(_)) => "unavailable",
@@ -347,6 +351,7 @@ impl Stripe {
         let away = |error: reqwest::Error| StripeError::Unavailable(error.without_url().to_string());
         let mut response = request.send().await.map_err(away)?;
         let status = response.status();
+        spans::call_answered(status);
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(away)? {
             bytes.extend_from_slice(&chunk);

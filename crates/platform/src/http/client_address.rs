@@ -109,6 +109,12 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a request comes from one of the proxies, whoever it asks for.
+pub(super) fn is_from_proxy(request: &Request, trusted: &TrustedProxies) -> bool {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.is_some_and(|ConnectInfo(peer)| trusted.contain(&peer.ip().to_canonical()))
+}
+
 /// Puts the client's address where extractors and limits find it.
 pub(super) fn identify(request: &mut Request, trusted: &TrustedProxies) {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());

@@ -7,7 +7,7 @@ use super::meters::Meters;
 use super::{ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
-use crate::telemetry::Counted;
+use crate::telemetry::{Counted, spans};
 use crate::{SystemClock, SystemRng};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -172,6 +172,8 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
     } else {
         tracing::info_span!("request", request_id = %id, method, route)
     };
+    let trusts_caller = || client_address::is_from_proxy(&request, &observer.trusted);
+    let traced = spans::request(method, route, &id, request.headers(), trusts_caller);
     let in_flight = Counted::on(metrics::gauge!("http_requests_in_flight"));
 
     let mut response = CURRENT_REQUEST
@@ -185,10 +187,13 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
             }
             response
         })
+        // Inside of the log's, so that it is the one that its parts find.
+        .instrument(traced.clone())
         .instrument(span)
         .await;
 
     drop(in_flight);
+    spans::answered(&traced, response.status());
     observer.meters.count(method, route, response.status(), started.elapsed());
     let headers = response.headers_mut();
     add_security_headers(headers);

@@ -72,14 +72,20 @@ impl ApiError {
             r#type: format!("/docs/errors#{}", self.code.code),
             title: self.code.title,
             status: status.as_u16(),
-            detail: self.detail.clone().unwrap_or_else(|| self.code.title.to_owned()),
+            detail: self.told(),
             instance: request.to_string(),
             code: self.code.code,
-            errors: self.fields.clone(),
+            errors: self.fields.iter().take(MOST_FIELDS).map(clipped).collect(),
             status_code: status.as_u16(),
-            message: self.detail.clone().unwrap_or_else(|| self.code.title.to_owned()),
+            message: self.told(),
             error: self.code.word.or(status.canonical_reason()).unwrap_or_default(),
         }
+    }
+
+    /// What a person may read.
+    fn told(&self) -> String {
+        let text = self.detail.as_deref().unwrap_or(self.code.title);
+        text.chars().take(LONGEST_TEXT).collect()
     }
 
     /// The whole answer, with the headers that its status owes.
@@ -131,6 +137,22 @@ impl ApiError {
     }
 }
 
+/// Code points of a problem's texts at most.
+const LONGEST_TEXT: usize = 1000;
+/// Code points of a pointer at most. Names of fields come from the client.
+const LONGEST_POINTER: usize = 512;
+/// Places that one problem names at most.
+const MOST_FIELDS: usize = 16;
+
+fn clipped(field: &FieldError) -> FieldError {
+    let FieldError { pointer, code, detail } = field;
+    FieldError {
+        pointer: pointer.chars().take(LONGEST_POINTER).collect(),
+        code,
+        detail: detail.chars().take(LONGEST_TEXT).collect(),
+    }
+}
+
 impl<E: Problem> From<E> for ApiError {
     fn from(error: E) -> Self {
         Self {
@@ -158,27 +180,34 @@ impl IntoResponse for ApiError {
 #[schema(as = Problem)]
 pub struct ProblemBody {
     /// Where this error is explained.
-    #[schema(examples("/docs/errors#credits.insufficient_funds"))]
+    #[schema(examples("/docs/errors#credits.insufficient_funds"), max_length = 255)]
     pub r#type: String,
     /// What sort of error it is.
+    #[schema(max_length = 255)]
     pub title: &'static str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// What happened in this case.
+    #[schema(max_length = 1000)]
     pub detail: String,
     /// The request's id, to be given to the operator.
+    #[schema(min_length = 1, max_length = 64)]
     pub instance: String,
     /// Stable name of the error, for programs.
-    #[schema(examples("credits.insufficient_funds"))]
+    #[schema(examples("credits.insufficient_funds"), max_length = 128)]
     pub code: &'static str,
     /// The places of the request that are wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 16)]
     pub errors: Vec<FieldError>,
     /// As `status`, for older clients.
+    #[schema(minimum = 400, maximum = 599)]
     pub status_code: u16,
     /// As `detail`, for older clients, which show it to people.
+    #[schema(max_length = 1000)]
     pub message: String,
     /// Reason phrase, or the word that newer clients switch on.
+    #[schema(max_length = 64)]
     pub error: &'static str,
 }

@@ -7,6 +7,7 @@
 use super::{InvalidRecipient, Mailer, Message, SendError, Sending, Taken};
 use crate::Settings;
 use crate::config::SmtpTls;
+use crate::telemetry::spans;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tracing::Instrument as _;
 
 /// A mail that is not handed over by then counts as not sent.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -226,12 +228,16 @@ impl Smtp {
 impl Mailer for Smtp {
     fn send<'a>(&'a self, mail: &'a Message) -> Sending<'a> {
         Box::pin(async move {
-            tokio::time::timeout(self.patience, self.hand_over(mail)).await.unwrap_or_else(|_| {
+            let call = spans::call("smtp", None, &self.settings.host);
+            let handed_over = self.hand_over(mail).instrument(call.clone());
+            let outcome = tokio::time::timeout(self.patience, handed_over).await.unwrap_or_else(|_| {
                 Err(SendError::NotNow(format!(
                     "the SMTP server did not take it within {} s",
                     self.patience.as_secs()
                 )))
-            })
+            });
+            spans::call_ended(&call, &outcome);
+            outcome
         })
     }
 }

@@ -39,7 +39,8 @@ use mana_credits::purchase::PaymentError;
 use mana_credits::stripe::client::InvalidStripe;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
-use mana_platform::{DbError, Settings, SystemClock, SystemRng, telemetry};
+use mana_platform::telemetry::{self, InvalidTraces, Traces};
+use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use packages::PackagesCommand;
 use payments::PaymentsCommand;
 use service_keys::ServiceKeysCommand;
@@ -145,6 +146,8 @@ enum CommandError {
     ConfigFile(#[from] ConfigFileError),
     #[error("LOG_LEVEL is not understood: {0}. Use a word like info, or mana_auth=debug,info")]
     Logging(#[from] tracing_subscriber::filter::ParseError),
+    #[error(transparent)]
+    Traces(#[from] InvalidTraces),
     #[error("the runtime can't be started: {0}")]
     Runtime(std::io::Error),
     #[error(transparent)]
@@ -254,13 +257,17 @@ fn run() -> Result<(), CommandError> {
     let Configured { command, from_file } = config::from_environment(Cli::command())?;
     let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    telemetry::start_logging(&cli.settings)?;
+    let traces = match &cli.command {
+        None | Some(Command::Dev | Command::Serve { .. }) => Traces::from_settings(&cli.settings)?,
+        Some(_) => None,
+    };
+    telemetry::start_logging(&cli.settings, traces.as_ref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(async move {
         match cli.command.as_ref().unwrap_or(&Command::Dev) {
-            Command::Dev => Ok(dev::run(&cli.settings, &cli.dev).await?),
-            Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate).await,
+            Command::Dev => Ok(dev::run(&cli.settings, &cli.dev, traces).await?),
+            Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate, traces).await,
             Command::Migrate { plan } => migrate::run(&cli.settings, *plan, cli.json).await,
             Command::Config(ConfigCommand::Check) => {
                 show::config(&matches, &from_file, &cli.settings, cli.json)
@@ -306,7 +313,11 @@ fn source(cli: &Cli) -> Result<Source, SourceError> {
     Source::from_settings(&cli.settings)?.map_or_else(|| DataFolder::running(&cli.dev), Ok)
 }
 
-async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), CommandError> {
+async fn serve_command(
+    settings: &Settings,
+    no_migrate: bool,
+    traces: Option<Traces>,
+) -> Result<(), CommandError> {
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let source = Source::from_settings(settings)?.ok_or(CommandError::NoDatabaseUrl)?;
     let way_out = WayOut::for_serve(settings).map_err(ServeError::from)?;
@@ -316,7 +327,7 @@ async fn serve_command(settings: &Settings, no_migrate: bool) -> Result<(), Comm
     }
     let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");
-    Ok(serve::run(listener, service).await?)
+    Ok(serve::run(listener, service, traces).await?)
 }
 
 async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {

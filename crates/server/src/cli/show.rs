@@ -11,6 +11,7 @@ use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
 use mana_platform::mail::MailSettings;
 use mana_platform::rate_limit::redis;
+use mana_platform::telemetry::Traces;
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -74,6 +75,7 @@ pub(super) fn config(
         RootSecrets::parse(secret).map_err(SourceError::from)?;
     }
     MailSettings::from_settings(settings).map_err(ServeError::from)?;
+    Traces::from_settings(settings)?;
     Migration::from_settings(settings)?;
     Source::from_settings(settings)?;
     app::given_key(settings)?;

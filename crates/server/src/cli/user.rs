@@ -2,10 +2,15 @@
 
 use super::{CommandError, print, written};
 use crate::app;
+use crate::ports::CloseWallet;
 use crate::source::Source;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use mana_auth::account::Eraser;
+use mana_auth::account::model::Role;
 use mana_auth::admin::model::{AdminUser, AdminUserDetails, Reason};
-use mana_auth::admin::{Change, Operator};
+use mana_auth::admin::{AccountState, Change, Operator};
+use mana_auth::security_event::AdminSecurityEvent;
+use mana_auth::session::list::DeviceResponse;
 use mana_kernel::text::InvalidText;
 use mana_kernel::{Clock, SessionId};
 use mana_platform::{Settings, SystemClock, SystemRng};
@@ -19,6 +24,12 @@ pub(super) enum UserCommand {
         /// The beginning; all accounts without it
         #[arg(default_value = "")]
         email: String,
+        /// Of this role only
+        #[arg(long, value_enum)]
+        role: Option<RoleArg>,
+        /// In this state only
+        #[arg(long, value_enum)]
+        state: Option<StateArg>,
         /// Accounts at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
@@ -27,6 +38,22 @@ pub(super) enum UserCommand {
     Show {
         /// Id or address
         user: String,
+    },
+    /// List where a user is signed in
+    Sessions {
+        /// Id or address
+        user: String,
+    },
+    /// List what happened to an account, or to all and the installation; the newest first
+    Events {
+        /// Id or address; all without it
+        user: Option<String>,
+        /// Of one type, as `sign_in_failed`; without a user, among the last ten thousand
+        #[arg(long = "type")]
+        kind: Option<String>,
+        /// Events at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
     },
     /// Shut an account and end its sessions
     Disable(ActArgs),
@@ -42,6 +69,42 @@ pub(super) enum UserCommand {
     },
     /// Take away the second factor of somebody who has lost it, and end their sessions
     ResetFactors(ActArgs),
+    /// Erase an account and close its wallet, for good; the books keep its id
+    Delete(ActArgs),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum RoleArg {
+    User,
+    Admin,
+    Service,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::Admin => Self::Admin,
+            RoleArg::Service => Self::Service,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum StateArg {
+    Active,
+    Disabled,
+    Deleted,
+}
+
+impl From<StateArg> for AccountState {
+    fn from(state: StateArg) -> Self {
+        match state {
+            StateArg::Active => Self::Active,
+            StateArg::Disabled => Self::Disabled,
+            StateArg::Deleted => Self::Deleted,
+        }
+    }
 }
 
 /// Whose account, and why.
@@ -65,9 +128,33 @@ pub(super) async fn run(
         UserCommand::Disable(args) => (args, Change::Disable),
         UserCommand::Enable(args) => (args, Change::Enable),
         UserCommand::ResetFactors(args) => (args, Change::ResetFactors),
-        UserCommand::Find { email, limit } => {
+        UserCommand::Find { email, role, state, limit } => {
             let database = source.database(settings);
-            return list(&operator(&database).find(email, *limit).await?, json);
+            let wanted = (role.map(Role::from), state.map(AccountState::from));
+            return list(&operator(&database).find(email, wanted, *limit).await?, json);
+        }
+        UserCommand::Sessions { user } => {
+            let database = source.database(settings);
+            let operator = operator(&database);
+            let id = operator.resolve(user).await?;
+            return list_sessions(&operator.sessions(&id).await?, json);
+        }
+        UserCommand::Events { user, kind, limit } => {
+            let database = source.database(settings);
+            let operator = operator(&database);
+            let id = match user {
+                Some(user) => Some(operator.resolve(user).await?),
+                None => None,
+            };
+            return list_events(&operator.events(id.as_ref(), kind.as_deref(), *limit).await?, json);
+        }
+        UserCommand::Delete(ActArgs { user, reason }) => {
+            let database = source.database(settings);
+            let operator = operator(&database);
+            let wallets = CloseWallet { clock: Arc::new(SystemClock) };
+            let eraser = Eraser::elsewhere((&SystemClock, &SystemRng), &source.root_secrets, &wallets);
+            let id = operator.resolve(user).await?;
+            return tell(&operator.delete(&eraser, &id, Some(reason.clone())).await?, json);
         }
         UserCommand::Show { user } => {
             let database = source.database(settings);
@@ -104,8 +191,12 @@ pub(super) async fn change(
     let database = source.database(settings);
     let operator = operator(&database);
     let id = operator.resolve(user).await?;
-    let changed = operator.change(&id, change, Some(reason.clone())).await?;
-    let text = if json { serde_json::to_string_pretty(&changed)? } else { told(&changed) };
+    tell(&operator.change(&id, change, Some(reason.clone())).await?, json)
+}
+
+/// Prints what an account is after an act.
+fn tell(user: &AdminUser, json: bool) -> Result<(), CommandError> {
+    let text = if json { serde_json::to_string_pretty(user)? } else { told(user) };
     Ok(print::line(&text)?)
 }
 
@@ -122,6 +213,48 @@ fn list(users: &[AdminUser], json: bool) -> Result<(), CommandError> {
     }
     for user in users {
         print::line(&told(user))?;
+    }
+    Ok(())
+}
+
+fn list_sessions(sessions: &[DeviceResponse], json: bool) -> Result<(), CommandError> {
+    if json {
+        return Ok(print::line(&serde_json::to_string_pretty(sessions)?)?);
+    }
+    if sessions.is_empty() {
+        return Ok(print::line("This user is signed in nowhere.")?);
+    }
+    for session in sessions {
+        let named = session.device_name.as_deref().or(session.browser).unwrap_or("unknown device");
+        let address = session.ip_address.as_deref().unwrap_or("-");
+        let (since, last) = (written(session.created_at), written(session.last_activity_at));
+        print::line(&format!("{}  {address}  since {since}, last used {last}  {named}", session.id))?;
+    }
+    Ok(())
+}
+
+/// `2026-01-31T12:00:00Z  sign_in_failed  ada  192.0.2.1  -`
+fn list_events(events: &[AdminSecurityEvent], json: bool) -> Result<(), CommandError> {
+    if json {
+        return Ok(print::line(&serde_json::to_string_pretty(events)?)?);
+    }
+    if events.is_empty() {
+        return Ok(print::line("There is no such event.")?);
+    }
+    for event in events {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let actor = event.actor.as_ref().map_or_else(String::new, |actor| {
+            let id = event.actor_id.as_deref().map_or_else(String::new, |id| format!(" {id}"));
+            format!("  by {actor}{id}: {}", or_dash(&event.reason))
+        });
+        print::line(&format!(
+            "{}  {}  {}  {}  {}{actor}",
+            written(event.created_at),
+            event.r#type,
+            or_dash(&event.user_id),
+            or_dash(&event.ip_address),
+            or_dash(&event.detail),
+        ))?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use mana_credits::package;
 use mana_credits::package::model::PackageError;
 use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
+use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ pub(crate) enum DevError {
 }
 
 /// Starts everything, prints how to use it, and runs until it is told to stop.
-pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevError> {
+pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Traces>) -> Result<(), DevError> {
     if args.ephemeral && settings.database_url.is_some() {
         return Err(DevError::EphemeralUrl);
     }
@@ -81,7 +82,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs) -> Result<(), DevEr
             (source, Some(postgres), place)
         }
     };
-    let outcome = serve_on(settings, till.as_ref(), source, way_out, listener, &place).await;
+    let outcome = serve_on(settings, till.as_ref(), source, way_out, listener, traces, &place).await;
     // The server is stopped also when the service did not start.
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(move || postgres.stop()).await??;
@@ -95,6 +96,7 @@ async fn serve_on(
     source: Source,
     way_out: WayOut,
     listener: tokio::net::TcpListener,
+    traces: Option<Traces>,
     place: &str,
 ) -> Result<(), DevError> {
     if let Some(migration) = &source.migration {
@@ -106,7 +108,7 @@ async fn serve_on(
     package::seed(&service.database, &SystemClock, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     print::line(&banner::text(settings, place, claim.as_deref(), shows_mails, till.is_some()))?;
-    Ok(serve::run(listener, service).await?)
+    Ok(serve::run(listener, service, traces).await?)
 }
 
 async fn start_postgres(folder: DataFolder) -> Result<(Source, EmbeddedPostgres), DevError> {

@@ -62,6 +62,37 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
     act(&["admin", "promote", "bob"]).succeeded();
     assert!(act(&["admin", "demote", "ada"]).succeeded().contains("  user  "));
 
+    let found = run(&["users", "find", "--role", "admin", "--state", "active"]).succeeded();
+    assert!(found.lines().count() == 1 && found.contains("bob@example.com"), "{found}");
+    assert!(run(&["users", "sessions", "ada"]).succeeded().contains("signed in nowhere"));
+    owner.run(
+        "INSERT INTO auth.sessions (id, user_id, cookie_hash, remember_me, created_at, last_active_at, expires_at, device_name)
+             VALUES ('t', 'ada', '\\x01', false, now(), now(), now() + interval '1 day', 'Laptop')",
+    );
+    assert!(run(&["users", "sessions", "ada@example.com"]).succeeded().contains("Laptop"));
+    assert_eq!(parsed(&run(&["users", "sessions", "ada", "--json"]).succeeded())[0]["id"], "t");
+    run(&["users", "sessions", "nobody"]).sentence();
+    let last = act(&["users", "delete", "bob"]).sentence();
+    assert!(last.contains("nobody else administrates"), "{last}");
+    let gone = act(&["users", "delete", "ada@example.com"]).succeeded();
+    assert!(gone.contains("deleted:ada") && gone.contains("DELETED"), "{gone}");
+    let again = parsed(&act(&["users", "delete", "ada", "--json"]).succeeded());
+    assert_eq!((&again["id"], again["deletedAt"].is_string()), (&"ada".into(), true));
+    act(&["users", "delete", "nobody"]).sentence();
+    let refused = act(&["credits", "grant", "ada", "5"]).sentence();
+    assert!(refused.contains("closed") || refused.contains("no wallet"), "{refused}");
+    let left: Vec<(i64,)> = owner.rows(
+        "SELECT (SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL OR device_name IS NOT NULL)
+             + (SELECT count(*) FROM auth.users WHERE email = 'ada@example.com')",
+    );
+    assert_eq!(left, [(0,)]);
+    let mails: Vec<(String,)> = owner.rows("SELECT template FROM auth.outgoing_mails");
+    assert_eq!(mails, [("account_deleted".to_owned(),)], "a server that starts sends it");
+    let events = run(&["users", "events", "ada", "--limit", "1"]).succeeded();
+    assert!(events.contains("account_deleted") && events.contains("by operator: Ticket 17"), "{events}");
+    let granted = parsed(&run(&["users", "events", "--type", "credits_granted", "--json"]).succeeded());
+    assert_eq!(granted.as_array().unwrap().len(), 1);
+
     let written: Vec<(String,)> = owner.rows(
         "SELECT type FROM auth.security_events WHERE actor = 'operator' AND actor_id IS NULL AND reason = 'Ticket 17' ORDER BY type",
     );
@@ -69,6 +100,7 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
     assert_eq!(
         written,
         [
+            "account_deleted",
             "account_disabled",
             "account_enabled",
             "became_admin",
@@ -77,6 +109,7 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
             "credits_taken",
             "no_longer_admin",
             "second_factor_reset",
+            "session_revoked",
             "session_revoked",
             "sessions_ended"
         ]

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cluster;
+mod collector;
 mod http;
 mod process;
 mod wire;
@@ -12,6 +13,7 @@ mod connections;
 mod dev;
 mod faults;
 mod hashing;
+mod internal;
 mod keys;
 mod ledger;
 mod logs;
@@ -26,5 +28,6 @@ mod service_keys;
 mod smuggling;
 mod stopping;
 mod torture;
+mod traces;
 mod upgrade;
 mod users;

@@ -95,7 +95,8 @@ async fn bearer_post(story: &Story, user: &User, path: &str, body: &Value) -> Re
 /// Confirms the address by the newest mail.
 async fn confirm(story: &Story) {
     let token = token_of(&verification_link(story).await);
-    let confirmed = send_form(story, "/api/auth/verify-email", &[("token", &token)]).await;
+    let fields = [("token", token.as_str()), ("password", PASSWORD)];
+    let confirmed = send_form(story, "/api/auth/verify-email", &fields).await;
     assert!(location(&confirmed).contains("verified=true"));
 }
 
@@ -142,7 +143,8 @@ async fn a_scanner_that_opens_the_link_confirms_nothing_and_the_button_leads_bac
         "browsers ask it of redirects too: {policy}"
     );
 
-    let fields = [("token", token_of(&link)), ("redirectTo", parameter(&link, "redirectTo").unwrap())];
+    let redirect_to = parameter(&link, "redirectTo").unwrap();
+    let fields = [("token", token_of(&link)), ("redirectTo", redirect_to), ("password", PASSWORD.to_owned())];
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
     let confirmed = send_form(&story, "/api/auth/verify-email", &fields).await;
     assert_eq!(location(&confirmed), format!("{APP}/login?verified=true&email=ada%40example.com"));
@@ -150,6 +152,67 @@ async fn a_scanner_that_opens_the_link_confirms_nothing_and_the_button_leads_bac
     assert_eq!(event_count(&story, "email_verified").await, 1);
     let again = send_form(&story, "/api/auth/verify-email", &fields).await;
     assert_eq!(location(&again), format!("{BASE}/verification-failed?error=invalid_or_expired_token"));
+}
+
+#[tokio::test]
+async fn the_browser_that_is_signed_in_confirms_by_the_button_alone() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let link = verification_link(&story).await;
+    let elsewhere = page(&story.client.get(&link).send().await, 200);
+    assert_eq!(elsewhere.matches("type=\"password\"").count(), 2, "{elsewhere}");
+    let opened = story.client.get(&link).header("cookie", &ada.cookie).send().await;
+    let here = page(&opened, 200);
+    assert!(!here.contains("type=\"password\""), "{here}");
+
+    let bob = story.user("bob@example.com").await;
+    let press = async |cookie: &str| {
+        let form = story.client.request(Method::POST, "/api/auth/verify-email").header("cookie", cookie);
+        form.body(FORM, format!("token={}", token_of(&link))).send().await
+    };
+    page(&press(&bob.cookie).await, 400);
+    let signed_out = story.sign_in("ada@example.com").await;
+    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&signed_out.access_token).send().await;
+    page(&press(&signed_out.cookie).await, 400);
+    assert!(!is_verified(&story, &ada).await);
+    let confirmed = press(&ada.cookie).await;
+    assert_eq!(location(&confirmed), format!("{BASE}/login?verified=true&email=ada%40example.com"));
+    assert!(story.is_signed_in(&ada).await && is_verified(&story, &ada).await);
+    assert_eq!(story.login("ada@example.com").await.status, 200, "the password is what it was");
+}
+
+#[tokio::test]
+async fn the_password_confirms_in_any_browser_and_is_guessed_as_slowly_as_at_a_sign_in() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let token = token_of(&verification_link(&story).await);
+    let send = async |password: &str| {
+        let fields = [("token", token.as_str()), ("password", password)];
+        send_form(&story, "/api/auth/verify-email", &fields).await
+    };
+    for wrong in ["", "not the password"] {
+        let text = page(&send(wrong).await, 400);
+        assert!(
+            text.contains("role=\"alert\"") && text.contains("not the password of the account"),
+            "{text}"
+        );
+        assert!(!is_verified(&story, &ada).await);
+    }
+    let confirmed = send(PASSWORD).await;
+    assert!(location(&confirmed).contains("verified=true"));
+    assert!(story.is_signed_in(&ada).await, "nobody is signed out");
+
+    story.user("bob@example.com").await;
+    let token = token_of(&verification_link(&story).await);
+    let guess = async || {
+        let fields = [("token", token.as_str()), ("password", "a guess")];
+        send_form(&story, "/api/auth/verify-email", &fields).await.status.as_u16()
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(guess().await);
+    }
+    assert!(statuses.starts_with(&[400]) && statuses.ends_with(&[429]), "{statuses:?}");
 }
 
 #[tokio::test]
@@ -220,8 +283,8 @@ async fn no_trick_makes_a_link_lead_out_of_the_family() {
 
         story.post("/api/v1/auth/resend-verification", &json!({"email": email})).await;
         let token = token_of(&verification_link(&story).await);
-        let confirmed =
-            send_form(&story, "/api/auth/verify-email", &[("token", &token), ("redirectTo", trick)]).await;
+        let fields = [("token", token.as_str()), ("redirectTo", trick), ("password", PASSWORD)];
+        let confirmed = send_form(&story, "/api/auth/verify-email", &fields).await;
         assert!(location(&confirmed).starts_with(&format!("{BASE}/login?verified=true")), "{trick}");
         for kept in story.all_mails().await {
             assert!(!kept.mail.text.contains("evil"), "{trick}: {}", kept.mail.text);
@@ -275,7 +338,8 @@ async fn the_mail_can_be_had_again_and_the_newest_link_is_the_good_one() {
     let newer = newer.map(token_of).find(|token| *token != older).unwrap();
     let by_older = send_form(&story, "/api/auth/verify-email", &[("token", &older)]).await;
     assert!(location(&by_older).ends_with("invalid_or_expired_token"), "newer voids older");
-    let by_newer = send_form(&story, "/api/auth/verify-email", &[("token", &newer)]).await;
+    let fields = [("token", newer.as_str()), ("password", PASSWORD)];
+    let by_newer = send_form(&story, "/api/auth/verify-email", &fields).await;
     assert!(location(&by_newer).contains("verified=true"));
     assert!(is_verified(&story, &ada).await);
 
@@ -558,6 +622,54 @@ async fn an_account_that_a_stranger_made_on_an_address_is_its_owners_alone_after
     assert!(is_verified(&story, &owner).await);
 }
 
+#[tokio::test]
+async fn an_account_that_a_stranger_made_on_an_address_dies_when_its_owner_confirms_the_address() {
+    let story = Story::new().await;
+    let eve = story.user("victim@example.com").await;
+    two_factor::leave_rows(&story, &eve).await;
+    sqlx::query(
+        "INSERT INTO auth.passkeys (id, user_id, credential_id, public_key, sign_count, is_backup_eligible, is_backed_up, transports, name,
+             created_at, added_in)
+         VALUES (gen_random_uuid(), $1, decode(repeat('01', 16), 'hex'), '\\x02', 0, false, false, '{}', 'of a stranger', now(), 'x')",
+    )
+    .bind(&eve.id)
+    .execute(&mut story.database.owner().await)
+    .await
+    .unwrap();
+    let link = verification_link(&story).await;
+    let token = token_of(&link);
+
+    // The victim reads the mail, and knows no password.
+    page(&send_form(&story, "/api/auth/verify-email", &[("token", &token)]).await, 400);
+    assert!(!is_verified(&story, &eve).await, "the mail alone makes nothing good");
+    let weak = [("token", token.as_str()), ("newPassword", "short")];
+    page(&send_form(&story, "/api/auth/verify-email", &weak).await, 400);
+    assert!(story.is_signed_in(&eve).await, "nothing has happened yet");
+    let fields = [("token", token.as_str()), ("newPassword", NEW_PASSWORD)];
+    let confirmed = send_form(&story, "/api/auth/verify-email", &fields).await;
+    assert_eq!(location(&confirmed), format!("{BASE}/login?verified=true&email=victim%40example.com"));
+
+    assert!(!story.is_signed_in(&eve).await);
+    assert_eq!(story.refresh(&eve.refresh_token).await.status, 401);
+    let exchanged = story.client.request(Method::POST, "/api/v1/auth/session-to-token");
+    assert_eq!(exchanged.header("cookie", &eve.cookie).send().await.status, 401);
+    assert_eq!(story.login("victim@example.com").await.status, 401);
+    let left = "SELECT (SELECT count(*) FROM auth.two_factor_auth) + (SELECT count(*) FROM auth.recovery_codes)
+        + (SELECT count(*) FROM auth.trusted_devices) + (SELECT count(*) FROM auth.pending_sign_ins)
+        + (SELECT count(*) FROM auth.passkeys) + (SELECT count(*) FROM auth.accounts)
+        + (SELECT count(*) FROM auth.verification_tokens) + (SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL)";
+    assert_eq!(story.number(left).await, 0);
+    let owner = User::of(&login_with(&story, "victim@example.com", NEW_PASSWORD).await);
+    assert!(is_verified(&story, &owner).await);
+    assert_eq!(
+        (event_count(&story, "email_verified").await, event_count(&story, "password_reset").await),
+        (1, 1)
+    );
+    assert_eq!(count_of(&story, "Your password was changed").await, 1);
+    let again = send_form(&story, "/api/auth/verify-email", &fields).await;
+    assert!(location(&again).ends_with("invalid_or_expired_token"), "the link is good once");
+}
+
 // Another address.
 
 #[tokio::test]
@@ -709,7 +821,8 @@ async fn a_mailed_link_signs_a_browser_in_by_its_button_and_once() {
         assert!(opened.headers.get("set-cookie").is_none());
     }
     assert!(page(&story.client.get(&link).send().await, 200).contains("ada@example.com"));
-    let fields = [("token", token_of(&link)), ("redirectTo", parameter(&link, "redirectTo").unwrap())];
+    let redirect_to = parameter(&link, "redirectTo").unwrap();
+    let fields = [("token", token_of(&link)), ("redirectTo", redirect_to)];
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
     let replies = join_all((0..6).map(|_| send_form(&story, "/magic-link", &fields))).await;
     let signed_in: Vec<_> = replies.iter().filter(|reply| reply.status == 303).collect();

@@ -20,6 +20,7 @@ mod attacks;
 mod auto_top_ups;
 mod bad_input;
 mod bonuses;
+mod contract;
 mod credits;
 mod devices;
 mod foreign_sites;

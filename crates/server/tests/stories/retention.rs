@@ -1,6 +1,6 @@
 //! What is deleted once nobody needs it, and what is not.
 
-use crate::story::Story;
+use crate::story::{Story, User};
 use time::Duration;
 
 #[tokio::test]
@@ -30,6 +30,34 @@ async fn sessions_are_kept_for_a_month_after_their_end_and_live_ones_for_ever() 
 }
 
 #[tokio::test]
+async fn those_that_ended_are_found_among_many_that_live() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    // More than are looked at together, with ended ones in each part.
+    story
+        .execute(
+            "INSERT INTO auth.sessions (id, user_id, cookie_hash, remember_me, created_at, last_active_at, expires_at)
+             SELECT 'many-' || lpad(n::text, 6, '0'), (SELECT id FROM auth.users), sha256(convert_to(n::text, 'UTF8')), false,
+                 now() - interval '90 days', now(), now() + CASE WHEN n % 3 = 0 THEN interval '-31 days' ELSE interval '1 day' END
+             FROM generate_series(1, 21000) n",
+        )
+        .await;
+    story
+        .execute(
+            "INSERT INTO auth.refresh_chains
+                 (id, user_id, session_id, app_id, secret_version, seed, generation, rotated_at, expires_at)
+             SELECT sessions.id || '-' || copy, sessions.user_id, sessions.id, 'app', secret_version, seed, 1, now(), sessions.expires_at
+             FROM auth.sessions, generate_series(1, 2) copy, (SELECT * FROM auth.refresh_chains LIMIT 1) pattern WHERE sessions.id LIKE 'many-%'",
+        )
+        .await;
+    story.workers.prune().await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 14_001);
+    assert_eq!(story.number("SELECT count(*) FROM auth.sessions WHERE expires_at < now()").await, 0);
+    assert_eq!(story.number("SELECT count(*) FROM auth.refresh_chains").await, 28_001);
+    assert_eq!(story.refresh(&ada.refresh_token).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_server_whose_clock_is_ahead_deletes_nothing_that_lives() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
@@ -56,6 +84,47 @@ async fn events_are_kept_as_long_as_the_setting_says() {
         2,
         "registered and signed in"
     );
+}
+
+/// How many there are, and how many of others' doing.
+async fn events_of(story: &Story, user: &User) -> (i64, i64) {
+    sqlx::query_as("SELECT count(*), count(actor) FROM auth.security_events WHERE user_id = $1")
+        .bind(&user.id)
+        .fetch_one(&mut story.database.owner().await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_log_says_nothing_of_a_person_a_month_after_the_account_was_deleted() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let root = story.administrator("root@example.com").await;
+    let act = serde_json::json!({"reason": "Ticket 17"});
+    for verb in ["disable", "enable"] {
+        let path = format!("/api/v1/admin/users/{}/{verb}", ada.id);
+        assert_eq!(story.client.post(&path, &act).bearer(&root.access_token).send().await.status, 200);
+    }
+    let ada = story.sign_in("ada@example.com").await;
+    let deleted = story.client.request(http::Method::DELETE, "/api/v1/auth/account");
+    assert_eq!(deleted.bearer(&ada.access_token).send().await.status, 200);
+    let of_ada = async || events_of(&story, &ada).await.0;
+    let (mine, others) = events_of(&story, &ada).await;
+    assert!(mine > others && others >= 2, "{mine} {others}");
+
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, mine, "the month is not over");
+    story.clock.advance(Duration::days(31));
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, mine, "nor is it by the clock of the database");
+    assert_eq!(story.number("SELECT count(*) FROM auth.erasures").await, 1, "it is tried again");
+
+    story.execute("UPDATE auth.security_events SET created_at = created_at - interval '31 days'").await;
+    story.clock.advance(Duration::days(2));
+    story.workers.prune().await;
+    assert_eq!(of_ada().await, others, "what others did to the account stays");
+    assert_eq!(story.number("SELECT count(*) FROM auth.erasures").await, 0);
+    assert!(events_of(&story, &bob).await.0 > 0, "whoever is there keeps the log");
 }
 
 #[tokio::test]

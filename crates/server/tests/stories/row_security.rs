@@ -118,6 +118,7 @@ async fn two_users(story: &Story) -> (User, User) {
         for sql in [
             "INSERT INTO auth.imported_passwords (user_id, scheme) VALUES ($1, 'bcrypt:4')",
             "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
+            "INSERT INTO auth.erasures (user_id, due_at) VALUES ($1, now() + interval '30 days')",
         ] {
             sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
         }

@@ -1,5 +1,6 @@
 //! The stage of every story: a service on a database of its own, with a clock to move.
 
+use crate::contract::watched;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mana_auth::admin::new_claim_link;
@@ -91,7 +92,7 @@ impl Story {
             start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
                 .await
                 .unwrap();
-        let client = Client::new(router);
+        let client = Client::new(watched(router));
         Self { client, clock, steady_clock, database, workers, outbox, mailer, root_secret, settings }
     }
 
@@ -122,7 +123,7 @@ impl Story {
             None,
         )
         .await?;
-        Ok(Replica { client: Client::new(router), workers })
+        Ok(Replica { client: Client::new(watched(router)), workers })
     }
 
     /// What a command that works on the keys has, with this root secret.

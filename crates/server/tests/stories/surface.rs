@@ -334,9 +334,16 @@ pub(crate) async fn stored(story: &Story) -> Vec<(String, String)> {
     stored
 }
 
-/// Everything of a schema that an attacker could make as long or as large as wanted.
+/// Everything of a schema of which nothing says how long or large it may be.
 fn unbounded(document: &Value, schema: &Value, place: &str, found: &mut Vec<String>) {
-    let schema = resolved(document, schema);
+    if let Some(reference) = schema["$ref"].as_str() {
+        let named = document.pointer(reference.trim_start_matches('#')).unwrap();
+        return unbounded(document, named, place, found);
+    }
+    let parts = ["allOf", "oneOf", "anyOf"].iter().filter_map(|all| schema[*all].as_array()).flatten();
+    for part in parts {
+        unbounded(document, part, place, found);
+    }
     let kinds: Vec<_> = match schema["type"].as_array() {
         Some(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
         None => schema["type"].as_str().into_iter().collect(),
@@ -346,15 +353,22 @@ fn unbounded(document: &Value, schema: &Value, place: &str, found: &mut Vec<Stri
         || ["uuid", "date", "date-time"].contains(&schema["format"].as_str().unwrap_or_default());
     let is_bounded = kinds.iter().all(|kind| match *kind {
         "string" => is_fixed || has(&["maxLength"]),
-        "integer" => has(&["minimum", "maximum"]),
+        "integer" | "number" => has(&["minimum", "maximum"]),
         "array" => has(&["maxItems"]),
+        "object" => {
+            has(&["properties"]) || has(&["maxProperties"]) || schema["additionalProperties"] == json!(false)
+        }
         _ => true,
     });
-    if !is_bounded {
+    let is_nothing = kinds.is_empty() && !has(&["allOf"]) && !has(&["oneOf"]) && !has(&["anyOf"]);
+    if !is_bounded || is_nothing {
         found.push(place.to_owned());
     }
     if kinds.contains(&"array") {
         unbounded(document, &schema["items"], &format!("{place}/*"), found);
+    }
+    if schema["additionalProperties"].is_object() {
+        unbounded(document, &schema["additionalProperties"], &format!("{place}/*"), found);
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         unbounded(document, property, &format!("{place}/{name}"), found);
@@ -362,15 +376,18 @@ fn unbounded(document: &Value, schema: &Value, place: &str, found: &mut Vec<Stri
 }
 
 #[tokio::test]
-async fn every_field_of_a_request_has_bounds() {
+async fn every_field_of_a_request_and_of_an_answer_has_bounds() {
     let document = document();
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let place = format!("{method} {path}");
-            for content in
-                operation["requestBody"]["content"].as_object().into_iter().flat_map(serde_json::Map::values)
-            {
+            let request = operation["requestBody"]["content"].as_object();
+            let answers = operation["responses"].as_object().unwrap().values();
+            let answers = answers.filter_map(|answer| answer["content"].as_object()).flatten();
+            // A page is a page however long, and no field.
+            let answers = answers.filter(|(media_type, _)| media_type.ends_with("json"));
+            for (_, content) in request.into_iter().flatten().chain(answers) {
                 unbounded(&document, &content["schema"], &place, &mut found);
             }
             for parameter in operation["parameters"].as_array().into_iter().flatten() {

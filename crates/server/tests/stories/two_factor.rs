@@ -478,6 +478,19 @@ async fn where_everybody_must_have_a_factor_a_sign_in_sets_it_up() {
 }
 
 #[tokio::test]
+async fn where_everybody_must_have_a_factor_sessions_of_any_age_end() {
+    let story = Story::new().await;
+    let old = story.user("ada@example.com").await;
+    story.clock.advance(Duration::days(1));
+    let strict = story.replica_with(|settings| settings.two_factor_required = TwoFactorRequired::All).await;
+    let young = story.sign_in("ada@example.com").await;
+    strict.workers.demand_second_factors().await;
+    assert!(!story.is_signed_in(&young).await, "a replica that asks for nothing yet has opened it");
+    strict.workers.demand_second_factors_of_old_sessions().await;
+    assert_eq!(story.refresh(&old.refresh_token).await.status, 401);
+}
+
+#[tokio::test]
 async fn where_administrators_must_have_a_factor_the_role_alone_opens_nothing() {
     let story = Story::with(|settings| settings.two_factor_required = TwoFactorRequired::Admins).await;
     let user = story.user("ada@example.com").await;

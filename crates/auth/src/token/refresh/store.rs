@@ -4,6 +4,7 @@ use super::model::{CHAINS_PER_APP, CHAINS_PER_SESSION, ChainState, SecretVersion
 use crate::account::model::User;
 use crate::account::store::UserRow;
 use crate::session::model::ACTIVITY_STEP;
+use crate::session::store::Window;
 use crate::token::AppId;
 use mana_kernel::{RefreshChainId, SessionId};
 use mana_platform::DbError;
@@ -190,17 +191,21 @@ pub(crate) async fn update_confirmed(
     Ok(())
 }
 
-/// Deletes chains of sessions that ended before `before`, and 30 days ago by the database's clock, at most `limit`, and says how many there were.
+/// Deletes chains of a window's sessions that ended before `before`, and 30 days ago by the database's clock, at most `limit`, and says how many there were.
 pub(crate) async fn delete_chains_ended_before(
     connection: &mut PgConnection,
+    window: &Window,
     before: OffsetDateTime,
     limit: i64,
 ) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "DELETE FROM auth.refresh_chains WHERE id IN (
              SELECT chain.id FROM auth.refresh_chains chain JOIN auth.sessions session ON session.id = chain.session_id
-             WHERE least(session.revoked_at, session.expires_at) < least($1, now() - interval '30 days')
-             LIMIT $2 FOR UPDATE OF chain SKIP LOCKED)",
+             WHERE session.id > $1 AND session.id <= $2
+                 AND least(session.revoked_at, session.expires_at) < least($3, now() - interval '30 days')
+             LIMIT $4 FOR UPDATE OF chain SKIP LOCKED)",
+        window.after,
+        window.last,
         before,
         limit,
     )

@@ -33,12 +33,16 @@ pub(crate) struct HoldResponse {
     #[schema(value_type = String, format = "uuid")]
     id: HoldId,
     /// The app that set it aside.
+    #[schema(max_length = 128)]
     app_id: String,
     /// Mana set aside.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     amount: i64,
     /// Mana charged of it.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     captured: i64,
     /// open, captured, released or expired.
+    #[schema(max_length = 16)]
     status: &'static str,
     /// When it is released by itself.
     #[serde(with = "time::serde::rfc3339")]

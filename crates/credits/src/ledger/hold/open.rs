@@ -28,7 +28,6 @@ pub(crate) struct OpenHoldRequest {
     #[serde(skip_serializing)]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again: at most 8 KiB, kept as given.
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Metadata>,
     /// Whose mana; for service keys.
     #[serde(skip_serializing)]
