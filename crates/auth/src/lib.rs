@@ -6,6 +6,7 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod auto_top_up;
 pub mod bonus;
 mod browser_cookie;
 pub mod legacy;

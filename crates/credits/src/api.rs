@@ -1,5 +1,6 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::auto_top_up::Payers;
 use crate::ledger::{Books, Ledger, Reader};
 use crate::purchase::Payments;
 use axum::extract::FromRef;
@@ -23,6 +24,8 @@ pub struct Credits {
     pub reader: Reader,
     /// What it takes to sell mana.
     pub payments: Arc<Payments>,
+    /// The accounts of those who pay.
+    pub payers: Arc<dyn Payers>,
     /// Who knows the caller behind a bearer token.
     pub authenticate: Arc<dyn Authenticate>,
     /// Who knows the app behind a service key.

@@ -4,6 +4,7 @@
 //! machine, and what that posts is written in the caller's open transaction.
 
 mod api;
+pub mod auto_top_up;
 mod credits_event;
 pub mod idempotency;
 pub mod ledger;
@@ -27,6 +28,7 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
         .merge(ledger::routes())
         .merge(package::routes())
         .merge(purchase::routes())
+        .merge(auto_top_up::routes())
         .merge(webhook::routes())
 }
 

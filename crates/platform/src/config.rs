@@ -402,6 +402,25 @@ pub struct Settings {
     /// Seconds that a call to it may take; one that fails in a way that passes is made twice
     #[arg(long, env = "STRIPE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60), global = true, help_heading = "Payments")]
     pub stripe_timeout_seconds: u64,
+    /// Whether Stripe Tax calculates tax at the till: beside the prices of packages, or within them. Needs Stripe Tax to be set up there
+    #[arg(
+        long,
+        env = "STRIPE_TAX",
+        value_enum,
+        default_value = "off",
+        global = true,
+        help_heading = "Payments"
+    )]
+    pub stripe_tax: StripeTax,
+    /// Who sells, as receipts say it; without it they name nobody
+    #[arg(long, env = "SELLER_NAME", global = true, help_heading = "Payments")]
+    pub seller_name: Option<String>,
+    /// Address of the seller on receipts; `\n` as text is read as a line break
+    #[arg(long, env = "SELLER_ADDRESS", global = true, help_heading = "Payments")]
+    pub seller_address: Option<String>,
+    /// Tax number of the seller on receipts
+    #[arg(long, env = "SELLER_TAX_ID", global = true, help_heading = "Payments")]
+    pub seller_tax_id: Option<String>,
 
     /// Collector that traces go to by OTLP over HTTP, as `http://localhost:4318`, to which `/v1/traces` is added; nothing is traced when not given
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, help_heading = "Traces")]
@@ -503,6 +522,29 @@ pub enum TwoFactorRequired {
     Admins,
     /// Everybody's.
     All,
+}
+
+/// Whether Stripe calculates tax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum StripeTax {
+    /// No.
+    #[default]
+    Off,
+    /// Beside the prices of packages.
+    Exclusive,
+    /// Within them.
+    Inclusive,
+}
+
+impl StripeTax {
+    /// As Stripe calls it.
+    pub fn behavior(self) -> &'static str {
+        match self {
+            Self::Off => "unspecified",
+            Self::Exclusive => "exclusive",
+            Self::Inclusive => "inclusive",
+        }
+    }
 }
 
 /// What becomes of addresses at services of throw-away mailboxes.

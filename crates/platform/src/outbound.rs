@@ -70,7 +70,8 @@ pub enum OutboundError {
     Tls(#[source] rustls::Error),
 }
 
-/// What every client of the service begins with: TLS by aws-lc-rs with Mozilla's roots, and no redirect followed.
+/// What every client of the service begins with: TLS by aws-lc-rs with Mozilla's roots, no redirect followed, and no proxy of the
+/// environment used.
 ///
 /// # Errors
 /// When TLS can't be set up.
@@ -81,7 +82,8 @@ pub fn client_builder() -> Result<reqwest::ClientBuilder, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none()))
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    Ok(builder.redirect(reqwest::redirect::Policy::none()).no_proxy())
 }
 
 impl Outbound {
@@ -95,7 +97,6 @@ impl Outbound {
         let client = client_builder()
             .map_err(OutboundError::Tls)?
             .dns_resolver(CheckingResolver(Arc::clone(&reach)))
-            .no_proxy()
             .referer(false)
             .timeout(patience)
             .pool_max_idle_per_host(2)

@@ -5,7 +5,8 @@ use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
 use crate::ports::{
-    AdminEvents, AppEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PaymentRisks, ShownWallets,
+    AdminEvents, AppEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PayersAccounts, PaymentRisks,
+    ShownWallets,
 };
 use crate::workers::Workers;
 use axum::Router;
@@ -24,8 +25,9 @@ use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRi
 use mana_auth::token::root_secret::RootSecrets;
 use mana_auth::webhook::{Listeners, Webhooks};
 use mana_auth::{Auth, AuthState};
+use mana_credits::auto_top_up::Payers;
 use mana_credits::ledger::{Books, Ledger, Reader};
-use mana_credits::purchase::{Errands, Payments, ReturnUrls};
+use mana_credits::purchase::{Errands, Payments, ReturnUrls, Seller};
 use mana_credits::stripe::Stripe;
 use mana_credits::stripe::client::InvalidStripe;
 use mana_credits::{Credits, CreditsState};
@@ -170,16 +172,18 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         policy: auth_policy(settings)?,
     });
     let payments = Arc::new(payments(settings, &books)?);
+    let payers: Arc<dyn Payers> = Arc::new(PayersAccounts(Arc::clone(&auth)));
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
         reader: Reader::start(&books),
         books: Arc::clone(&books),
         payments: Arc::clone(&payments),
+        payers: Arc::clone(&payers),
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers };
     let drain = Drain::default();
     let health = HealthState::new(database, metrics, drain.clone());
     let credits = CreditsState(credits);
@@ -269,12 +273,23 @@ pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, Inv
             settings.cookie_domain.as_deref(),
             &settings.public_url(),
         ),
+        tax: settings.stripe_tax,
+        seller: seller(settings),
         on_payment_risk: Arc::new(PaymentRisks {
             clock: Arc::clone(&books.clock),
             rng: Arc::clone(&books.rng),
         }),
         errands: Errands::default(),
     })
+}
+
+fn seller(settings: &Settings) -> Seller {
+    let address = settings.seller_address.as_deref().unwrap_or_default().replace("\\n", "\n");
+    Seller {
+        name: settings.seller_name.clone(),
+        address: address.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+        tax_id: settings.seller_tax_id.clone(),
+    }
 }
 
 /// An empty secret is none: whoever could sign with it would be believed.

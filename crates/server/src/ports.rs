@@ -1,16 +1,18 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
 use mana_auth::admin::{Act, CreditsDeed, record_credits};
+use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
 use mana_auth::session::hold_live;
 use mana_auth::webhook::model::EventType;
 use mana_auth::webhook::{self, AppEvent, Listeners};
-use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
+use mana_auth::{Auth, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
+use mana_credits::auto_top_up::{PauseReason, Payers, TopUpNews};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
-use mana_credits::purchase::{OnPaymentRisk, PaymentRisk};
+use mana_credits::purchase::{self, OnPaymentRisk, PaymentRisk};
 use mana_credits::{
     AdminAct, AdminLog, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard, personal_data,
 };
@@ -62,7 +64,7 @@ fn boxed(error: LedgerError) -> Box<dyn Problem> {
     Box::new(error)
 }
 
-/// The wallet of a user whose account ends is closed.
+/// The wallet of a user whose account ends is closed, nothing is bought for it any more, and who paid is forgotten.
 #[derive(Debug)]
 pub(crate) struct CloseWallet {
     pub(crate) clock: Arc<dyn Clock>,
@@ -71,9 +73,13 @@ pub(crate) struct CloseWallet {
 impl OnUserDeleted for CloseWallet {
     fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
         Box::pin(async move {
+            let failed = |error| -> Box<dyn Problem> { Box::new(error) };
+            // Orders are locked before wallets.
+            purchase::forget_payer(connection, user).await.map_err(failed)?;
             closing::close_wallet(connection, &*self.clock, user)
                 .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            mana_credits::auto_top_up::end(connection, &*self.clock, user).await.map_err(failed)
         })
     }
 }
@@ -150,6 +156,59 @@ impl OnPaymentRisk for PaymentRisks {
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })
+    }
+}
+
+/// Who may be charged, and what the owner of an auto top-up is told.
+#[derive(Debug)]
+pub(crate) struct PayersAccounts(pub(crate) Arc<Auth>);
+
+impl Payers for PayersAccounts {
+    fn may_be_charged<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, bool> {
+        Box::pin(async move {
+            auto_top_up::may_be_charged(connection, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
+    fn on_top_up_news<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        news: TopUpNews<'a>,
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let is_on = match news {
+                TopUpNews::TurnedOn => true,
+                TopUpNews::TurnedOff => false,
+                TopUpNews::Paused { reason, till, language } => {
+                    let reason = paused_for(reason);
+                    let told = auto_top_up::record_paused(connection, &self.0, user, reason, till, language);
+                    return told.await.map_err(|error| -> Box<dyn Problem> { Box::new(error) });
+                }
+            };
+            auto_top_up::record_turned(connection, &self.0, user, is_on)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+fn paused_for(reason: PauseReason) -> PausedFor {
+    match reason {
+        PauseReason::Declined => PausedFor::Declined,
+        PauseReason::AuthenticationRequired => PausedFor::AuthenticationRequired,
+        PauseReason::PackageChanged => PausedFor::PackageChanged,
+        PauseReason::PackageGone => PausedFor::PackageGone,
+        PauseReason::PaymentMethodGone => PausedFor::PaymentMethodGone,
+        PauseReason::Debt => PausedFor::Debt,
+        PauseReason::Disputed => PausedFor::Disputed,
+        PauseReason::Refunded => PausedFor::Refunded,
+        PauseReason::WalletClosed => PausedFor::WalletClosed,
+        PauseReason::Uncredited => PausedFor::Uncredited,
+        PauseReason::UserDisabled => PausedFor::UserDisabled,
+        PauseReason::Tax => PausedFor::Tax,
     }
 }
 

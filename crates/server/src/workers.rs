@@ -10,6 +10,7 @@ use mana_auth::{
     Auth, account, mail, retention, security_event, service_key, two_factor, verification,
     webhook as app_webhook,
 };
+use mana_credits::auto_top_up::{self, Payers};
 use mana_credits::ledger::low_balance::{LowBalanceNotice, take_notices};
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
@@ -47,6 +48,8 @@ pub struct Workers {
     pub(crate) books: Arc<Books>,
     /// What it takes to sell mana.
     pub payments: Arc<Payments>,
+    /// The accounts of those who pay.
+    pub(crate) payers: Arc<dyn Payers>,
 }
 
 impl Workers {
@@ -127,10 +130,11 @@ impl Workers {
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
     }
 
-    /// Works on what Stripe sent, looks at purchases whose owners wait, and asks again about refunds.
+    /// Works on what Stripe sent, looks at purchases whose owners wait, asks again about refunds, and tops up what runs out.
     pub async fn work_on_payments(&self) {
         log_failure("working on deliveries of Stripe", webhook::work(&self.payments).await);
         log_failure("asking Stripe about refunds", purchase::send_wanted_refunds(&self.payments).await);
+        log_failure("topping wallets up", auto_top_up::work(&self.payments, &*self.payers).await);
     }
 
     /// Compares the purchases with Stripe, and puts right what a lost delivery owes.

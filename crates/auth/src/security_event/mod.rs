@@ -7,6 +7,7 @@ pub(crate) mod store;
 pub(crate) use list_all::newest;
 pub use store::AdminSecurityEvent;
 
+use crate::auto_top_up::PausedFor;
 use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
 use crate::webhook::{self, AppEvent};
@@ -123,6 +124,12 @@ pub enum EventKind {
     PaymentFraudWarning(Uuid),
     /// What was paid for mana was charged back; which purchase it was.
     PaymentDisputeLost(Uuid),
+    /// Mana is bought by itself from now on, with a saved card.
+    AutoTopUpOn,
+    /// It is not any more.
+    AutoTopUpOff,
+    /// It is not until its owner sees to it, and why.
+    AutoTopUpPaused(PausedFor),
     /// A service to sign in with was linked to the account.
     ProviderLinked(ProviderKind),
     /// A service to sign in with was unlinked from the account.
@@ -195,6 +202,9 @@ impl EventKind {
             Self::WebhookRemoved(_) => "webhook_removed",
             Self::PaymentFraudWarning(_) => "payment_fraud_warning",
             Self::PaymentDisputeLost(_) => "payment_dispute_lost",
+            Self::AutoTopUpOn => "auto_top_up_on",
+            Self::AutoTopUpOff => "auto_top_up_off",
+            Self::AutoTopUpPaused(_) => "auto_top_up_paused",
             Self::ProviderLinked(_) => "provider_linked",
             Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
@@ -227,6 +237,7 @@ impl EventKind {
             | Self::WebhookRemoved(id)
             | Self::PaymentFraudWarning(id)
             | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
+            Self::AutoTopUpPaused(reason) => Some(reason.as_str().into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
             Self::CreditsGranted { amount, transaction }
             | Self::CreditsTaken { amount, transaction }
@@ -260,6 +271,8 @@ impl EventKind {
             | Self::Reauthenticated
             | Self::PasskeyCloned
             | Self::KeyRotated
+            | Self::AutoTopUpOn
+            | Self::AutoTopUpOff
             | Self::RateLimited => None,
         }
     }

@@ -1,14 +1,15 @@
 //! Brings an order to what Stripe says of it: looks, merges, and has the ledger follow, in one transaction.
 
-use super::model::{DisputeStatus, Facts, Observation, Order, PaymentError};
+use super::model::{DisputeStatus, Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::store;
 use super::{PaymentRisk, Payments};
+use crate::auto_top_up;
 use crate::credits_event::{CreditsEvent, events_of};
 use crate::ledger::batch::tell;
 use crate::ledger::error::LedgerError;
 use crate::ledger::model::{Command, Due, Effects, Refusal, Settled, Terms, Wallet};
 use crate::ledger::store::{self as wallets, Changed};
-use crate::stripe::object::{CheckoutSession, Expandable, PaymentIntent};
+use crate::stripe::object::Expandable;
 use crate::stripe::{Stripe, StripeError};
 use mana_kernel::{TransactionId, UserId};
 use mana_platform::DbError;
@@ -29,21 +30,22 @@ pub(crate) struct Synced {
 pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, PaymentError> {
     let found = store::find_order(&mut *payments.books.database.acquire().await?, order).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    if found.session_id.is_none() && found.payment_id.is_none() {
-        return Ok(Synced { is_credited: false, problem: found.problem });
+    match observe_order(payments.stripe()?, &found).await? {
+        Some(observation) => apply(payments, order, Some(&observation)).await,
+        None => Ok(Synced { is_credited: false, problem: found.problem }),
     }
-    let observation = look(payments.stripe()?, &found).await?;
-    apply(payments, order, observation.as_ref()).await
 }
 
-/// Everything that Stripe says of an order; nothing of one that never came to a till or a payment. The older service took payments
-/// without a till.
-pub(crate) async fn look(stripe: &Stripe, order: &Order) -> Result<Option<Observation>, StripeError> {
+/// Everything that Stripe says of an order; nothing of one that has neither a till nor a payment yet.
+pub(crate) async fn observe_order(
+    stripe: &Stripe,
+    order: &Order,
+) -> Result<Option<Observation>, StripeError> {
     match (&order.session_id, &order.payment_id) {
         (Some(session), _) => observe(stripe, session).await.map(Some),
         (None, Some(payment)) => {
             let payment = stripe.find_payment(payment).await?;
-            complete(stripe, None, Some(payment)).await.map(Some)
+            complete(stripe, Observation::of_payment(payment)).await.map(Some)
         }
         (None, None) => Ok(None),
     }
@@ -57,16 +59,14 @@ async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeEr
         Some(Expandable::Id(id)) => Some(stripe.find_payment(id).await?),
         None => None,
     };
-    complete(stripe, Some(session), payment).await
+    let session = Some(session);
+    let nothing_yet =
+        Observation { session, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() };
+    complete(stripe, nothing_yet).await
 }
 
-async fn complete(
-    stripe: &Stripe,
-    session: Option<CheckoutSession>,
-    payment: Option<PaymentIntent>,
-) -> Result<Observation, StripeError> {
-    let mut observation =
-        Observation { session, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() };
+/// With what became of a payment that was made.
+async fn complete(stripe: &Stripe, mut observation: Observation) -> Result<Observation, StripeError> {
     let paid = observation.payment.as_ref().filter(|payment| payment.status == "succeeded");
     if let Some(id) = paid.map(|payment| payment.id.clone()) {
         observation.refunds = stripe.list_refunds(&id).await?;
@@ -112,6 +112,15 @@ pub(crate) async fn apply_locked(
         let is_returned = observation.is_some_and(|observation| observation.facts().is_returned());
         order.problem = mismatch.filter(|_| !is_returned).map(|mismatch| mismatch.as_str().to_owned());
     }
+    // An older look must not take away what a newer one has found.
+    let seen = observation.filter(|seen| mismatch.is_none() && (seen.is_paid() || known.captured_cents == 0));
+    if let Some((seen, bill)) = seen.and_then(|seen| Some((seen, seen.bill()?))) {
+        if order.granted_mana == 0 {
+            let total = seen.total_cents(&order).unwrap_or(order.price_cents);
+            order.added_tax_cents = total.saturating_sub(order.price_cents);
+        }
+        store::update_bill(connection, &order, &bill).await?;
+    }
     if mismatch.is_none() {
         settle(payments, connection, &mut order, &facts, now).await?;
     }
@@ -141,6 +150,10 @@ pub(crate) async fn apply_locked(
         || was.problem != order.problem
         || was.payment_id != order.payment_id;
     store::update_order(connection, &order, &facts, has_changed, now).await?;
+    let is_decided = facts.state(order.granted_mana > 0) != "unpaid" || order.problem.is_some();
+    if has_changed && is_decided && order.origin == OrderOrigin::AutoTopUp {
+        auto_top_up::store::update_due(connection, &order.id, now).await?;
+    }
     Ok(Synced { is_credited, problem: order.problem })
 }
 

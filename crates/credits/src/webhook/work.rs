@@ -1,6 +1,7 @@
 //! The pass that works on deliveries, and on orders that somebody asked for.
 
 use super::store::{self, WaitingEvent};
+use crate::auto_top_up;
 use crate::purchase::sync::sync;
 use crate::purchase::{self, PaymentError, Payments};
 use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
@@ -65,6 +66,10 @@ async fn work_on(
 ) -> Result<(), PaymentError> {
     let mut by_order: BTreeMap<String, Vec<WaitingEvent>> = BTreeMap::new();
     for event in claimed {
+        if is_of_auto_top_up(payments, &event).await? {
+            note(payments, &[event.id], "done").await?;
+            continue;
+        }
         match find_order(payments, stripe, &event).await {
             Ok(Some(order)) => by_order.entry(order).or_default().push(event),
             Ok(None) => note(payments, &[event.id], "ignored").await?,
@@ -85,6 +90,20 @@ async fn work_on(
         }
     }
     Ok(())
+}
+
+/// Whether a delivery is about a till where a card is saved: that is looked at then.
+async fn is_of_auto_top_up(payments: &Payments, event: &WaitingEvent) -> Result<bool, PaymentError> {
+    let Ok(event) = serde_json::from_str::<Event>(&event.payload) else { return Ok(false) };
+    let object = event.data.object;
+    let is_named = object.metadata.is_some_and(|metadata| metadata.contains_key("auto_top_up"));
+    let session = object.id.filter(|_| is_named && event.r#type.starts_with("checkout.session."));
+    let Some(session) = session else { return Ok(false) };
+    let mut transaction = payments.books.database.begin().await?;
+    let now = payments.books.clock.now();
+    let is_known = auto_top_up::store::update_setup_due(&mut transaction, &session, now).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(is_known)
 }
 
 /// The order that a delivery is about; none if it is not about one of ours.

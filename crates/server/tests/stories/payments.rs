@@ -15,7 +15,7 @@ use time::Duration;
 type Change = fn(&mut Value);
 
 /// The books are true, and agree with Stripe.
-async fn all_is_well(shop: &Shop) {
+pub(crate) async fn all_is_well(shop: &Shop) {
     books_are_true(shop).await;
     let since = shop.clock.now().saturating_sub(Duration::days(30));
     let report = reconcile(&shop.workers.payments, since, false).await.unwrap();
@@ -686,9 +686,35 @@ async fn an_order_that_can_not_be_is_refused_with_a_way_out() {
 
     // Stripe's own price is another than the package's.
     shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_400"}])).await;
-    assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 500);
+    let refused = shop.order(&ada, &json!({"packageId": "odd"})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.wrong_stripe_price"));
+    shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500_gone"}])).await;
+    let refused = shop.order(&ada, &json!({"packageId": "odd"})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.wrong_stripe_price"));
+    assert!(refused.headers.contains_key("retry-after"));
     shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500"}])).await;
     assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_customer_who_was_deleted_at_stripe_is_made_anew_once() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let before = shop.buy(&ada).await;
+    let customer =
+        |bought: &Bought| shop.stripe.find(&bought.session).unwrap()["customer"].as_str().unwrap().to_owned();
+    shop.stripe.delete_customer(&customer(&before)).unwrap();
+    let after = shop.buy(&ada).await;
+    assert_ne!(customer(&before), customer(&after));
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    let third = shop.buy(&ada).await;
+    assert_eq!(customer(&after), customer(&third));
+    assert_eq!(shop.stripe.count_calls("POST /v1/customers"), 2);
+    // What the old one paid is still what it was.
+    shop.stripe.refund(&shop.payment(&before), None).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.purchase(&ada, &before).await.text("/state"), "refunded");
+    all_is_well(&shop).await;
 }
 
 #[tokio::test]

@@ -108,6 +108,10 @@ async fn two_users(story: &Story) -> (User, User) {
              ), dispute AS (
                  INSERT INTO credits.disputes (user_id, id, purchase_id, amount_cents, status, created_at, updated_at)
                  VALUES ($1, $1, $1, 1, 'won', now(), now())
+             ), top_up AS (
+                 INSERT INTO credits.auto_top_ups (user_id, status, threshold_mana, package_id, currency, credits, price_cents, monthly_cap_cents,
+                     language, livemode, customer_id, consented_at, created_at, updated_at)
+                 VALUES ($1, 'off', 1, 'small', 'eur', 100, 100, 100, 'en', false, $1, now(), now(), now())
              )
              INSERT INTO credits.stripe_customers (user_id, livemode, customer_id, created_at) VALUES ($1, false, $1, now())",
         )
