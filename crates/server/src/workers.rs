@@ -5,6 +5,7 @@
 use futures_util::FutureExt as _;
 use mana_auth::session::liveness;
 use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor, verification};
+use mana_credits::idempotency::forget;
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
@@ -73,6 +74,7 @@ impl Workers {
     /// Deletes what is past its time.
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
+        log_failure("forgetting old answers", forget::forget_old(&self.books).await);
     }
 
     /// Checks the books, once an hour among all servers, and takes a root of them.
