@@ -43,17 +43,26 @@ pub struct Policy {
 /// What a port's implementation met; already in the shape that a client may see.
 pub type PortError = Box<dyn Problem>;
 
-/// Port: which callers' sessions live. Asked inside the transaction that spends, and held until its commit: a session
-/// that was ended before spends nothing, and ending one waits for the spend that holds it.
+/// Port: which callers' sessions live, asked inside the transaction that spends. A session that was ended before spends nothing,
+/// and ending one waits for the spends that hold it.
 pub trait SessionGuard: Send + Sync + std::fmt::Debug {
-    /// Those of the sessions that live, whose callers are who they say; they can't be ended until `connection`'s
-    /// transaction ends.
+    /// Those of the sessions that live, whose callers are who they say. The transaction holds all sessions already.
+    fn find_live<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        callers: &'a [&'a Caller],
+    ) -> LiveSessions<'a>;
+
+    /// The same, and holds each of them until the transaction ends.
     fn hold_live<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         callers: &'a [&'a Caller],
-    ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>>;
+    ) -> LiveSessions<'a>;
 }
+
+/// What a [`SessionGuard`] answers.
+pub type LiveSessions<'a> = Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>>;
 
 impl Deref for Credits {
     type Target = Books;

@@ -12,7 +12,9 @@ pub mod purchase;
 pub mod stripe;
 pub mod webhook;
 
-pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, LiveSessions, Policy, PortError, SessionGuard,
+};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

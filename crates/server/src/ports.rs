@@ -3,7 +3,7 @@
 use mana_auth::admin::{Act, record_credits};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
-use mana_auth::session::hold_live;
+use mana_auth::session::{find_live, hold_live};
 use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
@@ -105,20 +105,38 @@ pub(crate) struct LiveSessions {
 }
 
 impl SessionGuard for LiveSessions {
+    fn find_live<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        callers: &'a [&'a Caller],
+    ) -> Port<'a, HashSet<SessionId>> {
+        Box::pin(async move {
+            let (sessions, users) = names(callers);
+            find_live(connection, &sessions, &users, self.clock.now())
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
     fn hold_live<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         callers: &'a [&'a Caller],
     ) -> Port<'a, HashSet<SessionId>> {
         Box::pin(async move {
-            let sessions: Vec<_> =
-                callers.iter().map(|caller| caller.session_id.as_str().to_owned()).collect();
-            let users: Vec<_> = callers.iter().map(|caller| caller.user_id.as_str().to_owned()).collect();
+            let (sessions, users) = names(callers);
             hold_live(connection, &sessions, &users, self.clock.now())
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
         })
     }
+}
+
+fn names(callers: &[&Caller]) -> (Vec<String>, Vec<String>) {
+    callers
+        .iter()
+        .map(|caller| (caller.session_id.as_str().to_owned(), caller.user_id.as_str().to_owned()))
+        .unzip()
 }
 
 /// Bad news about a payer is written on the user's account.

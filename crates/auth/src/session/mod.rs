@@ -21,7 +21,7 @@ mod sign_in_email;
 mod sign_out;
 pub(crate) mod store;
 
-pub use store::hold_live;
+pub use store::{find_live, hold_live};
 
 use crate::AuthState;
 use utoipa_axum::router::OpenApiRouter;

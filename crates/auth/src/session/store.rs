@@ -42,6 +42,33 @@ pub(crate) async fn insert_session(
     Ok(())
 }
 
+/// Those of the sessions that live at `now`, belong to the user that is named beside them and whose user may act. None of them ends
+/// before the transaction does if it called `mana.hold_sessions()` before.
+///
+/// # Errors
+/// When the database fails; no session counts as living then.
+pub async fn find_live(
+    connection: &mut PgConnection,
+    sessions: &[String],
+    users: &[String],
+    now: OffsetDateTime,
+) -> Result<HashSet<SessionId>, DbError> {
+    // Looked up one by one, so that PostgreSQL keeps no plan that walks all users or all sessions.
+    let live = sqlx::query_scalar!(
+        r#"SELECT asked.session_id AS "session_id!" FROM unnest($1::text[], $2::text[]) AS asked (session_id, user_id)
+             CROSS JOIN LATERAL (
+                 SELECT FROM auth.sessions WHERE sessions.id = asked.session_id AND sessions.user_id = asked.user_id
+                     AND revoked_at IS NULL AND expires_at > $3 OFFSET 0) session
+             CROSS JOIN LATERAL (SELECT FROM auth.users WHERE users.id = asked.user_id AND disabled_at IS NULL OFFSET 0) account"#,
+        sessions,
+        users,
+        now,
+    )
+    .fetch_all(connection)
+    .await?;
+    live.into_iter().map(|id| id.try_into().map_err(|_| DbError::unreadable("auth.sessions"))).collect()
+}
+
 /// Those of the sessions that live at `now`, belong to the user that is named beside them and whose user may act. Neither
 /// can be ended until the transaction ends.
 ///

@@ -18,6 +18,7 @@ pub mod hold;
 pub mod model;
 pub mod moving;
 pub mod pipeline;
+mod queue;
 pub mod reader;
 pub mod record;
 pub mod refund;

@@ -37,7 +37,7 @@ pub async fn give_bonus(
     let Some(amount) = policy.signup_bonus else {
         return Ok(());
     };
-    let mut loaded = store::lock_wallets(connection, &users, &policy.daily_zone).await?;
+    let mut loaded = store::lock_wallets(connection, &users, &policy.daily_zone, false).await?;
     let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(user.as_str()), loaded.today) else {
         return Err(LedgerError::NoSuchUser);
     };

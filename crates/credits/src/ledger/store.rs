@@ -74,22 +74,35 @@ impl WalletRow {
     }
 }
 
-/// The wallets of these users, locked in the order of their ids until the transaction ends.
+/// The wallets of these users, locked in the order of their ids until the transaction ends. With `holds_sessions`, no session
+/// and no user ends from then on before the transaction does.
 ///
 /// The order is one that no index gives: else PostgreSQL may keep a plan that walks all wallets in order and picks these.
+/// Sessions are held when all wallets are locked, which the count is for: whoever ends a session waits for those who hold
+/// them, and may have locked a wallet before.
 pub(crate) async fn lock_wallets(
     connection: &mut PgConnection,
     users: &[String],
     zone: &str,
+    holds_sessions: bool,
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
-                closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
-                (now() AT TIME ZONE $2)::date AS "today!"
-           FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE"#,
+        r#"WITH locked AS MATERIALIZED (
+               SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
+                   closed_at, grants, holds
+               FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE
+           ), held AS MATERIALIZED (
+               SELECT CASE WHEN $3 THEN mana.hold_sessions() END FROM (SELECT count(*) AS wallets FROM locked) counted WHERE wallets >= 0
+           )
+           SELECT wallet_id AS "wallet_id!", user_id AS "user_id!", version AS "version!", sequence AS "sequence!", head AS "head!",
+               total_earned AS "total_earned!", total_spent AS "total_spent!", debt AS "debt!", daily_granted_on AS "daily_granted_on!",
+               updated_at AS "updated_at!", closed_at IS NOT NULL AS "is_closed!", grants AS "grants!: Json<Vec<Grant>>",
+               holds AS "holds!: Json<Vec<Hold>>", (now() AT TIME ZONE $2)::date AS "today!"
+           FROM held CROSS JOIN locked"#,
         users,
         zone,
+        holds_sessions,
     )
     .fetch_all(connection)
     .await?;

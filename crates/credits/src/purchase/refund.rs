@@ -128,7 +128,7 @@ pub(super) async fn remaining(
     order: &Order,
 ) -> Result<i64, DbError> {
     let users = [order.user_id.clone()];
-    let loaded = wallets::lock_wallets(connection, &users, &payments.books.policy.daily_zone).await?;
+    let loaded = wallets::lock_wallets(connection, &users, &payments.books.policy.daily_zone, false).await?;
     let wallet = loaded.wallets.get(&order.user_id);
     let grants = wallet.into_iter().flat_map(|wallet| &wallet.grants);
     let mut own = grants.filter(|grant| Some(grant.sequence) == order.grant_sequence);

@@ -135,11 +135,11 @@ async fn settle(
     }
     let zone = &books.policy.daily_zone;
     let users = [order.user_id.clone()];
-    let mut loaded = wallets::lock_wallets(connection, &users, zone).await?;
+    let mut loaded = wallets::lock_wallets(connection, &users, zone, false).await?;
     if loaded.wallets.is_empty() {
         // An import leaves users without one.
         wallets::insert_wallets(connection, &users, zone, now).await?;
-        loaded = wallets::lock_wallets(connection, &users, zone).await?;
+        loaded = wallets::lock_wallets(connection, &users, zone, false).await?;
     }
     let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(&order.user_id), loaded.today) else {
         return Err(LedgerError::NoSuchUser.into());
