@@ -49,14 +49,14 @@ const BEGIN_LOOKUPS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_pl
 /// that client's own limit is over, so that the next batch does not wait for it.
 const BEGIN_BATCH: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL lock_timeout = '5s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '4s'";
+    SET LOCAL idle_in_transaction_session_timeout = '8s'";
 
 /// The same where a pooler keeps no statements.
-const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '4s'";
+const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '8s'";
 
 /// How long a batch may take, from the first statement to the answer to its commit: longer than it may wait for a lock, and
 /// than PostgreSQL lets it be idle.
-pub const BATCH_LIMIT: Duration = Duration::from_secs(8);
+pub const BATCH_LIMIT: Duration = Duration::from_secs(12);
 
 /// How long a connection that is given back in the middle of something may take to come to rest.
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);

@@ -102,7 +102,7 @@ fn a_connection_that_is_cut_around_a_commit_leaves_an_outcome_to_be_found() {
 #[test]
 fn a_connection_that_falls_silent_holds_its_shard_up_for_seconds_and_nothing_is_lost() {
     /// A batch's own limit, and some.
-    const BOUND: Duration = Duration::from_secs(15);
+    const BOUND: Duration = Duration::from_secs(20);
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
     let through_proxy = format!(
