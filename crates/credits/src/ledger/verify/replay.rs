@@ -322,10 +322,8 @@ impl<'a> Replay<'a> {
                         &format!("{day} was not today anywhere when its daily credits were given"),
                     );
                 }
-                let is_again = self.last_daily.is_some_and(|last| match self.last_daily_is_guessed {
-                    true => day < last,
-                    false => day <= last,
-                });
+                let is_certain = !self.last_daily_is_guessed;
+                let is_again = self.last_daily.is_some_and(|last| day < last || (day == last && is_certain));
                 if is_again {
                     self.find_here(12, &format!("the daily credits of {day} were given before"));
                 }
