@@ -225,8 +225,8 @@ async fn whoever_ends_a_session_or_a_user_waits_for_the_batches_that_hold_sessio
             somebody_waits(&mut holder).await;
             sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
         };
-        let (ended, ()) = tokio::join!(sqlx::raw_sql(end).execute(&mut ender), release);
-        ended.unwrap();
+        let (outcome, ()) = tokio::join!(sqlx::raw_sql(end).execute(&mut ender), release);
+        outcome.unwrap();
         let late = story.client.post(USE, &spend_of(1)).bearer(&ada.access_token).send().await;
         assert_eq!(late.status, 401, "{end}: {}", late.json);
     }
