@@ -11,6 +11,7 @@ use mana_auth::{
     webhook as app_webhook,
 };
 use mana_credits::auto_top_up::{self, Payers};
+use mana_credits::idempotency::forget;
 use mana_credits::ledger::low_balance::{LowBalanceNotice, take_notices};
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
@@ -101,6 +102,7 @@ impl Workers {
     /// Deletes what is past its time.
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
+        log_failure("forgetting old answers", forget::forget_old(&self.books).await);
     }
 
     /// Checks the books, once an hour among all servers, and takes a root of them.

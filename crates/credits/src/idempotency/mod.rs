@@ -1,5 +1,6 @@
 //! Requests that may be sent twice and are done once. Owns `credits.remembered_answers`.
 
+pub mod forget;
 pub(crate) mod store;
 
 use axum::body::Body;
@@ -69,6 +70,9 @@ pub(crate) fn key_of(
         Some(_) | None => Ok(Some(in_header)),
     }
 }
+
+/// Refuses a second answer under a key.
+pub(crate) const ONE_ANSWER: &str = "remembered_answers_pkey";
 
 /// A key as it is kept: 16 bytes of SHA-256 over its scope and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! `POST /api/v1/admin/users/{userId}/credits/grant`, `…/take` and `…/forgive-debt`: an administrator puts a wallet right by hand.
 
-use super::batch::{self, Actor, Books, Order};
+use super::batch::{self, Actor, Books, LookUp, Order};
 use super::charge::{PostedResponse, RequestContext, count, posted};
 use super::error::LedgerError;
 use super::model::{Charge, Command, Gift, GrantSource, Note, Terms};
@@ -217,7 +217,7 @@ pub async fn adjust_as_operator(
     let context = RequestContext::of_operator(RequestId::new(&*books.clock, &*books.rng));
     let by = Administrator { caller: None, client: ClientInfo::default(), reason };
     let order = order(user, by, context, None, direction.command(amount, direction.note(description)));
-    let answer = batch::commit(books, &[order]).await?.pop().ok_or(LedgerError::Stopped)??;
+    let answer = batch::commit(books, &[order], LookUp::All).await?.pop().ok_or(LedgerError::Stopped)??;
     let told = serde_json::from_str(answer.body())?;
     Ok(if answer.status().is_success() { Adjusted::Posted(told) } else { Adjusted::Refused(told) })
 }

@@ -9,11 +9,12 @@ use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
 use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
-use mana_platform::{Database, DbError};
+use mana_platform::{BATCH_LIMIT, BatchConnection, Database, DbError};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 /// What it takes to keep the books.
 #[derive(Debug, Clone)]
@@ -92,16 +93,40 @@ pub(crate) struct Outcome<'a> {
     pub(crate) effects: &'a Effects,
 }
 
+/// Which keys are looked up before a batch decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LookUp {
+    /// All of them.
+    All,
+    /// Those only whose orders may be answered without anything to remember. That another one was used before shows when its
+    /// answer is written.
+    WhereNeeded,
+}
+
 /// One answer for each order.
 pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 
-/// Commits all orders together.
+/// Commits all orders together, within the time that a batch has.
 ///
 /// # Errors
-/// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit.
-pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, LedgerError> {
-    let mut transaction = books.database.begin_batch().await?;
-    let mut batch = Batch::load(&mut transaction, books, orders).await?;
+/// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit, or
+/// said nothing until the time was over: then that is open.
+pub(super) async fn commit(books: &Books, orders: &[Order], look_up: LookUp) -> Result<Answers, LedgerError> {
+    let mut connection = books.database.acquire_for_batch().await?;
+    match timeout(BATCH_LIMIT, carry_out(&mut connection, books, orders, look_up)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(connection.abandon().into()),
+    }
+}
+
+async fn carry_out(
+    connection: &mut BatchConnection,
+    books: &Books,
+    orders: &[Order],
+    look_up: LookUp,
+) -> Result<Answers, LedgerError> {
+    let mut transaction = connection.begin().await?;
+    let mut batch = Batch::load(&mut transaction, books, orders, look_up).await?;
     let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
     let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
     batch.write(&mut transaction).await?;
@@ -160,11 +185,12 @@ struct Account {
 
 impl Batch {
     /// The wallets' locks come first: whoever sends the same key at the same time waits here and finds the answer. Then
-    /// the sessions are held, so that none can end between this look and the commit.
+    /// the callers' sessions are held, so that none can end between this look and the commit.
     async fn load(
         connection: &mut PgConnection,
         books: &Books,
         orders: &[Order],
+        look_up: LookUp,
     ) -> Result<Self, LedgerError> {
         let now = books.clock.now();
         let Loaded { mut wallets, today } = lock_or_open(connection, books, orders, now).await?;
@@ -181,6 +207,7 @@ impl Batch {
         };
         let keys: Vec<(WalletId, KeyDigest)> = orders
             .iter()
+            .filter(|order| look_up == LookUp::All || order.if_version.is_some())
             .filter_map(|order| Some((wallets.get(order.user.as_str())?.id, order.key.as_ref()?.key)))
             .collect();
         let answers = idempotency::store::find_answers(connection, &keys).await?;

@@ -20,6 +20,7 @@ pub mod low_balance;
 pub mod model;
 pub mod moving;
 pub mod pipeline;
+mod queue;
 pub mod reader;
 pub mod record;
 pub mod refund;

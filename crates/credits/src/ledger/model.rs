@@ -27,6 +27,11 @@ pub const MAX_HOLDS: usize = 200;
 /// Live grants of a wallet at most, for the same reason.
 pub const MAX_GRANTS: usize = 200;
 
+/// What the line of the sign-up bonus says.
+pub const SIGNUP_BONUS: &str = "Signup bonus";
+/// What the line of a day's credits says.
+pub const DAILY_CREDITS: &str = "Daily free credits";
+
 /// Where ids of transactions come from: outside.
 pub type Ids<'a> = dyn FnMut() -> TransactionId + 'a;
 
@@ -227,13 +232,16 @@ impl Wallet {
     /// May leave half a change behind when it fails; [`Self::apply`] calls it on a copy.
     fn run(&mut self, command: &Command, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
         match command {
-            Command::SignupBonus { amount } => self.give(&allowance(*amount, "Signup bonus"), effects, ids),
+            Command::SignupBonus { amount } => self.give(&allowance(*amount, SIGNUP_BONUS), effects, ids),
             Command::DailyCredits { amount, day } => {
                 if *day <= self.daily_granted_on {
                     return Err(Refusal::AlreadyGranted);
                 }
                 self.daily_granted_on = *day;
-                self.give(&allowance(*amount, "Daily free credits"), effects, ids)
+                let mut gift = allowance(*amount, DAILY_CREDITS);
+                // For the proof: the zone whose midnight it was may be another by then.
+                gift.note.metadata = Some(format!("{{\"day\":\"{day}\"}}"));
+                self.give(&gift, effects, ids)
             }
             Command::Give(gift) => self.give(gift, effects, ids),
             Command::Bring { kind, gift } => {

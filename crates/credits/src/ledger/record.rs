@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-time::serde::format_description!(day, Date, "[year]-[month]-[day]");
+time::serde::format_description!(pub(crate) day, Date, "[year]-[month]-[day]");
 
 /// A wallet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
