@@ -354,7 +354,7 @@ fn kind(error: &sqlx::Error) -> &'static str {
             ("26000" | "42P05", _) => "pooler",
             (_, Some("23")) => "constraint",
             (_, Some("40")) => "lost_race",
-            (_, Some("53")) => "out_of_resources",
+            (_, Some("53" | "58")) => "out_of_resources",
             (_, Some("08" | "57")) => "connection",
             _ => "other",
         };
@@ -386,11 +386,11 @@ impl DbError {
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction; 55P03 a
-            // lock that was not to be had in time; 25P03 a transaction that was idle for too long.
+            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator, 58 the system below it; 25006 read-only
+            // transaction; 55P03 a lock that was not to be had in time; 25P03 a transaction that was idle for too long.
             // 26000, 42P05: a pooler gave the statement to a connection that does not have it, or has it already.
             return matches!(&*code, "25006" | "25P03" | "26000" | "42P05" | "55P03")
-                || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
+                || ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
         }
         matches!(
             self.0,
