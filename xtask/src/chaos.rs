@@ -15,10 +15,13 @@ pub(crate) struct Plan {
     /// Repeats the order of the faults of a run that printed this; what they meet is never quite the same
     #[arg(long)]
     seed: Option<u64>,
+    /// Only these faults, by name, as `DiskFull,ClockSteps`; all when not given
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
 }
 
 /// Runs to the end of the plan, or to the first thing that does not come back, is lost or doubled.
-pub(crate) fn run(Plan { rounds, seed }: &Plan) -> Result<String, ChoreError> {
+pub(crate) fn run(Plan { rounds, seed, faults }: &Plan) -> Result<String, ChoreError> {
     let seed = seed.unwrap_or_else(|| {
         let mut bytes = [0; 8];
         SystemRng.fill(&mut bytes);
@@ -27,7 +30,7 @@ pub(crate) fn run(Plan { rounds, seed }: &Plan) -> Result<String, ChoreError> {
     let status = Command::new("cargo")
         .args(["test", "--quiet", "--package", "mana-core-auth", "--features", "peers", "--test", "peers"])
         .args(["--", "--exact", "chaos::the_long_version", "--ignored", "--nocapture"])
-        .env("MANA_CHAOS", format!("{rounds} {seed}"))
+        .env("MANA_CHAOS", format!("{rounds} {seed} {}", faults.join(" ")))
         .current_dir(root())
         .status()?;
     if status.success() {

@@ -1,10 +1,12 @@
 //! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
-//! `cargo xtask torture` kills the server and PostgreSQL under load, `cargo xtask chaos` all that they lean on.
+//! `cargo xtask torture` kills the server and PostgreSQL under load, `cargo xtask chaos` all that they lean on,
+//! `cargo xtask failover` the machine of a primary.
 //! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod chaos;
 mod common_passwords;
+mod failover;
 mod generate;
 mod migrations;
 mod monitoring;
@@ -36,6 +38,12 @@ enum Chore {
     Torture(torture::Plan),
     /// Let everything fail that the service leans on, while people spend; fail if something does not come back, is lost or doubled
     Chaos(chaos::Plan),
+    /// Kill the machine of the primary under load of spends, have its synchronous standby take over, and check the books
+    Failover {
+        /// How often
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+    },
     /// Run all tests that use a database through a PgBouncer in transaction mode
     Pooled(pooled::Plan),
     /// Simulate the ledger with replicas, clients and a database that fail, and check the books
@@ -72,6 +80,8 @@ enum ChoreError {
     Torture(u64),
     #[error("chaos: something did not come back, or the books are not as they must be (--seed {0})")]
     Chaos(u64),
+    #[error("failover: the standby did not take over, or its books are not as they must be")]
+    Failover,
     #[error("some tests fail through a pooler")]
     Pooled,
     #[error("the simulation found a fault")]
@@ -93,6 +103,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Torture(plan) => torture::run(&plan),
         Chore::Chaos(plan) => chaos::run(&plan),
+        Chore::Failover { times } => failover::run(times),
         Chore::Pooled(plan) => pooled::run(&plan),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };

@@ -12,6 +12,7 @@ use crate::token::access::Issuer;
 use crate::token::intact::IntactTokens;
 use crate::token::keys::KeyRing;
 use crate::token::root_secret::RootSecrets;
+use crate::webhook::Webhooks;
 use crate::{account, session, two_factor};
 use axum::extract::FromRef;
 use mana_kernel::{Clock, Problem, Rng, UserId};
@@ -67,6 +68,8 @@ pub struct Auth {
     pub redirect_targets: RedirectTargets,
     /// Who else may say who somebody is.
     pub providers: Providers,
+    /// How apps are told of what happens.
+    pub webhooks: Webhooks,
     /// Lifetimes and names.
     pub policy: Policy,
 }
@@ -279,6 +282,13 @@ impl Authenticate for Auth {
             let proof = session::store::find_proof(&mut transaction, &caller.session_id).await?;
             Ok(!is_factor_required || proof.has_second_factor())
         })
+    }
+
+    fn require_fresh_admin<'a>(
+        &'a self,
+        admin: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send + 'a>> {
+        Box::pin(crate::admin::require_fresh(self, admin))
     }
 }
 

@@ -6,8 +6,10 @@
 pub mod account;
 pub mod admin;
 mod api;
+pub mod auto_top_up;
 pub mod bonus;
 mod browser_cookie;
+pub mod legacy;
 pub mod mail;
 pub mod new_device;
 pub mod oauth;
@@ -20,6 +22,7 @@ pub mod session;
 pub mod token;
 pub mod two_factor;
 pub mod verification;
+pub mod webhook;
 
 pub use api::{
     Auth, AuthState, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, Policy, PortError,
@@ -44,6 +47,7 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(service_key::routes())
         .merge(two_factor::routes())
         .merge(passkey::routes())
+        .merge(webhook::routes())
 }
 
 /// The error catalogue of the accounts.
@@ -59,6 +63,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         verification::model::CODES,
         two_factor::model::CODES,
         passkey::model::CODES,
+        webhook::model::CODES,
     ]
     .concat()
 }

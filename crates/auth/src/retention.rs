@@ -4,7 +4,10 @@
 use crate::session::liveness::KEEP_REVOCATIONS;
 use crate::session::store::Window;
 use crate::token::refresh;
-use crate::{Auth, admin, bonus, mail, oauth, passkey, security_event, session, two_factor, verification};
+use crate::{
+    Auth, admin, bonus, mail, oauth, passkey, security_event, session, two_factor, verification, webhook,
+};
+use mana_kernel::id::first_uuid_at;
 use mana_platform::DbError;
 use std::time::Instant;
 use time::{Duration, OffsetDateTime};
@@ -46,6 +49,9 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     while is_full(two_factor::store::delete_expired(&mut connection, now, BATCH).await?) {}
     let day = now.saturating_sub(bonus::WINDOW);
     while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}
+    let kept = first_uuid_at(now.saturating_sub(webhook::model::KEEP));
+    while is_full(webhook::store::delete_events_before(&mut connection, kept, BATCH).await?) {}
+    webhook::store::delete_expired_secrets(&mut connection, now).await?;
     admin::store::delete_expired(&mut connection, now).await?;
     connection.finish().await
 }

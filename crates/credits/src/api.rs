@@ -1,5 +1,6 @@
 //! What the handlers of this crate share: the parts they work with, given to them by the server.
 
+use crate::auto_top_up::Payers;
 use crate::ledger::{Books, Ledger, Reader};
 use crate::purchase::Payments;
 use axum::extract::FromRef;
@@ -23,6 +24,8 @@ pub struct Credits {
     pub reader: Reader,
     /// What it takes to sell mana.
     pub payments: Arc<Payments>,
+    /// The accounts of those who pay.
+    pub payers: Arc<dyn Payers>,
     /// Who knows the caller behind a bearer token.
     pub authenticate: Arc<dyn Authenticate>,
     /// Who knows the app behind a service key.
@@ -74,6 +77,17 @@ pub struct Administrator {
     pub reason: String,
 }
 
+/// What an administrator does to a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Mana is given.
+    Granted,
+    /// Mana is taken.
+    Taken,
+    /// A debt is forgiven.
+    Forgiven,
+}
+
 /// What an administrator did to a wallet.
 #[derive(Debug, Clone)]
 pub struct AdminAct {
@@ -83,7 +97,9 @@ pub struct AdminAct {
     pub request: RequestId,
     /// Whose wallet.
     pub user: UserId,
-    /// Given; taken if it is negative.
+    /// What was done.
+    pub deed: Deed,
+    /// How much.
     pub amount: i64,
     /// The line that says so.
     pub transaction: TransactionId,

@@ -4,6 +4,8 @@
 //! machine, and what that posts is written in the caller's open transaction.
 
 mod api;
+pub mod auto_top_up;
+mod credits_event;
 pub mod idempotency;
 pub mod ledger;
 pub mod package;
@@ -12,7 +14,10 @@ pub mod purchase;
 pub mod stripe;
 pub mod webhook;
 
-pub use api::{AdminAct, AdminLog, Administrator, Credits, CreditsState, Policy, PortError, SessionGuard};
+pub use api::{
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SessionGuard,
+};
+pub use credits_event::{CreditsEvent, OnCreditsEvent};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +28,7 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
         .merge(ledger::routes())
         .merge(package::routes())
         .merge(purchase::routes())
+        .merge(auto_top_up::routes())
         .merge(webhook::routes())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::ledger::store as ledger;
 use crate::ledger::transactions::TransactionResponse;
-use crate::purchase;
+use crate::{auto_top_up, purchase};
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 /// Names of the lists.
-pub const LISTS: &[&str] = &["wallet", "transactions", "holds", "purchases"];
+pub const LISTS: &[&str] = &["wallet", "transactions", "holds", "purchases", "autoTopUp"];
 
 /// Rows of a page at most.
 const ROWS: i64 = 500;
@@ -62,6 +62,7 @@ pub async fn page(
             let end = rows.last().map(|row| row.id.clone());
             Ok(Page::of(&rows, end))
         }
+        "autoTopUp" => Ok(Page::of(&auto_top_up::list(connection, user).await?, None)),
         _ => Ok(Page::default()),
     }
 }

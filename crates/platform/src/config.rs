@@ -49,7 +49,7 @@ pub struct Settings {
     /// URL of the web app that people end up at when a link of a mail names no other; `BASE_URL` when not given
     #[arg(long, env = "FRONTEND_URL", global = true, help_heading = "Server")]
     pub frontend_url: Option<Url>,
-    /// Connections to the server at most; more wait for one to close. Keep it, with the connections to PostgreSQL, below the limit of open files
+    /// Connections to the server at most; when all are taken, those on which nothing was ever asked give way. Keep it, with the connections to PostgreSQL, below the limit of open files
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=1_000_000), global = true, help_heading = "Server")]
     pub max_connections: u32,
     /// Seconds a connection stays open without a whole request head, before the first request and between two
@@ -333,9 +333,24 @@ pub struct Settings {
     /// Its port, with `REDIS_HOST`
     #[arg(long, env = "REDIS_PORT", default_value_t = 6379, global = true, help_heading = "Limits")]
     pub redis_port: u16,
-    /// Its password, with `REDIS_HOST`
+    /// Its password, with `REDIS_HOST` or `REDIS_SENTINELS`
     #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
     pub redis_password: Option<SecretString>,
+    /// Sentinels that say where Redis is, as `host:26379,other:26379`, in place of `REDIS_URL` and `REDIS_HOST`
+    #[arg(long, env = "REDIS_SENTINELS", value_delimiter = ',', global = true, help_heading = "Limits")]
+    pub redis_sentinels: Vec<String>,
+    /// What they call it
+    #[arg(
+        long,
+        env = "REDIS_SENTINEL_MASTER",
+        default_value = "mymaster",
+        global = true,
+        help_heading = "Limits"
+    )]
+    pub redis_sentinel_master: String,
+    /// Their own password, if they ask for one
+    #[arg(long, env = "REDIS_SENTINEL_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
+    pub redis_sentinel_password: Option<SecretString>,
     /// Milliseconds that a request waits for Redis at most; then the process counts for itself
     #[arg(long, env = "REDIS_WAIT_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000), global = true, help_heading = "Limits")]
     pub redis_wait_ms: u64,
@@ -387,6 +402,25 @@ pub struct Settings {
     /// Seconds that a call to it may take; one that fails in a way that passes is made twice
     #[arg(long, env = "STRIPE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60), global = true, help_heading = "Payments")]
     pub stripe_timeout_seconds: u64,
+    /// Whether Stripe Tax calculates tax at the till: beside the prices of packages, or within them. Needs Stripe Tax to be set up there
+    #[arg(
+        long,
+        env = "STRIPE_TAX",
+        value_enum,
+        default_value = "off",
+        global = true,
+        help_heading = "Payments"
+    )]
+    pub stripe_tax: StripeTax,
+    /// Who sells, as receipts say it; without it they name nobody
+    #[arg(long, env = "SELLER_NAME", global = true, help_heading = "Payments")]
+    pub seller_name: Option<String>,
+    /// Address of the seller on receipts; `\n` as text is read as a line break
+    #[arg(long, env = "SELLER_ADDRESS", global = true, help_heading = "Payments")]
+    pub seller_address: Option<String>,
+    /// Tax number of the seller on receipts
+    #[arg(long, env = "SELLER_TAX_ID", global = true, help_heading = "Payments")]
+    pub seller_tax_id: Option<String>,
 
     /// Collector that traces go to by OTLP over HTTP, as `http://localhost:4318`, to which `/v1/traces` is added; nothing is traced when not given
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, help_heading = "Traces")]
@@ -417,6 +451,13 @@ pub struct Settings {
     /// Share of the traces that the samplers with traceidratio keep, from 0 to 1
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_parser = share, default_value = "1", global = true, help_heading = "Traces")]
     pub otel_traces_sampler_arg: f64,
+
+    /// Networks in which the endpoint of an app may be, as `10.1.0.0/16`, although they are not of the public internet; `127.0.0.0/8` for one on this machine, which may then also speak http: that one is the default in `dev`
+    #[arg(long, env = "WEBHOOK_PRIVATE_NETWORKS", value_delimiter = ',', value_parser = network, global = true, help_heading = "Webhooks")]
+    pub webhook_private_networks: Vec<IpNet>,
+    /// Seconds that an endpoint has to answer
+    #[arg(long, env = "WEBHOOK_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=30), global = true, help_heading = "Webhooks")]
+    pub webhook_timeout_seconds: u64,
 
     /// Who else may say who somebody is
     #[command(flatten)]
@@ -481,6 +522,29 @@ pub enum TwoFactorRequired {
     Admins,
     /// Everybody's.
     All,
+}
+
+/// Whether Stripe calculates tax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum StripeTax {
+    /// No.
+    #[default]
+    Off,
+    /// Beside the prices of packages.
+    Exclusive,
+    /// Within them.
+    Inclusive,
+}
+
+impl StripeTax {
+    /// As Stripe calls it.
+    pub fn behavior(self) -> &'static str {
+        match self {
+            Self::Off => "unspecified",
+            Self::Exclusive => "exclusive",
+            Self::Inclusive => "inclusive",
+        }
+    }
 }
 
 /// What becomes of addresses at services of throw-away mailboxes.

@@ -5,8 +5,10 @@ use crate::telemetry::spans;
 use mana_kernel::{ErrorCode, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tracing::Span;
 
 /// An open transaction. Dropped without a commit, it rolls back.
@@ -52,6 +54,22 @@ const BEGIN_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL";
 const BEGIN_LOOKUPS: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL lock_timeout = '5s'";
 
+/// The same for a batch. Its client may fall silent without PostgreSQL hearing of it; what it has locked is free again before
+/// that client's own limit is over, so that the next batch does not wait for it.
+const BEGIN_BATCH: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL lock_timeout = '5s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '8s'";
+
+/// The same where a pooler keeps no statements.
+const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '8s'";
+
+/// How long a batch may take, from the first statement to the answer to its commit: longer than it may wait for a lock, and
+/// than PostgreSQL lets it be idle.
+pub const BATCH_LIMIT: Duration = Duration::from_secs(12);
+
+/// How long a connection that is given back in the middle of something may take to come to rest.
+const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
+
 impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
     pub fn new(options: PgConnectOptions, max_connections: u32, wait: Duration) -> Self {
@@ -63,6 +81,19 @@ impl Database {
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     Ok(meta.idle_for < Duration::from_secs(5) || connection.ping().await.is_ok())
+                })
+            })
+            // The pool waits for whatever is still to come before it takes a connection back: for ever, if nothing comes and the
+            // connection is not closed either.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    if !connection.should_flush() {
+                        return Ok(true);
+                    }
+                    match timeout(COME_TO_REST_LIMIT, connection.ping()).await {
+                        Ok(outcome) => outcome.map(|()| true),
+                        Err(_) => Err(fell_silent()),
+                    }
                 })
             })
             .connect_lazy_with(options);
@@ -100,7 +131,7 @@ impl Database {
     ///
     /// # Errors
     /// When no connection is to be had.
-    pub async fn begin_batch(&self) -> Result<Transaction, DbError> {
+    pub async fn begin_lookups(&self) -> Result<Transaction, DbError> {
         if self.is_transactions_only {
             return self.begin().await;
         }
@@ -108,6 +139,18 @@ impl Database {
         let inner = self.pool.begin_with(BEGIN_LOOKUPS).await;
         let traced = wait.end();
         Ok(Transaction { inner: inner?, traced })
+    }
+
+    /// A connection for a batch.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn acquire_for_batch(&self) -> Result<BatchConnection, DbError> {
+        let wait = Wait::begin();
+        let connection = self.pool.acquire().await;
+        let traced = wait.end();
+        let begin = if self.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
+        Ok(BatchConnection { connection: connection?, begin, _traced: traced })
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -215,6 +258,34 @@ impl DerefMut for Transaction {
     }
 }
 
+/// A connection of the pool on which one batch is carried out, all of it within [`BATCH_LIMIT`]. Given back when dropped.
+#[derive(Debug)]
+pub struct BatchConnection {
+    connection: sqlx::pool::PoolConnection<Postgres>,
+    begin: &'static str,
+    _traced: Span,
+}
+
+impl BatchConnection {
+    /// The batch's transaction, as [`Database::begin_lookups`].
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, Postgres>, DbError> {
+        Ok(self.connection.begin_with(self.begin).await?)
+    }
+
+    /// Closes it at once, because nothing was heard on it within the limit. If it was to commit, it may have.
+    pub fn abandon(self) -> DbError {
+        drop(self.connection.detach());
+        DbError::from(fell_silent())
+    }
+}
+
+fn fell_silent() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "PostgreSQL said nothing for too long"))
+}
+
 impl Connection {
     /// Lets what was written hold, and gives the connection back. Needless after reads.
     ///
@@ -225,6 +296,12 @@ impl Connection {
             Statements::Single(_) => Ok(()),
             Statements::Together(transaction) => Ok(transaction.commit().await?),
         }
+    }
+
+    /// Gives it up, because nothing was heard on it for too long.
+    pub fn abandon(mut self) -> DbError {
+        self.close_on_drop();
+        DbError::from(fell_silent())
     }
 
     /// Closes it instead of giving it back. One inside a transaction is only given back once it has rolled back.
@@ -273,10 +350,11 @@ fn kind(error: &sqlx::Error) -> &'static str {
         return match (&*code, code.get(..2)) {
             ("25006", _) => "read_only",
             ("55P03", _) => "lock_timeout",
+            ("25P03", _) => "connection",
             ("26000" | "42P05", _) => "pooler",
             (_, Some("23")) => "constraint",
             (_, Some("40")) => "lost_race",
-            (_, Some("53")) => "out_of_resources",
+            (_, Some("53" | "58")) => "out_of_resources",
             (_, Some("08" | "57")) => "connection",
             _ => "other",
         };
@@ -308,11 +386,11 @@ impl DbError {
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator; 25006 read-only transaction; 55P03 a
-            // lock that was not to be had in time.
+            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator, 58 the system below it; 25006 read-only
+            // transaction; 55P03 a lock that was not to be had in time; 25P03 a transaction that was idle for too long.
             // 26000, 42P05: a pooler gave the statement to a connection that does not have it, or has it already.
-            return matches!(&*code, "25006" | "26000" | "42P05" | "55P03")
-                || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class));
+            return matches!(&*code, "25006" | "25P03" | "26000" | "42P05" | "55P03")
+                || ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
         }
         matches!(
             self.0,

@@ -16,6 +16,6 @@ pub mod system;
 pub mod telemetry;
 
 pub use config::Settings;
-pub use db::{Database, DbError};
+pub use db::{BATCH_LIMIT, BatchConnection, Database, DbError};
 pub use outbound::Outbound;
 pub use system::{SystemClock, SystemRng, SystemSteadyClock};

@@ -172,7 +172,9 @@ impl Statement {
             }
             ["LOCK", ..] => vec![step(name_after("LOCK").copied(), Lock::All, Work::Unknown, false)],
             ["DO", ..] => vec![step(None, Lock::All, Work::Unknown, false)],
-            ["CREATE", "TRIGGER", ..] | ["CREATE", "OR", "REPLACE", "TRIGGER", ..] => {
+            ["CREATE", "TRIGGER", ..]
+            | ["CREATE", "CONSTRAINT", "TRIGGER", ..]
+            | ["CREATE", "OR", "REPLACE", "TRIGGER", ..] => {
                 vec![step(name_after("ON").copied(), Lock::Writes, Work::Catalogue, false)]
             }
             _ => Vec::new(),

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument as _;
 use url::{Host, Url};
 
@@ -70,7 +70,8 @@ pub enum OutboundError {
     Tls(#[source] rustls::Error),
 }
 
-/// What every client of the service begins with: TLS by aws-lc-rs with Mozilla's roots, and no redirect followed.
+/// What every client of the service begins with: TLS by aws-lc-rs with Mozilla's roots, no redirect followed, and no proxy of the
+/// environment used.
 ///
 /// # Errors
 /// When TLS can't be set up.
@@ -81,7 +82,8 @@ pub fn client_builder() -> Result<reqwest::ClientBuilder, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).redirect(reqwest::redirect::Policy::none()))
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls);
+    Ok(builder.redirect(reqwest::redirect::Policy::none()).no_proxy())
 }
 
 impl Outbound {
@@ -95,7 +97,6 @@ impl Outbound {
         let client = client_builder()
             .map_err(OutboundError::Tls)?
             .dns_resolver(CheckingResolver(Arc::clone(&reach)))
-            .no_proxy()
             .referer(false)
             .timeout(patience)
             .pool_max_idle_per_host(2)
@@ -137,6 +138,39 @@ impl Outbound {
         self.send("POST", url, request, credentials).await
     }
 
+    /// Sends JSON and says with which status it was answered. Nothing else is read of the answer, however long it is.
+    ///
+    /// # Errors
+    /// When the URL is out of reach or there is no answer in time.
+    pub async fn post_json(
+        &self,
+        url: &Url,
+        headers: http::HeaderMap,
+        body: String,
+    ) -> Result<http::StatusCode, OutboundError> {
+        let _permit = self.permit(url)?;
+        let request = self.client.post(url.clone()).headers(headers).body(body);
+        let request = request.header(http::header::CONTENT_TYPE, "application/json");
+        let call = spans::call("outbound", Some("POST"), url.host_str().unwrap_or_default());
+        let outcome = async {
+            let response =
+                request.send().await.map_err(|error| OutboundError::Failed(error.without_url()))?;
+            Ok(response.status())
+        }
+        .instrument(call.clone())
+        .await;
+        spans::call_ended(&call, &outcome);
+        outcome
+    }
+
+    /// Leave to send a request there.
+    fn permit(&self, url: &Url) -> Result<SemaphorePermit<'_>, OutboundError> {
+        if !self.reach.covers(url) {
+            return Err(OutboundError::OutOfReach);
+        }
+        self.in_flight.try_acquire().map_err(|_| OutboundError::Busy)
+    }
+
     async fn send(
         &self,
         method: &str,
@@ -156,10 +190,7 @@ impl Outbound {
         request: reqwest::RequestBuilder,
         credentials: Credentials<'_>,
     ) -> Result<Answer, OutboundError> {
-        if !self.reach.covers(url) {
-            return Err(OutboundError::OutOfReach);
-        }
-        let _permit = self.in_flight.try_acquire().map_err(|_| OutboundError::Busy)?;
+        let _permit = self.permit(url)?;
         let request = request.header(http::header::ACCEPT, "application/json");
         let request = match credentials {
             Credentials::None => request,

@@ -1,6 +1,7 @@
 //! Takes connections, no more than there may be, and closes those on which no request arrives.
 
 use crate::drain::Drain;
+use crate::places::{Place, Places};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -21,7 +22,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Descriptors and memory come back when something else ends, hardly sooner than this.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
@@ -40,7 +40,8 @@ pub(crate) struct Limits {
 }
 
 /// Serves until `stop` is over, then until every request that has begun is answered. From the beginning of `drain` on, each
-/// connection ends with its next answer: a proxy that keeps it could else use it in the moment in which it is closed.
+/// connection ends with its next answer: a proxy that keeps it could else use it in the moment in which it is closed. So it
+/// does while places are scarce.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
 ) {
     // Without it, the router would be put together anew for every request.
     let router: Router = router.with_state(());
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections);
     let connections = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES);
@@ -65,17 +66,20 @@ pub(crate) async fn serve(
         // acknowledgement. It fails for a peer that is gone, which the first read tells as well.
         let _ = stream.set_nodelay(true);
         let router = TowerToHyperService::new(router.clone());
-        let drain = drain.clone();
+        let place = Arc::new(place);
+        let (drain, places, asked) = (drain.clone(), places.clone(), Arc::clone(&place));
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asked.is_asked_for_something();
             let is_clear = names_its_host(&request) && has_one_length(request.headers());
             request.extensions_mut().insert(ConnectInfo(peer));
-            let (answer, drain) = (is_clear.then(|| router.call(request)), drain.clone());
+            let answer = is_clear.then(|| router.call(request));
+            let (drain, places) = (drain.clone(), places.clone());
             async move {
                 let mut answer = match answer {
                     Some(answer) => answer.await?,
                     None => unreadable(),
                 };
-                if drain.has_begun() {
+                if drain.has_begun() || places.are_scarce() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
@@ -84,9 +88,12 @@ pub(crate) async fn serve(
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         let open = Counted::on(metrics::gauge!("http_connections_open"));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // The client's doing, and without a bound: nothing for the log of a service that runs as it should.
-                tracing::debug!(%peer, %error, "connection failed");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    // The client's doing, and without a bound: nothing for the log of a service that runs as it should.
+                    tracing::debug!(%peer, %error, "connection failed");
+                },
+                () = place.dismissed() => tracing::debug!(%peer, "nothing was asked, and the place is needed"),
             }
             drop((open, place));
         });
@@ -97,15 +104,11 @@ pub(crate) async fn serve(
 }
 
 /// The next connection. While there is no place for it, it stays in the kernel's backlog, where it costs no descriptor.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // There is always one in the end: nobody closes the semaphore.
-    let place = Arc::clone(places).acquire_owned().await.ok();
+async fn accept(listener: &TcpListener, places: &Places) -> (TcpStream, SocketAddr, Place) {
+    let permit = places.wait().await;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, place),
+            Ok((stream, peer)) => return (stream, peer, places.take(permit)),
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted");

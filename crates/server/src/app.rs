@@ -5,7 +5,8 @@ use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
 use crate::ports::{
-    AdminEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PaymentRisks, ShownWallets,
+    AdminEvents, AppEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PayersAccounts,
+    PaymentRisks, ShownWallets,
 };
 use crate::workers::Workers;
 use axum::Router;
@@ -22,9 +23,11 @@ use mana_auth::token::access::Issuer;
 use mana_auth::token::intact::IntactTokens;
 use mana_auth::token::keys::{self, KeyChest, KeyError, KeyKind, KeyPolicy, KeyRing, SigningKey};
 use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::webhook::{Listeners, Webhooks};
 use mana_auth::{Auth, AuthState};
+use mana_credits::auto_top_up::Payers;
 use mana_credits::ledger::{Books, Ledger, Reader};
-use mana_credits::purchase::{Errands, Payments, ReturnUrls};
+use mana_credits::purchase::{Errands, Payments, ReturnUrls, Seller};
 use mana_credits::stripe::Stripe;
 use mana_credits::stripe::client::InvalidStripe;
 use mana_credits::{Credits, CreditsState};
@@ -32,8 +35,9 @@ use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::{RedirectTargets, frame};
 use mana_platform::mail::{Mailer, Outbox};
+use mana_platform::outbound::OutboundError;
 use mana_platform::rate_limit::{InvalidRedis, RateLimits};
-use mana_platform::{Database, DbError, Settings};
+use mana_platform::{Database, DbError, Outbound, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -95,6 +99,9 @@ pub enum BuildError {
     /// The way to Stripe can't be built.
     #[error(transparent)]
     Stripe(#[from] InvalidStripe),
+    /// The way to endpoints of apps can't be built.
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
     /// Passkeys have no domain.
     #[error(transparent)]
     RelyingParty(#[from] InvalidRelyingParty),
@@ -135,7 +142,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let root_secrets = Arc::new(root_secrets);
     let chest = key_chest(settings, &database, &root_secrets, &clock, &rng)?;
     let keys = KeyRing::open(chest).await?;
-    let books = Arc::new(books(settings, &database, &clock, &rng));
+    let listeners = Arc::new(Listeners::new(Arc::clone(&steady_clock)));
+    let books = Arc::new(books(settings, &database, &clock, &rng, Some(&listeners)));
     let limits = Arc::new(RateLimits::new(settings, &clock)?);
     let auth = Arc::new(Auth {
         database: database.clone(),
@@ -160,19 +168,22 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         personal_data: Arc::new(LedgerOfPerson),
         redirect_targets: RedirectTargets::new(settings),
         providers: Providers::from_settings(settings)?,
+        webhooks: Webhooks { outbound: outbound_for_webhooks(settings)?, listeners },
         policy: auth_policy(settings)?,
     });
     let payments = Arc::new(payments(settings, &books)?);
+    let payers: Arc<dyn Payers> = Arc::new(PayersAccounts(Arc::clone(&auth)));
     let credits = Arc::new(Credits {
         ledger: Ledger::start(&books, LEDGER_SHARDS),
         reader: Reader::start(&books),
         books: Arc::clone(&books),
         payments: Arc::clone(&payments),
+        payers: Arc::clone(&payers),
         authenticate: auth.clone(),
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments };
+    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers };
     let drain = Drain::default();
     let health = HealthState::new(database, metrics, drain.clone());
     let credits = CreditsState(credits);
@@ -198,12 +209,22 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     Ok(App { router, internal, workers, drain })
 }
 
-/// What it takes to keep the books, as the settings want them kept.
+/// The way to endpoints of apps.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub(crate) fn outbound_for_webhooks(settings: &Settings) -> Result<Outbound, OutboundError> {
+    let patience = Duration::from_secs(settings.webhook_timeout_seconds);
+    Outbound::new(&settings.webhook_private_networks, patience)
+}
+
+/// What it takes to keep the books, as the settings want them kept. Without knowing who listens, every spend is asked about.
 pub(crate) fn books(
     settings: &Settings,
     database: &Database,
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
+    listeners: Option<&Arc<Listeners>>,
 ) -> Books {
     Books {
         database: database.clone(),
@@ -211,6 +232,11 @@ pub(crate) fn books(
         rng: Arc::clone(rng),
         session_guard: Arc::new(LiveSessions { clock: Arc::clone(clock) }),
         admin_log: Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) }),
+        on_credits_event: Arc::new(AppEvents {
+            listeners: listeners.map(Arc::clone),
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        }),
         policy: credits_policy(settings),
     }
 }
@@ -247,12 +273,23 @@ pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, Inv
             settings.cookie_domain.as_deref(),
             &settings.public_url(),
         ),
+        tax: settings.stripe_tax,
+        seller: seller(settings),
         on_payment_risk: Arc::new(PaymentRisks {
             clock: Arc::clone(&books.clock),
             rng: Arc::clone(&books.rng),
         }),
         errands: Errands::default(),
     })
+}
+
+fn seller(settings: &Settings) -> Seller {
+    let address = settings.seller_address.as_deref().unwrap_or_default().replace("\\n", "\n");
+    Seller {
+        name: settings.seller_name.clone(),
+        address: address.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+        tax_id: settings.seller_tax_id.clone(),
+    }
 }
 
 /// An empty secret is none: whoever could sign with it would be believed.

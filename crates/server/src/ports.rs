@@ -1,17 +1,24 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
-use mana_auth::admin::{Act, record_credits};
+use mana_auth::admin::{Act, CreditsDeed, record_credits};
+use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
 use mana_auth::session::hold_live;
-use mana_auth::{DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
+use mana_auth::webhook::model::EventType;
+use mana_auth::webhook::{self, AppEvent, Listeners};
+use mana_auth::{Auth, DataPage, OnUserDeleted, OnUserRegistered, PersonalData, WalletSummary, Wallets};
+use mana_credits::auto_top_up::{PauseReason, Payers, TopUpNews};
 use mana_credits::ledger::balance::{WalletTotals, find_totals};
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
-use mana_credits::purchase::{OnPaymentRisk, PaymentRisk};
-use mana_credits::{AdminAct, AdminLog, Policy, SessionGuard, personal_data};
+use mana_credits::purchase::{self, OnPaymentRisk, PaymentRisk};
+use mana_credits::{
+    AdminAct, AdminLog, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard, personal_data,
+};
 use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
 use mana_platform::http::Caller;
+use serde_json::json;
 use sqlx::PgConnection;
 use std::collections::HashSet;
 use std::future::Future;
@@ -57,7 +64,7 @@ fn boxed(error: LedgerError) -> Box<dyn Problem> {
     Box::new(error)
 }
 
-/// The wallet of a user whose account ends is closed.
+/// The wallet of a user whose account ends is closed, nothing is bought for it any more, and who paid is forgotten.
 #[derive(Debug)]
 pub(crate) struct CloseWallet {
     pub(crate) clock: Arc<dyn Clock>,
@@ -66,9 +73,13 @@ pub(crate) struct CloseWallet {
 impl OnUserDeleted for CloseWallet {
     fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
         Box::pin(async move {
+            let failed = |error| -> Box<dyn Problem> { Box::new(error) };
+            // Orders are locked before wallets.
+            purchase::forget_payer(connection, user).await.map_err(failed)?;
             closing::close_wallet(connection, &*self.clock, user)
                 .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            mana_credits::auto_top_up::end(connection, &*self.clock, user).await.map_err(failed)
         })
     }
 }
@@ -148,6 +159,59 @@ impl OnPaymentRisk for PaymentRisks {
     }
 }
 
+/// Who may be charged, and what the owner of an auto top-up is told.
+#[derive(Debug)]
+pub(crate) struct PayersAccounts(pub(crate) Arc<Auth>);
+
+impl Payers for PayersAccounts {
+    fn may_be_charged<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, bool> {
+        Box::pin(async move {
+            auto_top_up::may_be_charged(connection, user)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
+    fn on_top_up_news<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+        news: TopUpNews<'a>,
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let is_on = match news {
+                TopUpNews::TurnedOn => true,
+                TopUpNews::TurnedOff => false,
+                TopUpNews::Paused { reason, till, language } => {
+                    let reason = paused_for(reason);
+                    let told = auto_top_up::record_paused(connection, &self.0, user, reason, till, language);
+                    return told.await.map_err(|error| -> Box<dyn Problem> { Box::new(error) });
+                }
+            };
+            auto_top_up::record_turned(connection, &self.0, user, is_on)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+fn paused_for(reason: PauseReason) -> PausedFor {
+    match reason {
+        PauseReason::Declined => PausedFor::Declined,
+        PauseReason::AuthenticationRequired => PausedFor::AuthenticationRequired,
+        PauseReason::PackageChanged => PausedFor::PackageChanged,
+        PauseReason::PackageGone => PausedFor::PackageGone,
+        PauseReason::PaymentMethodGone => PausedFor::PaymentMethodGone,
+        PauseReason::Debt => PausedFor::Debt,
+        PauseReason::Disputed => PausedFor::Disputed,
+        PauseReason::Refunded => PausedFor::Refunded,
+        PauseReason::WalletClosed => PausedFor::WalletClosed,
+        PauseReason::Uncredited => PausedFor::Uncredited,
+        PauseReason::UserDisabled => PausedFor::UserDisabled,
+        PauseReason::Tax => PausedFor::Tax,
+    }
+}
+
 /// What an administrator does to a wallet is an event of the account.
 #[derive(Debug)]
 pub(crate) struct AdminEvents {
@@ -158,16 +222,71 @@ pub(crate) struct AdminEvents {
 impl AdminLog for AdminEvents {
     fn record<'a>(&'a self, connection: &'a mut PgConnection, acts: &'a [AdminAct]) -> Port<'a, ()> {
         Box::pin(async move {
-            for AdminAct { by, request, user, amount, transaction } in acts {
+            for AdminAct { by, request, user, deed, amount, transaction } in acts {
                 let (tools, reason) = ((&*self.clock, &*self.rng), by.reason.clone());
                 let act =
                     Act::new(tools, by.caller.as_ref(), &by.client, Some(request.clone()), Some(reason));
-                record_credits(connection, &act, user, *amount, *transaction)
+                let deed = match deed {
+                    Deed::Granted => CreditsDeed::Granted,
+                    Deed::Taken => CreditsDeed::Taken,
+                    Deed::Forgiven => CreditsDeed::Forgiven,
+                };
+                record_credits(connection, &act, user, deed, *amount, *transaction)
                     .await
                     .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
             }
             Ok(())
         })
+    }
+}
+
+/// Apps hear of what happens to wallets and orders.
+#[derive(Debug)]
+pub(crate) struct AppEvents {
+    /// Who listens; asked each time without, as commands do.
+    pub(crate) listeners: Option<Arc<Listeners>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl OnCreditsEvent for AppEvents {
+    fn may_want_spend(&self, app: &str, amount: i64) -> bool {
+        self.listeners.as_ref().is_none_or(|listeners| listeners.may_want(app, amount))
+    }
+
+    fn on_credits_events<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        events: &'a [CreditsEvent],
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let told: Vec<_> = events.iter().map(app_event).collect();
+            webhook::announce(connection, (&*self.clock, &*self.rng), &told)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+}
+
+/// What apps read of it: docs/WEBHOOKS.md describes each.
+fn app_event(event: &CreditsEvent) -> AppEvent {
+    match event {
+        CreditsEvent::Spent { user, app, amount, transaction, hold } => {
+            let data =
+                json!({ "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold });
+            AppEvent::spent(user, app, *amount, data)
+        }
+        CreditsEvent::Low { user, available, below } => {
+            let data = json!({ "userId": user, "available": available, "below": below });
+            AppEvent::new(EventType::CreditsLow, user, data)
+        }
+        CreditsEvent::PurchaseCompleted { user, purchase, package, credits, currency, price_cents } => {
+            let data = json!({
+                "userId": user, "purchaseId": purchase, "packageId": package, "credits": credits, "currency": currency,
+                "priceCents": price_cents,
+            });
+            AppEvent::new(EventType::PurchaseCompleted, user, data)
+        }
     }
 }
 

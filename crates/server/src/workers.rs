@@ -3,13 +3,22 @@
 //! Every replica makes every pass; a pass takes the locks it needs in the database, so that two of them do no harm.
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use mana_auth::mail::MailError;
 use mana_auth::session::liveness;
-use mana_auth::{Auth, mail, retention, security_event, service_key, two_factor, verification};
+use mana_auth::{
+    Auth, account, mail, retention, security_event, service_key, two_factor, verification,
+    webhook as app_webhook,
+};
+use mana_credits::auto_top_up::{self, Payers};
+use mana_credits::idempotency::forget;
+use mana_credits::ledger::low_balance::{LowBalanceNotice, take_notices};
 use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
 use mana_kernel::Clock as _;
-use mana_platform::SystemClock;
+use mana_platform::http::Language;
+use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,6 +31,13 @@ const PAYMENT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
 const MAIL_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long something that an endpoint is to be told waits at most beyond its time.
+const WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
+/// Endpoints that a server tells at the same time: one that hangs holds up one of these lanes.
+const WEBHOOK_LANES: usize = 4;
+/// Notices of one transaction.
+const NOTICES: i64 = 50;
+
 /// All of them, not started yet: a test makes the one pass it is about.
 #[derive(Debug, Clone)]
 pub struct Workers {
@@ -33,6 +49,8 @@ pub struct Workers {
     pub(crate) books: Arc<Books>,
     /// What it takes to sell mana.
     pub payments: Arc<Payments>,
+    /// The accounts of those who pay.
+    pub(crate) payers: Arc<dyn Payers>,
 }
 
 impl Workers {
@@ -51,6 +69,10 @@ impl Workers {
             self.deliver_mails_for_ever(),
             self.work_on_payments_for_ever(),
             every(Duration::from_mins(15), || self.reconcile_payments()),
+            every(Duration::from_secs(1), || self.learn_listeners()),
+            every(Duration::from_secs(15), || self.measure_webhooks()),
+            every(Duration::from_secs(5), || self.mail_low_balances()),
+            join_all((0..WEBHOOK_LANES).map(|_| every(WEBHOOK_PAUSE, || self.deliver_webhooks()))),
         );
     }
 
@@ -80,6 +102,7 @@ impl Workers {
     /// Deletes what is past its time.
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
+        log_failure("forgetting old answers", forget::forget_old(&self.books).await);
     }
 
     /// Checks the books, once an hour among all servers, and takes a root of them.
@@ -109,15 +132,63 @@ impl Workers {
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
     }
 
-    /// Works on what Stripe sent, looks at purchases whose owners wait, and asks again about refunds.
+    /// Works on what Stripe sent, looks at purchases whose owners wait, asks again about refunds, and tops up what runs out.
     pub async fn work_on_payments(&self) {
         log_failure("working on deliveries of Stripe", webhook::work(&self.payments).await);
         log_failure("asking Stripe about refunds", purchase::send_wanted_refunds(&self.payments).await);
+        log_failure("topping wallets up", auto_top_up::work(&self.payments, &*self.payers).await);
     }
 
     /// Compares the purchases with Stripe, and puts right what a lost delivery owes.
     pub async fn reconcile_payments(&self) {
         log_failure("comparing purchases with Stripe", purchase::keep_reconciled(&self.payments).await);
+    }
+
+    /// Learns which apps hear of spends, so that the ledger need not ask.
+    pub async fn learn_listeners(&self) {
+        log_failure("learning which apps listen", self.auth.webhooks.listeners.learn(&self.auth).await);
+    }
+
+    /// Tells apps what waits for them.
+    pub async fn deliver_webhooks(&self) {
+        log_failure("telling apps what happened", app_webhook::deliver_due(&self.auth).await);
+    }
+
+    /// Counts what waits for apps.
+    pub async fn measure_webhooks(&self) {
+        log_failure("counting what waits for apps", app_webhook::measure(&self.auth).await);
+    }
+
+    /// Mails the owners of wallets in which little is left. A notice goes in the transaction that writes its mail, so that neither is without
+    /// the other.
+    pub async fn mail_low_balances(&self) {
+        log_failure("mailing of low balances", self.write_low_balance_mails().await);
+    }
+
+    async fn write_low_balance_mails(&self) -> Result<(), MailError> {
+        loop {
+            let mut transaction = self.books.database.begin().await?;
+            let notices = take_notices(&mut transaction, NOTICES).await?;
+            if notices.is_empty() {
+                return Ok(());
+            }
+            let mut written = Vec::new();
+            for LowBalanceNotice { user_id, below, available, language } in notices {
+                let Ok(user) = user_id.parse() else { continue };
+                let language = Language::preferred(&language);
+                let mail = account::mail_low_balance(
+                    &mut transaction,
+                    &self.auth,
+                    &user,
+                    language,
+                    available,
+                    below,
+                );
+                written.push(mail.await?);
+            }
+            transaction.commit().await.map_err(DbError::from)?;
+            drop(written);
+        }
     }
 
     /// Works as soon as something comes in here, and every few seconds otherwise.

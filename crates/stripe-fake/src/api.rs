@@ -20,6 +20,8 @@ pub(crate) fn routes() -> Router<Fake> {
         .route("/fake/payments/{id}/fraud-warning", post(warn))
         .route("/fake/disputes/{id}/{status}", post(close))
         .route("/fake/sessions/{id}/expire", post(expire))
+        .route("/fake/payment-methods/{id}/decline/{code}", post(decline))
+        .route("/fake/customers/{id}/delete", post(delete_customer))
 }
 
 fn fields(encoded: &[u8]) -> Fields {
@@ -42,8 +44,13 @@ fn mode(headers: &HeaderMap) -> Result<bool, Refused> {
 fn answer(outcome: Result<Value, Refused>) -> (u16, Value) {
     match outcome {
         Ok(value) => (200, without_private(value)),
-        Err(Refused { status, kind, code, message, parameter }) => {
-            (status, json!({"error": {"code": code, "message": message, "param": parameter, "type": kind}}))
+        Err(Refused { status, kind, code, message, parameter, declined }) => {
+            let mut error = json!({"code": code, "message": message, "param": parameter, "type": kind});
+            if let Some((payment, word)) = declined.map(|declined| *declined) {
+                error["decline_code"] = json!(word);
+                error["payment_intent"] = without_private(payment);
+            }
+            (status, json!({"error": error}))
         }
     }
 }
@@ -80,6 +87,8 @@ fn find(state: &crate::state::State, path: &str, query: &Fields) -> Result<Value
         ("refunds", "refund"),
         ("disputes", "dispute"),
         ("customers", "customer"),
+        ("payment_methods", "payment_method"),
+        ("setup_intents", "setup_intent"),
         ("events", "event"),
         ("radar/early_fraud_warnings", "radar.early_fraud_warning"),
     ];
@@ -129,12 +138,16 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
     }
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let request = format!("{} {}", uri.path(), String::from_utf8_lossy(&body));
+    let is_lost = state.loses.is_some_and(|end| uri.path().ends_with(end));
     if let Some(kept) = key.as_ref().and_then(|key| state.kept.get(key)) {
         if kept.request != request {
             let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
             let refused =
                 Refused { kind: "idempotency_error", ..Refused::new(400, "idempotency_error", message) };
             return respond(answer(Err(refused)));
+        }
+        if is_lost {
+            return respond((500, json!({"error": {"type": "api_error", "message": "Lost"}})));
         }
         let mut response = respond((kept.status, kept.body.clone()));
         response.headers_mut().insert("idempotent-replayed", http::HeaderValue::from_static("true"));
@@ -150,13 +163,20 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
     }
     drop(state);
     fake.0.has_deliveries.notify_one();
+    if is_lost {
+        return respond((500, json!({"error": {"type": "api_error", "message": "Lost"}})));
+    }
     respond((status, body))
 }
 
 /// Parameters that each call takes, by their first part.
-const PARAMETERS: [(&str, &[&str]); 3] = [
+const PARAMETERS: [(&str, &[&str]); 7] = [
     ("/v1/customers", &["email", "metadata"]),
     ("/v1/refunds", &["payment_intent", "amount", "reason", "metadata"]),
+    ("/v1/payment_intents", &["amount", "currency", "customer", "payment_method_types", "metadata"]),
+    ("/v1/payment_intents/{id}/confirm", &["payment_method", "off_session"]),
+    ("/v1/payment_intents/{id}/cancel", &[]),
+    ("/v1/payment_methods/{id}/detach", &[]),
     (
         "/v1/checkout/sessions",
         &[
@@ -170,6 +190,11 @@ const PARAMETERS: [(&str, &[&str]); 3] = [
             "metadata",
             "customer",
             "payment_intent_data",
+            "setup_intent_data",
+            "payment_method_types",
+            "automatic_tax",
+            "tax_id_collection",
+            "customer_update",
             "expires_at",
         ],
     ),
@@ -183,7 +208,13 @@ fn create(
     is_live: bool,
     now: i64,
 ) -> Result<Value, Refused> {
-    let known = PARAMETERS.iter().find(|(known, _)| *known == path).map(|(_, parameters)| *parameters);
+    let (id, template) = match path.trim_start_matches("/v1/").split('/').collect::<Vec<_>>()[..] {
+        [folder @ ("payment_intents" | "payment_methods"), id, verb] => {
+            (id, format!("/v1/{folder}/{{id}}/{verb}"))
+        }
+        _ => ("", path.to_owned()),
+    };
+    let known = PARAMETERS.iter().find(|(known, _)| *known == template).map(|(_, parameters)| *parameters);
     let known = known.ok_or_else(|| {
         Refused::new(404, "url_invalid", format!("Unrecognized request URL (POST: {path})."))
     })?;
@@ -197,7 +228,11 @@ fn create(
             ));
         }
     }
-    match path {
+    match template.as_str() {
+        "/v1/payment_intents" => state.create_payment(fields, is_live, now),
+        "/v1/payment_intents/{id}/confirm" => state.confirm(id, fields, now),
+        "/v1/payment_intents/{id}/cancel" => state.cancel(id, now),
+        "/v1/payment_methods/{id}/detach" => state.detach(id, now),
         "/v1/customers" => Ok(state.create_customer(fields, is_live, now)),
         "/v1/checkout/sessions" => state.create_session(fields, url, is_live, now),
         _ => {
@@ -246,6 +281,16 @@ async fn warn(State(fake): State<Fake>, Path(id): Path<String>) -> Response {
 
 async fn close(State(fake): State<Fake>, Path((id, status)): Path<(String, String)>) -> Response {
     done(fake.close_dispute(&id, &status))
+}
+
+/// The code `none` has the card pay again.
+async fn decline(State(fake): State<Fake>, Path((id, code)): Path<(String, String)>) -> Response {
+    fake.decline(&id, Some(code.as_str()).filter(|code| *code != "none"));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn delete_customer(State(fake): State<Fake>, Path(id): Path<String>) -> Response {
+    done(fake.delete_customer(&id))
 }
 
 async fn expire(State(fake): State<Fake>, Path(id): Path<String>) -> Response {

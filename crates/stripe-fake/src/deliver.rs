@@ -110,6 +110,7 @@ fn client() -> Option<reqwest::Client> {
             .ok()?
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(Duration::from_secs(10));
+    let builder =
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(Duration::from_secs(10));
     builder.build().ok()
 }

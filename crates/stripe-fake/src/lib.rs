@@ -1,6 +1,6 @@
 //! A Stripe that runs on this machine: for development without a network, and for tests that need a Stripe which loses,
 //! repeats and reorders what it sends. Follows Stripe's documented shapes of version 2024-06-20, as far as buying a package
-//! once needs them. It forgets everything when it stops.
+//! and charging a saved card need them. It forgets everything when it stops.
 //!
 //! Whoever speaks with it needs its address and nothing else: there is no switch for it anywhere.
 #![expect(clippy::indexing_slicing, reason = "a JSON object gives null for a member that is not there")]
@@ -140,6 +140,24 @@ impl Fake {
         self.change(|state, now| state.expire(session, now))
     }
 
+    /// A saved card is declined from now on, with a bank's word as `insufficient_funds` or `authentication_required`, or not any more.
+    pub fn decline(&self, card: &str, word: Option<&str>) {
+        self.lock().tamper(card, |card| card["_declines_with"] = word.into());
+    }
+
+    /// A customer is deleted in the dashboard, with the saved cards.
+    ///
+    /// # Errors
+    /// When there is no such customer.
+    pub fn delete_customer(&self, customer: &str) -> Result<(), String> {
+        self.change(|state, _| state.delete_customer(customer))
+    }
+
+    /// The last object of a sort, as `payment_method`.
+    pub fn last(&self, object: &str) -> Option<Value> {
+        self.lock().list(object).next().cloned()
+    }
+
     /// An object as it is now.
     pub fn find(&self, id: &str) -> Option<Value> {
         self.lock().find(id).cloned()
@@ -158,6 +176,11 @@ impl Fake {
     /// Calls are answered with 500 until this is taken back.
     pub fn break_down(&self, is_broken: bool) {
         self.lock().is_broken = is_broken;
+    }
+
+    /// Calls that write and whose paths end so, as `/confirm`, are done and answered with 500 until this is taken back: the answer is lost.
+    pub fn lose_answers(&self, of: Option<&'static str>) {
+        self.lock().loses = of;
     }
 
     /// How many calls there were whose method and path begin so, as `POST /v1/refunds`.

@@ -45,9 +45,13 @@ fn page(session: &Value, notice: &str) -> String {
     let cents = session["amount_total"].as_i64().unwrap_or_default();
     let (whole, rest) = (cents / 100, cents % 100);
     let currency = text("currency").to_uppercase();
+    let is_setup = session["mode"] == "setup";
+    let title = if is_setup { "Save a card".to_owned() } else { format!("{whole}.{rest:02} {currency}") };
     let is_open = session["status"] == "open";
     let is_waiting = session["status"] == "complete" && session["payment_status"] == "unpaid";
-    let buttons: &[(&str, &str)] = if is_open {
+    let buttons: &[(&str, &str)] = if is_open && is_setup {
+        &[("pay", "Save"), ("fail", "Fail")]
+    } else if is_open {
         &[("pay", "Pay"), ("fail", "Fail"), ("later", "Later")]
     } else if is_waiting {
         &[("pay", "The money arrives"), ("fail", "The money does not arrive")]
@@ -68,7 +72,7 @@ fn page(session: &Value, notice: &str) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>Pretend to pay</title>\
          <style>body{{font:1.1rem/1.5 system-ui;max-width:26rem;margin:4rem auto;padding:0 1rem}}form{{display:inline-block;margin:0 .5rem .5rem 0}}\
          button{{font:inherit;padding:.5rem 1.2rem}}</style>\
-         <h1>{whole}.{rest:02} {currency}</h1><p>This is not Stripe and moves no money: choose how the payment goes.</p>\
+         <h1>{title}</h1><p>This is not Stripe and moves no money: choose how the payment goes.</p>\
          <p><strong>{}</strong></p>{buttons}{state}{cancel}",
         escaped(notice)
     )

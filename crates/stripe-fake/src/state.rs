@@ -23,11 +23,20 @@ pub(crate) struct Refused {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) parameter: Option<String>,
+    /// What a card's refusal is about, and the bank's word for it.
+    pub(crate) declined: Option<Box<(Value, String)>>,
 }
 
 impl Refused {
     pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind: "invalid_request_error", code, message: message.into(), parameter: None }
+        Self {
+            status,
+            kind: "invalid_request_error",
+            code,
+            message: message.into(),
+            parameter: None,
+            declined: None,
+        }
     }
 
     pub(crate) fn about(parameter: &str, code: &'static str, message: impl Into<String>) -> Self {
@@ -55,6 +64,8 @@ pub(crate) struct State {
     pub(crate) knobs: Knobs,
     pub(crate) kept: HashMap<String, Kept>,
     pub(crate) is_broken: bool,
+    /// Ends of the paths of calls whose answers are lost.
+    pub(crate) loses: Option<&'static str>,
     pub(crate) calls: Vec<String>,
 }
 
@@ -124,13 +135,17 @@ impl State {
                 Refused::about(name, "parameter_missing", format!("Missing required param: {name}."))
             })
         };
-        if need("mode")? != "payment" {
-            return Err(Refused::about(
-                "mode",
-                "parameter_invalid_string",
-                "This Stripe knows payments only.",
-            ));
-        }
+        let is_setup = match need("mode")? {
+            "payment" => false,
+            "setup" => true,
+            _ => {
+                return Err(Refused::about(
+                    "mode",
+                    "parameter_invalid_string",
+                    "This Stripe knows payments and setups only.",
+                ));
+            }
+        };
         if let Some(customer) = field("customer")
             && self.find(customer).is_none()
         {
@@ -142,9 +157,24 @@ impl State {
         }
         let is_embedded = matches!(field("ui_mode"), Some("embedded"));
         need(if is_embedded { "return_url" } else { "success_url" })?;
+        if is_setup {
+            return Ok(self.create_setup_session(fields, url, is_live, now));
+        }
+        let is_taxed = field("automatic_tax[enabled]") == Some("true");
+        if is_taxed && field("customer").is_some() && field("customer_update[address]") != Some("auto") {
+            let message = "Automatic tax calculation in Checkout requires a valid address on the Customer, or `customer_update[address]` set to `auto`.";
+            return Err(Refused::new(400, "customer_tax_location_invalid", message));
+        }
         let amount_name = "line_items[0][price_data][unit_amount]";
         let (amount, currency) = match field("line_items[0][price]") {
             // A price's name tells what it is: price_eur_500.
+            Some(price) if price.ends_with("_gone") => {
+                return Err(Refused::about(
+                    "line_items[0][price]",
+                    "resource_missing",
+                    format!("No such price: '{price}'"),
+                ));
+            }
             Some(price) => {
                 let mut parts = price.split('_').skip(1);
                 let currency = parts.next().unwrap_or_default().to_owned();
@@ -173,7 +203,9 @@ impl State {
         let filled = |name: &str| field(name).map(|url| url.replace("{CHECKOUT_SESSION_ID}", &id));
         let session = json!({
             "id": id, "object": "checkout.session",
-            "amount_subtotal": total, "amount_total": total, "currency": currency,
+            "amount_subtotal": total, "amount_total": total, "currency": currency, "customer_details": null,
+            "automatic_tax": {"enabled": is_taxed, "liability": null, "status": is_taxed.then_some("requires_location_inputs")},
+            "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0}, "setup_intent": null,
             "cancel_url": filled("cancel_url"), "success_url": filled("success_url"), "return_url": filled("return_url"),
             "client_reference_id": field("client_reference_id"),
             "client_secret": is_embedded.then(|| format!("{id}_secret_{}", new_id("x"))),
@@ -184,14 +216,209 @@ impl State {
             "url": (!is_embedded).then(|| format!("{url}/pay/{id}")),
             // Not shown by Stripe: what the payment will carry.
             "_payment_metadata": metadata(fields, "payment_intent_data[metadata]"),
+            "_tax_behavior": field("line_items[0][price_data][tax_behavior]"),
         });
         Ok(self.add(session))
+    }
+
+    /// A session at which a card is saved and nothing is paid.
+    fn create_setup_session(&mut self, fields: &Fields, url: &str, is_live: bool, now: i64) -> Value {
+        let field = |name: &str| fields.get(name).map(String::as_str);
+        let id = new_id(if is_live { "cs_live" } else { "cs_test" });
+        let filled = |name: &str| field(name).map(|url| url.replace("{CHECKOUT_SESSION_ID}", &id));
+        let intent = new_id("seti");
+        self.add(json!({
+            "id": intent, "object": "setup_intent", "created": now, "customer": field("customer"), "livemode": is_live,
+            "metadata": metadata(fields, "setup_intent_data[metadata]"), "payment_method": null, "payment_method_types": ["card"],
+            "status": "requires_payment_method", "usage": "off_session",
+        }));
+        let session = json!({
+            "id": id, "object": "checkout.session", "amount_subtotal": null, "amount_total": null, "currency": null,
+            "cancel_url": filled("cancel_url"), "success_url": filled("success_url"), "client_reference_id": field("client_reference_id"),
+            "client_secret": null, "created": now, "customer": field("customer"), "customer_details": null,
+            "expires_at": now.saturating_add(86_400), "livemode": is_live, "metadata": metadata(fields, "metadata"), "mode": "setup",
+            "payment_intent": null, "payment_method_types": ["card"], "payment_status": "no_payment_required", "setup_intent": intent,
+            "status": "open", "ui_mode": "hosted", "url": format!("{url}/pay/{id}"),
+        });
+        self.add(session)
+    }
+
+    /// A card is saved for its customer, or declined.
+    fn act_on_setup(&mut self, session: &Value, outcome: Outcome, now: i64) -> Result<Value, String> {
+        let id = session["id"].as_str().unwrap_or_default().to_owned();
+        let intent = session["setup_intent"].as_str().unwrap_or_default().to_owned();
+        if outcome == Outcome::Pay {
+            let card = new_id("pm");
+            self.add(json!({
+                "id": card, "object": "payment_method", "type": "card", "created": now, "customer": session["customer"],
+                "card": {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2040}, "livemode": session["livemode"],
+            }));
+            let setup = self.get(&intent)?;
+            setup["status"] = json!("succeeded");
+            setup["payment_method"] = json!(card);
+            let found = self.get(&id)?;
+            found["status"] = json!("complete");
+            found["url"] = Value::Null;
+            self.tell("setup_intent.succeeded", &intent, now);
+            self.tell("checkout.session.completed", &id, now);
+        } else {
+            self.tell("setup_intent.setup_failed", &intent, now);
+        }
+        Ok(self.get(&id)?.clone())
+    }
+
+    /// What the payer tells at the till, and the tax that follows from it: 19 percent, whoever it is.
+    fn tell_payer(&mut self, session: &str) -> Result<(), String> {
+        let found = self.get(session)?;
+        found["customer_details"] = json!({
+            "address": {"city": "Konstanz", "country": "DE", "line1": "Seestr. 1", "line2": null, "postal_code": "78462", "state": null},
+            "email": "payer@example.com", "name": "Petra Payer", "phone": null, "tax_exempt": "none", "tax_ids": [],
+        });
+        if found["automatic_tax"]["enabled"] == true {
+            let subtotal = found["amount_subtotal"].as_i64().unwrap_or_default();
+            let is_inclusive = found["_tax_behavior"] == "inclusive";
+            let of = if is_inclusive { 119 } else { 100 };
+            let tax = subtotal.saturating_mul(19).saturating_add(of / 2).checked_div(of).unwrap_or_default();
+            let total = if is_inclusive { subtotal } else { subtotal.saturating_add(tax) };
+            found["automatic_tax"]["status"] = json!("complete");
+            found["total_details"]["amount_tax"] = json!(tax);
+            found["amount_total"] = json!(total);
+        }
+        Ok(())
+    }
+
+    /// A payment that nobody is at a till for.
+    pub(crate) fn create_payment(
+        &mut self,
+        fields: &Fields,
+        is_live: bool,
+        now: i64,
+    ) -> Result<Value, Refused> {
+        let field = |name: &str| fields.get(name).map(String::as_str);
+        let need = |name: &str| {
+            field(name).ok_or_else(|| {
+                Refused::about(name, "parameter_missing", format!("Missing required param: {name}."))
+            })
+        };
+        let amount = need("amount")?.parse::<i64>().ok().filter(|amount| (50..=99_999_999).contains(amount));
+        let amount = amount.ok_or_else(|| {
+            Refused::about("amount", "amount_too_small", "The amount must be 50 cents to 999,999.99.")
+        })?;
+        let currency = need("currency")?.to_owned();
+        if let Some(customer) = field("customer")
+            && self.find(customer).is_none()
+        {
+            return Err(Refused::about(
+                "customer",
+                "resource_missing",
+                format!("No such customer: '{customer}'"),
+            ));
+        }
+        let id = new_id("pi");
+        let made = self.add(json!({
+            "id": id, "object": "payment_intent", "amount": amount, "amount_capturable": 0, "amount_received": 0,
+            "capture_method": "automatic_async", "client_secret": format!("{id}_secret"), "created": now, "currency": currency,
+            "customer": field("customer"), "last_payment_error": null, "latest_charge": null, "livemode": is_live,
+            "metadata": metadata(fields, "metadata"), "payment_method": null, "payment_method_types": ["card"],
+            "status": "requires_payment_method",
+        }));
+        self.tell("payment_intent.created", &id, now);
+        Ok(made)
+    }
+
+    /// Has a payment charged to a saved card.
+    pub(crate) fn confirm(&mut self, payment: &str, fields: &Fields, now: i64) -> Result<Value, Refused> {
+        let intent = self.find(payment).filter(|found| found["object"] == "payment_intent").cloned();
+        let intent = intent.ok_or_else(|| Refused::missing(payment))?;
+        let state = intent["status"].as_str().unwrap_or_default().to_owned();
+        if !matches!(state.as_str(), "requires_payment_method" | "requires_confirmation") {
+            let message =
+                format!("You cannot confirm this PaymentIntent because it has a status of {state}.");
+            return Err(Refused::new(400, "payment_intent_unexpected_state", message));
+        }
+        let name = fields.get("payment_method").map(String::as_str).unwrap_or_default();
+        let card = self.find(name).filter(|card| {
+            card["object"] == "payment_method"
+                && !card["customer"].is_null()
+                && card["customer"] == intent["customer"]
+        });
+        let card = card.cloned().ok_or_else(|| {
+            Refused::about("payment_method", "resource_missing", format!("No such PaymentMethod: '{name}'"))
+        })?;
+        let failed = |message: String| Refused::new(500, "internal", message);
+        if let Some(word) = card["_declines_with"].as_str() {
+            let needs_payer = word == "authentication_required";
+            let code = if needs_payer { "authentication_required" } else { "card_declined" };
+            let intent = self.get(payment).map_err(failed)?;
+            intent["last_payment_error"] = json!({"code": code, "decline_code": word, "type": "card_error"});
+            let intent = intent.clone();
+            self.tell("payment_intent.payment_failed", payment, now);
+            return Err(Refused {
+                kind: "card_error",
+                declined: Some(Box::new((intent, word.to_owned()))),
+                ..Refused::new(402, code, "Your card was declined.")
+            });
+        }
+        self.get(payment).map_err(failed)?["payment_method"] = json!(name);
+        let charge = self.add_charge(payment, now).map_err(failed)?;
+        self.tell("charge.succeeded", &charge, now);
+        self.tell("payment_intent.succeeded", payment, now);
+        self.get(payment).map_err(failed).cloned()
+    }
+
+    /// Ends a payment that is not charged.
+    pub(crate) fn cancel(&mut self, payment: &str, now: i64) -> Result<Value, Refused> {
+        let intent = self.get(payment).map_err(|_| Refused::missing(payment))?;
+        let state = intent["status"].as_str().unwrap_or_default().to_owned();
+        if !matches!(state.as_str(), "requires_payment_method" | "requires_confirmation" | "requires_action")
+        {
+            let message = format!("You cannot cancel this PaymentIntent because it has a status of {state}.");
+            return Err(Refused::new(400, "payment_intent_unexpected_state", message));
+        }
+        intent["status"] = json!("canceled");
+        intent["canceled_at"] = json!(now);
+        let canceled = intent.clone();
+        self.tell("payment_intent.canceled", payment, now);
+        Ok(canceled)
+    }
+
+    /// Takes a saved card from its customer, who can't be charged with it any more.
+    pub(crate) fn detach(&mut self, card: &str, now: i64) -> Result<Value, Refused> {
+        let found = self.get(card).map_err(|_| Refused::missing(card))?;
+        if found["customer"].is_null() {
+            let message =
+                "The payment method you provided is not attached to a customer so detachment is impossible.";
+            return Err(Refused::new(400, "payment_method_not_attached", message));
+        }
+        found["customer"] = Value::Null;
+        let detached = found.clone();
+        self.tell("payment_method.detached", card, now);
+        Ok(detached)
+    }
+
+    /// A customer is deleted in the dashboard, with the cards.
+    pub(crate) fn delete_customer(&mut self, customer: &str) -> Result<(), String> {
+        self.get(customer)?;
+        self.objects.retain(|object| object["id"] != customer);
+        for card in &mut self.objects {
+            if card["object"] == "payment_method" && card["customer"] == customer {
+                card["customer"] = Value::Null;
+            }
+        }
+        Ok(())
     }
 
     /// The session afterwards.
     pub(crate) fn act(&mut self, session: &str, outcome: Outcome, now: i64) -> Result<Value, String> {
         let found = self.get(session)?.clone();
         let is_open = found["status"] == "open";
+        if found["mode"] == "setup" && is_open {
+            return self.act_on_setup(&found, outcome, now);
+        }
+        if is_open {
+            self.tell_payer(session)?;
+        }
+        let found = self.get(session)?.clone();
         let is_waiting = found["status"] == "complete" && found["payment_status"] == "unpaid";
         if !is_open && !is_waiting {
             return Err("this session is over".to_owned());

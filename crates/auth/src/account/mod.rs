@@ -2,6 +2,7 @@
 
 pub(crate) mod delete;
 pub(crate) mod export;
+mod low_balance;
 pub mod me;
 pub mod model;
 pub mod moving;
@@ -12,6 +13,7 @@ pub mod verify;
 mod ways_in;
 
 pub use delete::Eraser;
+pub use low_balance::mail_low_balance;
 pub(crate) use ways_in::remove_ways_in;
 
 use crate::AuthState;

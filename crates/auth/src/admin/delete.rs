@@ -2,7 +2,6 @@
 
 use super::act::{Act, user_of};
 use super::demote::spare_last_admin;
-use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
 use crate::account::delete::{Erased, Eraser};
@@ -10,7 +9,7 @@ use crate::account::store::{find_account, lock_account_exclusively};
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::UserId;
-use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, Language, ProblemBody, Valid};
 use sqlx::PgConnection;
 
 /// Deletes an account

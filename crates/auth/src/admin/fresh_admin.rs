@@ -1,30 +1,20 @@
-//! Administrators who have proven who they are a moment ago: what changes who administrates, or how somebody proves to be it, asks for
-//! one.
+//! Administrators who have proven who they are a moment ago: what moves money, changes who administrates, or how somebody proves to be it,
+//! asks for one.
 
+use crate::Auth;
 use crate::session::fresh::is_fresh;
 use crate::session::model::SessionError;
 use crate::session::store::{find_proof, find_session};
 use crate::two_factor::store::find_factors;
-use crate::{Auth, AuthState};
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use mana_platform::DbError;
-use mana_platform::http::{Admin, ApiError, Caller};
+use mana_platform::http::{ApiError, Caller};
 
-/// An administrator whose last proof is younger than `FRESH_AUTHENTICATION`, and was a second factor if the account has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FreshAdmin(pub(crate) Caller);
-
-impl FromRequestParts<AuthState> for FreshAdmin {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AuthState) -> Result<Self, ApiError> {
-        let Admin(caller) = Admin::from_request_parts(parts, state).await?;
-        if is_fresh(state, &caller).await? && has_given_its_factor(state, &caller).await? {
-            Ok(Self(caller))
-        } else {
-            Err(SessionError::NotFresh.into())
-        }
+/// Refuses an administrator whose last proof is older than `FRESH_AUTHENTICATION`, or was no second factor although the account has one.
+pub(crate) async fn require_fresh(auth: &Auth, admin: &Caller) -> Result<(), ApiError> {
+    if is_fresh(auth, admin).await? && has_given_its_factor(auth, admin).await? {
+        Ok(())
+    } else {
+        Err(SessionError::NotFresh.into())
     }
 }
 

@@ -26,9 +26,9 @@ pub use act::Act;
 pub use by_operator::Operator;
 pub use change::Change;
 pub use find_users::AccountState;
-pub use record_credits::record_credits;
+pub use record_credits::{CreditsDeed, record_credits};
 
-pub(crate) use fresh_admin::FreshAdmin;
+pub(crate) use fresh_admin::require_fresh;
 pub(crate) use store::lock_claims as hold_off_others;
 
 use crate::AuthState;

@@ -6,7 +6,18 @@ use crate::security_event::EventKind;
 use mana_kernel::{TransactionId, UserId};
 use sqlx::PgConnection;
 
-/// Writes down that mana was given, or taken if the amount is negative.
+/// What an administrator does to a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreditsDeed {
+    /// Mana is given.
+    Granted,
+    /// Mana is taken.
+    Taken,
+    /// A debt is forgiven.
+    Forgiven,
+}
+
+/// Writes down what was done, and how much of it.
 ///
 /// # Errors
 /// When the actor administrates no longer, or the database fails: then it must not be done.
@@ -14,14 +25,15 @@ pub async fn record_credits(
     connection: &mut PgConnection,
     act: &Act<'_>,
     user: &UserId,
+    deed: CreditsDeed,
     amount: i64,
     transaction: TransactionId,
 ) -> Result<(), AdminError> {
     act.hold_office(connection).await?;
-    let kind = if amount < 0 {
-        EventKind::CreditsTaken { amount: 0_i64.saturating_sub(amount), transaction }
-    } else {
-        EventKind::CreditsGranted { amount, transaction }
+    let kind = match deed {
+        CreditsDeed::Granted => EventKind::CreditsGranted { amount, transaction },
+        CreditsDeed::Taken => EventKind::CreditsTaken { amount, transaction },
+        CreditsDeed::Forgiven => EventKind::DebtForgiven { amount, transaction },
     };
     Ok(act.record(connection, kind, user).await?)
 }

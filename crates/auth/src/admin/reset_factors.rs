@@ -2,7 +2,6 @@
 
 use super::act::{Act, lock};
 use super::change::Change;
-use super::fresh_admin::FreshAdmin;
 use super::model::{ActRequest, AdminError, AdminUser};
 use crate::AuthState;
 use crate::account::store::Account;
@@ -15,7 +14,7 @@ use crate::two_factor::store::{delete_factors, delete_half_proofs};
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::UserId;
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
 use sqlx::PgConnection;
 
 /// Takes away a user's second factor

@@ -5,10 +5,12 @@ use super::{SignupBonus, store};
 use crate::Auth;
 use crate::account::model::{AccountError, User};
 use crate::security_event::Origin;
-use crate::token::root_secret::Purpose;
+use crate::token::root_secret::{Purpose, RootSecretError, RootSecrets};
 use aws_lc_rs::hmac;
+use mana_platform::DbError;
 use mana_platform::config::DisposableAddresses;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// For an account that is being made, in the same transaction.
 pub(crate) async fn at_registration(
@@ -52,13 +54,13 @@ async fn decide(
     }
     let now = auth.clock.now();
     // Under every root secret that is given: a replaced one forgets no mailbox while it stands behind the new one.
-    let mailboxes = keyed(auth, &format!("mailbox {}", mailbox(address)))?;
+    let mailboxes = keyed(&auth.root_secrets, &format!("mailbox {}", mailbox(address)))?;
     let Some(current) = mailboxes.first() else { return Ok(counted("mailbox")) };
     if store::exists_mailbox(connection, &mailboxes).await? {
         return Ok(counted("mailbox"));
     }
     if let Some(limit) = policy.per_network {
-        let network = keyed(auth, &format!("network {}", origin.client().bucket().network()))?;
+        let network = keyed(&auth.root_secrets, &format!("network {}", origin.client().bucket().network()))?;
         let window = now.saturating_sub(WINDOW);
         let hash = network.first().map_or(&[][..], Vec::as_slice);
         if !store::hold_network(connection, hash, limit, now, window).await? {
@@ -72,12 +74,39 @@ async fn decide(
 }
 
 /// Hashes of a text that nobody without a root secret can make; that of the newest secret first.
-fn keyed(auth: &Auth, text: &str) -> Result<Vec<Vec<u8>>, AccountError> {
+fn keyed(root_secrets: &RootSecrets, text: &str) -> Result<Vec<Vec<u8>>, RootSecretError> {
     let hash = |version| {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &auth.root_secrets.derive(version, Purpose::Bonuses)?);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &root_secrets.derive(version, Purpose::Bonuses)?);
         Ok(hmac::sign(&key, text.as_bytes()).as_ref().to_vec())
     };
-    auth.root_secrets.ids().map(hash).collect()
+    root_secrets.ids().map(hash).collect()
+}
+
+/// Notes that a mailbox had its bonus elsewhere.
+pub(crate) async fn note_given(
+    connection: &mut PgConnection,
+    root_secrets: &RootSecrets,
+    address: &str,
+    now: OffsetDateTime,
+) -> Result<(), BonusError> {
+    let mailboxes = keyed(root_secrets, &format!("mailbox {}", mailbox(address)))?;
+    if let Some(current) = mailboxes.first()
+        && !store::exists_mailbox(connection, &mailboxes).await?
+    {
+        store::insert_mailbox(connection, current, now).await?;
+    }
+    Ok(())
+}
+
+/// Why that can't be noted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BonusError {
+    /// The mailbox can't be hashed.
+    #[error(transparent)]
+    Key(#[from] RootSecretError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
 }
 
 fn counted(outcome: &'static str) -> SignupBonus {

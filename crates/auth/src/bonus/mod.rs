@@ -5,7 +5,7 @@ mod decide;
 mod model;
 pub(crate) mod store;
 
-pub(crate) use decide::{at_registration, once_verified};
+pub(crate) use decide::{BonusError, at_registration, note_given, once_verified};
 pub use model::BonusPolicy;
 pub(crate) use model::{WINDOW, is_disposable};
 

@@ -70,7 +70,7 @@ impl<'a> Desk<'a> {
 /// A mail may have been written down. Rings the bell when dropped: hold it until after the commit.
 #[must_use = "dropped before the commit, it rings too early and the mail waits for the next look at the queue"]
 #[derive(Debug)]
-pub(crate) struct Written(Option<Arc<Notify>>);
+pub struct Written(Option<Arc<Notify>>);
 
 impl Written {
     /// There was nothing to write.

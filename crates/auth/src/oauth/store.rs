@@ -19,16 +19,16 @@ pub(crate) struct LinkedAccount {
 }
 
 /// A link to be made.
-pub(super) struct NewAccount<'a> {
-    pub(super) id: Uuid,
-    pub(super) user: &'a UserId,
-    pub(super) provider: &'a str,
-    pub(super) issuer: &'a str,
-    pub(super) subject: &'a str,
-    pub(super) email: Option<&'a str>,
+pub(crate) struct NewAccount<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) user: &'a UserId,
+    pub(crate) provider: &'a str,
+    pub(crate) issuer: &'a str,
+    pub(crate) subject: &'a str,
+    pub(crate) email: Option<&'a str>,
     /// The session that asked for it: if that turns out to be a stranger's, so does the link.
-    pub(super) linked_in: Option<&'a SessionId>,
-    pub(super) now: OffsetDateTime,
+    pub(crate) linked_in: Option<&'a SessionId>,
+    pub(crate) now: OffsetDateTime,
 }
 
 /// The link of an identity, and whose it is.
@@ -84,7 +84,7 @@ pub(super) async fn exists_account_of(
 }
 
 /// Adds a link. The constraint `accounts_issuer_subject_key` refuses a second one of an identity.
-pub(super) async fn insert_account(
+pub(crate) async fn insert_account(
     connection: &mut PgConnection,
     account: &NewAccount<'_>,
 ) -> Result<(), DbError> {

@@ -61,7 +61,6 @@ impl RangeLookup {
         let tls_error = |error: &dyn std::error::Error| InvalidRange::Tls(error.to_string());
         let http = client_builder()
             .map_err(|error| tls_error(&error))?
-            .no_proxy()
             .user_agent(concat!("mana-core-auth/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| tls_error(&error))?;

@@ -7,8 +7,10 @@ pub(crate) mod store;
 pub(crate) use list_all::newest;
 pub use store::AdminSecurityEvent;
 
+use crate::auto_top_up::PausedFor;
 use crate::oauth::ProviderKind;
 use crate::session::model::RevokeReason;
+use crate::webhook::{self, AppEvent};
 use crate::{Auth, AuthState};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::DbError;
@@ -81,6 +83,13 @@ pub enum EventKind {
         /// The line of the ledger.
         transaction: TransactionId,
     },
+    /// An administrator forgave what was owed.
+    DebtForgiven {
+        /// How much.
+        amount: i64,
+        /// The line of the ledger.
+        transaction: TransactionId,
+    },
     /// Sign-ins ask for a second factor from now on.
     SecondFactorEnabled,
     /// They do no more.
@@ -105,10 +114,22 @@ pub enum EventKind {
     ServiceKeyCreated(Uuid),
     /// A service key was revoked, likewise.
     ServiceKeyRevoked(Uuid),
+    /// An endpoint of an app was added, likewise.
+    WebhookAdded(Uuid),
+    /// Its secret was replaced.
+    WebhookSecretRotated(Uuid),
+    /// It hears of nothing any more.
+    WebhookRemoved(Uuid),
     /// A card that paid for mana was reported by its issuer; which purchase it was.
     PaymentFraudWarning(Uuid),
     /// What was paid for mana was charged back; which purchase it was.
     PaymentDisputeLost(Uuid),
+    /// Mana is bought by itself from now on, with a saved card.
+    AutoTopUpOn,
+    /// It is not any more.
+    AutoTopUpOff,
+    /// It is not until its owner sees to it, and why.
+    AutoTopUpPaused(PausedFor),
     /// A service to sign in with was linked to the account.
     ProviderLinked(ProviderKind),
     /// A service to sign in with was unlinked from the account.
@@ -163,6 +184,7 @@ impl EventKind {
             Self::SecondFactorReset => "second_factor_reset",
             Self::CreditsGranted { .. } => "credits_granted",
             Self::CreditsTaken { .. } => "credits_taken",
+            Self::DebtForgiven { .. } => "debt_forgiven",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
             Self::SecondFactorFailed => "second_factor_failed",
@@ -175,12 +197,32 @@ impl EventKind {
             Self::KeyRotated => "key_rotated",
             Self::ServiceKeyCreated(_) => "service_key_created",
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
+            Self::WebhookAdded(_) => "webhook_added",
+            Self::WebhookSecretRotated(_) => "webhook_secret_rotated",
+            Self::WebhookRemoved(_) => "webhook_removed",
             Self::PaymentFraudWarning(_) => "payment_fraud_warning",
             Self::PaymentDisputeLost(_) => "payment_dispute_lost",
+            Self::AutoTopUpOn => "auto_top_up_on",
+            Self::AutoTopUpOff => "auto_top_up_off",
+            Self::AutoTopUpPaused(_) => "auto_top_up_paused",
             Self::ProviderLinked(_) => "provider_linked",
             Self::ProviderUnlinked(_) => "provider_unlinked",
             Self::RateLimited => "rate_limited",
         }
+    }
+
+    /// What apps are told of it, if anything.
+    fn for_apps(self, user: &UserId, session: Option<&str>) -> Option<AppEvent> {
+        if self == Self::AccountDeleted {
+            return Some(AppEvent::user_deleted(user));
+        }
+        let reason = if let Self::SessionRevoked(reason) = self {
+            Some(reason)
+        } else {
+            let own = [RevokeReason::SignedOut, RevokeReason::RefreshReplayed];
+            own.into_iter().find(|reason| Self::of_end(*reason) == self)
+        };
+        Some(AppEvent::session_revoked(user, session?, reason?))
     }
 
     /// What the type alone does not say.
@@ -190,10 +232,16 @@ impl EventKind {
             Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
             Self::ServiceKeyCreated(id)
             | Self::ServiceKeyRevoked(id)
+            | Self::WebhookAdded(id)
+            | Self::WebhookSecretRotated(id)
+            | Self::WebhookRemoved(id)
             | Self::PaymentFraudWarning(id)
             | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
+            Self::AutoTopUpPaused(reason) => Some(reason.as_str().into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
-            Self::CreditsGranted { amount, transaction } | Self::CreditsTaken { amount, transaction } => {
+            Self::CreditsGranted { amount, transaction }
+            | Self::CreditsTaken { amount, transaction }
+            | Self::DebtForgiven { amount, transaction } => {
                 Some(format!("{amount} {}", transaction.0).into())
             }
             Self::PasskeyAdded(passkey) | Self::PasskeyRemoved(passkey) => Some(passkey.to_string().into()),
@@ -223,6 +271,8 @@ impl EventKind {
             | Self::Reauthenticated
             | Self::PasskeyCloned
             | Self::KeyRotated
+            | Self::AutoTopUpOn
+            | Self::AutoTopUpOff
             | Self::RateLimited => None,
         }
     }
@@ -418,6 +468,11 @@ async fn write(
         reason: origin.reason.as_deref(),
     };
     store::insert_events(connection, &events).await?;
+    if let Some(user) = user {
+        let told: Vec<_> =
+            sessions.iter().filter_map(|session| kind.for_apps(user, session.as_deref())).collect();
+        webhook::announce(connection, (clock, rng), &told).await?;
+    }
     let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
     metrics::counter!("security_events_total", "type" => kind.as_str()).increment(count);
     Ok(())

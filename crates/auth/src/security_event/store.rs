@@ -319,6 +319,50 @@ pub(crate) async fn delete_erasure(connection: &mut PgConnection, user: &str) ->
     Ok(())
 }
 
+/// An event that another program wrote.
+#[derive(Debug)]
+pub(crate) struct OlderEvent {
+    pub(crate) id: Uuid,
+    pub(crate) user_id: String,
+    pub(crate) what: String,
+    pub(crate) ip_address: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// The type of such an event; its detail says what it was called there.
+const OLDER: &str = "legacy";
+
+/// Adds events that another program wrote.
+#[expect(
+    clippy::as_conversions,
+    reason = "how a checked query is told that elements of an array may be null"
+)]
+pub(crate) async fn insert_older(
+    connection: &mut PgConnection,
+    events: &[OlderEvent],
+) -> Result<(), DbError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO auth.security_events (id, user_id, type, detail, ip_address, user_agent, created_at)
+         SELECT id, user_id, $7, detail, ip_address::inet, user_agent, created_at
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+             AS event (id, user_id, detail, ip_address, user_agent, created_at)",
+        &events.iter().map(|event| event.id).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.user_id.clone()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.what.clone()).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.ip_address.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &events.iter().map(|event| event.user_agent.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &events.iter().map(|event| event.created_at).collect::<Vec<_>>(),
+        OLDER,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Deletes events from before `before`, the oldest first, at most `limit`; says how many there were. The database refuses
 /// those of the last 30 days, whatever is asked.
 pub(crate) async fn delete_before(

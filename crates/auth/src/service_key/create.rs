@@ -3,14 +3,14 @@
 use super::model::{CreatedServiceKey, NewServiceKey, ServiceKeyDetails, ServiceKeySecret};
 use super::store;
 use crate::AuthState;
-use crate::admin::{Act, FreshAdmin};
+use crate::admin::Act;
 use crate::security_event::{self, EventKind, Origin};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Clock, Rng, UserId};
-use mana_platform::http::{ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
 use mana_platform::{Database, DbError};
 use sqlx::PgConnection;
 use uuid::Uuid;

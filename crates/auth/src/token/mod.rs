@@ -9,6 +9,7 @@ pub mod jwks;
 pub mod keys;
 pub mod refresh;
 pub mod root_secret;
+pub mod sealed_rows;
 pub mod validate;
 
 pub use app_id::AppId;

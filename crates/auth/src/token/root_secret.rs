@@ -66,6 +66,7 @@ pub(crate) enum Purpose {
     MailCodes,
     TotpSecrets,
     Bonuses,
+    WebhookSecrets,
 }
 
 impl Purpose {
@@ -79,6 +80,7 @@ impl Purpose {
             Self::MailCodes => b"mana-core-auth mail codes 1",
             Self::TotpSecrets => b"mana-core-auth totp secrets 1",
             Self::Bonuses => b"mana-core-auth bonuses 1",
+            Self::WebhookSecrets => b"mana-core-auth webhook secrets 1",
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn take_code(
         store::update_guessed(&mut transaction, user, step).await?;
         return Ok((transaction, Method::Code));
     }
-    if let Some(code) = RecoveryCode::parse(code)
+    if let Some(code) = RecoveryCode::parse(code).or_else(|| RecoveryCode::parse_older(code))
         && store::delete_recovery_code(&mut transaction, user, &code.hash(user)).await?
     {
         store::update_guessed(&mut transaction, user, last_step).await?;

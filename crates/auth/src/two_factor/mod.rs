@@ -10,11 +10,11 @@ mod manage;
 pub(crate) mod model;
 mod passkey;
 mod reauthenticate;
-mod recovery_code;
+pub(crate) mod recovery_code;
 mod rekey;
 mod set_up;
 pub(crate) mod store;
-mod totp;
+pub(crate) mod totp;
 mod trusted_devices;
 mod verify;
 

@@ -16,7 +16,7 @@ const OLDER_LENGTH: usize = 16;
 const GROUP: usize = 4;
 
 /// A code that opens an account once in place of its second factor.
-pub(super) struct RecoveryCode(String);
+pub(crate) struct RecoveryCode(String);
 
 impl RecoveryCode {
     /// A new one.
@@ -46,6 +46,15 @@ impl RecoveryCode {
         is_code.then_some(Self(code))
     }
 
+    /// A code of the older service: ten letters and digits in two groups, of either case. 59 bits: less than a new one has, and more
+    /// than anybody guesses.
+    pub(crate) fn parse_older(text: &str) -> Option<Self> {
+        let (first, second) = text.trim().split_once('-')?;
+        let is_group =
+            |group: &str| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_group(first) && is_group(second)).then(|| Self(format!("{first}-{second}")))
+    }
+
     /// For the one answer that hands it to its owner.
     pub(super) fn expose(&self) -> String {
         let letters: Vec<char> = self.0.chars().collect();
@@ -53,7 +62,7 @@ impl RecoveryCode {
     }
 
     /// What is stored of it: bound to its user, so that equal codes of two look different.
-    pub(super) fn hash(&self, user: &UserId) -> [u8; 32] {
+    pub(crate) fn hash(&self, user: &UserId) -> [u8; 32] {
         sha256(format!("{}\n{}", user.as_str(), self.0).as_bytes())
     }
 }
@@ -97,6 +106,17 @@ mod tests {
         assert_eq!(code.hash(&user), sha256(b"u\n0123456789abcdef"));
         for other in ["0123-4567-89ab-cde", "0123-4567-89ab-cdef-g", "0123-4567-89ab-cdef-ghjk"] {
             assert!(RecoveryCode::parse(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_older_code_is_taken_as_it_is_written() {
+        let user = "u".parse().unwrap();
+        let hash = |text: &str| RecoveryCode::parse_older(text).map(|code| code.hash(&user));
+        assert!(hash("aB3dE-9xYz0").is_some());
+        assert_ne!(hash("aB3dE-9xYz0"), hash("ab3de-9xyz0"));
+        for bad in ["", "aB3dE9xYz0", "aB3dE-9xYz", "aB3dE-9xYz0-", "aB3d\u{e9}-9xYz0"] {
+            assert!(hash(bad).is_none(), "{bad}");
         }
     }
 

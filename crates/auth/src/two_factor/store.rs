@@ -95,6 +95,27 @@ pub(super) async fn upsert_unconfirmed(
     Ok(done.rows_affected() == 1)
 }
 
+/// Adds a secret that was confirmed elsewhere.
+pub(crate) async fn insert_confirmed(
+    connection: &mut PgConnection,
+    user: &UserId,
+    sealed: &[u8],
+    version: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO auth.two_factor_auth (user_id, secret_sealed, secret_version, created_at, confirmed_at, attempts_began_at)
+         VALUES ($1, $2, $3, $4, $4, $4)",
+        user.as_str(),
+        sealed,
+        version,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The secret that waits to be confirmed, which nobody else can confirm or replace until the transaction ends.
 pub(super) async fn lock_unconfirmed(
     connection: &mut PgConnection,
@@ -244,7 +265,7 @@ pub(super) async fn delete_recovery_code(
 ///
 /// Two at once take turns by the row of the factor: a DELETE that waits for another one does not see what that one's
 /// transaction has put in place of what it deleted, and both would leave their codes.
-pub(super) async fn replace_recovery_codes(
+pub(crate) async fn replace_recovery_codes(
     connection: &mut PgConnection,
     user: &UserId,
     session: Option<&SessionId>,

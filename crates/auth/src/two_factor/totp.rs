@@ -4,37 +4,40 @@ use super::model::TwoFactorError;
 use mana_kernel::Rng;
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
+use std::ops::RangeInclusive;
 use time::OffsetDateTime;
 use totp_rs::{Builder, Secret};
 
-/// Bytes of a secret: as many as the hash gives (RFC 4226, section 4).
+/// Bytes of a new secret: as many as the hash gives (RFC 4226, section 4).
 const SECRET_LENGTH: usize = 20;
+/// Bytes of a secret that was made elsewhere: no less than the standard asks for, no more than a block of the hash.
+const BROUGHT_LENGTHS: RangeInclusive<usize> = 16..=64;
 const DIGITS: usize = 6;
 
 /// The secret that an authenticator app and the service share.
-pub(super) struct TotpSecret([u8; SECRET_LENGTH]);
+pub(crate) struct TotpSecret(Box<[u8]>);
 
 impl TotpSecret {
     /// A new one.
-    pub(super) fn generate(rng: &dyn Rng) -> Self {
+    pub(crate) fn generate(rng: &dyn Rng) -> Self {
         let mut bytes = [0; SECRET_LENGTH];
         rng.fill(&mut bytes);
-        Self(bytes)
+        Self(bytes.into())
     }
 
-    /// From what [`Self::as_bytes`] gave.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
+    /// From what [`Self::as_bytes`] gave, or another program.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        BROUGHT_LENGTHS.contains(&bytes.len()).then(|| Self(bytes.into()))
     }
 
     /// To be sealed.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// For typing it into an app.
     pub(super) fn base32(&self) -> String {
-        Secret::new_stack(self.0).to_base32()
+        Secret::new(self.0.clone()).to_base32()
     }
 
     /// The time step whose code this is at `now`, give or take one step for clocks that differ. The caller sees to it that each step is
@@ -43,7 +46,7 @@ impl TotpSecret {
         if code.len() != DIGITS || !code.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(None);
         }
-        let totp = Builder::new().with_secret(Secret::new_stack(self.0)).with_skew(1).build()?;
+        let totp = Builder::new().with_secret(Secret::new(self.0.clone())).with_skew(1).build()?;
         let seconds = u64::try_from(now.unix_timestamp()).unwrap_or(0);
         Ok(totp.check(code, seconds).and_then(|step| i64::try_from(step).ok()))
     }
@@ -52,7 +55,7 @@ impl TotpSecret {
     pub(super) fn url(&self, issuer: &str, account: &str) -> Result<String, TwoFactorError> {
         let without_colons = |text: &str| text.replace(':', " ");
         let totp = Builder::new()
-            .with_secret(Secret::new_stack(self.0))
+            .with_secret(Secret::new(self.0.clone()))
             .with_issuer(Some(without_colons(issuer)))
             .with_account_name(without_colons(account))
             .build()?;
@@ -89,6 +92,17 @@ mod tests {
             [(59, "287082"), (1_111_111_109, "081804"), (1_234_567_890, "005924"), (20_000_000_000, "353130")]
         {
             assert_eq!(secret.step_of(code, at(seconds)).unwrap(), Some(seconds / 30), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn a_secret_from_elsewhere_may_have_another_length_but_not_any() {
+        // What an authenticator app shows for the text that another program took for a secret.
+        let secret = TotpSecret::from_bytes(b"abcdefghijklmnopqrstuvwxyz012345").unwrap();
+        assert_eq!(secret.base32(), "MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43UOV3HO6DZPIYDCMRTGQ2Q");
+        assert!(secret.step_of("000000", at(59)).is_ok());
+        for length in [0, 15, 65] {
+            assert!(TotpSecret::from_bytes(&vec![1; length]).is_none(), "{length}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the mails say. Nothing that a client said of itself is in them: whoever asks for a mail has no say in its words.
 
+use crate::auto_top_up::PausedFor;
 use crate::mail::{Letter, MailError};
 use askama::Template;
 use mana_platform::http::Language;
@@ -356,6 +357,136 @@ impl Worded for AccountDeleted {
     }
 }
 
+/// Says that little mana is left.
+pub(crate) struct LowBalance {
+    pub(crate) language: Language,
+    pub(crate) available: i64,
+    pub(crate) below: i64,
+}
+
+impl Worded for LowBalance {
+    const KIND: &'static str = "low_balance";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let Self { available, below, .. } = self;
+        Words {
+            subject: say(["Your mana is running low", "Dein Mana geht zur Neige"]),
+            before: vec![match self.language {
+                Language::English => format!(
+                    "You have {available} mana left to spend. You asked to be told when it is less than {below}."
+                ),
+                Language::German => format!(
+                    "Du hast noch {available} Mana. Du wolltest Bescheid bekommen, wenn es weniger als {below} sind."
+                ),
+            }],
+            link: None,
+            code: None,
+            after: vec![say([
+                "You can change or switch off this notice in the app in which you set it.",
+                "In der App, in der du diesen Hinweis eingestellt hast, kannst du ihn ändern oder abschalten.",
+            ])],
+        }
+    }
+}
+
+/// Says that mana is not bought by itself any more, and how to go on.
+pub(crate) struct TopUpPaused {
+    pub(crate) language: Language,
+    pub(crate) reason: PausedFor,
+    pub(crate) link: String,
+    /// Whether the link leads to where the owner can pay in person.
+    pub(crate) is_till: bool,
+}
+
+impl Worded for TopUpPaused {
+    const KIND: &'static str = "auto_top_up_paused";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let why = match self.reason {
+            PausedFor::Declined => {
+                ["Your card was declined several times.", "Deine Karte wurde mehrmals abgelehnt."]
+            }
+            PausedFor::AuthenticationRequired => [
+                "Your bank wants you to confirm the payment yourself.",
+                "Deine Bank möchte, dass du die Zahlung selbst bestätigst.",
+            ],
+            PausedFor::PackageChanged => [
+                "The package has changed since you agreed to it.",
+                "Das Paket hat sich geändert, seit du ihm zugestimmt hast.",
+            ],
+            PausedFor::PackageGone => {
+                ["The package is no longer for sale.", "Das Paket wird nicht mehr verkauft."]
+            }
+            PausedFor::PaymentMethodGone => {
+                ["The saved card is no longer there.", "Die gespeicherte Karte ist nicht mehr da."]
+            }
+            PausedFor::Debt => [
+                "Your wallet owes mana, because a payment was taken back.",
+                "Dein Guthaben ist im Minus, weil eine Zahlung zurückgeholt wurde.",
+            ],
+            PausedFor::Disputed => {
+                ["A payment of yours is contested.", "Eine deiner Zahlungen wird bestritten."]
+            }
+            PausedFor::Refunded => ["A payment has gone back to you.", "Eine Zahlung ging an dich zurück."],
+            PausedFor::Uncredited => [
+                "A payment has arrived and could not be added to your wallet. Somebody sees to it.",
+                "Eine Zahlung ist angekommen und konnte deinem Guthaben nicht hinzugefügt werden. Jemand kümmert sich darum.",
+            ],
+            PausedFor::WalletClosed | PausedFor::UserDisabled => {
+                ["Nothing can be added to your wallet.", "Deinem Guthaben kann nichts hinzugefügt werden."]
+            }
+            PausedFor::Tax => [
+                "Mana is sold with tax now, which is calculated when you pay in person.",
+                "Mana wird jetzt mit Steuer verkauft, die berechnet wird, wenn du selbst bezahlst.",
+            ],
+        };
+        let (label, after) = if self.is_till {
+            (
+                [
+                    "Buy the package yourself, within 24 hours",
+                    "Das Paket selbst kaufen, innerhalb von 24 Stunden",
+                ],
+                [
+                    "After that you can buy in the app, where you can also turn the auto top-up on again.",
+                    "Danach kannst du in der App kaufen. Dort schaltest du auch das automatische Aufladen wieder ein.",
+                ],
+            )
+        } else {
+            (
+                ["Go to the app", "Zur App"],
+                [
+                    "There you can buy mana and turn the auto top-up on again.",
+                    "Dort kannst du Mana kaufen und das automatische Aufladen wieder einschalten.",
+                ],
+            )
+        };
+        Words {
+            subject: say(["Your mana is not topped up any more", "Dein Mana wird nicht mehr aufgeladen"]),
+            before: vec![
+                say(why).to_owned(),
+                say([
+                    "Until you turn it on again, nothing is bought by itself.",
+                    "Bis du es wieder einschaltest, wird nichts von selbst gekauft.",
+                ])
+                .to_owned(),
+            ],
+            link: Some((say(label), &self.link)),
+            code: None,
+            after: vec![say(after)],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +517,12 @@ mod tests {
             }
             check(&PasswordChanged { language }, language, "");
             check(&AccountDeleted { language }, language, "");
+            check(&LowBalance { language, available: 4, below: 12_345 }, language, "12345");
+            for reason in [PausedFor::Declined, PausedFor::Disputed, PausedFor::Tax] {
+                for is_till in [false, true] {
+                    check(&TopUpPaused { language, reason, link: link.clone(), is_till }, language, &link);
+                }
+            }
         }
     }
 

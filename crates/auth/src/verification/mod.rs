@@ -24,7 +24,7 @@ mod verify_email;
 
 pub(crate) use app_page::AppUrl;
 pub use asked::answer_asked;
-pub(crate) use letters::{AccountDeleted, PasswordChanged};
+pub(crate) use letters::{AccountDeleted, LowBalance, PasswordChanged, TopUpPaused};
 pub(crate) use verify_email::send_first;
 
 use crate::AuthState;

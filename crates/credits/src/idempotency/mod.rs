@@ -1,5 +1,6 @@
 //! Requests that may be sent twice and are done once. Owns `credits.remembered_answers`.
 
+pub mod forget;
 pub(crate) mod store;
 
 use axum::body::Body;
@@ -69,6 +70,9 @@ pub(crate) fn key_of(
         Some(_) | None => Ok(Some(in_header)),
     }
 }
+
+/// Refuses a second answer under a key.
+pub(crate) const ONE_ANSWER: &str = "remembered_answers_pkey";
 
 /// A key as it is kept: 16 bytes of SHA-256 over its scope and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -163,6 +167,10 @@ impl IntoResponse for Answer {
     }
 }
 
+/// Stands for a request that can't be told any more: the older service kept the order of metadata no better than it knew it, and
+/// answered by the key alone.
+pub(crate) const ANY_REQUEST: [u8; 32] = [0; 32];
+
 /// What is remembered under a key.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -174,7 +182,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// The remembered answer, if the request is the one it was given to.
     pub(crate) fn replay(&self, digest: &[u8; 32]) -> Result<Answer, KeyError> {
-        if self.digest == *digest {
+        if self.digest == *digest || self.digest == ANY_REQUEST {
             Ok(Answer { is_replay: true, ..self.answer.clone() })
         } else {
             Err(KeyError::Reused)

@@ -1,4 +1,4 @@
-//! All SQL that reads `credits.remembered_answers`. The ledger writes them with what they answer to.
+//! All SQL that reads and deletes `credits.remembered_answers`. The ledger writes them with what they answer to.
 
 use super::{Answer, KeyDigest, Stored};
 use crate::ledger::model::WalletId;
@@ -6,6 +6,7 @@ use http::StatusCode;
 use mana_platform::DbError;
 use sqlx::PgConnection;
 use std::collections::HashMap;
+use time::OffsetDateTime;
 
 /// What is remembered under these keys.
 pub(crate) async fn find_answers(
@@ -38,4 +39,23 @@ pub(crate) async fn find_answers(
             Ok(((WalletId(row.wallet_id), KeyDigest(row.key_digest)), Stored { digest, answer }))
         })
         .collect()
+}
+
+/// Deletes answers that are older than so many days by both clocks, this server's and the database's, at most `limit`.
+pub(crate) async fn delete_old(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+    days: i32,
+    limit: i64,
+) -> Result<u64, DbError> {
+    Ok(sqlx::query!(
+        "DELETE FROM credits.remembered_answers WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM credits.remembered_answers WHERE created_at < least($1::timestamptz, now()) - make_interval(days => $2) LIMIT $3))",
+        now,
+        days,
+        limit,
+    )
+    .execute(connection)
+    .await?
+    .rows_affected())
 }

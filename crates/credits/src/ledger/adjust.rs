@@ -1,6 +1,6 @@
-//! `POST /api/v1/admin/users/{userId}/credits/grant` and `…/take`: an administrator puts a wallet right by hand.
+//! `POST /api/v1/admin/users/{userId}/credits/grant`, `…/take` and `…/forgive-debt`: an administrator puts a wallet right by hand.
 
-use super::batch::{self, Actor, Books, Order};
+use super::batch::{self, Actor, Books, LookUp, Order};
 use super::charge::{PostedResponse, RequestContext, count, posted};
 use super::error::LedgerError;
 use super::model::{Charge, Command, Gift, GrantSource, Note, Terms};
@@ -8,13 +8,14 @@ use crate::idempotency::{Answer, IdempotencyKey, RequestKey};
 use crate::{Administrator, CreditsState};
 use axum::extract::{Path, State};
 use mana_kernel::{Amount, Paragraph, RequestId, UserId};
-use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 /// What lines say that nobody wrote anything for, and whom they name as the app.
 const DESCRIPTION: &str = "Adjustment";
+const FORGIVEN: &str = "Debt forgiven";
 const APP_ID: &str = "admin";
 
 /// Which way.
@@ -24,6 +25,8 @@ pub enum Direction {
     Grant,
     /// Out of it: free mana first, and never what is not there or set aside.
     Take,
+    /// Into the wallet, and out of it at once for what is owed.
+    Forgive,
 }
 
 impl Direction {
@@ -31,6 +34,7 @@ impl Direction {
         match self {
             Self::Grant => "grant",
             Self::Take => "take",
+            Self::Forgive => "forgive",
         }
     }
 
@@ -39,6 +43,17 @@ impl Direction {
         match self {
             Self::Grant => Command::Give(Gift { amount, terms: Terms { source, ..Terms::ALLOWANCE }, note }),
             Self::Take => Command::Take(Charge { amount, note }),
+            Self::Forgive => Command::Forgive(Charge { amount, note }),
+        }
+    }
+
+    /// What a line says, for its owner to read.
+    fn note(self, description: Option<Paragraph<1, 1000>>) -> Note {
+        let otherwise = if self == Self::Forgive { FORGIVEN } else { DESCRIPTION };
+        Note {
+            app_id: APP_ID.to_owned(),
+            description: description.map_or_else(|| otherwise.to_owned(), String::from),
+            ..Note::default()
         }
     }
 }
@@ -51,7 +66,7 @@ pub(crate) struct AdjustRequest {
     amount: Amount,
     /// For other administrators: it goes into the account's security event, and its owner does not see it.
     reason: Paragraph<1, 500>,
-    /// What the owner reads in the list of transactions; `Adjustment` if absent.
+    /// What the owner reads in the list of transactions; `Adjustment`, or `Debt forgiven`, if absent.
     description: Option<Paragraph<1, 1000>>,
     /// Name of this request, as the `Idempotency-Key` header.
     #[serde(skip_serializing)]
@@ -60,7 +75,7 @@ pub(crate) struct AdjustRequest {
 
 /// Gives a user mana
 ///
-/// It is free mana that does not expire. For administrators.
+/// It is free mana that does not expire. For administrators, with a proof that is fresh.
 #[utoipa::path(
     post, path = "/api/v1/admin/users/{userId}/credits/grant", tag = "admin",
     request_body = AdjustRequest,
@@ -71,7 +86,7 @@ pub(crate) struct AdjustRequest {
     responses(
         (status = 201, description = "Given", body = PostedResponse),
         (status = 400, description = "More than a wallet can hold, or a body that does not fit", body = ProblemBody),
-        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or none who has just proven it", body = ProblemBody),
         (status = 404, description = "No such user", body = ProblemBody),
         (status = 409, description = "Too many different grants, or the account is closed", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
@@ -80,7 +95,7 @@ pub(crate) struct AdjustRequest {
 )]
 pub(crate) async fn grant_credits(
     state: State<CreditsState>,
-    admin: Admin,
+    admin: FreshAdmin,
     user: Path<String>,
     client: ClientInfo,
     context: RequestContext,
@@ -91,7 +106,7 @@ pub(crate) async fn grant_credits(
 
 /// Takes mana from a user
 ///
-/// In the order in which it would be spent, and never more than can be spent. For administrators.
+/// In the order in which it would be spent, and never more than can be spent. For administrators, with a proof that is fresh.
 #[utoipa::path(
     post, path = "/api/v1/admin/users/{userId}/credits/take", tag = "admin",
     request_body = AdjustRequest,
@@ -102,7 +117,7 @@ pub(crate) async fn grant_credits(
     responses(
         (status = 201, description = "Taken", body = PostedResponse),
         (status = 400, description = "More than there is, or a body that does not fit", body = ProblemBody),
-        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or none who has just proven it", body = ProblemBody),
         (status = 404, description = "No such user", body = ProblemBody),
         (status = 409, description = "The account is closed", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
@@ -111,7 +126,7 @@ pub(crate) async fn grant_credits(
 )]
 pub(crate) async fn take_credits(
     state: State<CreditsState>,
-    admin: Admin,
+    admin: FreshAdmin,
     user: Path<String>,
     client: ClientInfo,
     context: RequestContext,
@@ -120,10 +135,42 @@ pub(crate) async fn take_credits(
     adjust(Direction::Take, state, admin, user, client, context, body).await
 }
 
+/// Forgives a user's debt
+///
+/// What is forgiven is given to the wallet and paid back with it at once: two lines, after which the balance is what it was. For
+/// administrators, with a proof that is fresh.
+#[utoipa::path(
+    post, path = "/api/v1/admin/users/{userId}/credits/forgive-debt", tag = "admin",
+    request_body = AdjustRequest,
+    params(
+        ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
+        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
+    ),
+    responses(
+        (status = 201, description = "Forgiven", body = PostedResponse),
+        (status = 400, description = "More than a wallet can hold, or a body that does not fit", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or none who has just proven it", body = ProblemBody),
+        (status = 404, description = "No such user", body = ProblemBody),
+        (status = 409, description = "More than is owed, or the account is closed", body = ProblemBody),
+        (status = 422, description = "The key was used for another request", body = ProblemBody),
+    ),
+    security(("bearer" = [])),
+)]
+pub(crate) async fn forgive_debt(
+    state: State<CreditsState>,
+    admin: FreshAdmin,
+    user: Path<String>,
+    client: ClientInfo,
+    context: RequestContext,
+    body: Valid<AdjustRequest>,
+) -> Result<Answer, ApiError> {
+    adjust(Direction::Forgive, state, admin, user, client, context, body).await
+}
+
 async fn adjust(
     direction: Direction,
     State(credits): State<CreditsState>,
-    Admin(caller): Admin,
+    FreshAdmin(caller): FreshAdmin,
     Path(user): Path<String>,
     client: ClientInfo,
     context: RequestContext,
@@ -139,7 +186,7 @@ async fn adjust(
         .map_err(LedgerError::from)?;
     let AdjustRequest { amount, reason, description, .. } = request;
     let by = Administrator { caller: Some(caller), client, reason: reason.into() };
-    let note = Note { idempotency_key: key.map(String::from), ..note_of(description) };
+    let note = Note { idempotency_key: key.map(String::from), ..direction.note(description) };
     let order = order(user, by, context, request_key, direction.command(amount, note));
     let answer = credits.ledger.submit(order).await?;
     count(direction.name(), &answer);
@@ -169,18 +216,10 @@ pub async fn adjust_as_operator(
 ) -> Result<Adjusted, LedgerError> {
     let context = RequestContext::of_operator(RequestId::new(&*books.clock, &*books.rng));
     let by = Administrator { caller: None, client: ClientInfo::default(), reason };
-    let order = order(user, by, context, None, direction.command(amount, note_of(description)));
-    let answer = batch::commit(books, &[order]).await?.pop().ok_or(LedgerError::Stopped)??;
+    let order = order(user, by, context, None, direction.command(amount, direction.note(description)));
+    let answer = batch::commit(books, &[order], LookUp::All).await?.pop().ok_or(LedgerError::Stopped)??;
     let told = serde_json::from_str(answer.body())?;
     Ok(if answer.status().is_success() { Adjusted::Posted(told) } else { Adjusted::Refused(told) })
-}
-
-fn note_of(description: Option<Paragraph<1, 1000>>) -> Note {
-    Note {
-        app_id: APP_ID.to_owned(),
-        description: description.map_or_else(|| DESCRIPTION.to_owned(), String::from),
-        ..Note::default()
-    }
 }
 
 fn order(

@@ -1,17 +1,20 @@
 //! A batch of orders in one transaction: lock the wallets, let the state machine decide, write, commit.
 
 use super::error::LedgerError;
+use super::low_balance;
 use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
 use super::store::{self, Changed, Loaded, Remembered};
+use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
-use crate::{AdminAct, AdminLog, Administrator, Policy, SessionGuard};
+use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
-use mana_platform::{Database, DbError};
+use mana_platform::{BATCH_LIMIT, BatchConnection, Database, DbError};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 /// What it takes to keep the books.
 #[derive(Debug, Clone)]
@@ -26,6 +29,8 @@ pub struct Books {
     pub session_guard: Arc<dyn SessionGuard>,
     /// Who writes down what administrators do.
     pub admin_log: Arc<dyn AdminLog>,
+    /// Who tells apps what happens.
+    pub on_credits_event: Arc<dyn OnCreditsEvent>,
     /// Amounts and days.
     pub policy: Policy,
 }
@@ -88,24 +93,72 @@ pub(crate) struct Outcome<'a> {
     pub(crate) effects: &'a Effects,
 }
 
+/// Which keys are looked up before a batch decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LookUp {
+    /// All of them.
+    All,
+    /// Those only whose orders may be answered without anything to remember. That another one was used before shows when its
+    /// answer is written.
+    WhereNeeded,
+}
+
 /// One answer for each order.
 pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 
-/// Commits all orders together.
+/// Commits all orders together, within the time that a batch has.
 ///
 /// # Errors
-/// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit.
-pub(super) async fn commit(books: &Books, orders: &[Order]) -> Result<Answers, LedgerError> {
-    let mut transaction = books.database.begin_batch().await?;
-    let mut batch = Batch::load(&mut transaction, books, orders).await?;
+/// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit, or
+/// said nothing until the time was over: then that is open.
+pub(super) async fn commit(books: &Books, orders: &[Order], look_up: LookUp) -> Result<Answers, LedgerError> {
+    let mut connection = books.database.acquire_for_batch().await?;
+    match timeout(BATCH_LIMIT, carry_out(&mut connection, books, orders, look_up)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(connection.abandon().into()),
+    }
+}
+
+async fn carry_out(
+    connection: &mut BatchConnection,
+    books: &Books,
+    orders: &[Order],
+    look_up: LookUp,
+) -> Result<Answers, LedgerError> {
+    let mut transaction = connection.begin().await?;
+    let mut batch = Batch::load(&mut transaction, books, orders, look_up).await?;
     let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
     let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
     batch.write(&mut transaction).await?;
     if !batch.acts.is_empty() {
         books.admin_log.record(&mut transaction, &batch.acts).await.map_err(LedgerError::Port)?;
     }
+    tell(&mut transaction, books, &batch.events(&*books.on_credits_event), batch.now).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(answers)
+}
+
+/// Tells apps what happened, and notes whose owners are to be mailed; mostly nothing.
+pub(crate) async fn tell(
+    connection: &mut PgConnection,
+    books: &Books,
+    events: &[CreditsEvent],
+    now: OffsetDateTime,
+) -> Result<(), LedgerError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let low: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            CreditsEvent::Low { user, available, below } => Some((user.as_str(), *available, *below)),
+            CreditsEvent::Spent { .. } | CreditsEvent::PurchaseCompleted { .. } => None,
+        })
+        .collect();
+    if !low.is_empty() {
+        low_balance::store::insert_notices(connection, &low, now).await?;
+    }
+    books.on_credits_event.on_credits_events(connection, events).await.map_err(LedgerError::Port)
 }
 
 /// The wallets of a batch while it runs. What happens between loading and writing does no I/O, so that the simulation
@@ -127,15 +180,17 @@ struct Account {
     wallet: Wallet,
     effects: Effects,
     was: i64,
+    was_low: bool,
 }
 
 impl Batch {
     /// The wallets' locks come first: whoever sends the same key at the same time waits here and finds the answer. Then
-    /// the sessions are held, so that none can end between this look and the commit.
+    /// the callers' sessions are held, so that none can end between this look and the commit.
     async fn load(
         connection: &mut PgConnection,
         books: &Books,
         orders: &[Order],
+        look_up: LookUp,
     ) -> Result<Self, LedgerError> {
         let now = books.clock.now();
         let Loaded { mut wallets, today } = lock_or_open(connection, books, orders, now).await?;
@@ -152,6 +207,7 @@ impl Batch {
         };
         let keys: Vec<(WalletId, KeyDigest)> = orders
             .iter()
+            .filter(|order| look_up == LookUp::All || order.if_version.is_some())
             .filter_map(|order| Some((wallets.get(order.user.as_str())?.id, order.key.as_ref()?.key)))
             .collect();
         let answers = idempotency::store::find_answers(connection, &keys).await?;
@@ -169,9 +225,9 @@ impl Batch {
         now: OffsetDateTime,
     ) -> Self {
         let accounts = wallets.into_iter().map(|(user, mut wallet)| {
-            let was = wallet.version;
+            let (was, was_low) = (wallet.version, wallet.low().is_some());
             wallet.advance_to(now);
-            (user, Account { wallet, effects: Effects::default(), was })
+            (user, Account { wallet, effects: Effects::default(), was, was_low })
         });
         let (new_answers, acts) = (Vec::new(), Vec::new());
         Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers, acts, now }
@@ -233,6 +289,15 @@ impl Batch {
         changed
     }
 
+    /// What is to be told of the wallets that changed.
+    fn events(&self, on_event: &dyn OnCreditsEvent) -> Vec<CreditsEvent> {
+        let changed = self.accounts.iter().filter(|(_, account)| account.wallet.version != account.was);
+        let events = changed.flat_map(|(user, Account { wallet, effects, was_low, .. })| {
+            events_of(on_event, user, wallet, effects, *was_low)
+        });
+        events.collect()
+    }
+
     /// The answers that are to be remembered from now on.
     pub(super) fn take_new_answers(&mut self) -> Vec<Remembered> {
         let answers = self.new_answers.drain(..).filter_map(|(wallet, key)| {
@@ -256,11 +321,19 @@ impl Batch {
 fn act_of(order: &Order, done: &Effects) -> Option<AdminAct> {
     let Actor::Admin(by) = &order.actor else { return None };
     let line = done.transactions.first()?;
+    let deed = if matches!(&order.command, Some(Command::Forgive(_))) {
+        Deed::Forgiven
+    } else if line.amount < 0 {
+        Deed::Taken
+    } else {
+        Deed::Granted
+    };
     Some(AdminAct {
         by: Administrator::clone(by),
         request: order.request.clone(),
         user: order.user.clone(),
-        amount: line.amount,
+        deed,
+        amount: line.amount.saturating_abs(),
         transaction: line.id,
     })
 }

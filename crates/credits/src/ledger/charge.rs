@@ -2,7 +2,7 @@
 
 use super::batch::{Actor, Order, Outcome, Render};
 use super::error::{LedgerError, NO_SUCH_USER};
-use super::model::{Command, Note, Wallet};
+use super::model::{Command, Note, Transaction, Wallet};
 use super::transactions::TransactionResponse;
 use crate::idempotency::{self, Answer, IdempotencyKey, RequestKey};
 use axum::extract::FromRequestParts;
@@ -240,17 +240,29 @@ impl NewBalance {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PostedResponse {
     success: bool,
+    /// What was written, as one: of a refund in several lines the first one's id, the amount of all, and the balance after the last.
     transaction: TransactionResponse,
+    /// The lines one by one, as the history has them. Absent unless there are several: a refund that revives mana of two sorts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 200)]
+    transactions: Vec<TransactionResponse>,
     new_balance: NewBalance,
 }
 
-/// The answer to a command whose first line says it all.
+/// The answer to a command whose first line says it all, with those that continue it.
 pub(super) fn posted(outcome: &Outcome<'_>) -> Result<Answer, serde_json::Error> {
-    let line = outcome.effects.transactions.first();
-    let line = line.ok_or_else(|| serde::ser::Error::custom("a command that posted nothing"))?;
+    let lines = &outcome.effects.transactions;
+    let line = lines.first().ok_or_else(|| serde::ser::Error::custom("a command that posted nothing"))?;
+    let parts: Vec<&Transaction> = lines.iter().take_while(|part| part.kind == line.kind).collect();
+    let mut whole = line.clone();
+    whole.amount = parts.iter().fold(0, |sum, part| part.amount.saturating_add(sum));
+    whole.balance_after = parts.last().map_or(line.balance_after, |last| last.balance_after);
+    let shown = if parts.len() > 1 { parts } else { Vec::new() };
+    let each = shown.into_iter().map(|part| TransactionResponse::of_posting(part, outcome.user));
     let response = PostedResponse {
         success: true,
-        transaction: TransactionResponse::of_posting(line, outcome.user)?,
+        transaction: TransactionResponse::of_posting(&whole, outcome.user)?,
+        transactions: each.collect::<Result<_, _>>()?,
         new_balance: NewBalance::of(outcome.wallet)?,
     };
     Answer::json(StatusCode::CREATED, &response)

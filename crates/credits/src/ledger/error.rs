@@ -71,6 +71,14 @@ pub static IN_DEBT: ErrorCode = ErrorCode {
     word: None,
     way_out: "Free mana can be spent as ever; paid mana only when `debtCredits` of the balance is 0. The next purchase pays the debt first. Offer one, or send the person to support.",
 };
+/// More is forgiven than is owed.
+pub static FORGIVES_TOO_MUCH: ErrorCode = ErrorCode {
+    code: "credits.forgives_too_much",
+    kind: Kind::Conflict,
+    title: "More is forgiven than is owed",
+    word: None,
+    way_out: "`debtCredits` of the user's balance says how much is owed; a purchase may have paid it meanwhile.",
+};
 /// A total would exceed 2^53 - 1.
 pub static OUT_OF_RANGE: ErrorCode = ErrorCode {
     code: "credits.out_of_range",
@@ -181,6 +189,7 @@ pub static BUSY: ErrorCode = ErrorCode {
 pub static CODES: &[&ErrorCode] = &[
     &INSUFFICIENT_FUNDS,
     &IN_DEBT,
+    &FORGIVES_TOO_MUCH,
     &OUT_OF_RANGE,
     &WALLET_CLOSED,
     &HOLD_ENDED,
@@ -218,6 +227,7 @@ fn refusal_code(refusal: Refusal) -> &'static ErrorCode {
     match refusal {
         Refusal::InsufficientFunds => &INSUFFICIENT_FUNDS,
         Refusal::InDebt => &IN_DEBT,
+        Refusal::ForgivesTooMuch => &FORGIVES_TOO_MUCH,
         // Daily credits are given by the ledger itself, which asks for none twice.
         Refusal::AlreadyGranted => &codes::INTERNAL,
         Refusal::Closed => &WALLET_CLOSED,

@@ -1,6 +1,6 @@
 //! The ledger: wallets, what they were given, what is set aside of it, and every transaction. Owns `credits.balances`,
 //! `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`; what proves them is in [`verify`] and
-//! [`root`].
+//! [`root`], and how they come from the service that this one replaces is in [`legacy`].
 //!
 //! A handler gives an order to the [`pipeline`], which commits it in a [`batch`] with others that wait: the store
 //! locks their wallets, the state machine of [`model`] decides, the store writes.
@@ -15,9 +15,12 @@ pub mod error;
 pub mod give;
 mod history;
 pub mod hold;
+pub mod legacy;
+pub mod low_balance;
 pub mod model;
 pub mod moving;
 pub mod pipeline;
+mod queue;
 pub mod reader;
 pub mod record;
 pub mod refund;
@@ -57,6 +60,8 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(give::give))
         .routes(routes!(adjust::grant_credits))
         .routes(routes!(adjust::take_credits))
+        .routes(routes!(adjust::forgive_debt))
+        .routes(routes!(low_balance::low_balance, low_balance::set_low_balance))
         .routes(routes!(usage::usage))
         .routes(routes!(usage::usage_of_all))
         .routes(routes!(hold::open::open_hold))

@@ -12,7 +12,7 @@ pub mod hold;
 pub mod payment;
 pub mod posting;
 
-pub use command::{Charge, Command, Gift, Note, Refusal};
+pub use command::{BroughtAs, Charge, Command, Gift, Note, Refusal};
 pub use grant::{Grant, GrantSource, Terms};
 pub use hold::{Hold, HoldChange, HoldEnd, Slice};
 pub use payment::{Bought, Settled, Settlement};
@@ -26,6 +26,11 @@ use time::{Date, OffsetDateTime};
 pub const MAX_HOLDS: usize = 200;
 /// Live grants of a wallet at most, for the same reason.
 pub const MAX_GRANTS: usize = 200;
+
+/// What the line of the sign-up bonus says.
+pub const SIGNUP_BONUS: &str = "Signup bonus";
+/// What the line of a day's credits says.
+pub const DAILY_CREDITS: &str = "Daily free credits";
 
 /// Where ids of transactions come from: outside.
 pub type Ids<'a> = dyn FnMut() -> TransactionId + 'a;
@@ -61,6 +66,8 @@ pub struct Wallet {
     pub grants: Vec<Grant>,
     /// Open holds, the oldest first.
     pub holds: Vec<Hold>,
+    /// Its owner wants to be told when less than this can be spent. A setting: no command changes it.
+    pub low_below: Option<Mana>,
     /// Spends that a refund of this batch is about. Not part of the row.
     pub recalled: Vec<RecalledSpend>,
 }
@@ -132,6 +139,7 @@ impl Wallet {
             is_closed: false,
             grants: Vec::new(),
             holds: Vec::new(),
+            low_below: None,
             recalled: Vec::new(),
         }
     }
@@ -150,6 +158,13 @@ impl Wallet {
     /// When it is more than a wallet can hold.
     pub fn spendable(&self, now: OffsetDateTime) -> Result<Totals, OutOfRange> {
         self.totals_of(|grant| grant.terms.is_live(now))
+    }
+
+    /// What could be spent when it last changed, and below which its owner wants to be told; none unless it was below.
+    pub fn low(&self) -> Option<(Mana, Mana)> {
+        let below = self.low_below.filter(|_| !self.is_closed)?;
+        let available = self.spendable(self.changed_at).and_then(Totals::available).ok()?;
+        (available < below).then_some((available, below))
     }
 
     fn totals_of(&self, counts: impl Fn(&Grant) -> bool) -> Result<Totals, OutOfRange> {
@@ -217,15 +232,26 @@ impl Wallet {
     /// May leave half a change behind when it fails; [`Self::apply`] calls it on a copy.
     fn run(&mut self, command: &Command, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
         match command {
-            Command::SignupBonus { amount } => self.give(&allowance(*amount, "Signup bonus"), effects, ids),
+            Command::SignupBonus { amount } => self.give(&allowance(*amount, SIGNUP_BONUS), effects, ids),
             Command::DailyCredits { amount, day } => {
                 if *day <= self.daily_granted_on {
                     return Err(Refusal::AlreadyGranted);
                 }
                 self.daily_granted_on = *day;
-                self.give(&allowance(*amount, "Daily free credits"), effects, ids)
+                let mut gift = allowance(*amount, DAILY_CREDITS);
+                // For the proof: the zone whose midnight it was may be another by then.
+                gift.note.metadata = Some(format!("{{\"day\":\"{day}\"}}"));
+                self.give(&gift, effects, ids)
             }
             Command::Give(gift) => self.give(gift, effects, ids),
+            Command::Bring { kind, gift } => {
+                let (kind, counter) = match kind {
+                    BroughtAs::Purchase => (TransactionKind::Purchase, Counter::Clearing),
+                    BroughtAs::Bonus => (TransactionKind::Bonus, Counter::Bonus),
+                    BroughtAs::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
+                };
+                self.give_as(kind, counter, gift, effects, ids)
+            }
             Command::Spend(charge) => {
                 let slices = self.take(charge.amount.mana())?;
                 self.charge(&slices, charge.note.clone(), None, effects, ids)?;
@@ -235,6 +261,7 @@ impl Wallet {
                 let slices = self.take(charge.amount.mana())?;
                 Ok(self.correct(&slices, charge.note.clone(), effects, ids)?)
             }
+            Command::Forgive(charge) => self.forgive(charge, effects, ids),
             Command::Hold { id, charge, expires_at } => self.hold(*id, charge, *expires_at, effects),
             Command::Capture { id, amount, note } => self.capture(*id, *amount, note, effects, ids),
             Command::Release { id } => {
@@ -253,6 +280,22 @@ impl Wallet {
     }
 
     fn give(&mut self, gift: &Gift, effects: &mut Effects, ids: &mut Ids) -> Result<(), Refusal> {
+        let (kind, counter) = match gift.terms.source {
+            GrantSource::Allowance | GrantSource::Promotion => (TransactionKind::Bonus, Counter::Bonus),
+            GrantSource::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
+            GrantSource::Purchase => (TransactionKind::Purchase, Counter::Clearing),
+        };
+        self.give_as(kind, counter, gift, effects, ids)
+    }
+
+    fn give_as(
+        &mut self,
+        kind: TransactionKind,
+        counter: Counter,
+        gift: &Gift,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), Refusal> {
         let Gift { amount, mut terms, note } = gift.clone();
         if self.is_closed {
             return Err(Refusal::Closed);
@@ -263,11 +306,6 @@ impl Wallet {
         if terms.has_expired(self.changed_at) || ends_before_it_begins {
             return Err(Refusal::OverAlready);
         }
-        let (kind, counter) = match terms.source {
-            GrantSource::Allowance | GrantSource::Promotion => (TransactionKind::Bonus, Counter::Bonus),
-            GrantSource::Adjustment => (TransactionKind::Adjustment, Counter::Adjustment),
-            GrantSource::Purchase => (TransactionKind::Purchase, Counter::Clearing),
-        };
         if terms.source.is_earned() {
             self.total_earned = self.total_earned.plus(amount.mana())?;
         }

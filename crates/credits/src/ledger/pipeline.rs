@@ -4,33 +4,34 @@
 //! no timer, so an order on an idle server commits at once and alone, and under load a commit is shared by many. An answer
 //! leaves after the commit, never before.
 
-use super::batch::{self, Books, Order};
+use super::batch::{self, Books, LookUp, Order};
 use super::error::LedgerError;
-use crate::idempotency::Answer;
+use super::queue::{Questions, Queue, Waiting};
+use crate::idempotency::{Answer, ONE_ANSWER};
 use mana_platform::telemetry::{Counted, spans};
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
 use tracing::{Instrument as _, Span};
 
 /// Orders that wait on a shard at most; with more, the service is busy.
 const QUEUE: usize = 4096;
 /// Orders of a batch at most: beyond it, a longer transaction gains nothing and keeps its wallets locked.
 const MAX_BATCH: usize = 256;
+/// Batches in which all keys are looked up after one was known.
+const CAUTIOUS_BATCHES: u32 = 64;
 
 /// The door to the shards. They end when it is dropped and what was taken in is done.
 #[derive(Debug)]
 pub struct Ledger {
-    shards: Vec<mpsc::Sender<Waiting>>,
+    shards: Vec<Queue<Taken, Answer>>,
 }
 
-/// An order that waits for its batch.
+/// An order that is counted as long as it waits.
 #[derive(Debug)]
-struct Waiting {
+struct Taken {
     order: Order,
-    reply: oneshot::Sender<Result<Answer, LedgerError>>,
     counted: Counted,
     traced: Span,
 }
@@ -39,9 +40,9 @@ impl Ledger {
     /// Starts `shards` writers, each of which works on a connection of its own.
     pub fn start(books: &Arc<Books>, shards: usize) -> Self {
         let start = || {
-            let (sender, receiver) = mpsc::channel(QUEUE);
-            tokio::spawn(write_batches(Arc::clone(books), receiver));
-            sender
+            let (queue, questions) = Queue::new(QUEUE);
+            tokio::spawn(write_batches(Arc::clone(books), questions));
+            queue
         };
         let places = u32::try_from(QUEUE.saturating_mul(shards.max(1))).unwrap_or(u32::MAX);
         metrics::gauge!("ledger_orders_waiting_max").set(places);
@@ -53,37 +54,36 @@ impl Ledger {
     /// Whoever stops waiting may find it done or not: an order that nobody waits for any more is left out if its batch
     /// has not begun.
     pub(crate) async fn submit(&self, order: Order) -> Result<Answer, LedgerError> {
-        let (reply, answer) = oneshot::channel();
         let mut hasher = DefaultHasher::new();
         order.user.as_str().hash(&mut hasher);
         let shards = u64::try_from(self.shards.len()).unwrap_or(1);
         let shard = usize::try_from(hasher.finish().checked_rem(shards).unwrap_or(0)).unwrap_or(0);
         let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
         let traced = spans::ledger_order();
-        let waiting = Waiting { order, reply, counted, traced: traced.clone() };
         let shard = self.shards.get(shard).ok_or(LedgerError::Stopped)?;
-        shard.try_send(waiting).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
-            mpsc::error::TrySendError::Closed(_) => LedgerError::Stopped,
-        })?;
-        answer.instrument(traced).await.map_err(|_| LedgerError::Stopped)?
+        shard.ask(Taken { order, counted, traced: traced.clone() }).instrument(traced).await
     }
 }
 
 /// The life of a shard.
-async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
+async fn write_batches(books: Arc<Books>, mut questions: Questions<Taken, Answer>) {
     let mut arrived = Vec::with_capacity(MAX_BATCH);
-    while queue.recv_many(&mut arrived, MAX_BATCH).await > 0 {
+    // Requests that were cut off by the end of the process before are sent again now.
+    let mut caution = Caution(CAUTIOUS_BATCHES);
+    while questions.recv_many(&mut arrived, MAX_BATCH).await > 0 {
         let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
-        let (orders, replies): (Vec<_>, Vec<_>) =
-            waiting.map(|waiting| (waiting.order, (waiting.reply, waiting.counted, waiting.traced))).unzip();
+        let (orders, replies): (Vec<_>, Vec<_>) = waiting
+            .map(|Waiting { question: Taken { order, counted, traced }, reply }| {
+                (order, (reply, counted, traced))
+            })
+            .unzip();
         if orders.is_empty() {
             continue;
         }
         metrics::histogram!("ledger_batch_orders").record(u32::try_from(orders.len()).unwrap_or(u32::MAX));
         let began = Instant::now();
         let traced = spans::ledger_batch(replies.iter().map(|(_, _, traced)| traced));
-        let answers = write(&books, &orders).instrument(traced).await;
+        let answers = write(&books, &orders, &mut caution).instrument(traced).await;
         metrics::histogram!("ledger_batch_seconds").record(began.elapsed());
         for (answer, (reply, _, _)) in answers.into_iter().zip(replies) {
             // Who asked may be gone; it is done all the same.
@@ -94,11 +94,11 @@ async fn write_batches(books: Arc<Books>, mut queue: mpsc::Receiver<Waiting>) {
 
 /// Commits a batch. If the database refuses it, its halves are tried apart, down to the order that is to blame: one bad
 /// order hurts nobody else. If the database is away, all are told so at once.
-async fn write(books: &Books, orders: &[Order]) -> Vec<Result<Answer, LedgerError>> {
+async fn write(books: &Books, orders: &[Order], caution: &mut Caution) -> Vec<Result<Answer, LedgerError>> {
     let mut answers = Vec::with_capacity(orders.len());
     let mut parts = vec![orders];
     while let Some(part) = parts.pop() {
-        match commit(books, part).await {
+        match commit(books, part, caution).await {
             Ok(done) => answers.extend(done),
             Err(error) if error.passes() => {
                 let cause: &(dyn Error + 'static) = &error;
@@ -118,19 +118,47 @@ async fn write(books: &Books, orders: &[Order]) -> Vec<Result<Answer, LedgerErro
     answers
 }
 
-/// Commits, once more if it lost a race for locks with another replica.
-async fn commit(books: &Books, orders: &[Order]) -> Result<batch::Answers, LedgerError> {
-    match batch::commit(books, orders).await {
-        Err(LedgerError::Database(error)) if error.lost_a_race() => batch::commit(books, orders).await,
-        outcome => outcome,
+/// For how many batches all keys are looked up. Most keys are new, and a look that finds nothing costs as much as what it
+/// saves; where one was sent again, more will be.
+#[derive(Debug)]
+struct Caution(u32);
+
+impl Caution {
+    fn look_up(&self) -> LookUp {
+        if self.0 > 0 { LookUp::All } else { LookUp::WhereNeeded }
     }
+
+    fn learn(&mut self, has_met_a_known_key: bool) {
+        self.0 = if has_met_a_known_key { CAUTIOUS_BATCHES } else { self.0.saturating_sub(1) };
+    }
+}
+
+/// Commits, once more if it lost a race for locks with another replica, or if a key was known that had not been looked up.
+async fn commit(
+    books: &Books,
+    orders: &[Order],
+    caution: &mut Caution,
+) -> Result<batch::Answers, LedgerError> {
+    let mut outcome = batch::commit(books, orders, caution.look_up()).await;
+    if let Err(LedgerError::Database(error)) = &outcome {
+        let has_met_a_known_key = error.constraint() == Some(ONE_ANSWER);
+        if has_met_a_known_key {
+            caution.learn(true);
+        }
+        if has_met_a_known_key || error.lost_a_race() {
+            outcome = batch::commit(books, orders, caution.look_up()).await;
+        }
+    }
+    let is_replay = |answer: &Result<Answer, LedgerError>| answer.as_ref().is_ok_and(Answer::is_replay);
+    caution.learn(outcome.as_ref().is_ok_and(|answers| answers.iter().any(is_replay)));
+    outcome
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
-    use crate::{AdminAct, AdminLog, Policy, PortError, SessionGuard};
+    use crate::{AdminAct, AdminLog, CreditsEvent, OnCreditsEvent, Policy, PortError, SessionGuard};
     use mana_kernel::SessionId;
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
@@ -165,6 +193,20 @@ mod tests {
         }
     }
 
+    impl OnCreditsEvent for Nobody {
+        fn may_want_spend(&self, _: &str, _: i64) -> bool {
+            false
+        }
+
+        fn on_credits_events<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [CreditsEvent],
+        ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
     fn order() -> Order {
         Order {
             user: "ada".parse().unwrap(),
@@ -190,6 +232,7 @@ mod tests {
             rng: Arc::new(SystemRng),
             session_guard: Arc::new(Nobody),
             admin_log: Arc::new(Nobody),
+            on_credits_event: Arc::new(Nobody),
             policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
         });
         let ledger = Arc::new(Ledger::start(&books, 1));

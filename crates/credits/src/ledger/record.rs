@@ -1,13 +1,13 @@
 //! Rows of the ledger as they stand, for whoever reads all of them: the proof, and the way in and out of an installation.
 //! Nothing is taken for true: what a column says may have been written by anybody.
 
-use super::model::{Change, Counter, GrantSource, Note, Slice, Terms, Transaction, TransactionKind};
+use super::model::{Change, Counter, Grant, GrantSource, Note, Slice, Terms, Transaction, TransactionKind};
 use mana_kernel::{HoldId, Mana, TransactionId};
 use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-time::serde::format_description!(day, Date, "[year]-[month]-[day]");
+time::serde::format_description!(pub(crate) day, Date, "[year]-[month]-[day]");
 
 /// A wallet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -158,6 +158,21 @@ impl UsageSums {
 }
 
 impl GrantRecord {
+    /// As the state machine made it.
+    pub(crate) fn of(wallet_id: i64, grant: &Grant, created_at: OffsetDateTime) -> Self {
+        let Terms { source, priority, cost_micros, effective_from, expires_at } = grant.terms;
+        Self {
+            wallet_id,
+            grant_sequence: grant.sequence,
+            source: source.as_str().to_owned(),
+            priority,
+            cost_micros,
+            effective_from,
+            expires_at,
+            created_at,
+        }
+    }
+
     /// As the state machine knows it; none if a word is unknown.
     pub(crate) fn terms(&self) -> Option<Terms> {
         Some(Terms {
@@ -190,6 +205,31 @@ pub(crate) fn taken(grants: &[i64], amounts: &[i64]) -> Option<Vec<Slice>> {
 }
 
 impl LineRecord {
+    /// As the state machine posted it.
+    pub(crate) fn of(wallet_id: i64, line: &Transaction) -> Self {
+        let note = line.note.clone();
+        Self {
+            wallet_id,
+            sequence: line.sequence,
+            id: line.id.0,
+            kind: line.kind.as_str().to_owned(),
+            amount: line.amount,
+            balance_after: line.balance_after.get(),
+            counter: line.counter.as_str().to_owned(),
+            slice_grants: line.slices.iter().map(|slice| slice.grant).collect(),
+            slice_amounts: line.slices.iter().map(|slice| slice.amount).collect(),
+            reference: line.reference,
+            hold_id: line.hold_id.map(|hold| hold.0),
+            app_id: note.app_id,
+            description: note.description,
+            metadata: note.metadata,
+            idempotency_key: note.idempotency_key,
+            service_key_id: note.service_key_id,
+            created_at: line.at,
+            hash: line.hash.to_vec(),
+        }
+    }
+
     /// What it took, if it is a spend.
     pub(crate) fn taken(&self) -> Option<Vec<Slice>> {
         taken(&self.slice_grants, &self.slice_amounts)

@@ -1,10 +1,11 @@
-//! A deterministic simulation of the ledger: clients, two replicas and a database of which everything may go wrong, all
+//! A deterministic simulation of the ledger: clients, payments, two replicas and a database of which everything may go wrong, all
 //! from a seed. What is decided is decided by [`Batch`], as in production; only PostgreSQL and the network are played.
 //! `cargo xtask simulate` runs many seeds, or one again.
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers; an overflow would fail the test")]
 
 mod client;
 mod database;
+mod payment;
 
 use super::batch::{Actor, Batch, Order};
 use super::error::LedgerError;
@@ -15,6 +16,7 @@ use database::Database;
 use mana_kernel::secret::sha256;
 use mana_kernel::{HoldId, SessionId, TransactionId, UserId};
 use mana_platform::http::Caller;
+use payment::Purchase;
 use proptest::prelude::RngExt as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::{BTreeSet, VecDeque};
@@ -37,6 +39,7 @@ struct World {
     database: Database,
     replicas: [Replica; REPLICAS],
     intents: Vec<Intent>,
+    purchases: Vec<Purchase>,
     /// Answers on their way.
     network: Vec<(usize, Result<Answer, LedgerError>)>,
     ids: u128,
@@ -107,6 +110,7 @@ impl World {
             database: Database::default(),
             replicas: Default::default(),
             intents: Vec::new(),
+            purchases: Vec::new(),
             network: Vec::new(),
             ids: 0,
         };
@@ -136,10 +140,10 @@ impl World {
     fn event(&mut self) -> String {
         let replica = self.below(REPLICAS);
         match self.below(100) {
-            0..20 => self.intend(),
-            20..32 => self.try_again(),
-            32..60 => self.begin(replica),
-            60..80 => {
+            0..19 => self.intend(),
+            19..30 => self.try_again(),
+            30..56 => self.begin(replica),
+            56..75 => {
                 let fate = match self.below(20) {
                     0 => Fate::DiesBefore,
                     1 => Fate::DiesAfter,
@@ -149,11 +153,13 @@ impl World {
                 };
                 self.finish(replica, &fate)
             }
-            80..90 => {
+            75..85 => {
                 let is_lost = self.is_one_in(5);
                 self.deliver(is_lost)
             }
-            90..97 => {
+            85..88 => self.pay(),
+            88..92 => self.follow_payment(replica),
+            92..97 => {
                 let seconds = [1, 1, 1, 60, 60, 1_800, 40_000][self.below(7)];
                 self.now += Duration::seconds(seconds);
                 format!("{seconds} s pass")
@@ -314,6 +320,7 @@ impl World {
                 let open: Vec<usize> =
                     (0..self.intents.len()).filter(|n| self.intents[*n].may_try_again()).collect();
                 if open.is_empty() {
+                    self.settle_payments();
                     return;
                 }
                 for number in open {
@@ -326,6 +333,7 @@ impl World {
 
     /// What the clients were told, and what is in the books.
     fn check(&self) {
+        self.check_payments();
         for (number, intent) in self.intents.iter().enumerate() {
             let booked = self.database.booked(&intent.user, &client::description(number));
             let remembered = intent.key.as_ref().and_then(|key| self.database.remembered(&intent.user, key));

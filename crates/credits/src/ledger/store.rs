@@ -34,6 +34,7 @@ struct WalletRow {
     daily_granted_on: Date,
     updated_at: OffsetDateTime,
     is_closed: bool,
+    low_below: Option<i64>,
     grants: Json<Vec<Grant>>,
     holds: Json<Vec<Hold>>,
     today: Date,
@@ -69,6 +70,7 @@ impl WalletRow {
             is_closed: self.is_closed,
             grants: self.grants.0,
             holds: self.holds.0,
+            low_below: self.low_below.map(mana).transpose()?,
             recalled: Vec::new(),
         })
     }
@@ -84,7 +86,7 @@ pub(crate) async fn lock_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE"#,
@@ -104,7 +106,7 @@ pub(crate) async fn find_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1)"#,

@@ -6,25 +6,25 @@ use crate::CreditsState;
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_platform::DbError;
-use mana_platform::http::{Admin, ApiError, ProblemBody, Valid, codes};
+use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid, codes};
 
 /// A package
 ///
 /// Whatever differs from what it is makes a new version; orders keep the one that they were made at. What is not for sale
-/// any more is `active: false`.
+/// any more is `active: false`. Needs a proof that is fresh.
 #[utoipa::path(
     put, path = "/api/v1/admin/packages/{id}", tag = "admin",
     params(("id" = String, Path, description = "What it is called: letters, digits, '-' and '_'", min_length = 1, max_length = 64)),
     request_body = PackageContent,
     responses(
         (status = 200, description = "The package", body = PackageResponse),
-        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or none who has just proven it", body = ProblemBody),
     ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn put_package(
     State(credits): State<CreditsState>,
-    Admin(admin): Admin,
+    FreshAdmin(admin): FreshAdmin,
     Path(id): Path<String>,
     Valid(content): Valid<PackageContent>,
 ) -> Result<Json<PackageResponse>, ApiError> {

@@ -38,8 +38,23 @@ pub(crate) async fn find_active(
     .await?)
 }
 
+/// What a version of a package was called.
+pub(crate) async fn find_version_name(
+    connection: &mut PgConnection,
+    id: &str,
+    version: i32,
+) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT name FROM credits.package_versions WHERE package_id = $1 AND version = $2",
+        id,
+        version,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// Makes the package, or a new version of it if anything differs.
-pub(super) async fn put_package(
+pub(crate) async fn put_package(
     connection: &mut PgConnection,
     id: &PackageId,
     content: &PackageContent,

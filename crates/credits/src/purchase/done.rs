@@ -16,7 +16,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DoneParameters {
-    /// `cancelled`, or else it was paid.
+    /// `cancelled`, `saved` (a card, and nothing was paid), or else it was paid.
     #[param(value_type = Option<String>, max_length = 64)]
     state: Option<Line<0, 64>>,
     /// The purchase; not shown.
@@ -34,17 +34,19 @@ pub(crate) async fn checkout_done(
     State(credits): State<CreditsState>,
     Parameters(DoneParameters { state, purchase }): Parameters<DoneParameters>,
 ) -> Response {
-    let is_cancelled = state.is_some_and(|state| state.as_str() == "cancelled");
-    if let Some(purchase) = purchase.filter(|_| !is_cancelled) {
+    let state = state.as_ref().map(Line::as_str);
+    if let Some(purchase) =
+        purchase.filter(|purchase| state != Some("cancelled") && !purchase.as_str().is_empty())
+    {
         credits.payments.errands.look_at(purchase.as_str());
     }
-    let (title, text) = if is_cancelled {
-        ("Nothing was bought", "You left without paying. You can close this page.")
-    } else {
-        (
+    let (title, text) = match state {
+        Some("cancelled") => ("Nothing was bought", "You left without paying. You can close this page."),
+        Some("saved") => ("Your card is saved", "Nothing was charged. You can close this page."),
+        _ => (
             "Thank you",
             "Your mana is in your wallet as soon as the payment has arrived. You can close this page.",
-        )
+        ),
     };
     let html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width, initial-scale=1\">\

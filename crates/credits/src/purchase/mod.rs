@@ -8,9 +8,11 @@ mod buy;
 mod done;
 mod find;
 mod list;
+mod list_all;
 pub(crate) mod model;
 mod payment_link;
-mod place;
+pub(crate) mod place;
+mod receipt;
 mod reconcile;
 mod refund;
 mod show;
@@ -20,6 +22,7 @@ pub(crate) mod sync;
 
 pub use model::PaymentError;
 pub use place::ReturnUrls;
+pub use receipt::Seller;
 pub use reconcile::{Finding, Report, keep_reconciled, reconcile};
 pub use refund::send_wanted_refunds;
 pub use statement::StatementLine;
@@ -28,6 +31,8 @@ use crate::ledger::Books;
 use crate::stripe::Stripe;
 use crate::{CreditsState, PortError};
 use mana_kernel::UserId;
+use mana_platform::DbError;
+use mana_platform::config::StripeTax;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
@@ -47,6 +52,8 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(payment_link::payment_link))
         .routes(routes!(find::find_purchase))
         .routes(routes!(list::purchases))
+        .routes(routes!(list_all::purchases_of_all))
+        .routes(routes!(receipt::receipt))
         .routes(routes!(show::show_purchase))
         .routes(routes!(refund::refund_purchase))
         .routes(routes!(done::checkout_done))
@@ -86,6 +93,10 @@ pub struct Payments {
     pub publishable_key: Option<String>,
     /// Where browsers may be sent after the till.
     pub return_urls: ReturnUrls,
+    /// Whether Stripe puts tax on what is sold.
+    pub tax: StripeTax,
+    /// Who sells, as receipts say it.
+    pub seller: Seller,
     /// Who hears of bad news.
     pub on_payment_risk: Arc<dyn OnPaymentRisk>,
     /// What there is to do between two passes.
@@ -122,6 +133,14 @@ impl Errands {
     pub async fn wait(&self) {
         self.came_in.notified().await;
     }
+}
+
+/// Forgets who paid for a user's purchases, in the transaction that ends the account. The purchases stay: they are the shop's books.
+///
+/// # Errors
+/// When the database fails; the deletion must roll back then.
+pub async fn forget_payer(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    store::delete_payer(connection, user).await
 }
 
 impl Payments {

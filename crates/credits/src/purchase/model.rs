@@ -6,7 +6,10 @@
 
 use crate::ledger::model::{Bought, Note, Settlement, Terms};
 use crate::stripe::StripeError;
-use crate::stripe::object::{CheckoutSession, Dispute, Expandable, FraudWarning, PaymentIntent, Refund};
+use crate::stripe::object::{
+    Address, CheckoutSession, CustomerDetails, Dispute, Expandable, FraudWarning, Metadata, PaymentIntent,
+    Refund,
+};
 use mana_kernel::{Amount, ErrorCode, Kind, Line, Mana, Problem};
 use mana_platform::DbError;
 use mana_platform::http::codes;
@@ -22,6 +25,11 @@ pub(crate) struct Order {
     pub(crate) credits: i64,
     pub(crate) currency: String,
     pub(crate) price_cents: i64,
+    /// Whether Stripe was asked for tax.
+    pub(crate) is_taxed: bool,
+    /// Tax beside the price.
+    pub(crate) added_tax_cents: i64,
+    pub(crate) origin: OrderOrigin,
     pub(crate) livemode: bool,
     pub(crate) customer_id: Option<String>,
     pub(crate) session_id: Option<String>,
@@ -35,6 +43,30 @@ pub(crate) struct Order {
     pub(crate) taken_mana: i64,
     pub(crate) owed_mana: i64,
     pub(crate) completed_at: Option<OffsetDateTime>,
+}
+
+/// Who asked for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderOrigin {
+    /// Somebody who pays at the till.
+    Person,
+    /// The auto top-up that somebody has turned on.
+    AutoTopUp,
+}
+
+impl OrderOrigin {
+    /// As in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::AutoTopUp => "auto_top_up",
+        }
+    }
+
+    /// From the database; none for a word that this version does not know.
+    pub(crate) fn from_database(text: &str) -> Option<Self> {
+        [Self::Person, Self::AutoTopUp].into_iter().find(|origin| origin.as_str() == text)
+    }
 }
 
 /// How far the visit to the till is. Only moves down this list.
@@ -243,7 +275,8 @@ impl Facts {
 /// What Stripe says of an order at a moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
-    pub(crate) session: CheckoutSession,
+    /// The till; none of an order that is paid without one.
+    pub(crate) session: Option<CheckoutSession>,
     pub(crate) payment: Option<PaymentIntent>,
     pub(crate) refunds: Vec<Refund>,
     pub(crate) disputes: Vec<Dispute>,
@@ -286,11 +319,19 @@ impl Observation {
             .payment
             .as_ref()
             .is_some_and(|payment| matches!(payment.status.as_str(), "requires_payment_method" | "canceled"));
-        let lifecycle = match self.session.status.as_deref() {
-            Some("expired") => Lifecycle::Expired,
-            Some("complete") if is_refused => Lifecycle::Failed,
-            Some("complete") => Lifecycle::Complete,
-            _ => Lifecycle::Open,
+        let lifecycle = match &self.session {
+            Some(session) => match session.status.as_deref() {
+                Some("expired") => Lifecycle::Expired,
+                Some("complete") if is_refused => Lifecycle::Failed,
+                Some("complete") => Lifecycle::Complete,
+                _ => Lifecycle::Open,
+            },
+            None => match self.payment.as_ref().map(|payment| payment.status.as_str()) {
+                Some("canceled") => Lifecycle::Failed,
+                Some("succeeded" | "processing") => Lifecycle::Complete,
+                // A card that was declined once may be charged yet.
+                _ => Lifecycle::Open,
+            },
         };
         let refunds = self.refunds.iter().map(|refund| {
             let ours = refund.metadata.as_ref().and_then(|metadata| metadata.get("refund_id"));
@@ -310,35 +351,56 @@ impl Observation {
         }
     }
 
+    /// Whether Stripe says that it is about this order. Our orders are named in all places. The older service named its own by another
+    /// word, in the session or the payment, and where neither says anything, its order names the payment.
+    fn is_about(&self, order: &Order) -> bool {
+        let named = |metadata: &Metadata| {
+            metadata.get("order_id").or_else(|| metadata.get("purchaseId")).map(|id| *id == order.id)
+        };
+        let in_payment = self.payment.as_ref().map(|payment| named(&payment.metadata));
+        let Some(session) = &self.session else {
+            let is_known =
+                self.payment.as_ref().is_some_and(|payment| order.payment_id.as_ref() == Some(&payment.id));
+            return is_known && in_payment.flatten() != Some(false);
+        };
+        let in_session = session.metadata.as_ref().and_then(named);
+        match &session.client_reference_id {
+            Some(reference) => {
+                *reference == order.id
+                    && in_session == Some(true)
+                    && in_payment.is_none_or(|named| named == Some(true))
+            }
+            None => {
+                let is_older =
+                    session.metadata.as_ref().is_some_and(|metadata| !metadata.contains_key("order_id"));
+                is_older && in_session == Some(true) && in_payment.flatten() != Some(false)
+            }
+        }
+    }
+
     /// Whether it is about this order, and about what was asked for.
     pub(crate) fn examine(&self, order: &Order) -> Result<(), Mismatch> {
         let Self { session, payment, .. } = self;
-        let named = |metadata: Option<&String>| metadata.is_some_and(|id| *id == order.id);
-        let in_session = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id"));
-        let in_payment = payment.as_ref().map(|payment| payment.metadata.get("order_id"));
-        let is_ours = session.client_reference_id.as_ref() == Some(&order.id)
-            && named(in_session)
-            && in_payment.is_none_or(named);
+        let session = session.as_ref();
         let customer = |customer: Option<&Expandable<_>>| {
             customer.map(|customer: &Expandable<crate::stripe::object::Named>| customer.id().to_owned())
         };
         let is_customer = |found: Option<String>| order.customer_id.is_some() && found == order.customer_id;
         let paid = payment.as_ref().filter(|payment| payment.status == "succeeded");
-        if !is_ours {
+        let total = self.total_cents(order);
+        if !self.is_about(order) {
             Err(Mismatch::Order)
-        } else if session.livemode != order.livemode
+        } else if session.is_some_and(|session| session.livemode != order.livemode)
             || payment.as_ref().is_some_and(|payment| payment.livemode != order.livemode)
         {
             Err(Mismatch::Livemode)
-        } else if session.currency.as_ref() != Some(&order.currency)
+        } else if session.is_some_and(|session| session.currency.as_ref() != Some(&order.currency))
             || payment.as_ref().is_some_and(|payment| payment.currency != order.currency)
         {
             Err(Mismatch::Currency)
-        } else if session.amount_total != Some(order.price_cents)
-            || paid.is_some_and(|payment| payment.amount_received != order.price_cents)
-        {
+        } else if paid.map_or(total.is_none(), |payment| Some(payment.amount_received) != total) {
             Err(Mismatch::Amount)
-        } else if !is_customer(customer(session.customer.as_ref()))
+        } else if session.is_some_and(|session| !is_customer(customer(session.customer.as_ref())))
             || payment.as_ref().is_some_and(|payment| !is_customer(customer(payment.customer.as_ref())))
         {
             Err(Mismatch::Customer)
@@ -348,7 +410,88 @@ impl Observation {
     }
 }
 
+impl Observation {
+    /// Of an order that is paid without a till.
+    pub(crate) fn of_payment(payment: PaymentIntent) -> Self {
+        let (refunds, disputes, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { session: None, payment: Some(payment), refunds, disputes, warnings }
+    }
+
+    /// What this order is to be paid with, if what Stripe asks for is what was ordered: its price, and tax beside it where tax
+    /// was asked for. A discount is nothing that anybody here has given.
+    pub(crate) fn total_cents(&self, order: &Order) -> Option<i64> {
+        let Some(session) = &self.session else { return Some(order.price_cents) };
+        let total = session.amount_total?;
+        if !order.is_taxed {
+            return Some(total).filter(|total| *total == order.price_cents);
+        }
+        let details = session.total_details.clone().unwrap_or_default();
+        let with_tax = order.price_cents.checked_add(details.amount_tax)?;
+        let is_right = session.amount_subtotal == Some(order.price_cents)
+            && details.amount_discount == 0
+            && (total == with_tax || total == order.price_cents);
+        Some(total).filter(|_| is_right && details.amount_tax >= 0)
+    }
+
+    /// Whether the money came in.
+    pub(crate) fn is_paid(&self) -> bool {
+        self.payment.as_ref().is_some_and(|payment| payment.status == "succeeded")
+    }
+
+    /// What a receipt says of tax and payer.
+    pub(crate) fn bill(&self) -> Option<Bill> {
+        let session = self.session.as_ref()?;
+        let is_taxed = session.automatic_tax.as_ref().is_some_and(|tax| tax.enabled);
+        let CustomerDetails { name, address, tax_ids } = session.customer_details.clone().unwrap_or_default();
+        let tax_ids: Vec<_> = tax_ids.into_iter().flatten().filter_map(|tax_id| tax_id.value).collect();
+        let address = address.unwrap_or_default();
+        Some(Bill {
+            tax_cents: session.total_details.as_ref().map(|details| details.amount_tax).filter(|_| is_taxed),
+            tax_status: session
+                .automatic_tax
+                .as_ref()
+                .filter(|_| is_taxed)
+                .and_then(|tax| tax.status.clone()),
+            payer_name: kept(name),
+            payer_address: kept(Some(lines(&address))),
+            payer_country: kept(address.country),
+            payer_tax_id: kept(Some(tax_ids.join(", "))),
+        })
+    }
+}
+
+/// What Stripe says of tax and payer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Bill {
+    pub(crate) tax_cents: Option<i64>,
+    pub(crate) tax_status: Option<String>,
+    pub(crate) payer_name: Option<String>,
+    pub(crate) payer_address: Option<String>,
+    pub(crate) payer_country: Option<String>,
+    pub(crate) payer_tax_id: Option<String>,
+}
+
+/// As it is kept: none if it is empty, not endless, and without what a text of PostgreSQL does not hold.
+fn kept(text: Option<String>) -> Option<String> {
+    let text: String = text?.replace('\0', "").trim().chars().take(500).collect();
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// An address as it is written on a letter, without the country.
+fn lines(address: &Address) -> String {
+    let Address { line1, line2, postal_code, city, state, .. } = address;
+    let place =
+        [postal_code, city, state].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let all = [line1.as_deref(), line2.as_deref(), Some(place.as_str())];
+    all.into_iter().flatten().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
 impl Order {
+    /// What is to be paid: the price, and tax beside it.
+    pub(crate) fn total_cents(&self) -> i64 {
+        self.price_cents.saturating_add(self.added_tax_cents)
+    }
+
     /// What is known without looking, but for refunds and disputes.
     pub(crate) fn facts(&self) -> Facts {
         Facts {
@@ -359,16 +502,16 @@ impl Order {
         }
     }
 
-    /// The mana that belongs to a part of the price, rounded down.
+    /// The mana that belongs to a part of what is paid, rounded down.
     pub(crate) fn mana_for(&self, cents: i64) -> i64 {
         let mana = i128::from(self.credits)
             .saturating_mul(i128::from(cents))
-            .checked_div(i128::from(self.price_cents))
+            .checked_div(i128::from(self.total_cents()))
             .unwrap_or(0);
         i64::try_from(mana).unwrap_or(self.credits).clamp(0, self.credits)
     }
 
-    /// What one mana of it cost, in millionths of a cent.
+    /// What one mana of it cost, in millionths of a cent, without tax beside the price.
     pub(crate) fn cost_micros(&self) -> i64 {
         let micros = i128::from(self.price_cents).saturating_mul(1_000_000);
         let micros = micros.checked_div(i128::from(self.credits)).unwrap_or(0);
@@ -384,7 +527,7 @@ impl Order {
         let reachable = i128::from(self.mana_for(back).saturating_add(remaining)).saturating_add(1);
         // The most cents whose mana is no more than that.
         let most = reachable
-            .saturating_mul(i128::from(self.price_cents))
+            .saturating_mul(i128::from(self.total_cents()))
             .saturating_sub(1)
             .checked_div(i128::from(self.credits))
             .unwrap_or(0);
@@ -394,7 +537,7 @@ impl Order {
 
     /// What the books must come to by these facts. `terms` are those of its grant, if it has one.
     pub(crate) fn settlement(&self, facts: &Facts, terms: Option<Terms>) -> Option<Settlement> {
-        let is_paid = facts.captured_cents == self.price_cents;
+        let is_paid = facts.captured_cents == self.total_cents();
         let gives = Amount::try_from(self.credits).ok().filter(|_| is_paid && self.granted_mana == 0);
         let gives = gives.map(|amount| Bought { amount, cost_micros: self.cost_micros() });
         let metadata = serde_json::json!({"purchaseId": self.id}).to_string();
@@ -450,9 +593,26 @@ pub enum PaymentError {
     /// Stripe fails.
     #[error(transparent)]
     Stripe(#[from] StripeError),
-    /// What Stripe made is not what was asked for.
-    #[error("Stripe made a session of another amount or currency than the package has")]
-    OtherPrice,
+    /// The price that is kept at Stripe is not the package's.
+    #[error(
+        "the stripePriceId of the package {0} names no price at Stripe, or one of another amount or currency"
+    )]
+    WrongPrice(String),
+    /// Nothing has been paid, so that there is nothing to give a receipt for.
+    #[error("the purchase is not paid")]
+    NotPaid,
+    /// The package does not lift a wallet over the threshold.
+    #[error("the package holds less than the threshold")]
+    BelowThreshold,
+    /// A month allows not even one.
+    #[error("the monthly cap is below the price")]
+    CapBelowPrice,
+    /// An auto top-up is being charged.
+    #[error("a top-up is under way")]
+    TopUpUnderWay,
+    /// Tax can't be put on what is paid without a till.
+    #[error("auto top-up can't be had with STRIPE_TAX")]
+    TaxedTopUp,
     /// The ledger fails.
     #[error("the books can't be written: {0}")]
     Ledger(#[from] crate::ledger::error::LedgerError),
@@ -520,6 +680,62 @@ pub(crate) static NOT_REFUNDABLE: ErrorCode = ErrorCode {
     word: None,
     way_out: "`refundableCents` of `GET /api/v1/admin/purchases/{id}` says how much can. What is disputed is decided by the dispute.",
 };
+/// The price that is kept at Stripe is not the package's.
+pub(crate) static WRONG_PRICE: ErrorCode = ErrorCode {
+    code: "payments.wrong_stripe_price",
+    kind: Kind::Unavailable,
+    title: "The package can't be sold as it is set up",
+    word: None,
+    way_out: "The operator puts the package's `stripePriceId` right, or leaves it out: it must name an active one-time price at Stripe in EUR of exactly `priceEuroCents`. Nothing was paid.",
+};
+/// Stripe refuses a call.
+pub(crate) static PROVIDER_REFUSES: ErrorCode = ErrorCode {
+    code: "payments.provider_refuses",
+    kind: Kind::Unavailable,
+    title: "The payment provider refuses the request",
+    word: None,
+    way_out: "The operator looks for this request's `instance` in the log, which has Stripe's code: a key that lacks a right, an account that is not set up. Nothing was paid.",
+};
+/// Nothing has been paid.
+pub(crate) static NOT_PAID: ErrorCode = ErrorCode {
+    code: "payments.not_paid",
+    kind: Kind::Conflict,
+    title: "There is no receipt, because the purchase is not paid",
+    word: None,
+    way_out: "Ask again when `GET /api/v1/credits/purchase/{id}` says `completed`.",
+};
+/// The package does not lift a wallet over the threshold.
+pub(crate) static BELOW_THRESHOLD: ErrorCode = ErrorCode {
+    code: "payments.package_below_threshold",
+    kind: Kind::Invalid,
+    title: "The package holds less mana than the threshold",
+    word: None,
+    way_out: "Choose a package whose `credits` are at least `thresholdMana`, so that one of it is enough.",
+};
+/// A month allows not even one.
+pub(crate) static CAP_BELOW_PRICE: ErrorCode = ErrorCode {
+    code: "payments.cap_below_price",
+    kind: Kind::Invalid,
+    title: "The monthly cap is below the price of the package",
+    word: None,
+    way_out: "Set `monthlyCapCents` to the price of the package in that currency at least.",
+};
+/// An auto top-up is being charged.
+pub(crate) static TOP_UP_UNDER_WAY: ErrorCode = ErrorCode {
+    code: "payments.top_up_under_way",
+    kind: Kind::Conflict,
+    title: "A top-up is being charged",
+    word: None,
+    way_out: "Send the same request again in a minute: what is being charged has to end first.",
+};
+/// Tax can't be put on what is paid without a till.
+pub(crate) static TAXED_TOP_UP: ErrorCode = ErrorCode {
+    code: "payments.top_up_not_with_tax",
+    kind: Kind::Conflict,
+    title: "There is no auto top-up where tax is calculated",
+    word: None,
+    way_out: "Buy with `POST /api/v1/credits/purchase`. Tax is calculated at the till, and a top-up has none.",
+};
 /// Stripe does not answer.
 pub(crate) static PROVIDER_UNAVAILABLE: ErrorCode = ErrorCode {
     code: "payments.provider_unavailable",
@@ -538,6 +754,13 @@ pub(crate) static CODES: &[&ErrorCode] = &[
     &FOREIGN_URL,
     &TOO_MANY_OPEN,
     &NOT_REFUNDABLE,
+    &NOT_PAID,
+    &BELOW_THRESHOLD,
+    &CAP_BELOW_PRICE,
+    &TOP_UP_UNDER_WAY,
+    &TAXED_TOP_UP,
+    &WRONG_PRICE,
+    &PROVIDER_REFUSES,
     &PROVIDER_UNAVAILABLE,
 ];
 
@@ -553,8 +776,14 @@ impl Problem for PaymentError {
             Self::TooManyOpen => &TOO_MANY_OPEN,
             Self::NotRefundable => &NOT_REFUNDABLE,
             Self::Stripe(StripeError::Unavailable(_)) => &PROVIDER_UNAVAILABLE,
-            // The operator's business: a key that lacks a right, a price that is gone.
-            Self::Stripe(_) | Self::OtherPrice => &codes::INTERNAL,
+            Self::Stripe(StripeError::Refused { .. }) => &PROVIDER_REFUSES,
+            Self::Stripe(StripeError::NotFound | StripeError::Unreadable(_)) => &codes::INTERNAL,
+            Self::WrongPrice(_) => &WRONG_PRICE,
+            Self::NotPaid => &NOT_PAID,
+            Self::BelowThreshold => &BELOW_THRESHOLD,
+            Self::CapBelowPrice => &CAP_BELOW_PRICE,
+            Self::TopUpUnderWay => &TOP_UP_UNDER_WAY,
+            Self::TaxedTopUp => &TAXED_TOP_UP,
             Self::Ledger(error) => error.code(),
             Self::Port(error) => error.code(),
             Self::Database(error) => error.code(),

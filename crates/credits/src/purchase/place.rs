@@ -1,7 +1,7 @@
 //! What a purchase and a payment link have in common: an order, and a till for it at Stripe.
 
 use super::Payments;
-use super::model::PaymentError;
+use super::model::{OrderOrigin, PaymentError};
 use super::store::{self, NewOrder, PlacedRow, SessionColumns};
 use crate::idempotency::IdempotencyKey;
 use crate::package;
@@ -12,7 +12,7 @@ use mana_kernel::id::new_uuid;
 use mana_kernel::secret::sha256;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::config::Origin;
+use mana_platform::config::{Origin, StripeTax};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use url::Url;
@@ -30,7 +30,7 @@ const TILL_IS_OPEN: Duration = Duration::days(1);
 /// Where the browser goes after the till.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct ReturnUrl {
+pub(crate) struct ReturnUrl {
     /// As given: Stripe fills `{CHECKOUT_SESSION_ID}` in.
     text: String,
     url: Url,
@@ -100,7 +100,12 @@ impl ReturnUrls {
         is_own || self.origins.contains(&origin) || self.cookie_domain.as_ref().is_some_and(is_in_domain)
     }
 
-    fn choose(&self, wanted: Option<&ReturnUrl>, state: &str, order: &str) -> Result<String, PaymentError> {
+    pub(crate) fn choose(
+        &self,
+        wanted: Option<&ReturnUrl>,
+        state: &str,
+        order: &str,
+    ) -> Result<String, PaymentError> {
         match wanted {
             None => Ok(format!("{}/checkout/done?state={state}&purchase={order}", self.own)),
             Some(wanted) if self.allow(&wanted.url) => Ok(wanted.text.clone()),
@@ -138,6 +143,25 @@ pub(super) struct PurchaseRequest {
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
+/// A till for a package, for somebody who is asked to pay in person: one under the key.
+pub(crate) async fn till_for(
+    payments: &Payments,
+    user: &UserId,
+    package: &str,
+    currency: &str,
+    key: &IdempotencyKey,
+) -> Result<PlacedRow, PaymentError> {
+    let request = PurchaseRequest {
+        package_id: Line::try_from(package.to_owned()).map_err(|_| PaymentError::NoSuchPackage)?,
+        success_url: None,
+        cancel_url: None,
+        currency: Some(Currency::try_from(currency.to_owned()).map_err(|_| PaymentError::NoSuchPrice)?),
+        ui_mode: None,
+        idempotency_key: None,
+    };
+    place(payments, user, &request, Some(key)).await
+}
+
 /// Makes the order and its till, or finds those that were made under the key.
 pub(super) async fn place(
     payments: &Payments,
@@ -156,7 +180,16 @@ pub(super) async fn place(
         return Ok(order);
     }
     let customer = customer(payments, stripe, user).await?;
-    let session = open_till(payments, stripe, request, &order, &customer).await?;
+    let (customer, session) = match open_till(payments, stripe, request, &order, &customer).await {
+        Err(PaymentError::Stripe(error)) if error.misses("customer") => {
+            let customer = another_customer(payments, stripe, user, &customer).await?;
+            // The refusal has used the attempt up.
+            let order = PlacedRow { attempt: order.attempt.saturating_add(1), ..order.clone() };
+            let session = open_till(payments, stripe, request, &order, &customer).await?;
+            (customer, session)
+        }
+        opened => (customer, opened?),
+    };
     let columns = SessionColumns {
         customer_id: &customer,
         session_id: &session.id,
@@ -208,6 +241,8 @@ async fn order(
         price_euro_cents: package.price_euro_cents,
         currency: currency.as_str(),
         price_cents,
+        is_taxed: payments.tax != StripeTax::Off,
+        origin: OrderOrigin::Person,
         livemode: stripe.is_live(),
         idempotency_key: key,
         request_digest: digest,
@@ -222,7 +257,11 @@ async fn order(
 }
 
 /// Who the user is at Stripe. Nothing but our id is told: whoever pays tells the rest at the till.
-async fn customer(payments: &Payments, stripe: &Stripe, user: &UserId) -> Result<String, PaymentError> {
+pub(crate) async fn customer(
+    payments: &Payments,
+    stripe: &Stripe,
+    user: &UserId,
+) -> Result<String, PaymentError> {
     let books = &payments.books;
     let known = store::find_customer(&mut *books.database.acquire().await?, user, stripe.is_live()).await?;
     if let Some(known) = known {
@@ -233,6 +272,25 @@ async fn customer(payments: &Payments, stripe: &Stripe, user: &UserId) -> Result
     let mut transaction = books.database.begin().await?;
     store::insert_customer(&mut transaction, user, stripe.is_live(), &made.id, books.clock.now()).await?;
     let kept = store::find_customer(&mut transaction, user, stripe.is_live()).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(kept.unwrap_or(made.id))
+}
+
+/// Who the user is at Stripe from now on: `gone` was deleted there.
+pub(crate) async fn another_customer(
+    payments: &Payments,
+    stripe: &Stripe,
+    user: &UserId,
+    gone: &str,
+) -> Result<String, PaymentError> {
+    let books = &payments.books;
+    tracing::warn!(customer = gone, %user, "a customer was deleted at Stripe and is made anew");
+    let form = vec![("metadata[user_id]".to_owned(), user.to_string())];
+    let made = stripe.create_customer(&form, &format!("customer-{user}-after-{gone}")).await?;
+    let mut transaction = books.database.begin().await?;
+    let (live, now) = (stripe.is_live(), books.clock.now());
+    store::update_customer(&mut transaction, user, live, (gone, &made.id), now).await?;
+    let kept = store::find_customer(&mut transaction, user, live).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(kept.unwrap_or(made.id))
 }
@@ -264,6 +322,18 @@ async fn open_till(
             ("line_items[0][price_data][product_data][name]", order.package_name.clone()),
         ]),
     }
+    let is_kept_price = order.stripe_price_id.is_some() && order.currency == "eur";
+    if order.is_taxed {
+        form.extend([
+            ("automatic_tax[enabled]", "true".to_owned()),
+            ("tax_id_collection[enabled]", "true".to_owned()),
+            ("customer_update[address]", "auto".to_owned()),
+            ("customer_update[name]", "auto".to_owned()),
+        ]);
+        if !is_kept_price {
+            form.push(("line_items[0][price_data][tax_behavior]", payments.tax.behavior().to_owned()));
+        }
+    }
     if is_embedded {
         form.extend([("ui_mode", "embedded".to_owned()), ("return_url", success)]);
     } else {
@@ -272,20 +342,18 @@ async fn open_till(
     let form = form.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let key = format!("checkout-{}-{}", order.id, order.attempt);
     match stripe.create_session(&form, &key).await {
-        Ok(session)
-            if session.amount_total == Some(order.price_cents)
-                && session.currency.as_ref() == Some(&order.currency) =>
-        {
-            Ok(session)
-        }
         Ok(session) => {
-            tracing::error!(
-                order = order.id,
-                session = session.id,
-                "Stripe asks for another amount than the package's price: check its stripePriceId"
-            );
+            // Tax is not known before the payer has said from where.
+            let asked = if order.is_taxed { session.amount_subtotal } else { session.amount_total };
+            if asked == Some(order.price_cents) && session.currency.as_ref() == Some(&order.currency) {
+                return Ok(session);
+            }
             next_attempt(payments, order).await?;
-            Err(PaymentError::OtherPrice)
+            Err(PaymentError::WrongPrice(order.package_id.clone()))
+        }
+        Err(error) if is_kept_price && is_about_price(&error) => {
+            next_attempt(payments, order).await?;
+            Err(PaymentError::WrongPrice(order.package_id.clone()))
         }
         // Under the same key Stripe would give the same refusal again, after it was mended too.
         Err(error @ StripeError::Refused { .. }) => {
@@ -294,6 +362,11 @@ async fn open_till(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether Stripe has no such price, or one that can't be sold once.
+fn is_about_price(error: &StripeError) -> bool {
+    matches!(error, StripeError::Refused { parameter, .. } if parameter.starts_with("line_items"))
 }
 
 async fn next_attempt(payments: &Payments, order: &PlacedRow) -> Result<(), PaymentError> {

@@ -1,10 +1,10 @@
 //! Compares the orders with Stripe, both ways, and puts right what a lost delivery owes.
 
 use super::Payments;
-use super::model::{Facts, Observation, Order, PaymentError};
+use super::model::{Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::statement::StatementLine;
 use super::store;
-use super::sync::{apply, observe};
+use super::sync::{apply, observe_order};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
@@ -26,7 +26,7 @@ const MAX_FINDINGS: usize = 1_000;
 pub struct Finding {
     /// The order; none if Stripe has what is no order here.
     pub order: Option<String>,
-    /// Stripe's name of it.
+    /// Stripe's name of its session, or of its payment where there is none.
     pub session: Option<String>,
     /// What differs.
     pub sentence: String,
@@ -137,6 +137,20 @@ async fn known_to_stripe(
         drop(connection);
         adopt(payments, order, &session).await?;
     }
+    for payment in stripe.list_payments_since(seconds).await? {
+        // Those of a till are found by it.
+        let by = payment.metadata.get("origin").filter(|origin| *origin == OrderOrigin::AutoTopUp.as_str());
+        let Some(order) = by.and(payment.metadata.get("order_id")) else { continue };
+        let mut connection = payments.books.database.acquire().await?;
+        match store::find_order_id(&mut connection, Some(order), None, None).await? {
+            Some(known) => drop(orders.insert(known)),
+            None if payment.status == "succeeded" => {
+                let sentence = format!("order {order} is paid there and unknown here");
+                report.add(None, Some(&payment.id), false, sentence);
+            }
+            None => {}
+        }
+    }
     let refunds = stripe.list_refunds_since(seconds).await?.into_iter().map(|refund| refund.payment_intent);
     let disputes =
         stripe.list_disputes_since(seconds).await?.into_iter().map(|dispute| dispute.payment_intent);
@@ -174,9 +188,10 @@ async fn compare(
     let known = store::find_facts(&mut connection, &order).await?;
     drop(connection);
     report.orders = report.orders.saturating_add(1);
-    let Some(session) = order.session_id.clone() else { return Ok(()) };
-    let seen = match observe(stripe, &session).await {
-        Ok(seen) => seen,
+    let Some(session) = order.session_id.clone().or_else(|| order.payment_id.clone()) else { return Ok(()) };
+    let seen = match observe_order(stripe, &order).await {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(()),
         Err(StripeError::NotFound) => {
             // An open till that is gone costs nobody anything: a Stripe of dev mode forgets.
             if order.captured_cents > 0 {
@@ -220,7 +235,7 @@ fn difference(order: &Order, known: &Facts, seen: &Observation) -> Option<String
     if now.captured_cents > known.captured_cents {
         return Some(format!("{} cents were paid and not noted", now.captured_cents));
     }
-    if now.captured_cents == order.price_cents && order.granted_mana == 0 && !now.is_returned() {
+    if Some(now.captured_cents) == seen.total_cents(order) && order.granted_mana == 0 && !now.is_returned() {
         return Some("it is paid and not credited".to_owned());
     }
     if now.refunds != known.refunds {

@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode};
 use mana_kernel::Line;
 use mana_kernel::id::new_uuid;
 use mana_platform::DbError;
-use mana_platform::http::{Admin, ApiError, ProblemBody, Valid};
+use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ pub(crate) struct PurchaseRefund {
 /// Refunds a purchase
 ///
 /// What the user has spent of it does not go back: `refundableCents` of the purchase says how much can. Its mana is taken
-/// from the wallet at once. `wanted` means that Stripe has not answered yet and is asked again.
+/// from the wallet at once. Needs a proof that is fresh. `wanted` means that Stripe has not answered yet and is asked again.
 #[utoipa::path(
     post, path = "/api/v1/admin/purchases/{id}/refund", tag = "admin",
     request_body = PurchaseRefundRequest,
@@ -98,7 +98,7 @@ pub(crate) struct PurchaseRefund {
     ),
     responses(
         (status = 201, description = "The refund", body = PurchaseRefund),
-        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or none who has just proven it", body = ProblemBody),
         (status = 404, description = "No such purchase", body = ProblemBody),
         (status = 409, description = "That much can't go back", body = ProblemBody),
         (status = 422, description = "The key was used for another refund", body = ProblemBody),
@@ -107,7 +107,7 @@ pub(crate) struct PurchaseRefund {
 )]
 pub(crate) async fn refund_purchase(
     State(credits): State<CreditsState>,
-    Admin(admin): Admin,
+    FreshAdmin(admin): FreshAdmin,
     Path(id): Path<String>,
     headers: HeaderMap,
     Valid(mut request): Valid<PurchaseRefundRequest>,

@@ -2,9 +2,12 @@
 //! `credits.payment_statements`.
 
 use super::find::PurchaseResponse;
-use super::model::{DisputeStatus, Facts, Lifecycle, Order, RefundStatus};
+use super::list_all::PurchaseSummary;
+use super::model::{Bill, DisputeStatus, Facts, Lifecycle, Order, OrderOrigin, RefundStatus};
 use super::refund::PurchaseRefund;
 use super::statement::StatementLine;
+use crate::auto_top_up::model::Blemishes;
+use crate::ledger::legacy::BroughtOrder;
 use mana_kernel::UserId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
@@ -16,48 +19,52 @@ const LISTED: i64 = 500;
 
 /// An order that is to be made.
 #[derive(Debug)]
-pub(super) struct NewOrder<'a> {
-    pub(super) id: &'a str,
-    pub(super) user: &'a UserId,
-    pub(super) package_id: &'a str,
-    pub(super) package_version: i32,
-    pub(super) credits: i64,
-    pub(super) price_euro_cents: i64,
-    pub(super) currency: &'a str,
-    pub(super) price_cents: i64,
-    pub(super) livemode: bool,
-    pub(super) idempotency_key: Option<&'a str>,
-    pub(super) request_digest: &'a [u8],
-    pub(super) now: OffsetDateTime,
+pub(crate) struct NewOrder<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) user: &'a UserId,
+    pub(crate) package_id: &'a str,
+    pub(crate) package_version: i32,
+    pub(crate) credits: i64,
+    pub(crate) price_euro_cents: i64,
+    pub(crate) currency: &'a str,
+    pub(crate) price_cents: i64,
+    pub(crate) is_taxed: bool,
+    pub(crate) origin: OrderOrigin,
+    pub(crate) livemode: bool,
+    pub(crate) idempotency_key: Option<&'a str>,
+    pub(crate) request_digest: &'a [u8],
+    pub(crate) now: OffsetDateTime,
 }
 
 /// An order as whoever made it is answered.
-#[derive(Debug)]
-pub(super) struct PlacedRow {
+#[derive(Debug, Clone)]
+pub(crate) struct PlacedRow {
     pub(super) id: String,
     pub(super) request_digest: Option<Vec<u8>>,
     pub(super) credits: i64,
     pub(super) price_euro_cents: i64,
     pub(super) price_cents: i64,
     pub(super) currency: String,
+    pub(super) is_taxed: bool,
     pub(super) attempt: i32,
     pub(super) session_id: Option<String>,
-    pub(super) checkout_url: Option<String>,
+    pub(crate) checkout_url: Option<String>,
     pub(super) client_secret: Option<String>,
     pub(super) expires_at: Option<OffsetDateTime>,
+    pub(super) package_id: String,
     pub(super) package_name: String,
     pub(super) stripe_price_id: Option<String>,
 }
 
 /// Makes an order, unless the user made one under this key.
-pub(super) async fn insert_order(
+pub(crate) async fn insert_order(
     connection: &mut PgConnection,
     order: &NewOrder<'_>,
 ) -> Result<bool, DbError> {
     let done = sqlx::query!(
         "INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, livemode,
-             idempotency_key, request_digest, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+             idempotency_key, request_digest, created_at, updated_at, taxed, origin)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14)
          ON CONFLICT ON CONSTRAINT purchases_idempotency_key_key DO NOTHING",
         order.user.as_str(),
         order.id,
@@ -71,10 +78,45 @@ pub(super) async fn insert_order(
         order.idempotency_key,
         order.request_digest,
         order.now,
+        order.is_taxed,
+        order.origin.as_str(),
     )
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Adds an order of the older service, with what became of it there.
+pub(crate) async fn insert_brought(
+    connection: &mut PgConnection,
+    user: &UserId,
+    order: &BroughtOrder<'_>,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, livemode,
+             customer_id, session_id, payment_id, lifecycle, state, captured_cents, granted_mana, grant_sequence, created_at, completed_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 'eur', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, coalesce($17, $16::timestamptz))",
+        user.as_str(),
+        order.id,
+        order.package_id,
+        order.package_version,
+        order.credits,
+        order.price_cents,
+        order.livemode,
+        order.customer_id,
+        order.session_id,
+        order.payment_id,
+        order.lifecycle,
+        order.state,
+        order.captured_cents,
+        order.granted_mana,
+        order.grant_sequence,
+        order.created_at,
+        order.completed_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Orders of a user that wait to be paid since a time.
@@ -85,7 +127,7 @@ pub(super) async fn count_open(
 ) -> Result<i64, DbError> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM credits.purchases
-           WHERE user_id = $1 AND state IN ('created', 'unpaid') AND created_at > $2"#,
+           WHERE user_id = $1 AND state IN ('created', 'unpaid') AND created_at > $2 AND origin = 'person'"#,
         user.as_str(),
         since,
     )
@@ -102,8 +144,9 @@ pub(super) async fn find_placed(
 ) -> Result<Option<PlacedRow>, DbError> {
     Ok(sqlx::query_as!(
         PlacedRow,
-        "SELECT purchases.id, request_digest, purchases.credits, purchases.price_euro_cents, price_cents, currency, attempt, session_id,
-             checkout_url, client_secret, expires_at, version.name AS package_name, version.stripe_price_id
+        "SELECT purchases.id, request_digest, purchases.credits, purchases.price_euro_cents, price_cents, currency,
+             taxed AS is_taxed, attempt, session_id, checkout_url, client_secret, expires_at, package_id, version.name AS package_name,
+             version.stripe_price_id
          FROM credits.purchases JOIN credits.package_versions version USING (package_id)
          WHERE version.version = package_version AND user_id = $1 AND (purchases.id = $2 OR idempotency_key = $3)",
         user.as_str(),
@@ -164,8 +207,121 @@ pub(super) async fn update_attempt(
     Ok(())
 }
 
+/// How often a payment of an order was tried, with the one to come.
+pub(crate) async fn find_attempt(connection: &mut PgConnection, order: &str) -> Result<i32, DbError> {
+    Ok(sqlx::query_scalar!("SELECT attempt FROM credits.purchases WHERE id = $1", order)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// The next try of an order without a till is another one.
+pub(crate) async fn update_next_attempt(connection: &mut PgConnection, order: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET attempt = attempt + 1 WHERE id = $1 AND session_id IS NULL",
+        order
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes the payment of an order without a till, if it has none, and says which it has.
+pub(crate) async fn update_payment(
+    connection: &mut PgConnection,
+    order: &str,
+    customer: &str,
+    payment: &str,
+    now: OffsetDateTime,
+) -> Result<Option<String>, DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET customer_id = $2, payment_id = $3, updated_at = $4, lifecycle = 'open', state = 'unpaid'
+         WHERE id = $1 AND payment_id IS NULL AND session_id IS NULL AND lifecycle = 'created'",
+        order,
+        customer,
+        payment,
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(sqlx::query_scalar!("SELECT payment_id FROM credits.purchases WHERE id = $1", order)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Ends an order without a till whose payment Stripe does not know, or that has none and never gets one.
+pub(crate) async fn update_failed(
+    connection: &mut PgConnection,
+    order: &str,
+    payment: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET state = 'failed', lifecycle = 'failed', updated_at = $3
+         WHERE id = $1 AND payment_id IS NOT DISTINCT FROM $2 AND session_id IS NULL AND captured_cents = 0 AND lifecycle IN ('created', 'open')",
+        order,
+        payment,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A month of a user's top-ups.
+#[derive(Debug)]
+pub(crate) struct TopUpMonth {
+    /// What was and may yet be charged of those that were opened in it.
+    pub(crate) used_cents: i64,
+    /// When the next one begins.
+    pub(crate) ends_at: OffsetDateTime,
+}
+
+/// What a user's top-ups in a currency come to in the month that it is in a zone.
+pub(crate) async fn find_month(
+    connection: &mut PgConnection,
+    user: &UserId,
+    currency: &str,
+    zone: &str,
+    now: OffsetDateTime,
+) -> Result<TopUpMonth, DbError> {
+    Ok(sqlx::query_as!(
+        TopUpMonth,
+        r#"SELECT coalesce(sum(price_cents + added_tax_cents), 0)::bigint AS "used_cents!", ends_at AS "ends_at!"
+           FROM (SELECT begins AT TIME ZONE $3 AS begins_at, (begins + interval '1 month') AT TIME ZONE $3 AS ends_at
+                 FROM (SELECT date_trunc('month', $4::timestamptz AT TIME ZONE $3::text) AS begins) here) month
+           LEFT JOIN credits.purchases ON user_id = $1 AND origin = 'auto_top_up' AND currency = $2 AND created_at >= begins_at
+               AND state NOT IN ('failed', 'expired')
+           GROUP BY ends_at"#,
+        user.as_str(),
+        currency,
+        zone,
+        now,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// What stands against charging a user who agreed to it at a time.
+pub(crate) async fn find_blemishes(
+    connection: &mut PgConnection,
+    user: &UserId,
+    consented_at: OffsetDateTime,
+) -> Result<Blemishes, DbError> {
+    Ok(sqlx::query_as!(
+        Blemishes,
+        r#"SELECT coalesce(bool_or(disputed), false) AS "is_disputed!",
+               coalesce(bool_or(updated_at > $2 AND (lost_cents > 0 OR fraud_warned)), false) AS "is_suspicious!",
+               coalesce(bool_or(updated_at > $2 AND refunded_cents > 0 AND origin = 'auto_top_up'), false) AS "is_refunded!"
+           FROM credits.purchases WHERE user_id = $1"#,
+        user.as_str(),
+        consented_at,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Who a user is at Stripe.
-pub(super) async fn find_customer(
+pub(crate) async fn find_customer(
     connection: &mut PgConnection,
     user: &UserId,
     livemode: bool,
@@ -180,7 +336,7 @@ pub(super) async fn find_customer(
 }
 
 /// Notes who a user is at Stripe; the first one stays.
-pub(super) async fn insert_customer(
+pub(crate) async fn insert_customer(
     connection: &mut PgConnection,
     user: &UserId,
     livemode: bool,
@@ -193,6 +349,27 @@ pub(super) async fn insert_customer(
         user.as_str(),
         livemode,
         customer,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a user is somebody else at Stripe, unless that is known.
+pub(super) async fn update_customer(
+    connection: &mut PgConnection,
+    user: &UserId,
+    livemode: bool,
+    (old, new): (&str, &str),
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.stripe_customers SET customer_id = $4, created_at = $5 WHERE user_id = $1 AND livemode = $2 AND customer_id = $3",
+        user.as_str(),
+        livemode,
+        old,
+        new,
         now,
     )
     .execute(connection)
@@ -262,6 +439,9 @@ struct OrderRow {
     credits: i64,
     currency: String,
     price_cents: i64,
+    taxed: bool,
+    added_tax_cents: i64,
+    origin: String,
     livemode: bool,
     customer_id: Option<String>,
     session_id: Option<String>,
@@ -280,6 +460,7 @@ struct OrderRow {
 impl OrderRow {
     fn into_order(self) -> Result<Order, DbError> {
         let lifecycle = Lifecycle::from_database(&self.lifecycle);
+        let origin = OrderOrigin::from_database(&self.origin);
         Ok(Order {
             id: self.id,
             user_id: self.user_id,
@@ -287,6 +468,9 @@ impl OrderRow {
             credits: self.credits,
             currency: self.currency,
             price_cents: self.price_cents,
+            is_taxed: self.taxed,
+            added_tax_cents: self.added_tax_cents,
+            origin: origin.ok_or_else(|| DbError::unreadable("credits.purchases"))?,
             livemode: self.livemode,
             customer_id: self.customer_id,
             session_id: self.session_id,
@@ -308,7 +492,7 @@ impl OrderRow {
 pub(crate) async fn find_order(connection: &mut PgConnection, id: &str) -> Result<Option<Order>, DbError> {
     let row = sqlx::query_as!(
         OrderRow,
-        "SELECT id, user_id, package_id, credits, currency, price_cents, livemode, customer_id, session_id, payment_id, lifecycle,
+        "SELECT id, user_id, package_id, credits, currency, price_cents, taxed, added_tax_cents, origin, livemode, customer_id, session_id, payment_id, lifecycle,
              captured_cents, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at
          FROM credits.purchases WHERE id = $1",
         id,
@@ -322,7 +506,7 @@ pub(crate) async fn find_order(connection: &mut PgConnection, id: &str) -> Resul
 pub(crate) async fn lock_order(connection: &mut PgConnection, id: &str) -> Result<Option<Order>, DbError> {
     let row = sqlx::query_as!(
         OrderRow,
-        "SELECT id, user_id, package_id, credits, currency, price_cents, livemode, customer_id, session_id, payment_id, lifecycle,
+        "SELECT id, user_id, package_id, credits, currency, price_cents, taxed, added_tax_cents, origin, livemode, customer_id, session_id, payment_id, lifecycle,
              captured_cents, fraud_warned, problem, granted_mana, grant_sequence, taken_mana, owed_mana, completed_at
          FROM credits.purchases WHERE id = $1 FOR UPDATE",
         id,
@@ -460,6 +644,112 @@ pub(super) async fn update_order(
     Ok(())
 }
 
+/// Writes what Stripe says of tax and payer. Of the payer nothing, once the account is gone.
+pub(super) async fn update_bill(
+    connection: &mut PgConnection,
+    order: &Order,
+    bill: &Bill,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases bought SET added_tax_cents = $2, tax_cents = $3, tax_status = $4,
+             payer_name = CASE WHEN here.open THEN $5 END, payer_address = CASE WHEN here.open THEN $6 END,
+             payer_country = CASE WHEN here.open THEN $7 END, payer_tax_id = CASE WHEN here.open THEN $8 END
+         FROM (SELECT NOT EXISTS (
+             SELECT FROM credits.balances WHERE balances.user_id = $9 AND closed_at IS NOT NULL) AS open) here
+         WHERE id = $1",
+        order.id,
+        order.added_tax_cents,
+        bill.tax_cents,
+        bill.tax_status,
+        bill.payer_name,
+        bill.payer_address,
+        bill.payer_country,
+        bill.payer_tax_id,
+        order.user_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets who paid for a user's orders.
+pub(super) async fn delete_payer(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET payer_name = NULL, payer_address = NULL, payer_country = NULL, payer_tax_id = NULL WHERE user_id = $1",
+        user.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What a receipt says of an order.
+#[derive(Debug)]
+pub(super) struct ReceiptRow {
+    pub(super) id: String,
+    pub(super) package_id: String,
+    pub(super) package_version: i32,
+    pub(super) credits: i64,
+    pub(super) currency: String,
+    pub(super) price_cents: i64,
+    pub(super) added_tax_cents: i64,
+    pub(super) tax_cents: Option<i64>,
+    pub(super) captured_cents: i64,
+    pub(super) lost_cents: i64,
+    pub(super) disputed: bool,
+    pub(super) livemode: bool,
+    pub(super) payer_name: Option<String>,
+    pub(super) payer_address: Option<String>,
+    pub(super) payer_country: Option<String>,
+    pub(super) payer_tax_id: Option<String>,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) completed_at: Option<OffsetDateTime>,
+}
+
+/// One of a user's orders, as a receipt says it.
+pub(super) async fn find_receipt(
+    connection: &mut PgConnection,
+    user: &UserId,
+    id: &str,
+) -> Result<Option<ReceiptRow>, DbError> {
+    Ok(sqlx::query_as!(
+        ReceiptRow,
+        "SELECT id, package_id, package_version, credits, currency, price_cents, added_tax_cents, tax_cents, captured_cents, lost_cents, disputed,
+             livemode, payer_name, payer_address, payer_country, payer_tax_id, created_at, completed_at
+         FROM credits.purchases WHERE user_id = $1 AND id = $2",
+        user.as_str(),
+        id,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// Money that went back, or is about to, as a receipt says it.
+#[derive(Debug)]
+pub(super) struct ReceiptRefund {
+    pub(super) amount_cents: i64,
+    pub(super) is_done: bool,
+    pub(super) created_at: OffsetDateTime,
+}
+
+/// What went back of an order of a user, or is about to, the oldest first.
+pub(super) async fn list_receipt_refunds(
+    connection: &mut PgConnection,
+    user: &UserId,
+    id: &str,
+) -> Result<Vec<ReceiptRefund>, DbError> {
+    Ok(sqlx::query_as!(
+        ReceiptRefund,
+        r#"SELECT amount_cents, status = 'succeeded' AS "is_done!", created_at FROM credits.refunds
+           WHERE user_id = $1 AND purchase_id = $2 AND status <> 'failed' ORDER BY created_at, id LIMIT $3"#,
+        user.as_str(),
+        id,
+        LISTED,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// A refund that an administrator wants.
 #[derive(Debug)]
 pub(super) struct NewRefund<'a> {
@@ -570,7 +860,7 @@ pub(super) async fn sum_statement(connection: &mut PgConnection) -> Result<Vec<S
                sum(lost_cents)::bigint AS "lost_cents!", sum(granted_mana)::bigint AS "granted_mana!",
                sum(taken_mana)::bigint AS "taken_mana!", sum(owed_mana)::bigint AS "owed_mana!",
                sum(CASE WHEN disputed OR problem IS NOT NULL THEN granted_mana - taken_mana - owed_mana
-                   ELSE credits - div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents) END)::bigint AS "expected_mana!"
+                   ELSE credits - div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents + added_tax_cents) END)::bigint AS "expected_mana!"
            FROM credits.purchases WHERE captured_cents > 0 GROUP BY currency, livemode ORDER BY currency, livemode"#,
     )
     .fetch_all(connection)
@@ -612,5 +902,36 @@ pub(super) async fn hold_comparison(connection: &mut PgConnection) -> Result<boo
         r#"SELECT pg_try_advisory_xact_lock(hashtextextended('mana.payments.reconcile', 0)) AS "held!""#
     )
     .fetch_one(connection)
+    .await?)
+}
+
+/// Which purchases.
+#[derive(Debug)]
+pub(super) struct PurchaseFilter<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) state: Option<&'a str>,
+    /// Older than this one.
+    pub(super) before: Option<(OffsetDateTime, &'a str)>,
+    pub(super) limit: i64,
+}
+
+/// Purchases of all users, the newest first.
+pub(super) async fn list_all(
+    connection: &mut PgConnection,
+    filter: &PurchaseFilter<'_>,
+) -> Result<Vec<PurchaseSummary>, DbError> {
+    Ok(sqlx::query_as!(
+        PurchaseSummary,
+        "SELECT id, user_id, package_id, state, credits, currency, price_cents, refunded_cents, lost_cents, disputed, fraud_warned, problem,
+             owed_mana, created_at, completed_at
+         FROM credits.purchases WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR state = $2)
+             AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4)) ORDER BY created_at DESC, id DESC LIMIT $5",
+        filter.user,
+        filter.state,
+        filter.before.map(|(at, _)| at),
+        filter.before.map_or("", |(_, id)| id),
+        filter.limit,
+    )
+    .fetch_all(connection)
     .await?)
 }

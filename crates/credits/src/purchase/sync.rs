@@ -1,8 +1,11 @@
 //! Brings an order to what Stripe says of it: looks, merges, and has the ledger follow, in one transaction.
 
-use super::model::{DisputeStatus, Facts, Observation, Order, PaymentError};
+use super::model::{DisputeStatus, Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::store;
 use super::{PaymentRisk, Payments};
+use crate::auto_top_up;
+use crate::credits_event::{CreditsEvent, events_of};
+use crate::ledger::batch::tell;
 use crate::ledger::error::LedgerError;
 use crate::ledger::model::{Command, Due, Effects, Refusal, Settled, Terms, Wallet};
 use crate::ledger::store::{self as wallets, Changed};
@@ -23,27 +26,47 @@ pub(crate) struct Synced {
     pub(crate) problem: Option<String>,
 }
 
-/// Looks at Stripe and does what follows. An order without a till is left alone.
+/// Looks at Stripe and does what follows. An order without a till and without a payment is left alone.
 pub(crate) async fn sync(payments: &Payments, order: &str) -> Result<Synced, PaymentError> {
     let found = store::find_order(&mut *payments.books.database.acquire().await?, order).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    let Some(session) = &found.session_id else {
-        return Ok(Synced { is_credited: false, problem: found.problem });
-    };
-    let observation = observe(payments.stripe()?, session).await?;
-    apply(payments, order, Some(&observation)).await
+    match observe_order(payments.stripe()?, &found).await? {
+        Some(observation) => apply(payments, order, Some(&observation)).await,
+        None => Ok(Synced { is_credited: false, problem: found.problem }),
+    }
+}
+
+/// Everything that Stripe says of an order; nothing of one that has neither a till nor a payment yet.
+pub(crate) async fn observe_order(
+    stripe: &Stripe,
+    order: &Order,
+) -> Result<Option<Observation>, StripeError> {
+    match (&order.session_id, &order.payment_id) {
+        (Some(session), _) => observe(stripe, session).await.map(Some),
+        (None, Some(payment)) => {
+            let payment = stripe.find_payment(payment).await?;
+            complete(stripe, Observation::of_payment(payment)).await.map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// Everything that Stripe says of a session. No transaction is open meanwhile.
-pub(crate) async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
+async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
     let session = stripe.find_session(session).await?;
     let payment = match &session.payment_intent {
         Some(Expandable::Object(payment)) => Some((**payment).clone()),
         Some(Expandable::Id(id)) => Some(stripe.find_payment(id).await?),
         None => None,
     };
-    let mut observation =
+    let session = Some(session);
+    let nothing_yet =
         Observation { session, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() };
+    complete(stripe, nothing_yet).await
+}
+
+/// With what became of a payment that was made.
+async fn complete(stripe: &Stripe, mut observation: Observation) -> Result<Observation, StripeError> {
     let paid = observation.payment.as_ref().filter(|payment| payment.status == "succeeded");
     if let Some(id) = paid.map(|payment| payment.id.clone()) {
         observation.refunds = stripe.list_refunds(&id).await?;
@@ -89,6 +112,15 @@ pub(crate) async fn apply_locked(
         let is_returned = observation.is_some_and(|observation| observation.facts().is_returned());
         order.problem = mismatch.filter(|_| !is_returned).map(|mismatch| mismatch.as_str().to_owned());
     }
+    // An older look must not take away what a newer one has found.
+    let seen = observation.filter(|seen| mismatch.is_none() && (seen.is_paid() || known.captured_cents == 0));
+    if let Some((seen, bill)) = seen.and_then(|seen| Some((seen, seen.bill()?))) {
+        if order.granted_mana == 0 {
+            let total = seen.total_cents(&order).unwrap_or(order.price_cents);
+            order.added_tax_cents = total.saturating_sub(order.price_cents);
+        }
+        store::update_bill(connection, &order, &bill).await?;
+    }
     if mismatch.is_none() {
         settle(payments, connection, &mut order, &facts, now).await?;
     }
@@ -102,6 +134,15 @@ pub(crate) async fn apply_locked(
     if is_credited {
         metrics::counter!("purchases_credited_total", "currency" => order.currency.clone()).increment(1);
         tracing::info!(order = order.id, mana = order.granted_mana, "a purchase is credited");
+        let completed = CreditsEvent::PurchaseCompleted {
+            user: order.user_id.parse().map_err(|_| DbError::unreadable("credits.purchases"))?,
+            purchase: order.id.clone(),
+            package: order.package_id.clone(),
+            credits: order.granted_mana,
+            currency: order.currency.clone(),
+            price_cents: order.price_cents,
+        };
+        tell(connection, &payments.books, &[completed], now).await?;
     }
     let has_changed = facts != known
         || (was.granted_mana, was.taken_mana, was.owed_mana)
@@ -109,6 +150,10 @@ pub(crate) async fn apply_locked(
         || was.problem != order.problem
         || was.payment_id != order.payment_id;
     store::update_order(connection, &order, &facts, has_changed, now).await?;
+    let is_decided = facts.state(order.granted_mana > 0) != "unpaid" || order.problem.is_some();
+    if has_changed && is_decided && order.origin == OrderOrigin::AutoTopUp {
+        auto_top_up::store::update_due(connection, &order.id, now).await?;
+    }
     Ok(Synced { is_credited, problem: order.problem })
 }
 
@@ -147,8 +192,8 @@ async fn settle(
     let terms = terms_of(connection, order, &wallet).await?;
     let settlement = order.settlement(facts, terms);
     let settlement = settlement.ok_or_else(|| DbError::unreadable("credits.purchases"))?;
+    let (debt, was_low) = (wallet.debt, wallet.low().is_some());
     wallet.advance_to(now);
-    let debt = wallet.debt;
     let due = Due { today, daily: books.policy.daily_free };
     let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
     let mut effects = wallet.settle(due, &mut new_id).map_err(Refusal::from).map_err(LedgerError::from)?;
@@ -167,7 +212,9 @@ async fn settle(
     if effects.is_empty() && wallet.debt == debt {
         return Ok(());
     }
-    write(connection, &wallet, &effects, today, now).await
+    write(connection, &wallet, &effects, today, now).await?;
+    let events = events_of(&*books.on_credits_event, &order.user_id, &wallet, &effects, was_low);
+    Ok(tell(connection, books, &events, now).await?)
 }
 
 fn note_settled(order: &mut Order, done: &Effects, now: OffsetDateTime) {

@@ -2,7 +2,7 @@
 //! doing it again is doing it once.
 
 use super::object::{
-    CheckoutSession, Customer, Dispute, Event, FraudWarning, List, Listed, PaymentIntent, Refund,
+    CheckoutSession, Customer, Dispute, Event, FraudWarning, List, Listed, Named, PaymentIntent, Refund,
 };
 use mana_platform::outbound::client_builder;
 use mana_platform::telemetry::spans;
@@ -56,6 +56,13 @@ pub enum StripeError {
     /// The answer makes no sense.
     #[error("Stripe's answer can't be read: {0}")]
     Unreadable(String),
+}
+
+impl StripeError {
+    /// Whether what this parameter of the call names is not there (any more).
+    pub(crate) fn misses(&self, parameter: &str) -> bool {
+        matches!(self, Self::Refused { code, parameter: named, .. } if code == "resource_missing" && named == parameter)
+    }
 }
 
 /// The way to Stripe can't be built.
@@ -127,6 +134,51 @@ impl Stripe {
         self.get(&format!("/v1/payment_intents/{id}"), &[]).await
     }
 
+    /// A session with the permission to charge a card later that it ends in.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn find_setup(&self, session: &str) -> Result<CheckoutSession, StripeError> {
+        self.get(&format!("/v1/checkout/sessions/{session}"), &[("expand[]", "setup_intent")]).await
+    }
+
+    /// Makes a payment, which charges nothing until it is confirmed.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn create_payment(&self, form: &Form, key: &str) -> Result<PaymentIntent, StripeError> {
+        self.post("/v1/payment_intents", form, key).await
+    }
+
+    /// Has a payment charged.
+    ///
+    /// # Errors
+    /// As Stripe says: [`StripeError::Refused`] with the status 402 is the card's word.
+    pub async fn confirm_payment(
+        &self,
+        id: &str,
+        form: &Form,
+        key: &str,
+    ) -> Result<PaymentIntent, StripeError> {
+        self.post(&format!("/v1/payment_intents/{id}/confirm"), form, key).await
+    }
+
+    /// Ends a payment that has not been charged, for good.
+    ///
+    /// # Errors
+    /// As Stripe says; that of one that is charged is [`StripeError::Refused`].
+    pub async fn cancel_payment(&self, id: &str, key: &str) -> Result<PaymentIntent, StripeError> {
+        self.post(&format!("/v1/payment_intents/{id}/cancel"), &Form::new(), key).await
+    }
+
+    /// Forgets a saved card.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn detach_payment_method(&self, id: &str, key: &str) -> Result<Named, StripeError> {
+        self.post(&format!("/v1/payment_methods/{id}/detach"), &Form::new(), key).await
+    }
+
     /// Makes a customer.
     ///
     /// # Errors
@@ -173,6 +225,14 @@ impl Stripe {
     /// As Stripe says.
     pub async fn list_sessions_since(&self, since: i64) -> Result<Vec<CheckoutSession>, StripeError> {
         self.list("/v1/checkout/sessions", &[("created[gte]", &since.to_string())]).await
+    }
+
+    /// Payments made since a time.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn list_payments_since(&self, since: i64) -> Result<Vec<PaymentIntent>, StripeError> {
+        self.list("/v1/payment_intents", &[("created[gte]", &since.to_string())]).await
     }
 
     /// Refunds made since a time.

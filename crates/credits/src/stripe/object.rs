@@ -49,7 +49,7 @@ macro_rules! listed {
         })*
     };
 }
-listed!(Named CheckoutSession PaymentIntent Refund Dispute FraudWarning Event);
+listed!(Named CheckoutSession SetupIntent PaymentIntent Refund Dispute FraudWarning Event);
 
 /// A page of a list.
 #[derive(Debug, Deserialize)]
@@ -71,9 +71,24 @@ pub struct CheckoutSession {
     /// Names our order too.
     #[serde(default)]
     pub metadata: Option<Metadata>,
+    /// What its items cost, before discounts and before tax that stands beside the price.
+    #[serde(default)]
+    pub amount_subtotal: Option<i64>,
     /// What is to be paid.
     #[serde(default)]
     pub amount_total: Option<i64>,
+    /// What lies between the two.
+    #[serde(default)]
+    pub total_details: Option<TotalDetails>,
+    /// Whether Stripe calculates tax.
+    #[serde(default)]
+    pub automatic_tax: Option<AutomaticTax>,
+    /// What the payer told at the till.
+    #[serde(default)]
+    pub customer_details: Option<CustomerDetails>,
+    /// The permission to charge a card later, of a session of the mode `setup`.
+    #[serde(default)]
+    pub setup_intent: Option<Expandable<SetupIntent>>,
     /// In which currency.
     #[serde(default)]
     pub currency: Option<String>,
@@ -101,11 +116,92 @@ pub struct CheckoutSession {
     pub expires_at: Option<i64>,
 }
 
+/// What a total is made of besides its items.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct TotalDetails {
+    /// Taken off.
+    #[serde(default)]
+    pub amount_discount: i64,
+    /// Tax, beside the price or within it.
+    #[serde(default)]
+    pub amount_tax: i64,
+}
+
+/// Tax that Stripe calculates.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AutomaticTax {
+    /// Whether it does.
+    pub enabled: bool,
+    /// `complete`, `requires_location_inputs` or `failed`.
+    #[serde(default)]
+    pub status: Option<String>,
+}
+
+/// Who pays, as told at the till.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct CustomerDetails {
+    /// Name of the person or company.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where.
+    #[serde(default)]
+    pub address: Option<Address>,
+    /// Numbers of the company with tax offices.
+    #[serde(default)]
+    pub tax_ids: Option<Vec<TaxId>>,
+}
+
+/// An address.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Address {
+    /// Street.
+    #[serde(default)]
+    pub line1: Option<String>,
+    /// What does not fit there.
+    #[serde(default)]
+    pub line2: Option<String>,
+    /// Post code.
+    #[serde(default)]
+    pub postal_code: Option<String>,
+    /// Place.
+    #[serde(default)]
+    pub city: Option<String>,
+    /// State or province.
+    #[serde(default)]
+    pub state: Option<String>,
+    /// Country, in two letters.
+    #[serde(default)]
+    pub country: Option<String>,
+}
+
+/// A number with a tax office.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TaxId {
+    /// The number.
+    #[serde(default)]
+    pub value: Option<String>,
+}
+
+/// The permission to charge a card later.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SetupIntent {
+    /// `seti_…`
+    pub id: String,
+    /// `succeeded`, `requires_payment_method` and others.
+    pub status: String,
+    /// The card.
+    #[serde(default)]
+    pub payment_method: Option<Expandable<Named>>,
+}
+
 /// A payment.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PaymentIntent {
     /// `pi_…`
     pub id: String,
+    /// What is to come in.
+    #[serde(default)]
+    pub amount: i64,
     /// What came in.
     #[serde(default)]
     pub amount_received: i64,

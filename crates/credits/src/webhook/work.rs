@@ -1,9 +1,10 @@
 //! The pass that works on deliveries, and on orders that somebody asked for.
 
 use super::store::{self, WaitingEvent};
+use crate::auto_top_up;
 use crate::purchase::sync::sync;
 use crate::purchase::{self, PaymentError, Payments};
-use crate::stripe::object::{Event, EventObject, Expandable};
+use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
 use mana_platform::DbError;
 use std::collections::BTreeMap;
@@ -65,6 +66,10 @@ async fn work_on(
 ) -> Result<(), PaymentError> {
     let mut by_order: BTreeMap<String, Vec<WaitingEvent>> = BTreeMap::new();
     for event in claimed {
+        if is_of_auto_top_up(payments, &event).await? {
+            note(payments, &[event.id], "done").await?;
+            continue;
+        }
         match find_order(payments, stripe, &event).await {
             Ok(Some(order)) => by_order.entry(order).or_default().push(event),
             Ok(None) => note(payments, &[event.id], "ignored").await?,
@@ -87,6 +92,20 @@ async fn work_on(
     Ok(())
 }
 
+/// Whether a delivery is about a till where a card is saved: that is looked at then.
+async fn is_of_auto_top_up(payments: &Payments, event: &WaitingEvent) -> Result<bool, PaymentError> {
+    let Ok(event) = serde_json::from_str::<Event>(&event.payload) else { return Ok(false) };
+    let object = event.data.object;
+    let is_named = object.metadata.is_some_and(|metadata| metadata.contains_key("auto_top_up"));
+    let session = object.id.filter(|_| is_named && event.r#type.starts_with("checkout.session."));
+    let Some(session) = session else { return Ok(false) };
+    let mut transaction = payments.books.database.begin().await?;
+    let now = payments.books.clock.now();
+    let is_known = auto_top_up::store::update_setup_due(&mut transaction, &session, now).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(is_known)
+}
+
 /// The order that a delivery is about; none if it is not about one of ours.
 async fn find_order(
     payments: &Payments,
@@ -106,7 +125,7 @@ async fn find_order(
         return Ok(None);
     }
     let EventObject { id, client_reference_id, metadata, payment_intent } = event.data.object;
-    let named = client_reference_id.or_else(|| metadata.and_then(|mut metadata| metadata.remove("order_id")));
+    let named = client_reference_id.or_else(|| metadata.and_then(named_in));
     let payment = payment_intent.as_ref().map(|payment| Expandable::id(payment).to_owned());
     let payment = payment.or_else(|| id.clone().filter(|id| id.starts_with("pi_")));
     let mut connection = payments.books.database.acquire().await?;
@@ -119,7 +138,7 @@ async fn find_order(
         // A refund or a dispute overtook the news of its payment: only the payment names the order.
         (None, Some(payment)) if named.is_none() => {
             let named = match stripe.find_payment(&payment).await {
-                Ok(mut payment) => payment.metadata.remove("order_id"),
+                Ok(payment) => named_in(payment.metadata),
                 Err(StripeError::NotFound) => None,
                 Err(error) => return Err(error.into()),
             };
@@ -128,6 +147,11 @@ async fn find_order(
         }
         (None, _) => Ok(None),
     }
+}
+
+/// The order that metadata name: as ours do, or as those of the older service did.
+fn named_in(mut metadata: Metadata) -> Option<String> {
+    metadata.remove("order_id").or_else(|| metadata.remove("purchaseId"))
 }
 
 async fn note(payments: &Payments, events: &[String], outcome: &'static str) -> Result<(), PaymentError> {

@@ -40,6 +40,12 @@ pub trait Authenticate: Send + Sync + std::fmt::Debug {
         &'a self,
         caller: &'a Caller,
     ) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>>;
+
+    /// Refuses an administrator who has not proven a moment ago to be it.
+    fn require_fresh_admin<'a>(
+        &'a self,
+        admin: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send + 'a>>;
 }
 
 impl<S> FromRequestParts<S> for Caller
@@ -77,6 +83,25 @@ where
         } else {
             Err(ApiError::new(&codes::ADMIN_REQUIRED))
         }
+    }
+}
+
+/// An administrator whose last proof is younger than `FRESH_AUTHENTICATION`, and was a second factor if the account has one: for what moves
+/// money, or changes who administrates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreshAdmin(pub Caller);
+
+impl<S> FromRequestParts<S> for FreshAdmin
+where
+    S: Send + Sync,
+    Arc<dyn Authenticate>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Admin(caller) = Admin::from_request_parts(parts, state).await?;
+        <Arc<dyn Authenticate>>::from_ref(state).require_fresh_admin(&caller).await?;
+        Ok(Self(caller))
     }
 }
 

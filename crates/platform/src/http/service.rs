@@ -256,6 +256,10 @@ mod tests {
         fn is_admin<'a>(&'a self, _: &'a Caller) -> Port<'a, bool> {
             Box::pin(async { Ok(false) })
         }
+
+        fn require_fresh_admin<'a>(&'a self, _: &'a Caller) -> Port<'a, ()> {
+            Box::pin(async { Err(ApiError::new(&codes::ADMIN_REQUIRED)) })
+        }
     }
 
     impl AuthenticateService for Known {

@@ -12,6 +12,7 @@ mod quota;
 pub mod redis;
 mod remembered;
 mod route_class;
+mod sentinel;
 #[cfg(test)]
 mod tests;
 

@@ -6,9 +6,11 @@ use super::Subject;
 use super::attempts::{AccountKey, Rule, Taken};
 use super::quota::{Decision, Quota, of_network};
 use super::route_class::RouteClass;
+use super::sentinel::{self, Master};
 use crate::Settings;
 use crate::http::AddressBucket;
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::sentinel::SentinelClientBuilder;
 use ::redis::{
     Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Script,
     ScriptInvocation,
@@ -32,16 +34,41 @@ pub enum InvalidRedis {
         "REDIS_URL asks for TLS, which this program does not speak with Redis: use a tunnel or a private network"
     )]
     Tls,
+    /// No address of a sentinel.
+    #[error("REDIS_SENTINELS must be like host:26379,other:26379")]
+    Sentinel,
+    /// Two answers to one question.
+    #[error("REDIS_SENTINELS says where Redis is: leave REDIS_URL and REDIS_HOST out")]
+    Twice,
     /// The client refuses it.
     #[error("the address of Redis can't be used: {0}")]
     Client(#[from] RedisError),
 }
 
-/// Where Redis is, if one is configured: `REDIS_URL`, or else `REDIS_HOST` with its port and password.
+/// Where Redis is.
+#[derive(Debug)]
+pub enum Address {
+    /// Always there.
+    Server(Box<ConnectionInfo>),
+    /// Where these say.
+    Sentinels(Box<SentinelClientBuilder>),
+}
+
+/// Where Redis is, if one is configured: where `REDIS_SENTINELS` say, or `REDIS_URL`, or `REDIS_HOST` with its port and password.
 ///
 /// # Errors
 /// When the address is none.
-pub fn address(settings: &Settings) -> Result<Option<ConnectionInfo>, InvalidRedis> {
+pub fn address(settings: &Settings) -> Result<Option<Address>, InvalidRedis> {
+    if settings.redis_sentinels.is_empty() {
+        return Ok(server(settings)?.map(|server| Address::Server(Box::new(server))));
+    }
+    if settings.redis_url.is_some() || settings.redis_host.is_some() {
+        return Err(InvalidRedis::Twice);
+    }
+    Ok(Some(Address::Sentinels(Box::new(sentinel::from_settings(settings)?))))
+}
+
+fn server(settings: &Settings) -> Result<Option<ConnectionInfo>, InvalidRedis> {
     if let Some(url) = &settings.redis_url {
         let address = url.expose_secret().into_connection_info().map_err(|_| InvalidRedis::Url)?;
         return if address.addr().is_supported() { Ok(Some(address)) } else { Err(InvalidRedis::Tls) };
@@ -59,7 +86,7 @@ pub fn address(settings: &Settings) -> Result<Option<ConnectionInfo>, InvalidRed
 
 /// Counters in Redis. Every question has no answer when Redis does not give one in time.
 pub(super) struct Redis {
-    connection: ConnectionManager,
+    link: Link,
     gcra: Script,
     attempts: Script,
     state: Mutex<State>,
@@ -68,6 +95,12 @@ pub(super) struct Redis {
     /// The time that tests move, instead of Redis's.
     #[cfg(test)]
     pub(super) clock: Option<std::sync::Arc<dyn mana_kernel::Clock>>,
+}
+
+/// How it is reached.
+enum Link {
+    Server(ConnectionManager),
+    Master(Master),
 }
 
 /// Whether it answers.
@@ -80,14 +113,20 @@ enum State {
 
 impl Redis {
     /// Connects when it is first asked, and again whenever the connection is lost.
-    pub(super) fn new(address: ConnectionInfo, patience: Duration) -> Result<Self, InvalidRedis> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(PAUSE))
-            .set_response_timeout(Some(PAUSE));
+    pub(super) fn new(address: Address, patience: Duration) -> Result<Self, InvalidRedis> {
+        let link = match address {
+            Address::Sentinels(sentinels) => Link::Master(Master::new(sentinels.build()?, PAUSE)),
+            Address::Server(server) => {
+                let config = ConnectionManagerConfig::new()
+                    .set_number_of_retries(0)
+                    .set_connection_timeout(Some(PAUSE))
+                    .set_response_timeout(Some(PAUSE));
+                Link::Server(ConnectionManager::new_lazy_with_config(Client::open(*server)?, config)?)
+            }
+        };
         metrics::gauge!("redis_up").set(1.0);
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(Client::open(address)?, config)?,
+            link,
             gcra: Script::new(include_str!("gcra.lua")),
             attempts: Script::new(include_str!("attempts.lua")),
             state: Mutex::new(State::Answers),
@@ -209,8 +248,13 @@ impl Redis {
         if !self.may_ask() {
             return None;
         }
-        let mut connection = self.connection.clone();
-        let cause = match tokio::time::timeout(self.patience, script.invoke_async(&mut connection)).await {
+        let asked = async {
+            match &self.link {
+                Link::Server(connection) => script.invoke_async(&mut connection.clone()).await,
+                Link::Master(master) => master.ask(script).await,
+            }
+        };
+        let cause = match tokio::time::timeout(self.patience, asked).await {
             Ok(Ok(answer)) => {
                 self.found();
                 return Some(answer);
@@ -218,6 +262,9 @@ impl Redis {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
         };
+        if let Link::Master(master) = &self.link {
+            master.forget();
+        }
         self.lost(&cause);
         None
     }

@@ -3,7 +3,7 @@
 use super::attempts::{AccountKey, Rule, Taken};
 use super::in_process::InProcess;
 use super::quota::Decision;
-use super::redis::{Redis, address};
+use super::redis::{Address, Redis, address};
 use super::route_class::{CLASSES, Quotas, RouteClass};
 use super::{RateLimits, Subject};
 use crate::Settings;
@@ -254,8 +254,18 @@ async fn an_address_of_redis_that_is_none_is_refused_without_telling_it() {
         redis_password: Some("hunter2".into()),
         ..Settings::defaults().unwrap()
     };
-    let found = address(&by_host).unwrap().unwrap();
+    let Address::Server(found) = address(&by_host).unwrap().unwrap() else { panic!("a sentinel") };
     assert_eq!(found.addr().to_string(), "redis.internal:6379");
     assert_eq!(found.redis_settings().password(), Some("hunter2"));
     assert!(address(&Settings::defaults().unwrap()).unwrap().is_none());
+    let by_sentinels = |sentinels: &[&str]| Settings {
+        redis_sentinels: sentinels.iter().map(ToString::to_string).collect(),
+        ..Settings::defaults().unwrap()
+    };
+    let found = address(&by_sentinels(&["one", "two:5000"])).unwrap().unwrap();
+    assert!(matches!(found, Address::Sentinels(_)));
+    let refusal = address(&by_sentinels(&["one", "redis://two"])).unwrap_err().to_string();
+    assert!(refusal.contains("REDIS_SENTINELS"), "{refusal}");
+    let twice = Settings { redis_host: Some("redis".to_owned()), ..by_sentinels(&["one"]) };
+    assert!(address(&twice).unwrap_err().to_string().contains("leave REDIS_URL"));
 }

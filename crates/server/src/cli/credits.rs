@@ -20,6 +20,8 @@ pub(super) enum CreditsCommand {
     Grant(AdjustArgs),
     /// Take mana from a user, never more than can be spent
     Take(AdjustArgs),
+    /// Forgive a user what is owed because a payment was taken back: given, and paid back with it at once
+    Forgive(AdjustArgs),
 }
 
 #[derive(Debug, Args)]
@@ -32,7 +34,7 @@ pub(super) struct AdjustArgs {
     /// Why: administrators find it in the account's security events
     #[arg(long, value_parser = reason)]
     reason: Reason,
-    /// What the owner reads in the list of transactions; `Adjustment` without it
+    /// What the owner reads in the list of transactions; `Adjustment`, or `Debt forgiven`, without it
     #[arg(long, value_parser = description)]
     description: Option<Paragraph<1, 1000>>,
 }
@@ -47,12 +49,13 @@ pub(super) async fn run(
     let (args, direction, done) = match command {
         CreditsCommand::Grant(args) => (args, Direction::Grant, "Given"),
         CreditsCommand::Take(args) => (args, Direction::Take, "Taken"),
+        CreditsCommand::Forgive(args) => (args, Direction::Forgive, "Forgiven"),
     };
     let AdjustArgs { user, amount, reason, description } = args;
     let database = source.database(settings);
     let id = operator(&database).resolve(user).await?;
     let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
-    let books = app::books(settings, &database, &clock, &rng);
+    let books = app::books(settings, &database, &clock, &rng, None);
     let (reason, description) = (reason.as_str().to_owned(), description.clone());
     let adjusted = adjust_as_operator(&books, direction, id.clone(), *amount, reason, description).await?;
     match adjusted {

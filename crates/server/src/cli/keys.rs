@@ -8,6 +8,7 @@ use mana_auth::oauth::rekey_tokens;
 use mana_auth::token::keys::{self, ExaminedKey, KeyChest, RekeyOutcome, RekeyedKey, Rotation, SigningKey};
 use mana_auth::token::root_secret::{Resealed, RootSecrets};
 use mana_auth::two_factor::rekey_secrets;
+use mana_auth::webhook::rekey_webhook_secrets;
 use mana_platform::SystemRng;
 use mana_platform::config::JwtAlgorithm;
 use secrecy::ExposeSecret as _;
@@ -29,7 +30,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Seal the private keys, the tokens of other services and the secrets of authenticator apps under the first root secret, so that older ones can be left out
+    /// Seal the private keys, the tokens of other services and the secrets of authenticator apps and of endpoints under the first root secret, so that older ones can be left out
     Rekey,
 }
 
@@ -53,7 +54,13 @@ pub(super) async fn run(
             let keys = chest.rekey().await?;
             let tokens = rekey_tokens(&chest.database, &chest.root_secrets, &*chest.rng).await?;
             let factors = rekey_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
-            rekeyed(&keys, &[("linked accounts", tokens), ("authenticator apps", factors)], cli.json)
+            let webhooks = rekey_webhook_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
+            let rows = [
+                ("linked accounts", tokens),
+                ("authenticator apps", factors),
+                ("endpoints of apps", webhooks),
+            ];
+            rekeyed(&keys, &rows, cli.json)
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod credits;
 mod health;
+mod import;
 mod keys;
 mod ledger;
 pub(crate) mod migrate;
@@ -14,24 +15,27 @@ mod service_keys;
 mod show;
 mod user;
 mod users;
+mod webhooks;
 
 use crate::dev::folder::DataFolder;
 use crate::dev::{self, DevArgs, DevError};
 use crate::doctor;
+use crate::legacy::LegacyError;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
 use crate::upgrade;
 use crate::way_out::WayOut;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use credits::CreditsCommand;
+use import::ImportCommand;
 use keys::KeysCommand;
 use ledger::LedgerCommand;
 use mana_auth::admin::model::AdminError;
 use mana_auth::admin::{self, Change};
-use mana_auth::oauth::OAuthError;
 use mana_auth::service_key::model::NoScope;
 use mana_auth::token::keys::KeyError;
-use mana_auth::two_factor::TwoFactorError;
+use mana_auth::token::sealed_rows::RekeyError;
+use mana_auth::webhook::model::{NoEvents, WebhookError};
 use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_credits::package::model::PackageError;
@@ -39,6 +43,7 @@ use mana_credits::purchase::PaymentError;
 use mana_credits::stripe::client::InvalidStripe;
 use mana_platform::config::{self, ConfigFileError, Configured};
 use mana_platform::migrate::SchemaError;
+use mana_platform::outbound::OutboundError;
 use mana_platform::telemetry::{self, InvalidTraces, Traces};
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use packages::PackagesCommand;
@@ -52,6 +57,7 @@ use time::format_description::well_known::Rfc3339;
 use user::ActArgs;
 use users::UsersCommand;
 use uuid::Uuid;
+use webhooks::WebhooksCommand;
 
 /// Accounts and prepaid credits for a family of apps
 #[derive(Debug, Parser)]
@@ -112,6 +118,9 @@ enum Command {
     /// Accounts
     #[command(subcommand, visible_alias = "user")]
     Users(UsersCommand),
+    /// The way here from another service
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// The books of mana
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -121,6 +130,9 @@ enum Command {
     /// What was bought
     #[command(subcommand)]
     Payments(PaymentsCommand),
+    /// Endpoints at which apps hear of what happens
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,14 +194,19 @@ enum CommandError {
     )]
     StillClosed(usize),
     #[error(
-        "{0} secrets of users can't be opened and were left as they are: give the root secrets that they are sealed under. Without them, the \
-         next sign-in with a linked service replaces its tokens, and an authenticator app has to be set up anew (`users reset-factors`)"
+        "{0} secrets of users and apps can't be opened and were left as they are: give the root secrets that they are sealed under. Without them, the \
+         next sign-in with a linked service replaces its tokens, an authenticator app has to be set up anew (`users reset-factors`), and an \
+         endpoint of an app needs another secret (`webhooks rotate-secret`)"
     )]
     StillClosedRows(u64),
     #[error(transparent)]
-    OAuth(#[from] OAuthError),
+    Rekey(#[from] RekeyError),
     #[error(transparent)]
-    TwoFactor(#[from] TwoFactorError),
+    Webhook(#[from] WebhookError),
+    #[error(transparent)]
+    Outbound(#[from] OutboundError),
+    #[error("--event: {0}")]
+    NoEvents(NoEvents),
     #[error("--scope: a key {0}")]
     NoScope(NoScope),
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
@@ -222,6 +239,13 @@ enum CommandError {
         "{0} rows were refused: mend them and import the file again; what is there already is left as it is"
     )]
     RowsRefused(u64),
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
+    #[error(
+        "not everything is here as it was: {0} refused, and see the checks that fail. Mend it in the older database and import again; \
+         what is here already is left as it is"
+    )]
+    NotWhole(u64),
     #[error("{} can't be opened or written: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
@@ -293,12 +317,16 @@ fn run() -> Result<(), CommandError> {
                 service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
             Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
+            Command::Import(command) => import::run(command, &cli, source(&cli)?).await,
             Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
             Command::Packages(command) => {
                 packages::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
             Command::Payments(command) => {
                 payments::run(command, &cli.settings, source(&cli)?, cli.json).await
+            }
+            Command::Webhooks(command) => {
+                webhooks::run(command, &cli.settings, source(&cli)?, cli.json).await
             }
         }
     })

@@ -33,7 +33,7 @@ pub(super) async fn run(
 ) -> Result<(), CommandError> {
     let PaymentsCommand::Reconcile { since, fix } = command;
     let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
-    let books = Arc::new(app::books(settings, &source.database(settings), &clock, &rng));
+    let books = Arc::new(app::books(settings, &source.database(settings), &clock, &rng, None));
     let payments = app::payments(settings, &books)?;
     let since = since.unwrap_or_else(|| SystemClock.now().saturating_sub(Duration::days(30)));
     let report = reconcile(&payments, since, *fix).await?;

@@ -18,9 +18,12 @@ use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
 use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use till::Till;
+
+/// Where the endpoint of an app that is being written is, which may speak http there.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Where dev mode keeps its data.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +67,15 @@ pub(crate) enum DevError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// The settings, with endpoints of apps on this machine unless they name other networks.
+pub(crate) fn with_local_endpoints(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    if settings.webhook_private_networks.is_empty() {
+        settings.webhook_private_networks = LOOPBACK.map(Into::into).to_vec();
+    }
+    settings
+}
+
 /// Starts everything, prints how to use it, and runs until it is told to stop.
 pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Traces>) -> Result<(), DevError> {
     if args.ephemeral && settings.database_url.is_some() {
@@ -102,7 +114,8 @@ async fn serve_on(
     if let Some(migration) = &source.migration {
         migration.run(&SystemRng).await?;
     }
-    let settings = till.map_or(settings, |till| &till.settings);
+    let settings = Box::new(with_local_endpoints(till.map_or(settings, |till| &till.settings)));
+    let settings = &*settings;
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
     package::seed(&service.database, &SystemClock, &till::packages()?).await?;

@@ -100,6 +100,51 @@ fn a_connection_that_is_cut_around_a_commit_leaves_an_outcome_to_be_found() {
 }
 
 #[test]
+fn a_connection_that_falls_silent_holds_its_shard_up_for_seconds_and_nothing_is_lost() {
+    /// A batch's own limit, and some.
+    const BOUND: Duration = Duration::from_secs(20);
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
+    let through_proxy = format!(
+        "postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{}/mana?sslmode=disable",
+        proxy.port
+    );
+    let direct = ledger_server(&home, &cluster).env("REQUEST_TIMEOUT_SECONDS", "30").start();
+    let tokens: Vec<_> =
+        (0..6).map(|owner| owner_of_wallet(&direct, &format!("owner{owner}@example.com"))).collect();
+    direct.kill();
+    let server = ledger_server(&home, &cluster).env("DATABASE_URL", through_proxy).start();
+
+    for (cut, key) in [
+        (Cut::SilentInBatch, "silent-in-batch"),
+        (Cut::SilentBeforeCommit, "silent-before-commit"),
+        (Cut::SilentAfterCommit, "silent-after-commit"),
+    ] {
+        proxy.cut(cut, key);
+        let begun = Instant::now();
+        // In one batch or in several, behind the one that is met.
+        let sent: Vec<_> = tokens
+            .iter()
+            .map(|token| http::send(server.port, "POST", USE, token, &spend_under(key)).unwrap())
+            .collect();
+        let replies: Vec<_> = sent.into_iter().map(|stream| http::receive(stream).unwrap()).collect();
+        assert!(!proxy.is_waiting(), "{cut:?}: a connection fell silent");
+        assert!(replies.iter().any(|reply| reply.status == 503), "{cut:?}: {replies:?}");
+        assert!(replies.iter().all(|reply| [201, 503].contains(&reply.status)), "{cut:?}: {replies:?}");
+        assert_eq!(server.get("/health/live").status, 200);
+        for (token, reply) in tokens.iter().zip(&replies) {
+            let found = spend_until_done(server.port, token, key);
+            assert!(reply.status == 503 || (is_replay(&found) && found.body == reply.body), "{cut:?}");
+        }
+        assert!(begun.elapsed() < BOUND, "{cut:?}: {:?}", begun.elapsed());
+    }
+    for token in &tokens {
+        assert_eq!(spent(&server, token), 3);
+    }
+    cluster.books_are_true("mana");
+}
+
+#[test]
 fn a_database_that_takes_no_writes_is_answered_for_and_nothing_is_half_written() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let server = ledger_server(&home, &cluster).start();

@@ -312,6 +312,14 @@ impl Server {
         reply
     }
 
+    /// How much memory it has, in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let id = self.child.lock().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         send_signal(signal, &[self.child.lock().unwrap().id()]);
     }

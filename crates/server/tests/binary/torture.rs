@@ -30,6 +30,8 @@ struct Plan {
     cycles: u64,
     seed: u64,
     victims: Vec<Victim>,
+    /// For how long PostgreSQL stands still before.
+    pause: Option<Duration>,
 }
 
 /// Keys of spends, by what became of them.
@@ -245,10 +247,57 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// PostgreSQL stands still under load. What was sent is refused in time, or done later and once; the service remembers no
+    /// more than fits in its queue.
+    fn stand_still(&self, time: Duration) {
+        const AT_ONCE: usize = 300;
+        const MORE_MIB: u64 = 64;
+        let port = self.server.port;
+        let keys: Vec<String> = (0..AT_ONCE).map(|spend| format!("still-{spend}")).collect();
+        let send_all = || -> Vec<_> {
+            let owners = self.tokens.iter().cycle();
+            let sent = keys.iter().zip(owners).map(|(key, token)| {
+                http::send(port, "POST", "/api/v1/credits/use", token, &spend_under(key)).unwrap()
+            });
+            sent.collect()
+        };
+        let before = self.server.resident_mib();
+        let mut most = before;
+        let pause = self.cluster.pause();
+        let begun = Instant::now();
+        let mut refused = 0_usize;
+        while begun.elapsed() < time {
+            for stream in send_all() {
+                let reply = http::receive(stream).unwrap();
+                assert_eq!(reply.status, 503, "{reply:?}");
+            }
+            refused = refused.saturating_add(AT_ONCE);
+            most = most.max(self.server.resident_mib());
+        }
+        drop(pause);
+        for (key, token) in keys.iter().zip(self.tokens.iter().cycle()) {
+            spend_until_done(port, token, key);
+        }
+        let stood = begun.elapsed();
+        eprintln!(
+            "PostgreSQL stood still for {stood:.0?}: {refused} spends refused, {before} MiB before, {most} MiB at most"
+        );
+        assert!(most.saturating_sub(before) < MORE_MIB, "memory grew from {before} to {most} MiB");
+        let found = "SELECT idempotency_key, count(*) FROM credits.transactions WHERE idempotency_key LIKE 'still-%' GROUP BY 1";
+        let found = self.cluster.owner("mana").rows::<(String, i64)>(found);
+        assert!(found.len() == AT_ONCE && found.iter().all(|(_, times)| *times == 1), "{found:?}");
+        self.cluster.books_are_true("mana");
+    }
+}
+
 /// Carries the plan out, and says how it goes.
-fn torture(Plan { cycles, seed, victims }: &Plan) {
+fn torture(Plan { cycles, seed, victims, pause }: &Plan) {
     eprintln!("seed {seed}");
     let mut stage = Stage::new();
+    if let Some(time) = pause {
+        stage.stand_still(*time);
+    }
     let mut dice = Dice(seed | 1);
     let mut all = Spends::default();
     for cycle in 1..=*cycles {
@@ -281,12 +330,12 @@ fn new_seed() -> u64 {
 
 #[test]
 fn a_server_that_is_killed_loses_and_doubles_no_spend() {
-    torture(&Plan { cycles: 3, seed: new_seed(), victims: vec![Victim::Server] });
+    torture(&Plan { cycles: 3, seed: new_seed(), victims: vec![Victim::Server], pause: None });
 }
 
 #[test]
 fn a_postgres_that_is_killed_loses_and_doubles_no_spend() {
-    torture(&Plan { cycles: 3, seed: new_seed(), victims: vec![Victim::Postgres] });
+    torture(&Plan { cycles: 3, seed: new_seed(), victims: vec![Victim::Postgres], pause: None });
 }
 
 #[test]
@@ -300,5 +349,6 @@ fn the_long_version() {
         "postgres" => vec![Victim::Postgres],
         _ => vec![Victim::Server, Victim::Postgres],
     };
-    torture(&Plan { cycles: cycles.parse().unwrap(), seed: seed.parse().unwrap(), victims });
+    let pause = Some(Duration::from_secs(30));
+    torture(&Plan { cycles: cycles.parse().unwrap(), seed: seed.parse().unwrap(), victims, pause });
 }

@@ -1,4 +1,4 @@
-//! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction.
+//! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction, or lets it fall silent.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,13 +12,26 @@ use tokio::runtime::Runtime;
 /// The message of a client that has sqlx commit.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 
-/// When to cut.
+/// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// PostgreSQL never hears of it.
+    /// It is closed; PostgreSQL never hears of the commit.
     BeforeCommit,
-    /// PostgreSQL commits, and its answer goes nowhere.
+    /// PostgreSQL commits, its answer goes nowhere, and the connection is closed.
     AfterCommit,
+    /// Nothing is passed on any more, in either direction, and neither side hears of it: from the statement on that writes the
+    /// text.
+    SilentInBatch,
+    /// The same from the commit on.
+    SilentBeforeCommit,
+    /// The same from the answer to the commit on.
+    SilentAfterCommit,
+}
+
+impl Cut {
+    fn is_silent(self) -> bool {
+        matches!(self, Self::SilentInBatch | Self::SilentBeforeCommit | Self::SilentAfterCommit)
+    }
 }
 
 /// The next transaction to be cut: the first that writes this text.
@@ -66,7 +79,8 @@ async fn relay(client: TcpStream, server: UnixStream, next: Next) -> io::Result<
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let is_silent = Arc::new(AtomicBool::new(false));
-    tokio::spawn(answer(from_server, to_client, Arc::clone(&is_silent)));
+    let stays_open = Arc::new(AtomicBool::new(false));
+    tokio::spawn(answer(from_server, to_client, Arc::clone(&is_silent), Arc::clone(&stays_open)));
     // The first message has no type before its length.
     let length = from_client.read_u32().await?;
     let mut message = length.to_be_bytes().to_vec();
@@ -79,13 +93,19 @@ async fn relay(client: TcpStream, server: UnixStream, next: Next) -> io::Result<
         message.extend(rest);
         let cut = next.lock().unwrap().map(|(cut, text)| (cut, contains(&message, text)));
         is_chosen |= cut.is_some_and(|(_, is_written)| is_written);
-        if message == COMMIT && is_chosen {
+        let is_due = message == COMMIT || cut.is_some_and(|(cut, _)| cut == Cut::SilentInBatch);
+        if is_due && is_chosen {
             is_chosen = false;
-            if let Some((cut, _)) = next.lock().unwrap().take() {
+            let cut = next.lock().unwrap().take();
+            if let Some((cut, _)) = cut {
                 if cut == Cut::BeforeCommit {
                     return Ok(());
                 }
+                stays_open.store(cut.is_silent(), Ordering::SeqCst);
                 is_silent.store(true, Ordering::SeqCst);
+                if matches!(cut, Cut::SilentInBatch | Cut::SilentBeforeCommit) {
+                    return std::future::pending().await;
+                }
             }
         }
         to_server.write_all(&message).await?;
@@ -99,10 +119,14 @@ async fn answer(
     mut from_server: OwnedReadHalf,
     mut to_client: tcp::OwnedWriteHalf,
     is_silent: Arc<AtomicBool>,
+    stays_open: Arc<AtomicBool>,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let length = from_server.read(&mut bytes).await?;
+        if stays_open.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         if length == 0 || is_silent.load(Ordering::SeqCst) {
             return Ok(());
         }

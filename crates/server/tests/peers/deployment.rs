@@ -2,11 +2,18 @@
 //! servers, a load balancer and Prometheus, each with the very files of `deploy/`. Only addresses and paths are others, and
 //! HAProxy stands for Traefik: it too asks each server whether it is ready, and sends nothing twice.
 
+use crate::clock::Clock;
 use crate::cluster::{ROOT_SECRET, Sql};
+use crate::disk::Disk;
 use crate::http::{self, Reply};
+use crate::network::Network;
 use crate::process::{Home, Launch, Server, free_port, poll, processes_under, send_signal};
 use crate::program::{Program, account};
+use crate::standby::{Pair, Plan};
+use mana_kernel::Clock as _;
+use mana_platform::SystemClock;
 use mana_testkit::keeps_statements_apart;
+use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const SOON: Duration = Duration::from_secs(30);
 const SUPERUSER: &str = "superuser0123456789";
@@ -43,12 +52,19 @@ pub(crate) struct Deployment {
     servers: [Mutex<Option<Server>>; 2],
     prometheus: Option<Program>,
     balancer: Option<Program>,
+    /// Between the servers and PgBouncer, where it can fall silent.
+    network: Option<Network>,
     bouncer: Mutex<Option<Program>>,
     redis: Mutex<Option<Program>>,
     postgres: Mutex<Option<Program>>,
+    pair: Option<Pair>,
     ports: Ports,
     pool_size: u32,
     settings: Vec<(&'static str, String)>,
+    /// Of PostgreSQL, where it is not the machine's.
+    disk: Option<Disk>,
+    /// Of the servers, where they are not the machine's.
+    clocks: Option<[Clock; 2]>,
     pub(crate) home: Home,
 }
 
@@ -65,6 +81,20 @@ struct Ports {
 impl Deployment {
     /// All but Prometheus. `pool_size` are the connections that PgBouncer has to PostgreSQL.
     pub(crate) fn start(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        Self::assemble(pool_size, settings).run()
+    }
+
+    /// The same, with a disk of PostgreSQL that can be full, clocks of the servers that can step, and a network between that
+    /// can fall silent.
+    pub(crate) fn start_fragile(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let mut deployment = Self::assemble(pool_size, settings);
+        deployment.disk = Some(Disk::mount(&deployment.folder("data"), account()));
+        deployment.clocks = Some(["clock-0", "clock-1"].map(|name| Clock::new(&deployment.home, name)));
+        deployment.network = Some(Network::start(deployment.ports.bouncer));
+        deployment.run()
+    }
+
+    fn assemble(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let ports = Ports {
             postgres: free_port(),
             bouncer: free_port(),
@@ -74,29 +104,58 @@ impl Deployment {
             prometheus: free_port(),
         };
         let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut deployment = Self {
+        Self {
             servers: Default::default(),
             prometheus: None,
             balancer: None,
+            network: None,
             bouncer: Mutex::default(),
             redis: Mutex::default(),
             postgres: Mutex::default(),
+            pair: None,
             ports,
             pool_size,
             settings,
+            disk: None,
+            clocks: None,
             home: Home::new(),
-        };
+        }
+    }
+
+    /// The same with PostgreSQL on two machines, of which one takes over from the other.
+    pub(crate) fn start_with_standby(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let mut deployment = Self::assemble(pool_size, settings);
         deployment.make_certificates();
-        deployment.make_cluster();
-        deployment.start_postgres();
-        deployment.make_roles();
-        deployment.start_bouncer();
-        deployment.start_redis();
-        deployment.command(&["migrate"]).env("DATABASE_OWNER_URL", deployment.owner_url()).run().succeeded();
-        deployment.start_server(0);
-        deployment.start_server(1);
-        deployment.start_balancer();
-        deployment
+        deployment.write_settings_of_postgres("");
+        deployment.pair = Some(Pair::start(&Plan {
+            home: &deployment.home,
+            programs: &Self::programs(),
+            postgresql_conf: &deployment.home.path().join("postgresql.conf"),
+            superuser_password: SUPERUSER,
+            port: deployment.ports.postgres,
+            folder: &|name| deployment.folder(name),
+            file: &|name, text| deployment.file(name, text),
+        }));
+        deployment.serve()
+    }
+
+    fn run(self) -> Self {
+        self.make_certificates();
+        self.make_cluster();
+        self.start_postgres();
+        self.serve()
+    }
+
+    /// On a PostgreSQL that runs.
+    fn serve(mut self) -> Self {
+        self.make_roles();
+        self.start_bouncer();
+        self.start_redis();
+        self.command(&["migrate"]).env("DATABASE_OWNER_URL", self.owner_url()).run().succeeded();
+        self.start_server(0);
+        self.start_server(1);
+        self.start_balancer();
+        self
     }
 
     /// A folder of the account that runs what refuses to be root.
@@ -139,6 +198,10 @@ impl Deployment {
         let mut make = Command::new("sh");
         make.arg(deploy("certificates/make")).arg(&certificates).arg(self.wal());
         make.env("POSTGRES_UID", &account).env("POOLER_UID", &account);
+        if self.clocks.is_some() {
+            // Nobody whose clock is a day late trusts what was made today.
+            make.envs(Clock::two_days_ago());
+        }
         assert!(make.status().unwrap().success(), "openssl is installed (apt-get install openssl)");
     }
 
@@ -155,7 +218,20 @@ impl Deployment {
         initdb.args(["--username=postgres", "--auth=scram-sha-256", "--data-checksums", "--no-sync"]);
         let made = initdb.uid(account()).gid(account()).current_dir("/").output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        self.file("pg_hba.conf", &adapted("postgres/pg_hba.conf", &[]));
+        let run = self.folder("run");
+        self.write_settings_of_postgres(&format!(
+            "port = {}\nunix_socket_directories = '{}'\n",
+            self.ports.postgres,
+            run.display()
+        ));
+    }
+
+    fn write_settings_of_postgres(&self, more: &str) {
+        let followers =
+            "hostssl replication replicator all scram-sha-256\nhostssl all rewinder all scram-sha-256\n";
+        let logins = adapted("postgres/pg_hba.conf", &[]);
+        let followers = if more.is_empty() { followers } else { "" };
+        self.file("pg_hba.conf", &format!("{logins}{followers}"));
         let place = self.home.path().display();
         let text = adapted(
             "postgres/postgresql.conf",
@@ -167,15 +243,7 @@ impl Deployment {
                 ("shared_buffers = 1GB", "shared_buffers = 64MB"),
             ],
         );
-        let run = self.folder("run");
-        self.file(
-            "postgresql.conf",
-            &format!(
-                "{text}\nport = {}\nunix_socket_directories = '{}'\n",
-                self.ports.postgres,
-                run.display()
-            ),
-        );
+        self.file("postgresql.conf", &format!("{text}\n{more}"));
     }
 
     /// PostgreSQL on a folder of data, on a port of its own or on the one that all others know.
@@ -200,10 +268,11 @@ impl Deployment {
 
     /// The image makes the database, then runs the script; over the socket, as the superuser.
     fn make_roles(&self) {
+        let (socket, port) = self.socket();
         let variables = |database: &str| {
             [
-                ("PGHOST", self.folder("run").display().to_string()),
-                ("PGPORT", self.ports.postgres.to_string()),
+                ("PGHOST", socket.display().to_string()),
+                ("PGPORT", port.to_string()),
                 ("PGUSER", "postgres".to_owned()),
                 ("PGDATABASE", database.to_owned()),
                 ("PGPASSWORD", SUPERUSER.to_owned()),
@@ -248,6 +317,15 @@ impl Deployment {
     }
 
     pub(crate) fn start_redis(&self) {
+        self.launch_redis("");
+    }
+
+    /// With what it had when it was copied.
+    pub(crate) fn start_redis_with(&self, copy: &Path) {
+        self.launch_redis(&format!("dir {}\ndbfilename old.rdb\n", copy.parent().unwrap().display()));
+    }
+
+    fn launch_redis(&self, more: &str) {
         let port = self.ports.redis;
         let text = adapted(
             "redis/redis.conf",
@@ -255,7 +333,7 @@ impl Deployment {
         );
         let mut command = Command::new("redis-server");
         command.arg("-");
-        let input = format!("{text}\nrequirepass {REDIS}\n");
+        let input = format!("{text}\nrequirepass {REDIS}\n{more}");
         let program = Program::start(&self.home, ("redis", "redis-server"), command, &input, port);
         *self.redis.lock().unwrap() = Some(program);
     }
@@ -271,7 +349,8 @@ impl Deployment {
 
     /// For `DATABASE_URL`.
     pub(crate) fn service_url(&self) -> String {
-        let url = self.url("mana_service", SERVICE, self.ports.bouncer, "mana");
+        let port = self.network.as_ref().map_or(self.ports.bouncer, |network| network.port);
+        let url = self.url("mana_service", SERVICE, port, "mana");
         if keeps_statements_apart() { url } else { format!("{url}&statement-cache-capacity=0") }
     }
 
@@ -289,14 +368,23 @@ impl Deployment {
         self.url("mana_owner", OWNER, self.ports.postgres, "mana")
     }
 
+    fn socket(&self) -> (PathBuf, u16) {
+        match &self.pair {
+            Some(pair) => pair.socket_of_primary(),
+            None => (self.folder("run"), self.ports.postgres),
+        }
+    }
+
+    /// Both of PostgreSQL's machines.
+    pub(crate) fn pair(&self) -> &Pair {
+        self.pair.as_ref().unwrap()
+    }
+
     /// As the superuser, over the socket, which is the only way for it.
     pub(crate) fn superuser(&self, database: &str) -> Sql {
-        let socket = self.folder("run");
-        let url = format!(
-            "postgres://postgres:{SUPERUSER}@localhost:{}/{database}?host={}",
-            self.ports.postgres,
-            socket.display()
-        );
+        let (socket, port) = self.socket();
+        let url =
+            format!("postgres://postgres:{SUPERUSER}@localhost:{port}/{database}?host={}", socket.display());
         Sql::connect(&url.parse().unwrap())
     }
 
@@ -351,6 +439,10 @@ impl Deployment {
     pub(crate) fn start_server(&self, number: usize) {
         let port = self.ports.servers[number];
         let launch = self.command(&["serve", "--no-migrate", "--port", &port.to_string()]).at(port);
+        let launch = match &self.clocks {
+            Some(clocks) => clocks[number].give_to(launch),
+            None => launch,
+        };
         *self.servers[number].lock().unwrap() = Some(launch.start());
     }
 
@@ -453,6 +545,45 @@ impl Deployment {
         processes_under(self.postgres.lock().unwrap().as_ref().unwrap().id())
     }
 
+    /// Whether what the servers and PgBouncer say to each other still arrives. Nobody is told that it does not.
+    pub(crate) fn network_is_silent(&self, is_silent: bool) {
+        self.network.as_ref().unwrap().is_silent(is_silent);
+    }
+
+    /// Leaves PostgreSQL no room for another page.
+    pub(crate) fn fill_disk(&self) {
+        self.disk.as_ref().unwrap().fill();
+    }
+
+    /// Gives it room again.
+    pub(crate) fn free_disk(&self) {
+        self.disk.as_ref().unwrap().free();
+    }
+
+    /// Starts PostgreSQL if it has ended, as whoever runs containers does.
+    pub(crate) fn keep_postgres_running(&self) {
+        let has_ended = self.postgres.lock().unwrap().as_mut().is_none_or(Program::has_ended);
+        if has_ended {
+            self.start_postgres();
+        }
+    }
+
+    /// Sets the clock of a server so many seconds beside the right time, and waits until it goes by it.
+    pub(crate) fn step_clock(&self, number: usize, seconds: i64) {
+        self.clocks.as_ref().unwrap()[number].step_to(seconds);
+        poll(SOON, "a server that goes by its clock", || {
+            // The Date of answers is a second old at most, and goes no second back: the log tells the time.
+            let lines = self.with_server(number, |server| {
+                server.get("/health/live");
+                server.stderr()
+            });
+            let line: Value = serde_json::from_str(lines.lines().last()?).ok()?;
+            let time = OffsetDateTime::parse(line["timestamp"].as_str()?, &Rfc3339).unwrap();
+            let beside = time.unix_timestamp().saturating_sub(SystemClock.now().unix_timestamp());
+            (beside.saturating_sub(seconds).abs() < 60).then_some(())
+        });
+    }
+
     pub(crate) fn kill_bouncer(&self) {
         self.bouncer.lock().unwrap().take().unwrap().kill();
     }
@@ -466,9 +597,21 @@ impl Deployment {
     }
 
     pub(crate) fn flush_redis(&self) {
-        let mut flush = Command::new("redis-cli");
-        flush.args(["-p", &self.ports.redis.to_string(), "flushall"]).env("REDISCLI_AUTH", REDIS);
-        assert!(flush.output().unwrap().status.success());
+        self.ask_redis(&["flushall"]);
+    }
+
+    pub(crate) fn ask_redis(&self, command: &[&str]) {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-p", &self.ports.redis.to_string()]).args(command).env("REDISCLI_AUTH", REDIS);
+        assert!(ask.output().unwrap().status.success());
+    }
+
+    /// What it has now, as a file to start with.
+    pub(crate) fn copy_redis(&self) -> PathBuf {
+        let copy = self.folder("redis").join("old.rdb");
+        self.ask_redis(&["--rdb", copy.to_str().unwrap()]);
+        chown(&copy, Some(account()), Some(account())).unwrap();
+        copy
     }
 
     /// The books, by the command that an operator would use, past PgBouncer.

@@ -71,6 +71,10 @@ impl Program {
         self.child.id()
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         send_signal(signal, &[self.id()]);
     }
@@ -84,13 +88,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(None)) {
+        if self.has_ended() {
             return;
         }
         self.signal("CONT");
         self.signal(self.signal);
         for _ in 0..500 {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if self.has_ended() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

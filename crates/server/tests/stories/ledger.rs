@@ -234,6 +234,32 @@ async fn an_app_gives_a_spend_back_in_parts_and_never_more_than_it_took() {
 }
 
 #[tokio::test]
+async fn a_refund_that_revives_mana_of_two_sorts_is_answered_whole_and_line_by_line() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    for (amount, priority) in [(10, 1), (5, 2)] {
+        let more = json!({"priority": priority, "expiresAt": in_seconds(&story, 600)});
+        assert_eq!(gift(&story, &ada, amount, more).await.status, 201);
+    }
+    let spent = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(15))).await;
+    story.clock.advance(Duration::seconds(600));
+    let mut refund =
+        for_user(&ada, json!({"amount": 15, "appId": "shop", "description": "Sorry", "reviveExpired": true}));
+    refund["transactionId"] = spent.json["transaction"]["id"].clone();
+    let back = as_app(&story.client, "shop", REFUND, &refund).await;
+    assert_eq!((back.status.as_u16(), back.integer("/transaction/amount")), (201, 15), "{}", back.json);
+    assert_eq!(
+        (back.integer("/transaction/balanceBefore"), back.integer("/transaction/balanceAfter")),
+        (150, 165)
+    );
+    assert_eq!((back.integer("/transactions/0/amount"), back.integer("/transactions/1/amount")), (5, 10));
+    assert_eq!(back.text("/transaction/id"), back.text("/transactions/0/id"));
+    let history = story.get("/api/v1/credits/transactions?limit=2", &ada).await;
+    assert_eq!((history.integer("/0/amount"), history.integer("/1/amount")), (10, 5));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn parallel_refunds_of_a_spend_on_two_replicas_give_back_no_more_than_it() {
     let story = with_service().await;
     let ada = story.user("ada@example.com").await;

@@ -206,3 +206,32 @@ async fn batches_of_many_wallets_on_two_replicas_beside_sign_outs_meet_no_deadlo
     assert_eq!(story.number(deadlocks).await, 0);
     books_are_true(&story).await;
 }
+
+#[tokio::test]
+async fn a_key_that_nobody_has_sent_for_long_is_known_all_the_same() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let spend = |key: String| {
+        story.client.post(USE, &spend_of(1)).bearer(&ada.access_token).header("idempotency-key", &key).send()
+    };
+    let first = spend("first".to_owned()).await;
+    // One after the other, so that each is a batch.
+    for number in 0..70 {
+        let done = spend(number.to_string()).await;
+        assert!(done.status == 201 && !is_replay(&done));
+    }
+    let moved =
+        story.client.post(USE, &spend_of(1)).bearer(&ada.access_token).header("idempotency-key", "first");
+    let again = moved.header("if-match", "\"1\"").send().await;
+    assert!(is_replay(&again) && again.json == first.json, "{}", again.json);
+    for number in 100..170 {
+        assert_eq!(spend(number.to_string()).await.status, 201);
+    }
+    // With others in its batch, which it hurts no more than a second try.
+    let keys = ["first", "170", "171", "172"].map(str::to_owned);
+    let replies = join_all(keys.map(spend)).await;
+    assert!(is_replay(&replies[0]) && replies[0].json == first.json, "{}", replies[0].json);
+    assert!(replies[1..].iter().all(|reply| reply.status == 201 && !is_replay(reply)));
+    assert_eq!(story.number("SELECT count(*) FROM credits.transactions WHERE type = 'usage'").await, 144);
+    books_are_true(&story).await;
+}

@@ -15,7 +15,7 @@ use time::Duration;
 type Change = fn(&mut Value);
 
 /// The books are true, and agree with Stripe.
-async fn all_is_well(shop: &Shop) {
+pub(crate) async fn all_is_well(shop: &Shop) {
     books_are_true(shop).await;
     let since = shop.clock.now().saturating_sub(Duration::days(30));
     let report = reconcile(&shop.workers.payments, since, false).await.unwrap();
@@ -686,9 +686,35 @@ async fn an_order_that_can_not_be_is_refused_with_a_way_out() {
 
     // Stripe's own price is another than the package's.
     shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_400"}])).await;
-    assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 500);
+    let refused = shop.order(&ada, &json!({"packageId": "odd"})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.wrong_stripe_price"));
+    shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500_gone"}])).await;
+    let refused = shop.order(&ada, &json!({"packageId": "odd"})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.wrong_stripe_price"));
+    assert!(refused.headers.contains_key("retry-after"));
     shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500"}])).await;
     assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_customer_who_was_deleted_at_stripe_is_made_anew_once() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let before = shop.buy(&ada).await;
+    let customer =
+        |bought: &Bought| shop.stripe.find(&bought.session).unwrap()["customer"].as_str().unwrap().to_owned();
+    shop.stripe.delete_customer(&customer(&before)).unwrap();
+    let after = shop.buy(&ada).await;
+    assert_ne!(customer(&before), customer(&after));
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    let third = shop.buy(&ada).await;
+    assert_eq!(customer(&after), customer(&third));
+    assert_eq!(shop.stripe.count_calls("POST /v1/customers"), 2);
+    // What the old one paid is still what it was.
+    shop.stripe.refund(&shop.payment(&before), None).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.purchase(&ada, &before).await.text("/state"), "refunded");
+    all_is_well(&shop).await;
 }
 
 #[tokio::test]
@@ -828,4 +854,128 @@ async fn the_database_refuses_to_credit_an_order_anew_or_for_another_amount() {
         let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
         assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{change}");
     }
+}
+
+#[tokio::test]
+async fn a_debt_is_forgiven_by_an_administrator_with_a_reason_and_the_books_stay_true() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (shop.administrator("ada@example.com").await, shop.user("bob@example.com").await);
+    let bought = shop.buy(&bob).await;
+    assert_eq!(spend(&shop, &bob, 150 + 300).await.status, 201);
+    let dispute = shop.stripe.dispute(&shop.payment(&bought), None, "needs_response").unwrap();
+    shop.stripe.close_dispute(&dispute, "lost").unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&bob).await, (0, 300));
+    let path = format!("/api/v1/admin/users/{}/credits/forgive-debt", bob.id);
+    let forgive = async |admin: &User, amount: i64, key: &str| {
+        let body = json!({"amount": amount, "reason": "goodwill", "idempotencyKey": key});
+        shop.client.post(&path, &body).bearer(&admin.access_token).send().await
+    };
+    assert_eq!(forgive(&bob, 100, "a").await.problem(), "auth.admin_required");
+    let refused = forgive(&ada, 301, "b").await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "credits.forgives_too_much"));
+    let balance = shop.get("/api/v1/credits/balance", &bob).await.json;
+    let done = forgive(&ada, 100, "c").await;
+    assert_eq!((done.status.as_u16(), done.text("/transaction/description")), (201, "Debt forgiven"));
+    assert_eq!(shop.paid(&bob).await, (0, 200));
+    assert_eq!(
+        shop.get("/api/v1/credits/balance", &bob).await.json["freeCreditsRemaining"],
+        balance["freeCreditsRemaining"]
+    );
+    assert_eq!(forgive(&ada, 100, "c").await.bytes, done.bytes, "once");
+    assert_eq!(shop.paid(&bob).await, (0, 200));
+    let seen = format!("/api/v1/admin/security-events?type=debt_forgiven&userId={}", bob.id);
+    let events = shop.get(&seen, &ada).await;
+    assert_eq!((&events.json[0]["actorId"], &events.json[0]["reason"]), (&json!(ada.id), &json!("goodwill")));
+    assert_eq!(events.json.as_array().unwrap().len(), 1);
+    all_is_well(&shop).await;
+    // Two at once forgive it once.
+    let both = futures_util::future::join(forgive(&ada, 200, "d"), forgive(&ada, 200, "e")).await;
+    let mut statuses = [both.0.status.as_u16(), both.1.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409]);
+    assert_eq!(shop.paid(&bob).await, (0, 0));
+    all_is_well(&shop).await;
+    // And paid mana can be spent again.
+    shop.buy(&bob).await;
+    assert_eq!(spend(&shop, &bob, 100).await.status, 201);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn what_moves_money_asks_administrators_for_a_proof_that_is_fresh() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (shop.administrator("ada@example.com").await, shop.user("bob@example.com").await);
+    let bought = shop.buy(&bob).await;
+    shop.clock.advance(Duration::minutes(11));
+    let body = json!({"amount": 1, "reason": "r"});
+    let content = json!({"name": "Small", "credits": 2_000, "priceEuroCents": 1_500});
+    let of = |verb: &str| format!("/api/v1/admin/users/{}/credits/{verb}", bob.id);
+    let attempts = [
+        (
+            http::Method::POST,
+            format!("/api/v1/admin/purchases/{}/refund", bought.id),
+            json!({"amountCents": 1}),
+            201,
+        ),
+        (http::Method::PUT, "/api/v1/admin/packages/small".to_owned(), content, 200),
+        (http::Method::POST, of("grant"), body.clone(), 201),
+        (http::Method::POST, of("take"), body.clone(), 201),
+    ];
+    let ask = async |admin: &User, method: &http::Method, path: &str, body: &Value| {
+        let request = shop.client.request(method.clone(), path).body("application/json", body.to_string());
+        request.bearer(&admin.access_token).send().await
+    };
+    for (method, path, body, _) in &attempts {
+        let refused = ask(&ada, method, path, body).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.problem()),
+            (403, "auth.fresh_authentication_required"),
+            "{path}"
+        );
+    }
+    assert_eq!(ask(&ada, &http::Method::POST, &of("forgive-debt"), &body).await.status, 403);
+    assert_eq!(shop.details(&ada, &bought).await["refunds"], json!([]), "reading is not moving");
+    let ada = shop.sign_in("ada@example.com").await;
+    for (method, path, body, status) in &attempts {
+        let done = ask(&ada, method, path, body).await;
+        assert_eq!(done.status.as_u16(), *status, "{path}: {}", done.json);
+    }
+}
+
+#[tokio::test]
+async fn administrators_find_purchases_of_a_user_in_a_state_page_by_page() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (shop.administrator("ada@example.com").await, shop.user("bob@example.com").await);
+    let mut bought = Vec::new();
+    for _ in 0..3 {
+        bought.push(shop.buy(&bob).await.id);
+        shop.clock.advance(Duration::seconds(1));
+    }
+    let open = shop.go_to_till(&bob).await.id;
+    shop.clock.advance(Duration::seconds(1));
+    let own = shop.buy(&ada).await.id;
+    let list = async |query: &str| {
+        let (mut path, mut found) = (format!("/api/v1/admin/purchases{query}"), Vec::new());
+        loop {
+            let page = shop.get(&path, &ada).await;
+            assert_eq!(page.status, 200, "{}", page.json);
+            found.extend(
+                page.json.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()),
+            );
+            let Some(link) = page.headers.get("link") else { return found };
+            path = link.to_str().unwrap()[1..].split('>').next().unwrap().to_owned();
+        }
+    };
+    let newest_first = [&own, &open, &bought[2], &bought[1], &bought[0]].map(Clone::clone);
+    assert_eq!(list("").await, newest_first);
+    assert_eq!(list("?limit=2").await, newest_first);
+    assert_eq!(list(&format!("?userId={}&limit=1", bob.id)).await, newest_first[1..]);
+    assert_eq!(list("?state=unpaid").await, [open]);
+    assert_eq!(list(&format!("?userId={}&state=paid&limit=2", bob.id)).await, newest_first[2..]);
+    assert_eq!(list("?userId=nobody").await, Vec::<String>::new());
+    for bad in ["?limit=0", "?limit=201", "?state=lost", "?userId=a%00b", "?cursor=x", "?cursor=AAAA"] {
+        assert_eq!(shop.get(&format!("/api/v1/admin/purchases{bad}"), &ada).await.status, 400, "{bad}");
+    }
+    assert_eq!(shop.get("/api/v1/admin/purchases", &bob).await.problem(), "auth.admin_required");
 }

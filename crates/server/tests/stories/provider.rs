@@ -335,7 +335,7 @@ async fn answer(State(provider): State<Provider>, uri: Uri, headers: HeaderMap, 
     }
 }
 
-async fn misbehave(fault: Fault) -> Response {
+pub(crate) async fn misbehave(fault: Fault) -> Response {
     match fault {
         Fault::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Fault::Garbage => "\u{0}<html>{{{".into_response(),

@@ -141,3 +141,31 @@ async fn the_database_lets_nobody_delete_what_has_just_happened() {
         .await;
     assert!(changed.is_err(), "events are never changed");
 }
+
+#[tokio::test]
+async fn answers_are_remembered_for_400_days_by_both_clocks_and_what_they_answer_to_for_ever() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let spend = |key: &str| {
+        let body = serde_json::json!({"amount": 1, "appId": "chat", "description": "An answer", "idempotencyKey": key});
+        story.client.post("/api/v1/credits/use", &body).bearer(&ada.access_token).send()
+    };
+    for key in ["old", "new"] {
+        assert_eq!(spend(key).await.status, 201);
+    }
+    let answers = "SELECT count(*) FROM credits.remembered_answers";
+    story.clock.advance(Duration::days(500));
+    story.workers.prune().await;
+    story.clock.advance(Duration::days(-500));
+    assert_eq!(story.number(answers).await, 2, "a clock that is ahead");
+    let age = "UPDATE credits.remembered_answers SET created_at = now() - interval '399 days' WHERE ctid = (SELECT min(ctid) FROM credits.remembered_answers)";
+    story.execute(age).await;
+    story.workers.prune().await;
+    assert_eq!(story.number(answers).await, 2, "not yet");
+    story.execute("UPDATE credits.remembered_answers SET created_at = created_at - interval '2 days' WHERE created_at < now() - interval '1 day'").await;
+    story.workers.prune().await;
+    assert_eq!(story.number(answers).await, 1);
+    assert_eq!(spend("new").await.status, 201);
+    assert_eq!(story.number("SELECT count(*) FROM credits.transactions WHERE type = 'usage'").await, 2);
+    crate::credits::books_are_true(&story).await;
+}

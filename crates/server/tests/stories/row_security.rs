@@ -2,7 +2,7 @@
 //! table from the catalogue, so that a new table can't be forgotten.
 
 use crate::story::{PASSWORD, Story, User, spend_of};
-use crate::{oauth, passkeys, two_factor};
+use crate::{oauth, passkeys, two_factor, webhooks};
 use mana_kernel::UserId;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 14] = [
+const NOBODYS: [&str; 17] = [
+    "auth.webhook_endpoints",
+    "auth.webhook_secrets",
+    "auth.webhook_deliveries",
     "auth.mail_requests",
     "auth.jwks",
     "auth.admin_claims",
@@ -94,6 +97,7 @@ async fn two_users(story: &Story) -> (User, User) {
         two_factor::leave_rows(story, user).await;
         oauth::leave_row(story, user).await;
         passkeys::leave_rows(story, user).await;
+        webhooks::leave_rows(story, user).await;
         sqlx::query(
             "WITH purchase AS (
                  INSERT INTO credits.purchases (user_id, id, package_id, package_version, credits, price_euro_cents, currency, price_cents, created_at)
@@ -104,6 +108,10 @@ async fn two_users(story: &Story) -> (User, User) {
              ), dispute AS (
                  INSERT INTO credits.disputes (user_id, id, purchase_id, amount_cents, status, created_at, updated_at)
                  VALUES ($1, $1, $1, 1, 'won', now(), now())
+             ), top_up AS (
+                 INSERT INTO credits.auto_top_ups (user_id, status, threshold_mana, package_id, currency, credits, price_cents, monthly_cap_cents,
+                     language, livemode, customer_id, consented_at, created_at, updated_at)
+                 VALUES ($1, 'off', 1, 'small', 'eur', 100, 100, 100, 'en', false, $1, now(), now(), now())
              )
              INSERT INTO credits.stripe_customers (user_id, livemode, customer_id, created_at) VALUES ($1, false, $1, now())",
         )
@@ -115,6 +123,7 @@ async fn two_users(story: &Story) -> (User, User) {
             "INSERT INTO auth.imported_passwords (user_id, scheme) VALUES ($1, 'bcrypt:4')",
             "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
             "INSERT INTO auth.erasures (user_id, due_at) VALUES ($1, now() + interval '30 days')",
+            "INSERT INTO credits.imported_wallets SELECT wallet_id, 0, 0, 0, now() FROM credits.balances WHERE user_id = $1",
         ] {
             sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
         }

@@ -111,7 +111,7 @@ pub(crate) fn allowed(request: Request, operation: &Operation, user: &User) -> R
 
 /// A path whose parameters name nothing.
 pub(crate) fn filled(path: &str) -> String {
-    ["{id}", "{userId}", "{provider}", "{token}"]
+    ["{id}", "{userId}", "{appId}", "{provider}", "{token}"]
         .iter()
         .fold(path.to_owned(), |path, name| path.replace(name, "no-such-thing"))
 }

@@ -11,6 +11,7 @@ use crate::security_event::{self, EventKind};
 use mana_kernel::{Clock, Line, Problem, Rng, UserId};
 use mana_platform::{Database, DbError};
 use serde::Serialize;
+use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use time::OffsetDateTime;
@@ -87,7 +88,7 @@ pub enum Step<'a> {
 }
 
 /// An account that is ready to be stored.
-struct Candidate {
+pub(crate) struct Candidate {
     line: u64,
     has_id: bool,
     user: User,
@@ -105,12 +106,13 @@ pub async fn import(
     mut tell: impl FnMut(Step<'_>),
 ) -> Result<Counts, ImportError> {
     let mut counts = Counts::default();
-    let mut known = Known { schemes: schemes(target).await?, ..Known::default() };
+    let mut known = Known::of(target.database).await?;
+    let keep = Keep { clock: target.clock, rng: target.rng, roles: target.keeps_roles };
     let mut batch = Vec::new();
     let mut lines = lines.peekable();
     while let Some(read) = lines.next().transpose()? {
         counts.rows = counts.rows.saturating_add(1);
-        match read.row.and_then(|row| check(target, &mut known, read.line, row)) {
+        match read.row.and_then(|row| check(&keep, &mut known, read.line, row)) {
             Ok(candidate) => batch.push(candidate),
             Err(reason) => refuse(&mut counts, &mut tell, read.line, reason),
         }
@@ -130,21 +132,41 @@ fn refuse(counts: &mut Counts, tell: &mut impl FnMut(Step<'_>), line: u64, reaso
     tell(Step::Refused(&Refused { line, reason }));
 }
 
+/// How rows become accounts.
+#[derive(Debug)]
+pub(crate) struct Keep<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) rng: &'a dyn Rng,
+    /// Whether they may be administrators and programs.
+    pub(crate) roles: bool,
+}
+
 /// What a row must fit besides its own members.
-#[derive(Default)]
-struct Known {
+#[derive(Debug, Default)]
+pub(crate) struct Known {
     schemes: HashSet<Scheme>,
     /// Lines by id and by address.
     ids: HashMap<UserId, u64>,
     addresses: HashMap<String, u64>,
 }
 
-async fn schemes(target: &Target<'_>) -> Result<HashSet<Scheme>, DbError> {
-    let mut transaction = target.database.begin().await?;
-    Ok(password::store::list_imported_schemes(&mut transaction).await?.into_iter().collect())
+impl Known {
+    /// Before the first row.
+    pub(crate) async fn of(database: &Database) -> Result<Self, DbError> {
+        let mut transaction = database.begin().await?;
+        let schemes = password::store::list_imported_schemes(&mut transaction).await?.into_iter().collect();
+        Ok(Self { schemes, ..Self::default() })
+    }
+
+    /// The next row has nothing to do with those before it.
+    pub(crate) fn forget_rows(&mut self) {
+        self.ids.clear();
+        self.addresses.clear();
+    }
 }
 
-fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<Candidate, String> {
+/// What a row comes to, or why it can't be an account.
+pub(crate) fn check(keep: &Keep<'_>, known: &mut Known, line: u64, row: Row) -> Result<Candidate, String> {
     let email = Email::try_from(row.email).map_err(|error| format!("email {error}"))?;
     let id = match row.id.as_deref().filter(|id| !id.is_empty()) {
         Some(id) => Some(id.parse::<UserId>().map_err(|error| format!("id {error}"))?),
@@ -153,7 +175,7 @@ fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<
     let name = row.name.map(Line::<0, 255>::try_from).transpose().map_err(|error| format!("name {error}"))?;
     let role = match row.role.as_deref().unwrap_or("user") {
         "user" => Role::User,
-        "admin" | "service" if !target.keeps_roles => {
+        "admin" | "service" if !keep.roles => {
             return Err("role is not user, which takes --keep-roles".to_owned());
         }
         "admin" => Role::Admin,
@@ -164,7 +186,7 @@ fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<
     if image.as_deref().is_some_and(|image| !is_picture(image)) {
         return Err("image must be an http or https URL of at most 2048 bytes".to_owned());
     }
-    let now = target.clock.now();
+    let now = keep.clock.now();
     let created_at = read_time("createdAt", row.created_at)?.unwrap_or(now);
     if created_at > now {
         return Err("createdAt must not be in the future".to_owned());
@@ -178,7 +200,7 @@ fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<
         None => None,
     };
     let has_id = id.is_some();
-    let id = id.unwrap_or_else(|| UserId::new(target.clock, target.rng));
+    let id = id.unwrap_or_else(|| UserId::new(keep.clock, keep.rng));
     for (other, what) in [(known.ids.get(&id), "id"), (known.addresses.get(email.as_str()), "email")] {
         if let Some(other) = other {
             return Err(format!("{what} is that of line {other} too"));
@@ -211,7 +233,7 @@ fn check(target: &Target<'_>, known: &mut Known, line: u64, row: Row) -> Result<
     Ok(Candidate { line, has_id, user, disabled_at, password })
 }
 
-fn is_picture(text: &str) -> bool {
+pub(crate) fn is_picture(text: &str) -> bool {
     text.len() <= 2048
         && url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
@@ -228,29 +250,10 @@ async fn store_batch(
     batch: &[Candidate],
     counts: &mut Counts,
 ) -> Result<Vec<(u64, String)>, ImportError> {
-    let now = target.clock.now();
     let mut transaction = target.database.begin().await?;
-    let users: Vec<_> =
-        batch.iter().map(|row| ImportedUser { user: &row.user, disabled_at: row.disabled_at }).collect();
-    let inserted = store::insert_imported(&mut transaction, &users, now).await?;
-    let (new, old): (Vec<_>, Vec<_>) = batch.iter().partition(|row| inserted.contains(row.user.id.as_str()));
-    let (mut ids, mut hashes, mut schemes) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, (hash, scheme)) in new.iter().filter_map(|row| Some((&row.user.id, row.password.as_ref()?))) {
-        ids.push(id.as_str().to_owned());
-        hashes.push(hash.clone());
-        schemes.push(Some(scheme).filter(|scheme| **scheme != Scheme::OURS).map(ToString::to_string));
-    }
-    password::store::insert_imported(&mut transaction, &ids, &hashes, &schemes, now).await?;
+    let (new, old) = store_accounts(&mut transaction, target.clock, target.rng, batch).await?;
     for row in &new {
         let id = &row.user.id;
-        security_event::record_by_command(
-            &mut transaction,
-            target.clock,
-            target.rng,
-            EventKind::Imported,
-            id,
-        )
-        .await?;
         let wallet = target.on_user_registered.on_user_registered(&mut transaction, id, target.bonus);
         wallet.await.map_err(ImportError::Port)?;
     }
@@ -264,11 +267,72 @@ async fn store_batch(
     Ok(refused)
 }
 
+/// Stores those of the accounts whose id and address are free, and says which they were, and which were not.
+async fn store_accounts<'a>(
+    connection: &mut PgConnection,
+    clock: &dyn Clock,
+    rng: &dyn Rng,
+    batch: &'a [Candidate],
+) -> Result<(Vec<&'a Candidate>, Vec<&'a Candidate>), DbError> {
+    let now = clock.now();
+    let users: Vec<_> =
+        batch.iter().map(|row| ImportedUser { user: &row.user, disabled_at: row.disabled_at }).collect();
+    let inserted = store::insert_imported(connection, &users, now).await?;
+    let (new, old): (Vec<_>, Vec<_>) = batch.iter().partition(|row| inserted.contains(row.user.id.as_str()));
+    let (mut ids, mut hashes, mut schemes) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, (hash, scheme)) in new.iter().filter_map(|row| Some((&row.user.id, row.password.as_ref()?))) {
+        ids.push(id.as_str().to_owned());
+        hashes.push(hash.clone());
+        schemes.push(Some(scheme).filter(|scheme| **scheme != Scheme::OURS).map(ToString::to_string));
+    }
+    password::store::insert_imported(connection, &ids, &hashes, &schemes, now).await?;
+    for row in &new {
+        let (kind, id) = (EventKind::Imported, &row.user.id);
+        security_event::record_by_command(connection, clock, rng, kind, id).await?;
+    }
+    Ok((new, old))
+}
+
+/// What became of a single account.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// It was not there.
+    New,
+    /// It was there, with the same id and address.
+    Present,
+    /// It does not fit what is there.
+    Refused(String),
+}
+
+impl Candidate {
+    /// Stores it by itself. Its wallet is the caller's business.
+    pub(crate) async fn store(
+        &self,
+        connection: &mut PgConnection,
+        clock: &dyn Clock,
+        rng: &dyn Rng,
+    ) -> Result<Stored, DbError> {
+        let (new, old) = store_accounts(connection, clock, rng, std::slice::from_ref(self)).await?;
+        if !new.is_empty() {
+            return Ok(Stored::New);
+        }
+        let refused = compare(connection, &old).await?.into_iter().next();
+        Ok(refused.map_or(Stored::Present, |(_, reason)| Stored::Refused(reason)))
+    }
+
+    /// Who it is.
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// Whether a password opens it.
+    pub(crate) fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+}
+
 /// Those of the rows that stand for another account than the one that is there.
-async fn compare(
-    connection: &mut sqlx::PgConnection,
-    rows: &[&Candidate],
-) -> Result<Vec<(u64, String)>, DbError> {
+async fn compare(connection: &mut PgConnection, rows: &[&Candidate]) -> Result<Vec<(u64, String)>, DbError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }

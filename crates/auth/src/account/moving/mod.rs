@@ -2,7 +2,7 @@
 //! Works at the command line, on the database.
 
 mod export;
-mod import;
+pub(crate) mod import;
 mod row;
 
 pub use export::{ExportError, export};

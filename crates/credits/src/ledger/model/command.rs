@@ -23,10 +23,19 @@ pub enum Command {
     },
     /// Mana from anywhere else.
     Give(Gift),
+    /// A line of another ledger is brought along: its kind is what it was there, and says nothing about its terms.
+    Bring {
+        /// What it was.
+        kind: BroughtAs,
+        /// What it gave.
+        gift: Gift,
+    },
     /// An app charges the wallet.
     Spend(Charge),
     /// Mana is taken away to put something right.
     Take(Charge),
+    /// What is owed is forgiven: given, and paid back with it.
+    Forgive(Charge),
     /// An app sets mana aside.
     Hold {
         /// Name of the hold.
@@ -72,6 +81,17 @@ pub enum Command {
     Settle(Settlement),
 }
 
+/// What a line that gave mana was in the ledger that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BroughtAs {
+    /// Bought, of which there is no order.
+    Purchase,
+    /// Given away.
+    Bonus,
+    /// Put right, or of a kind that is not known here.
+    Adjustment,
+}
+
 /// Mana that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gift {
@@ -83,7 +103,7 @@ pub struct Gift {
     pub note: Note,
 }
 
-/// What an app charges for, or what is taken away.
+/// What an app charges for, or what is taken away or forgiven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge {
     /// How much.
@@ -116,6 +136,9 @@ pub enum Refusal {
     /// Paid mana is asked for, and a debt is open.
     #[error("a payment was taken back, and what it bought is owed")]
     InDebt,
+    /// More is forgiven than is owed.
+    #[error("more is forgiven than is owed")]
+    ForgivesTooMuch,
     /// The day's credits were given already.
     #[error("the daily credits of that day were given already")]
     AlreadyGranted,

@@ -1,6 +1,6 @@
 //! What a payment does to a wallet: mana is given for it, taken back when the money goes back, and owed when it is gone.
 
-use super::command::{Note, Refusal};
+use super::command::{Charge, Gift, Note, Refusal};
 use super::grant::{Grant, GrantSource, Terms};
 use super::posting::{Change, Counter, Effects, TransactionKind};
 use super::{Draft, Ids, Wallet, given};
@@ -89,6 +89,23 @@ impl Wallet {
         }
         effects.settled.push(Settled { grant, taken, owed });
         Ok(())
+    }
+
+    /// Gives what is forgiven and takes it for the debt at once: the lines say who paid it, and nothing is left of it.
+    pub(super) fn forgive(
+        &mut self,
+        Charge { amount, note }: &Charge,
+        effects: &mut Effects,
+        ids: &mut Ids,
+    ) -> Result<(), Refusal> {
+        self.debt = self.debt.minus(amount.mana()).map_err(|_| Refusal::ForgivesTooMuch)?;
+        let terms = Terms { source: GrantSource::Adjustment, ..Terms::ALLOWANCE };
+        self.give(&Gift { amount: *amount, terms, note: note.clone() }, effects, ids)?;
+        let given_to = self.grants.iter().find(|grant| grant.terms == terms);
+        let grant = given_to.map(|grant| grant.sequence).ok_or(OutOfRange)?;
+        let repaid = self.take_from(grant, amount.mana())?;
+        let note = Note { description: "Debt paid back".to_owned(), ..note.clone() };
+        Ok(self.post(adjustment(grant, given(repaid), Counter::Debt, note), effects, ids)?)
     }
 
     /// Each order has a grant of its own, however many there are: the mana is paid for.

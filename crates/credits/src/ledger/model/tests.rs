@@ -145,6 +145,14 @@ impl Reference {
                 };
                 changed.give(gift.terms, coins_of(gift.amount), kind, counter)
             }
+            Command::Bring { kind, gift } => {
+                let (kind, counter) = match kind {
+                    BroughtAs::Purchase => ("purchase", "clearing"),
+                    BroughtAs::Bonus => ("bonus", "bonus"),
+                    BroughtAs::Adjustment => ("adjustment", "adjustment"),
+                };
+                changed.give(gift.terms, coins_of(gift.amount), kind, counter)
+            }
             Command::Spend(charge) => {
                 changed.take(coins_of(charge.amount)).and_then(|coins| changed.charge(coins, None))
             }
@@ -157,7 +165,9 @@ impl Reference {
             Command::Capture { id, amount, .. } => changed.capture(*id, amount.map(coins_of)),
             Command::Release { id } => changed.end_hold(*id).map(|coins| changed.purse.extend(coins)),
             Command::Extend { id, expires_at } => changed.extend(*id, *expires_at),
-            Command::Settle(_) => unreachable!("payments have properties of their own: model/payment.rs"),
+            Command::Settle(_) | Command::Forgive(_) => {
+                unreachable!("payments have properties of their own: model/payment.rs")
+            }
             Command::Refund { spend, amount, revives_expired, .. } => {
                 changed.refund(*spend, amount.map(coins_of), *revives_expired)
             }

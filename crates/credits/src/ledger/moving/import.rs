@@ -72,7 +72,7 @@ pub async fn import(
     mut progress: impl FnMut(u64, &Counts),
 ) -> Result<Counts, ImportError> {
     let file = File::open(input)?;
-    let mut transaction = database.begin_batch().await?;
+    let mut transaction = database.begin_lookups().await?;
     if !verify::store::list_wallets(&mut transaction, i64::MIN, None, 1).await?.is_empty() {
         return Err(ImportError::NotEmpty);
     }

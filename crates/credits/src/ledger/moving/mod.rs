@@ -7,7 +7,7 @@
 
 mod export;
 mod import;
-mod store;
+pub(in crate::ledger) mod store;
 
 pub use export::{ExportError, export};
 pub use import::{ImportError, import};

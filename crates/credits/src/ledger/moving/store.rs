@@ -77,17 +77,17 @@ pub(super) async fn list_contexts(
 
 /// Rows to be written together.
 #[derive(Debug, Default)]
-pub(super) struct Chunk {
-    pub(super) wallets: Vec<WalletRecord>,
-    pub(super) grants: Vec<GrantRecord>,
-    pub(super) holds: Vec<HoldRecord>,
-    pub(super) usage: Vec<UsageRecord>,
-    pub(super) lines: Vec<LineRecord>,
-    pub(super) answers: Vec<AnswerRecord>,
+pub(in crate::ledger) struct Chunk {
+    pub(in crate::ledger) wallets: Vec<WalletRecord>,
+    pub(in crate::ledger) grants: Vec<GrantRecord>,
+    pub(in crate::ledger) holds: Vec<HoldRecord>,
+    pub(in crate::ledger) usage: Vec<UsageRecord>,
+    pub(in crate::ledger) lines: Vec<LineRecord>,
+    pub(in crate::ledger) answers: Vec<AnswerRecord>,
 }
 
 /// Writes rows as they were.
-pub(super) async fn insert(connection: &mut PgConnection, chunk: &Chunk) -> Result<(), DbError> {
+pub(in crate::ledger) async fn insert(connection: &mut PgConnection, chunk: &Chunk) -> Result<(), DbError> {
     insert_wallets(connection, &chunk.wallets).await?;
     insert_grants(connection, &chunk.grants).await?;
     insert_holds(connection, &chunk.holds).await?;

@@ -4,7 +4,9 @@ use super::*;
 use crate::idempotency::RequestKey;
 use crate::ledger::batch;
 use crate::ledger::model::HoldChange;
-use crate::ledger::model::{Charge, Gift, Note, Terms, TransactionKind, posting::Effects};
+use crate::ledger::model::{
+    Charge, Counter, Gift, Note, Terms, Transaction, TransactionKind, posting::Effects,
+};
 use http::StatusCode;
 use mana_kernel::{Amount, RequestId};
 use serde_json::{Value, json};
@@ -76,7 +78,9 @@ impl Intent {
 /// An answer in which everything stands that a client wants to know.
 fn render(outcome: &batch::Outcome<'_>) -> Result<Answer, serde_json::Error> {
     let Effects { transactions, holds, .. } = outcome.effects;
-    let own = || transactions.iter().filter(|line| line.kind != TransactionKind::Expiry);
+    // What is forgiven is paid back at once; that is the other half of it.
+    let is_own = |line: &&Transaction| line.kind != TransactionKind::Expiry && line.counter != Counter::Debt;
+    let own = || transactions.iter().filter(is_own);
     let opened = holds.iter().find_map(|change| match change {
         HoldChange::Opened { hold, .. } => Some(hold),
         HoldChange::Extended { .. } | HoldChange::Ended { .. } => None,
@@ -113,15 +117,22 @@ pub(super) fn intend(world: &mut World) -> Intent {
     let user = user(place);
     let number = world.intents.len();
     let note = Note { app_id: "app".to_owned(), description: description(number), ..Note::default() };
-    let coins = i64::try_from(1 + world.below(30)).unwrap();
+    let some = i64::try_from(1 + world.below(30)).unwrap();
+    // Whoever spends all has spent what was paid for, and owes it when the money goes back.
+    let coins = if world.is_one_in(4) { world.database.available(&user).clamp(1, 200) } else { some };
     let amount = Amount::try_from(coins).unwrap();
     let part = (!world.is_one_in(3)).then_some(amount);
     let hold_for = Duration::seconds([5, 1_000, 20_000, 60_000][world.below(4)]);
     let (expires_at, charge) = (world.now, Charge { amount, note: note.clone() });
     let hold = pick(world, &user, Database::holds);
     let spend = pick(world, &user, Database::spends);
+    let debt = world.database.debt(&user);
     let command = match (world.below(20), hold, spend) {
         (0..5, ..) => Some(Command::Spend(charge)),
+        (3..6 | 14..17, ..) if debt > 0 => {
+            let amount = if world.is_one_in(2) { Amount::try_from(debt).unwrap() } else { amount };
+            Some(Command::Forgive(Charge { amount, note }))
+        }
         (5, ..) => Some(Command::Take(charge)),
         (6..10, ..) | (10..14, None, _) => {
             Some(Command::Hold { id: HoldId(Uuid::nil()), charge, expires_at })
@@ -133,7 +144,7 @@ pub(super) fn intend(world: &mut World) -> Intent {
             Some(Command::Refund { spend, amount: part, revives_expired: world.is_one_in(2), note })
         }
         (14..19, ..) => {
-            let amount = Amount::try_from(coins * 3).unwrap();
+            let amount = Amount::try_from(some * 2).unwrap();
             Some(Command::Give(Gift { amount, terms: terms(world), note }))
         }
         _ => None,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::idempotency::{KeyDigest, RequestKey, Stored};
 use crate::ledger::model::audit::Audit;
-use crate::ledger::model::{Due, TransactionKind};
+use crate::ledger::model::{Due, Effects, Ids, Settlement, Transaction, TransactionKind};
 use crate::ledger::store::Changed;
 use mana_kernel::Amount;
 use serde::Serialize;
@@ -77,6 +77,40 @@ impl Database {
                 ..wallet.clone()
             };
         }
+    }
+
+    /// Has the ledger follow what is said of a payment, and commits it.
+    pub(super) fn settle(
+        &mut self,
+        user: &UserId,
+        settlement: Settlement,
+        database_now: OffsetDateTime,
+        now: OffsetDateTime,
+        new_id: &mut Ids<'_>,
+    ) -> Effects {
+        let account = self.accounts.get_mut(user).unwrap();
+        let mut wallet = account.wallet.clone();
+        wallet.advance_to(now);
+        let due = Due { today: database_now.date(), daily: Amount::try_from(3).ok() };
+        let mut effects = wallet.settle(due, new_id).unwrap();
+        let done = wallet.apply(&Command::Settle(settlement), new_id).unwrap();
+        effects.append(done.clone());
+        account.audit.record(&effects, &wallet);
+        account.wallet = Wallet { grants: written(&wallet.grants), holds: written(&wallet.holds), ..wallet };
+        done
+    }
+
+    /// All lines of a user.
+    pub(super) fn lines(&self, user: &UserId) -> &[Transaction] {
+        &self.accounts[user].audit.lines
+    }
+
+    pub(super) fn available(&self, user: &UserId) -> i64 {
+        self.accounts[user].wallet.totals().unwrap().available().unwrap().get()
+    }
+
+    pub(super) fn debt(&self, user: &UserId) -> i64 {
+        self.accounts[user].wallet.debt.get()
     }
 
     pub(super) fn heads(&self) -> Vec<(i64, [u8; 32])> {

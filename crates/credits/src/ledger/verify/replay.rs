@@ -8,13 +8,15 @@
 use super::{Finding, LineContext, Snapshot};
 use crate::ledger::chain;
 use crate::ledger::model::{
-    Change, Counter, Grant, GrantSource, Hold, Slice, Terms, Transaction, TransactionKind, WalletId,
+    Change, Counter, DAILY_CREDITS, Grant, GrantSource, Hold, SIGNUP_BONUS, Slice, Terms, Transaction,
+    TransactionKind, WalletId,
 };
 use crate::ledger::record::{HoldRecord, LineRecord, UsageSums};
 use mana_kernel::Mana;
+use serde::Deserialize;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use time::{Date, OffsetDateTime, PrimitiveDateTime};
+use time::{Date, Duration, OffsetDateTime, PrimitiveDateTime};
 
 /// Findings of one wallet that are told; a broken wallet is broken after the first.
 const MAX_FINDINGS: usize = 20;
@@ -41,6 +43,8 @@ pub(crate) struct Replay<'a> {
     refunded: HashMap<i64, i64>,
     has_bonus: bool,
     last_daily: Option<Date>,
+    /// Whether its line did not name the day.
+    last_daily_is_guessed: bool,
     findings: Vec<Finding>,
 }
 
@@ -72,6 +76,7 @@ impl<'a> Replay<'a> {
             refunded: HashMap::new(),
             has_bonus: false,
             last_daily: None,
+            last_daily_is_guessed: false,
             findings: Vec::new(),
         };
         for grant in &snapshot.grants {
@@ -294,18 +299,38 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// One sign-up bonus ever, and one daily grant a day. The day is the database's, the line's time a server's, so that at
-    /// midnight a line may belong to the day next to its own.
+    /// One sign-up bonus ever, and one daily grant a day. A line names the day that it is for, which is today somewhere. Lines of
+    /// versions that wrote down no day are judged by the zone of now; the day is the database's, the line's time a server's, so
+    /// that at midnight such a line may belong to the day next to its own.
     fn check_bonus(&mut self, line: &Transaction, context: &LineContext) {
         let is_of_system = line.note.app_id == "system"
             && line.slices.iter().all(|slice| {
                 self.terms.get(&slice.grant).is_some_and(|terms| terms.source == GrantSource::Allowance)
             });
         match line.note.description.as_str() {
-            "Signup bonus" if is_of_system && std::mem::replace(&mut self.has_bonus, true) => {
+            SIGNUP_BONUS if is_of_system && std::mem::replace(&mut self.has_bonus, true) => {
                 self.find_here(12, "it is the second sign-up bonus");
             }
-            "Daily free credits" if is_of_system => {
+            DAILY_CREDITS if is_of_system && line.note.metadata.is_some() => {
+                let Some(day) = day_of(line) else {
+                    return self.find_here(12, "the day of the daily credits can't be read");
+                };
+                let [earliest, latest] = days_somewhere(line.at);
+                if day < earliest || day > latest {
+                    self.find_here(
+                        12,
+                        &format!("{day} was not today anywhere when its daily credits were given"),
+                    );
+                }
+                let is_certain = !self.last_daily_is_guessed;
+                let is_again = self.last_daily.is_some_and(|last| day < last || (day == last && is_certain));
+                if is_again {
+                    self.find_here(12, &format!("the daily credits of {day} were given before"));
+                }
+                (self.last_daily, self.last_daily_is_guessed) = (Some(day), false);
+            }
+            DAILY_CREDITS if is_of_system => {
+                self.last_daily_is_guessed = true;
                 let free = self.last_daily.and_then(Date::next_day).unwrap_or(context.earliest_day);
                 let day = free.max(context.earliest_day);
                 if day > context.latest_day {
@@ -531,6 +556,25 @@ impl<'a> Replay<'a> {
             self.findings.push(Finding { wallet, user, sequence, invariant, sentence });
         }
     }
+}
+
+/// The day that a line of daily credits names.
+fn day_of(line: &Transaction) -> Option<Date> {
+    let named: NamedDay = serde_json::from_str(line.note.metadata.as_deref()?).ok()?;
+    Some(named.day)
+}
+
+/// What the metadata of daily credits say.
+#[derive(Debug, Deserialize)]
+struct NamedDay {
+    #[serde(with = "crate::ledger::record::day")]
+    day: Date,
+}
+
+/// The first and the last day that it may have been in some zone, by a clock that is a day off at most.
+fn days_somewhere(at: OffsetDateTime) -> [Date; 2] {
+    let (west, east) = (Duration::hours(12 + 24), Duration::hours(14 + 24));
+    [at.saturating_sub(west), at.saturating_add(east)].map(OffsetDateTime::date)
 }
 
 /// Whether mana was taken to put something right.

@@ -228,9 +228,9 @@ pub(crate) async fn list_payment_lies(
                HAVING coalesce(sum(slice), 0) <> granted_mana - taken_mana
                UNION ALL
                SELECT wallet_id, user_id, grant_sequence, 23, format('of purchase %s, %s mana should be taken back or owed, and %s is',
-                   id, div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents), taken_mana + owed_mana)
+                   id, div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents + added_tax_cents), taken_mana + owed_mana)
                FROM bought WHERE granted_mana > 0 AND NOT disputed AND problem IS NULL
-                   AND taken_mana + owed_mana <> div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents)
+                   AND taken_mana + owed_mana <> div(credits::numeric * least(captured_cents, refunded_cents + lost_cents), price_cents + added_tax_cents)
                UNION ALL
                SELECT wallet_id, user_id, grant_sequence, 24, format('purchase %s is not what version %s of package %s was sold for', id, package_version, package_id)
                FROM bought LEFT JOIN credits.package_versions version USING (package_id)

@@ -116,7 +116,7 @@ impl Books {
                 hold_id: line.hold_id.map(|hold| hold.0),
                 app_id: line.note.app_id,
                 description: line.note.description,
-                metadata: None,
+                metadata: line.note.metadata,
                 idempotency_key: None,
                 service_key_id: None,
                 created_at: line.at,
@@ -335,6 +335,45 @@ fn a_second_bonus_and_a_second_daily_grant_on_a_day_are_found() {
     books.wallet.daily_granted_on = START.date();
     books.pass(Duration::SECOND);
     books.run(&Command::Spend(Charge { amount: amount(1), note: note("chat") }));
+    assert_eq!(books.invariants(), [12]);
+}
+
+#[test]
+fn days_of_another_zone_are_told_apart_by_what_their_lines_say() {
+    let give = |books: &mut Books, day| {
+        let mut ids = || TransactionId(Uuid::from_u128(u128::try_from(books.lines.len()).unwrap() + 1));
+        let given = books.wallet.apply(&Command::DailyCredits { amount: amount(5), day }, &mut ids).unwrap();
+        books.write(given);
+    };
+    let mut books = Books::new();
+    // Still the first day of February in the far west, and the second one after the zone was changed to UTC.
+    books.pass(Duration::hours(24 + 23));
+    let second = START.date() + Duration::days(2);
+    give(&mut books, second - Duration::DAY);
+    books.pass(Duration::MINUTE);
+    give(&mut books, second);
+    assert_eq!(books.lines[0].created_at.date(), books.lines[1].created_at.date());
+    assert_eq!(books.replay(), []);
+
+    books.wallet.daily_granted_on = START.date();
+    give(&mut books, second);
+    assert_eq!(books.invariants(), [12], "the same day again");
+
+    let mut books = Books::new();
+    give(&mut books, second + Duration::days(2));
+    assert_eq!(books.invariants(), [12], "a day that has not begun anywhere");
+
+    // Written before lines said for which day they are.
+    let mut books = Books::new();
+    for pause in [Duration::DAY, Duration::SECOND] {
+        books.pass(pause);
+        let day = books.wallet.daily_granted_on + Duration::DAY;
+        give(&mut books, day);
+    }
+    for line in &mut books.lines {
+        line.metadata = None;
+    }
+    books.rehash();
     assert_eq!(books.invariants(), [12]);
 }
 

@@ -23,6 +23,9 @@ fn order() -> Order {
         credits: CREDITS,
         currency: "eur".to_owned(),
         price_cents: PRICE,
+        is_taxed: false,
+        added_tax_cents: 0,
+        origin: OrderOrigin::Person,
         livemode: false,
         customer_id: Some("cus_ada".to_owned()),
         session_id: Some("cs_1".to_owned()),
@@ -37,6 +40,29 @@ fn order() -> Order {
         owed_mana: 0,
         completed_at: None,
     }
+}
+
+/// What Stripe says of a payment without a till, with these metadata.
+fn payment(metadata: &serde_json::Value) -> Observation {
+    let payment = serde_json::json!({
+        "id": "pi_1", "amount_received": PRICE, "currency": "eur", "livemode": false, "customer": "cus_ada", "metadata": metadata, "status": "succeeded",
+    });
+    let payment = Some(serde_json::from_value(payment).unwrap());
+    Observation { session: None, payment, refunds: Vec::new(), disputes: Vec::new(), warnings: Vec::new() }
+}
+
+#[test]
+fn a_payment_that_the_older_service_took_is_known_by_the_order_that_has_it() {
+    let older = Order { session_id: None, payment_id: Some("pi_1".to_owned()), ..order() };
+    let (theirs, nothing) = (serde_json::json!({"purchaseId": "order"}), serde_json::json!({}));
+    for metadata in [&theirs, &nothing] {
+        assert_eq!(payment(metadata).examine(&older), Ok(()), "{metadata}");
+        assert_eq!(payment(metadata).facts().captured_cents, PRICE);
+    }
+    let anothers = serde_json::json!({"purchaseId": "another"});
+    assert_eq!(payment(&anothers).examine(&older), Err(Mismatch::Order));
+    let unknown = Order { payment_id: Some("pi_2".to_owned()), ..older };
+    assert_eq!(payment(&theirs).examine(&unknown), Err(Mismatch::Order));
 }
 
 /// A wallet, an order, and what was learned of it.

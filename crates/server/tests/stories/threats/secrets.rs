@@ -18,6 +18,8 @@ async fn all_secrets(story: &Story) -> Vec<(&'static str, String)> {
         reply
     };
     let key = post("/api/v1/admin/service-keys", json!({"name": "mail", "scopes": ["credits:read"]})).await;
+    let hook = json!({"url": "https://hooks.example.com/", "events": ["session.revoked"]});
+    let hook = post("/api/v1/admin/apps/mail/webhooks", hook).await;
     let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
     let elsewhere = story.client.post("/api/v1/auth/login", &credentials).header("user-agent", "curl/8");
     let elsewhere = User::of(&elsewhere.send().await);
@@ -48,6 +50,7 @@ async fn all_secrets(story: &Story) -> Vec<(&'static str, String)> {
         ("rotated token", refreshed.text("/refreshToken").to_owned()),
         ("cookie", value(&ada.cookie)),
         ("service key", key.text("/key").to_owned()),
+        ("secret of an endpoint", hook.text("/secret").to_owned()),
         ("link to claim", claim.split_once('=').unwrap().1.to_owned()),
         ("secret of the app", factor.secret.clone()),
         ("cookie of a trusted browser", value(trusted)),
@@ -106,7 +109,7 @@ async fn no_secret_lies_in_clear_in_the_database_in_redis_or_in_the_metrics() {
         }
     }
     for (table, rows) in &database {
-        for kind in ["mst_", "mrt_", "mch_", "mana_sk_", "mnm_", "PRIVATE KEY"] {
+        for kind in ["mst_", "mrt_", "mch_", "mana_sk_", "mana_whsec_", "mnm_", "PRIVATE KEY"] {
             assert!(!rows.contains(kind), "{table} has something like {kind}");
         }
     }

@@ -21,6 +21,7 @@ enum Step {
     /// Of an order, so much is due, and so much of it for certain.
     Settle(usize, i64, i64),
     Free(i64),
+    Forgive(i64),
     Spend(i64),
     Hold(i64),
     Capture(i64),
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..ORDERS, 0..=CREDITS, 0..=CREDITS).prop_map(|(order, a, b)| Step::Settle(order, a.max(b), a.min(b))),
         1 => (1..20_i64).prop_map(Step::Free),
+        2 => (1..60_i64).prop_map(Step::Forgive),
         4 => (1..60_i64).prop_map(Step::Spend),
         2 => (1..60_i64).prop_map(Step::Hold),
         1 => (1..30_i64).prop_map(Step::Capture),
@@ -92,6 +94,22 @@ impl Run {
             Step::Free(value) => {
                 let gift = Gift { amount: amount(value), terms: Terms::ALLOWANCE, note };
                 self.apply(&Command::Give(gift)).unwrap();
+            }
+            Step::Forgive(value) => {
+                let (debt, balance) = (self.wallet.debt.get(), self.wallet.totals().unwrap());
+                match self.apply(&Command::Forgive(charge(value))) {
+                    Ok(done) => {
+                        assert_eq!(self.wallet.debt.get(), debt - value, "25");
+                        assert_eq!(
+                            self.wallet.totals().unwrap(),
+                            balance,
+                            "nothing is left of what is forgiven"
+                        );
+                        let amounts: Vec<_> = done.transactions.iter().map(|line| line.amount).collect();
+                        assert_eq!(amounts, [value, -value]);
+                    }
+                    Err(refusal) => assert!(matches!(refusal, Refusal::ForgivesTooMuch) && value > debt),
+                }
             }
             Step::Spend(value) => {
                 let (debt, paid) = (self.wallet.debt, self.wallet.totals().unwrap().paid);

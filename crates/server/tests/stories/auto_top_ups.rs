@@ -1,0 +1,563 @@
+//! Auto top-up: one fall below the threshold is one purchase, whatever happens on the way, and nobody is charged who has not agreed.
+
+use crate::payments::all_is_well;
+use crate::story::{PASSWORD, User, spend_of};
+use crate::till::{CREDITS, PRICE, Shop};
+use futures_util::future::join_all;
+use http::Method;
+use mana_platform::mail::KeptMail;
+use mana_testkit::Reply;
+use serde_json::{Value, json};
+use stripe_fake::{Knobs, Outcome};
+use time::Duration;
+
+const SUBJECT: &str = "Dein Mana wird nicht mehr aufgeladen";
+const PATH: &str = "/api/v1/credits/auto-top-up";
+
+fn wish() -> Value {
+    json!({"thresholdMana": 100, "packageId": "small", "monthlyCapCents": 2 * PRICE, "consent": true})
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut wish = wish();
+    wish[name] = value;
+    wish
+}
+
+async fn put(shop: &Shop, user: &User, body: &Value) -> Reply {
+    let request = shop.client.request(Method::PUT, PATH).body("application/json", body.to_string());
+    request.bearer(&user.access_token).header("accept-language", "de").send().await
+}
+
+async fn turn_off(shop: &Shop, user: &User) -> Reply {
+    shop.client.request(Method::DELETE, PATH).bearer(&user.access_token).send().await
+}
+
+async fn shown(shop: &Shop, user: &User) -> Value {
+    let shown = shop.get(PATH, user).await;
+    assert_eq!(shown.status, 200, "{}", shown.json);
+    shown.json
+}
+
+/// Saves a card at the till that the answer leads to.
+async fn save_card(shop: &Shop, waiting: &Reply) -> String {
+    assert_eq!((waiting.status.as_u16(), waiting.text("/status")), (200, "setup"), "{}", waiting.json);
+    let session = waiting.text("/setupUrl").rsplit('/').next().unwrap().to_owned();
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    shop.stripe.last("payment_method").unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+/// Turns it on with a card, which is given back.
+async fn turn_on(shop: &Shop, user: &User) -> String {
+    let card = save_card(shop, &put(shop, user, &wish()).await).await;
+    assert_eq!(shown(shop, user).await["status"], "active");
+    card
+}
+
+async fn spend(shop: &Shop, user: &User, amount: i64) {
+    let spent = shop.spend(user, &spend_of(amount)).await;
+    assert_eq!(spent.status, 201, "{}", spent.json);
+}
+
+/// Works until nothing is left to do.
+async fn work(shop: &Shop) {
+    for _ in 0..3 {
+        shop.workers.work_on_payments().await;
+    }
+}
+
+async fn top_ups(shop: &Shop) -> i64 {
+    shop.number("SELECT count(*) FROM credits.purchases WHERE origin = 'auto_top_up'").await
+}
+
+fn charges(shop: &Shop) -> usize {
+    shop.stripe.count_calls("POST /v1/payment_intents/")
+}
+
+async fn events(shop: &Shop, user: &User) -> Vec<(String, Value)> {
+    let events = shop.get("/api/v1/auth/security-events?limit=100", user).await;
+    let all = events.json.as_array().unwrap().iter();
+    all.filter(|event| event["type"].as_str().unwrap().starts_with("auto_top_up"))
+        .map(|event| (event["type"].as_str().unwrap().to_owned(), event["detail"].clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn it_is_off_until_its_owner_agrees_and_saves_a_card() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let off = shown(&shop, &ada).await;
+    assert_eq!((&off["status"], &off["thresholdMana"]), (&json!("off"), &Value::Null));
+    spend(&shop, &ada, 149).await;
+    work(&shop).await;
+    assert_eq!(top_ups(&shop).await, 0, "off by default");
+
+    for (body, status, code) in [
+        (with("consent", json!(false)), 400, "request.invalid_body"),
+        (with("packageId", json!("none")), 404, "payments.no_such_package"),
+        (with("currency", json!("jpy")), 400, "payments.no_such_price"),
+        (with("thresholdMana", json!(CREDITS + 1)), 400, "payments.package_below_threshold"),
+        (with("monthlyCapCents", json!(PRICE - 1)), 400, "payments.cap_below_price"),
+        (with("successUrl", json!("https://evil.example/")), 400, "payments.foreign_url"),
+        (with("thresholdMana", json!(0)), 400, "request.invalid_body"),
+    ] {
+        let refused = put(&shop, &ada, &body).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (status, code), "{body}");
+    }
+    let mut silent = wish();
+    silent.as_object_mut().unwrap().remove("consent");
+    assert_eq!(put(&shop, &ada, &silent).await.problem(), "request.invalid_body");
+    assert_eq!(shown(&shop, &ada).await["status"], "off");
+
+    let waiting = put(&shop, &ada, &wish()).await;
+    work(&shop).await;
+    assert_eq!(shown(&shop, &ada).await["status"], "setup");
+    assert_eq!(events(&shop, &ada).await, []);
+    save_card(&shop, &waiting).await;
+    let on = shown(&shop, &ada).await;
+    assert_eq!(
+        (&on["status"], &on["priceCents"], &on["credits"]),
+        (&json!("active"), &json!(PRICE), &json!(CREDITS))
+    );
+    assert!(on["consentedAt"].is_string() && on["setupUrl"].is_null(), "{on}");
+    assert_eq!(events(&shop, &ada).await, [("auto_top_up_on".to_owned(), Value::Null)]);
+    work(&shop).await;
+    assert_eq!(top_ups(&shop).await, 0, "nothing has fallen since");
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (1, (CREDITS, 0)));
+    let bought = shop.get("/api/v1/credits/purchases", &ada).await;
+    assert_eq!((bought.text("/0/state"), bought.integer("/0/priceCents")), ("paid", PRICE));
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn one_fall_is_one_purchase_with_fifty_spends_and_two_replicas() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    let ada = shop.user("ada@example.com").await;
+    turn_on(&shop, &ada).await;
+    let spends = join_all((0..60).map(|_| spend(&shop, &ada, 1)));
+    let passes = join_all((0..8).map(|turn| {
+        let workers = if turn % 2 == 0 { &shop.workers } else { &replica.workers };
+        async move {
+            for _ in 0..5 {
+                workers.work_on_payments().await;
+            }
+        }
+    }));
+    tokio::join!(spends, passes);
+    tokio::join!(shop.workers.work_on_payments(), replica.workers.work_on_payments());
+    shop.stripe.turn(Knobs { duplicates: 3, reorder: true, ..Knobs::default() });
+    shop.deliver().await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (1, (CREDITS, 0)));
+    assert_eq!(shop.number("SELECT count(*) FROM credits.transactions WHERE type = 'purchase'").await, 1);
+    assert_eq!(shop.stripe.count_calls("POST /v1/payment_intents"), 2, "made once and charged once");
+
+    // The next fall is another one.
+    spend(&shop, &ada, CREDITS).await;
+    tokio::join!(shop.workers.work_on_payments(), replica.workers.work_on_payments());
+    work(&shop).await;
+    assert_eq!(top_ups(&shop).await, 2);
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_is_lost_is_found_and_made_once() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    let ada = shop.user("ada@example.com").await;
+    let wish = with("monthlyCapCents", json!(10 * PRICE));
+    save_card(&shop, &put(&shop, &ada, &wish).await).await;
+    spend(&shop, &ada, 60).await;
+    // The payment is made, and nobody here hears of it, as if the server had died.
+    shop.stripe.lose_answers(Some("/payment_intents"));
+    work(&shop).await;
+    let payment = shop.stripe.last("payment_intent").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.lose_answers(None);
+    replica.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await.0, 0, "it is somebody's for a while");
+    shop.clock.advance(Duration::minutes(3));
+    replica.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    assert_eq!(shop.stripe.last("payment_intent").unwrap()["id"], payment, "the same one");
+
+    // This time it dies between the charge and the note: the next pass, a delivery, or the comparison credits it.
+    for way in ["pass", "delivery", "comparison"] {
+        let ada = shop.sign_in("ada@example.com").await;
+        spend(&shop, &ada, CREDITS).await;
+        let paid = shop.paid(&ada).await.0;
+        // Made and noted, and then the answer to the charge is lost.
+        let before = charges(&shop);
+        shop.stripe.lose_answers(Some("/confirm"));
+        work(&shop).await;
+        shop.stripe.lose_answers(None);
+        assert!(charges(&shop) > before);
+        let ada = shop.sign_in("ada@example.com").await;
+        assert_eq!(shop.paid(&ada).await.0, paid, "{way}");
+        match way {
+            "pass" => {
+                shop.clock.advance(Duration::minutes(3));
+                replica.workers.work_on_payments().await;
+            }
+            "delivery" => shop.deliver().await,
+            _ => replica.workers.reconcile_payments().await,
+        }
+        let ada = shop.sign_in("ada@example.com").await;
+        assert_eq!(shop.paid(&ada).await.0, paid + CREDITS, "{way}");
+        shop.clock.advance(Duration::minutes(3));
+        work(&shop).await;
+        shop.deliver().await;
+        let ada = shop.sign_in("ada@example.com").await;
+        assert_eq!(shop.paid(&ada).await.0, paid + CREDITS, "{way}, and not again");
+        assert_eq!(shown(&shop, &ada).await["purchaseId"], Value::Null);
+    }
+    assert_eq!(top_ups(&shop).await, 4);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_is_tried_three_times_and_its_owner_is_told() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("insufficient_funds"));
+    spend(&shop, &ada, 60).await;
+    for (tries, pause) in [(1, Duration::hours(1)), (2, Duration::days(1)), (3, Duration::ZERO)] {
+        work(&shop).await;
+        shop.deliver().await;
+        assert_eq!(
+            shop.stripe.count_calls("POST /v1/payment_intents"),
+            1 + tries + usize::from(tries == 3),
+            "{tries}"
+        );
+        if tries < 3 {
+            shop.clock.advance(pause - Duration::minutes(2));
+            work(&shop).await;
+            assert_eq!(charges(&shop), tries, "not before its time");
+            shop.clock.advance(Duration::minutes(3));
+        }
+    }
+    let ada = shop.sign_in("ada@example.com").await;
+    let paused = shown(&shop, &ada).await;
+    assert_eq!((&paused["status"], &paused["pauseReason"]), (&json!("paused"), &json!("declined")));
+    assert_eq!(events(&shop, &ada).await[0], ("auto_top_up_paused".to_owned(), json!("declined")));
+    let mails = shop.mails().await;
+    assert_eq!(mails[0].mail.subject.as_str(), SUBJECT);
+    let text = mails[0].mail.text.clone();
+    assert!(text.contains("mehrmals abgelehnt"), "{text}");
+    assert_eq!(top_ups(&shop).await, 1);
+    assert_eq!(
+        shop.number(
+            "SELECT count(*) FROM credits.purchases WHERE origin = 'auto_top_up' AND state = 'failed'"
+        )
+        .await,
+        1
+    );
+    // Nothing more is tried.
+    shop.clock.advance(Duration::days(40));
+    work(&shop).await;
+    assert_eq!(charges(&shop), 4, "three tries and the end of it");
+    assert_eq!(shop.mails().await.len(), mails.len());
+
+    // The mail leads to a till, where its owner pays in person.
+    let at = text.find("/pay/").unwrap() + "/pay/".len();
+    let session: String = text[at..].chars().take_while(|letter| !letter.is_whitespace()).collect();
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    let ada = shop.sign_in("ada@example.com").await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    // And turned on again with the same card, or another one, it goes on.
+    shop.stripe.decline(&card, None);
+    assert_eq!(put(&shop, &ada, &wish()).await.text("/status"), "active");
+    spend(&shop, &ada, CREDITS).await;
+    work(&shop).await;
+    assert_eq!(top_ups(&shop).await, 2);
+    let waiting = put(&shop, &ada, &with("replacePaymentMethod", json!(true))).await;
+    assert_ne!(save_card(&shop, &waiting).await, card);
+    assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null, "the old one is forgotten");
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_bank_that_wants_to_see_its_customer_is_not_asked_twice() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("authentication_required"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    let paused = shown(&shop, &ada).await;
+    assert_eq!(paused["pauseReason"], "authentication_required");
+    assert!(shop.mails().await[0].mail.text.contains("/pay/"));
+    assert_eq!((charges(&shop), top_ups(&shop).await), (2, 1), "one try, and the end of it");
+
+    // A card that is gone at Stripe is none, and neither is one of a customer who is gone.
+    shop.stripe.decline(&card, None);
+    assert_eq!(put(&shop, &ada, &wish()).await.text("/status"), "active");
+    let customer = shop.stripe.find(&card).unwrap()["customer"].as_str().unwrap().to_owned();
+    shop.stripe.delete_customer(&customer).unwrap();
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!(shown(&shop, &ada).await["pauseReason"], "payment_method_gone");
+    let waiting = put(&shop, &ada, &with("replacePaymentMethod", json!(true))).await;
+    save_card(&shop, &waiting).await;
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0), "the control");
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_month_costs_no_more_than_its_cap() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    let ada = shop.user("ada@example.com").await;
+    turn_on(&shop, &ada).await;
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    for _ in 0..2 {
+        spend(&shop, &ada, CREDITS).await;
+        let passes = (0..6).map(|turn| {
+            if turn % 2 == 0 { shop.workers.work_on_payments() } else { replica.workers.work_on_payments() }
+        });
+        join_all(passes).await;
+    }
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (90, 0)));
+    let capped = shown(&shop, &ada).await;
+    assert_eq!((&capped["status"], &capped["usedThisMonthCents"]), (&json!("active"), &json!(2 * PRICE)));
+    assert!(capped["cappedUntil"].is_string(), "{capped}");
+    shop.clock.advance(Duration::days(32));
+    work(&shop).await;
+    let ada = shop.sign_in("ada@example.com").await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (3, (90 + CREDITS, 0)), "a new month");
+    let now = shown(&shop, &ada).await;
+    assert_eq!((&now["usedThisMonthCents"], &now["cappedUntil"]), (&json!(PRICE), &Value::Null));
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn another_package_than_was_agreed_to_is_not_bought() {
+    let shop = Shop::open().await;
+    let small = |credits: i64, price: i64, active: bool| json!([{"id": "small", "name": "Small", "credits": credits, "priceEuroCents": price, "active": active}]);
+    let (ada, bob, eve) = (
+        shop.user("ada@example.com").await,
+        shop.user("bob@example.com").await,
+        shop.user("eve@example.com").await,
+    );
+    for user in [&ada, &bob, &eve] {
+        turn_on(&shop, user).await;
+    }
+    // Another name is another version and the same deal.
+    shop.import(json!([{"id": "small", "name": "Petite", "credits": CREDITS, "priceEuroCents": PRICE}]))
+        .await;
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    shop.import(small(CREDITS, PRICE + 1, true)).await;
+    spend(&shop, &bob, 60).await;
+    work(&shop).await;
+    assert_eq!(shown(&shop, &bob).await["pauseReason"], "package_changed");
+    shop.import(small(CREDITS, PRICE, false)).await;
+    spend(&shop, &eve, 60).await;
+    work(&shop).await;
+    assert_eq!(shown(&shop, &eve).await["pauseReason"], "package_gone");
+    assert_eq!((top_ups(&shop).await, charges(&shop)), (1, 1));
+    let mails = shop.mails().await;
+    assert_eq!(mails.iter().filter(|kept| kept.mail.subject.as_str() == SUBJECT).count(), 2);
+}
+
+#[tokio::test]
+async fn nobody_is_charged_whose_money_went_back_or_whose_account_is_shut() {
+    let shop = Shop::open().await;
+    let mut users = Vec::new();
+    for name in ["refunded", "disputed", "warned", "owing", "closed", "disabled"] {
+        let user = shop.user(&format!("{name}@example.com")).await;
+        let waiting = put(&shop, &user, &with("monthlyCapCents", json!(9 * PRICE))).await;
+        save_card(&shop, &waiting).await;
+        spend(&shop, &user, 60).await;
+        work(&shop).await;
+        assert_eq!(shop.paid(&user).await, (CREDITS, 0), "the control: {name}");
+        users.push((
+            name,
+            user,
+            shop.stripe.last("charge").unwrap()["payment_intent"].as_str().unwrap().to_owned(),
+        ));
+    }
+    shop.clock.advance(Duration::minutes(1));
+    for (name, _, payment) in &users {
+        match *name {
+            "refunded" => drop(shop.stripe.refund(payment, None).unwrap()),
+            "disputed" => drop(shop.stripe.dispute(payment, None, "needs_response").unwrap()),
+            "warned" => shop.stripe.warn_of_fraud(payment).unwrap(),
+            _ => {}
+        }
+    }
+    shop.deliver().await;
+    for (name, user, _) in &users[2..] {
+        assert_eq!(shown(&shop, user).await["status"], "active", "{name}");
+        spend(&shop, user, CREDITS).await;
+    }
+    shop.execute("UPDATE credits.balances SET debt = 1 WHERE user_id = (SELECT id FROM auth.users WHERE email = 'owing@example.com')").await;
+    shop.execute("UPDATE credits.balances SET closed_at = now() WHERE user_id = (SELECT id FROM auth.users WHERE email = 'closed@example.com')").await;
+    shop.execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'disabled@example.com'").await;
+    work(&shop).await;
+    assert_eq!(top_ups(&shop).await, 6);
+    for (name, user, _) in &users {
+        if *name == "disabled" {
+            continue;
+        }
+        let expected = match *name {
+            "refunded" => "refunded",
+            "disputed" | "warned" => "disputed",
+            "owing" => "debt",
+            _ => "wallet_closed",
+        };
+        assert_eq!(shown(&shop, user).await["pauseReason"], expected, "{name}");
+    }
+    assert_eq!(
+        shop.number("SELECT count(*) FROM credits.auto_top_ups WHERE pause_reason = 'user_disabled'").await,
+        1
+    );
+    let told =
+        |mails: Vec<KeptMail>| mails.iter().filter(|kept| kept.mail.subject.as_str() == SUBJECT).count();
+    assert_eq!(told(shop.mails().await), 5, "no mail for who is shut out");
+}
+
+#[tokio::test]
+async fn what_is_turned_off_charges_nothing_and_forgets_the_card() {
+    let shop = Shop::open().await;
+    let (ada, bob) = (shop.user("ada@example.com").await, shop.user("bob@example.com").await);
+    let card = turn_on(&shop, &ada).await;
+    assert_eq!(shown(&shop, &bob).await["status"], "off", "somebody else's is not seen");
+    assert_eq!(turn_off(&shop, &bob).await.status, 204);
+    assert_eq!(shown(&shop, &ada).await["status"], "active");
+
+    // An order that waits for its next try ends with it.
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    assert!(shown(&shop, &ada).await["purchaseId"].is_string());
+    shop.clock.advance(Duration::SECOND);
+    assert_eq!(turn_off(&shop, &ada).await.status, 204);
+    assert_eq!(turn_off(&shop, &ada).await.status, 204);
+    work(&shop).await;
+    shop.stripe.decline(&card, None);
+    shop.clock.advance(Duration::days(2));
+    work(&shop).await;
+    assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null);
+    assert_eq!(shop.stripe.last("payment_intent").unwrap()["status"], "canceled");
+    let ada = shop.sign_in("ada@example.com").await;
+    assert_eq!((shown(&shop, &ada).await["status"].as_str(), shop.paid(&ada).await), (Some("off"), (0, 0)));
+    assert_eq!(events(&shop, &ada).await[0], ("auto_top_up_off".to_owned(), Value::Null));
+
+    // Turned on anew it needs a card again.
+    let waiting = put(&shop, &ada, &wish()).await;
+    let second = save_card(&shop, &waiting).await;
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+
+    // Changed while an order waits, that one ends and the new terms hold.
+    shop.stripe.decline(&second, Some("generic_decline"));
+    spend(&shop, &ada, CREDITS).await;
+    work(&shop).await;
+    let changed = put(&shop, &ada, &with("thresholdMana", json!(50))).await;
+    assert_eq!((changed.text("/status"), &changed.json["purchaseId"]), ("active", &Value::Null));
+    shop.stripe.decline(&second, None);
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await.0, 89, "that is above 50");
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_stripe_has_forgotten_is_no_hindrance() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    let payment = shop.stripe.last("payment_intent").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.tamper(&payment, |payment| payment["id"] = json!("pi_another"));
+    shop.stripe.decline(&card, None);
+    let changed = put(&shop, &ada, &wish()).await;
+    assert_eq!((changed.status.as_u16(), changed.text("/status")), (200, "active"), "{}", changed.json);
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+
+    // And without its owner: the order has failed, and that is said.
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, CREDITS).await;
+    work(&shop).await;
+    let payment = shop.stripe.last("payment_intent").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.tamper(&payment, |payment| payment["id"] = json!("pi_and_another"));
+    shop.clock.advance(Duration::hours(2));
+    work(&shop).await;
+    let ada = shop.sign_in("ada@example.com").await;
+    let paused = shown(&shop, &ada).await;
+    assert_eq!((&paused["pauseReason"], &paused["purchaseId"]), (&json!("declined"), &Value::Null));
+}
+
+#[tokio::test]
+async fn an_account_that_is_deleted_takes_its_card_along() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    spend(&shop, &ada, 60).await;
+    let gone = shop.client.request(Method::DELETE, "/api/v1/auth/account").bearer(&ada.access_token);
+    let gone = gone.body("application/json", json!({"password": PASSWORD}).to_string()).send().await;
+    assert_eq!(gone.status, 200, "{}", gone.json);
+    work(&shop).await;
+    assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null);
+    assert_eq!((top_ups(&shop).await, charges(&shop)), (0, 0));
+    assert_eq!(
+        shop.number(
+            "SELECT count(*) FROM credits.auto_top_ups WHERE status = 'off' AND payment_method_id IS NULL"
+        )
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_till_that_nobody_comes_to_leaves_it_off_and_a_strangers_card_is_none() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let waiting = put(&shop, &ada, &wish()).await;
+    let session = waiting.text("/setupUrl").rsplit('/').next().unwrap().to_owned();
+    shop.stripe.tamper(&session, |session| session["customer"] = json!("cus_somebody_else"));
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    assert_eq!(shown(&shop, &ada).await["status"], "setup");
+    let waiting = put(&shop, &ada, &wish()).await;
+    let session = waiting.text("/setupUrl").rsplit('/').next().unwrap().to_owned();
+    shop.stripe.expire(&session).unwrap();
+    shop.deliver().await;
+    assert_eq!(shown(&shop, &ada).await["status"], "off");
+
+    // Without a delivery the card is found all the same.
+    let waiting = put(&shop, &ada, &wish()).await;
+    let session = waiting.text("/setupUrl").rsplit('/').next().unwrap().to_owned();
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.clock.advance(Duration::minutes(1));
+    work(&shop).await;
+    assert_eq!(shown(&shop, &ada).await["status"], "active");
+
+    let taxing =
+        shop.replica_with(|settings| settings.stripe_tax = mana_platform::config::StripeTax::Exclusive).await;
+    let refused = taxing.client.request(Method::PUT, PATH).body("application/json", wish().to_string());
+    let refused = refused.bearer(&ada.access_token).send().await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.top_up_not_with_tax"));
+    spend(&shop, &ada, 60).await;
+    taxing.workers.work_on_payments().await;
+    assert_eq!(shown(&shop, &ada).await["pauseReason"], "tax");
+}
