@@ -5,8 +5,8 @@ use crate::docs;
 use crate::drain::Drain;
 use crate::health::{self, HealthState};
 use crate::ports::{
-    AdminEvents, AppEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PayersAccounts, PaymentRisks,
-    ShownWallets,
+    AdminEvents, AppEvents, CloseWallet, LedgerOfPerson, LiveSessions, OpenWallet, PayersAccounts,
+    PaymentRisks, ShownWallets,
 };
 use crate::workers::Workers;
 use axum::Router;

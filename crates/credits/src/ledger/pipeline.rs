@@ -73,7 +73,9 @@ async fn write_batches(books: Arc<Books>, mut questions: Questions<Taken, Answer
     while questions.recv_many(&mut arrived, MAX_BATCH).await > 0 {
         let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
         let (orders, replies): (Vec<_>, Vec<_>) = waiting
-            .map(|Waiting { question: Taken { order, counted, traced }, reply }| (order, (reply, counted, traced)))
+            .map(|Waiting { question: Taken { order, counted, traced }, reply }| {
+                (order, (reply, counted, traced))
+            })
             .unzip();
         if orders.is_empty() {
             continue;
