@@ -78,7 +78,7 @@ fn refuse_null(operation: &mut Operation) {
 }
 
 /// Lists without pages, and how long they are at most. Whoever reads them from the database says so there, too.
-const LISTS: [(&str, usize); 10] = [
+const LISTS: [(&str, usize); 11] = [
     ("/api/v1/auth/sessions", 500),
     ("/api/v1/admin/users/{userId}/sessions", 500),
     ("/api/v1/auth/oauth", 16),
@@ -86,6 +86,7 @@ const LISTS: [(&str, usize); 10] = [
     ("/api/v1/auth/trusted-devices", 100),
     ("/api/v1/auth/passkeys", 25),
     ("/api/v1/admin/service-keys", 1_000),
+    ("/api/v1/admin/apps/{appId}/webhooks", 10),
     ("/api/v1/credits/packages", 1_000),
     ("/api/v1/admin/packages", 1_000),
     ("/api/v1/credits/purchases", 500),

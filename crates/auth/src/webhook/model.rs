@@ -139,17 +139,22 @@ pub struct WebhookDetails {
     /// Its id.
     pub id: Uuid,
     /// The app that it belongs to.
+    #[schema(min_length = 1, max_length = 128)]
     pub app_id: String,
     /// Where it is.
+    #[schema(min_length = 1, max_length = 2048)]
     pub url: String,
     /// What it hears of.
+    #[schema(min_items = 1, max_items = 5)]
     pub events: Vec<EventType>,
     /// The smallest spend that it hears of.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub spent_from: i64,
     /// When it was added.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// The administrator who added it; null if it was added at the command line.
+    #[schema(min_length = 1, max_length = 64)]
     pub created_by: Option<String>,
     /// When something last got through.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -158,6 +163,7 @@ pub struct WebhookDetails {
     #[serde(with = "time::serde::rfc3339::option")]
     pub failing_since: Option<OffsetDateTime>,
     /// What went wrong last.
+    #[schema(max_length = 300)]
     pub last_error: Option<String>,
     /// Since when it is told nothing, because nothing got through for three days; null if it is.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -175,7 +181,7 @@ pub struct WebhookDetails {
 #[serde(rename_all = "camelCase")]
 pub struct CreatedWebhook {
     /// What its deliveries are signed with. It is told this once.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 20, max_length = 128)]
     #[serde(serialize_with = "in_clear")]
     pub secret: WebhookSecret,
     /// About it.
@@ -188,7 +194,7 @@ pub struct CreatedWebhook {
 #[serde(rename_all = "camelCase")]
 pub struct RotatedWebhookSecret {
     /// What deliveries are signed with from now on. It is told this once.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 20, max_length = 128)]
     #[serde(serialize_with = "in_clear")]
     pub secret: WebhookSecret,
     /// Until when they are signed with the one before as well.

@@ -56,7 +56,7 @@ impl TryFrom<String> for EventId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Replayed {
     /// Events.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub replayed: u64,
 }
 

@@ -522,6 +522,7 @@ pub struct WebhookDelivery {
     /// The event: `id` of what is sent.
     pub event_id: Uuid,
     /// What happened, as `credits.spent`.
+    #[schema(max_length = 64)]
     pub r#type: String,
     /// When it happened.
     #[serde(with = "time::serde::rfc3339")]
@@ -529,7 +530,7 @@ pub struct WebhookDelivery {
     /// Whether it was told.
     pub state: DeliveryState,
     /// How often that was tried.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 2_147_483_647)]
     pub attempts: i32,
     /// When it was last tried.
     #[serde(with = "time::serde::rfc3339::option")]
@@ -538,8 +539,10 @@ pub struct WebhookDelivery {
     #[serde(with = "time::serde::rfc3339::option")]
     pub next_attempt_at: Option<OffsetDateTime>,
     /// The status that the endpoint answered last; null if it did not.
+    #[schema(minimum = 100, maximum = 999)]
     pub last_status: Option<i16>,
     /// What went wrong last.
+    #[schema(max_length = 300)]
     pub last_error: Option<String>,
 }
 

@@ -38,31 +38,42 @@ pub(crate) struct AutoTopUpRow {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AutoTopUpResponse {
     /// off, setup (a card is yet to be saved at `setupUrl`), active or paused.
+    #[schema(max_length = 16)]
     status: String,
     /// Why it is paused: declined, `authentication_required`, `package_changed`, `package_gone`, `payment_method_gone`, debt, disputed,
     /// refunded, `wallet_closed`, uncredited, `user_disabled` or tax.
+    #[schema(max_length = 32)]
     pause_reason: Option<String>,
     /// Mana is bought when less than this can be spent.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     threshold_mana: Option<i64>,
+    #[schema(min_length = 1, max_length = 64)]
     package_id: Option<String>,
     /// Mana that one top-up gives.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     credits: Option<i64>,
+    #[schema(min_length = 3, max_length = 3)]
     currency: Option<String>,
     /// What one top-up costs, in the smallest unit of `currency`.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     price_cents: Option<i64>,
     /// What a month may cost at most.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     monthly_cap_cents: Option<i64>,
     /// What this month has cost so far, top-ups that are under way included.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     used_this_month_cents: Option<i64>,
     /// The month's cap is reached until then.
     #[serde(with = "time::serde::rfc3339::option")]
     capped_until: Option<OffsetDateTime>,
     /// Where the browser saves a card.
+    #[schema(max_length = 4096)]
     setup_url: Option<String>,
     /// When its owner agreed to be charged.
     #[serde(with = "time::serde::rfc3339::option")]
     consented_at: Option<OffsetDateTime>,
     /// The purchase that is under way.
+    #[schema(min_length = 1, max_length = 64)]
     purchase_id: Option<String>,
 }
 

@@ -72,22 +72,33 @@ pub(crate) struct PurchaseParameters {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseSummary {
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) id: String,
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) user_id: String,
+    #[schema(min_length = 1, max_length = 64)]
     pub(super) package_id: String,
     /// created, unpaid, failed, expired, paid, `partially_refunded` or refunded.
+    #[schema(max_length = 32)]
     pub(super) state: String,
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) credits: i64,
+    #[schema(min_length = 3, max_length = 3)]
     pub(super) currency: String,
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) price_cents: i64,
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub(super) refunded_cents: i64,
     /// What disputes took for good.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub(super) lost_cents: i64,
     pub(super) disputed: bool,
     pub(super) fraud_warned: bool,
     /// Why it is paid and not credited.
+    #[schema(max_length = 64)]
     pub(super) problem: Option<String>,
     /// Owed, because it was spent.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub(super) owed_mana: i64,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
