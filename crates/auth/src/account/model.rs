@@ -69,6 +69,10 @@ pub struct User {
     /// When the account was made.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+    /// One more for every other password: what was proven by one before lets nobody in any more.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub ways_in_epoch: i64,
 }
 
 /// Why a text is not an address this service takes.

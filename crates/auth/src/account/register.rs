@@ -103,6 +103,7 @@ pub(crate) fn new_user(auth: &Auth, email: &Email, name: Option<Line<0, 255>>, r
         email_verified: false,
         image: None,
         created_at: auth.clock.now(),
+        ways_in_epoch: 0,
     }
 }
 

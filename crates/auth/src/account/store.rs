@@ -31,7 +31,7 @@ pub(crate) async fn insert_user(connection: &mut PgConnection, user: &User) -> R
 pub(crate) async fn find_user(connection: &mut PgConnection, id: &UserId) -> Result<Option<User>, DbError> {
     let row = sqlx::query_as!(
         UserRow,
-        "SELECT id, email, name, role, email_verified, image, created_at FROM auth.users WHERE id = $1 AND disabled_at IS NULL",
+        "SELECT id, email, name, role, email_verified, image, created_at, ways_in_epoch FROM auth.users WHERE id = $1 AND disabled_at IS NULL",
         id.as_str(),
     )
     .fetch_optional(connection)
@@ -65,7 +65,7 @@ pub(super) async fn update_profile(
         UserRow,
         "UPDATE auth.users SET name = CASE WHEN $2::text IS NULL THEN name ELSE nullif($2, '') END,
              image = CASE WHEN $3::text IS NULL THEN image ELSE nullif($3, '') END, updated_at = $4
-         WHERE id = $1 AND disabled_at IS NULL RETURNING id, email, name, role, email_verified, image, created_at",
+         WHERE id = $1 AND disabled_at IS NULL RETURNING id, email, name, role, email_verified, image, created_at, ways_in_epoch",
         id.as_str(),
         name,
         image,
@@ -92,6 +92,17 @@ pub(crate) async fn update_email(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Notes that the password is another, or none any more, and says the how manieth it is now. Whoever calls has locked the account: a sign-in
+/// by the one before opens nothing from then on.
+pub(crate) async fn update_ways_in(connection: &mut PgConnection, id: &UserId) -> Result<i64, DbError> {
+    Ok(sqlx::query_scalar!(
+        "UPDATE auth.users SET ways_in_epoch = ways_in_epoch + 1 WHERE id = $1 RETURNING ways_in_epoch",
+        id.as_str(),
+    )
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Leaves nothing of an account but its id. What stands for the address is none.
@@ -127,7 +138,7 @@ pub(crate) async fn find_by_email(
     email: &Email,
 ) -> Result<Option<PasswordAccount>, DbError> {
     let row = sqlx::query!(
-        r#"SELECT id, email, name, role, email_verified, image, users.created_at, disabled_at, hash AS "hash?"
+        r#"SELECT id, email, name, role, email_verified, image, users.created_at, ways_in_epoch, disabled_at, hash AS "hash?"
            FROM auth.users LEFT JOIN auth.passwords ON user_id = id WHERE email = $1"#,
         email.as_str(),
     )
@@ -142,6 +153,7 @@ pub(crate) async fn find_by_email(
             email_verified: row.email_verified,
             image: row.image,
             created_at: row.created_at,
+            ways_in_epoch: row.ways_in_epoch,
         };
         Some(PasswordAccount {
             user: user.into_user()?,
@@ -166,7 +178,7 @@ pub(crate) async fn find_for_sign_in(
                FROM step WHERE step.scheme IS NOT NULL
            )
            SELECT schemes.names AS "schemes!", users.id AS "id?", email AS "email?", name, role AS "role?", email_verified AS "email_verified?",
-               image, users.created_at AS "created_at?", disabled_at, hash AS "hash?"
+               image, users.created_at AS "created_at?", ways_in_epoch AS "ways_in_epoch?", disabled_at, hash AS "hash?"
            FROM (SELECT coalesce(array_agg(scheme) FILTER (WHERE scheme IS NOT NULL), '{}') AS names FROM step) schemes
                LEFT JOIN auth.users ON users.email = $1
                LEFT JOIN auth.passwords ON user_id = users.id"#,
@@ -175,12 +187,13 @@ pub(crate) async fn find_for_sign_in(
     .fetch_one(connection)
     .await?;
     let schemes = read_schemes(&row.schemes)?;
-    let (Some(id), Some(email), Some(role), Some(email_verified), Some(created_at)) =
-        (row.id, row.email, row.role, row.email_verified, row.created_at)
+    let (Some(id), Some(email), Some(role), Some(email_verified), Some(created_at), Some(ways_in_epoch)) =
+        (row.id, row.email, row.role, row.email_verified, row.created_at, row.ways_in_epoch)
     else {
         return Ok((None, schemes));
     };
-    let user = UserRow { id, email, name: row.name, role, email_verified, image: row.image, created_at };
+    let (name, image) = (row.name, row.image);
+    let user = UserRow { id, email, name, role, email_verified, image, created_at, ways_in_epoch };
     let account = user.into_user().map(|user| PasswordAccount {
         user,
         password_hash: row.hash,
@@ -214,6 +227,7 @@ struct AccountRow {
     email_verified: bool,
     image: Option<String>,
     created_at: OffsetDateTime,
+    ways_in_epoch: i64,
     disabled_at: Option<OffsetDateTime>,
     deleted_at: Option<OffsetDateTime>,
 }
@@ -229,6 +243,7 @@ impl AccountRow {
             email_verified: self.email_verified,
             image: self.image,
             created_at: self.created_at,
+            ways_in_epoch: self.ways_in_epoch,
         };
         Some(Account { user: user.into_user()?, disabled_at, deleted_at })
     }
@@ -241,7 +256,7 @@ pub(crate) async fn find_account(
 ) -> Result<Option<Account>, DbError> {
     let row = sqlx::query_as!(
         AccountRow,
-        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users WHERE id = $1",
+        "SELECT id, email, name, role, email_verified, image, created_at, ways_in_epoch, disabled_at, deleted_at FROM auth.users WHERE id = $1",
         id.as_str(),
     )
     .fetch_optional(connection)
@@ -256,7 +271,7 @@ pub(crate) async fn lock_account(
 ) -> Result<Option<Account>, DbError> {
     let row = sqlx::query_as!(
         AccountRow,
-        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
+        "SELECT id, email, name, role, email_verified, image, created_at, ways_in_epoch, disabled_at, deleted_at FROM auth.users
          WHERE id = $1 FOR NO KEY UPDATE",
         id.as_str(),
     )
@@ -272,7 +287,7 @@ pub(crate) async fn lock_account_exclusively(
 ) -> Result<Option<Account>, DbError> {
     let row = sqlx::query_as!(
         AccountRow,
-        "SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
+        "SELECT id, email, name, role, email_verified, image, created_at, ways_in_epoch, disabled_at, deleted_at FROM auth.users
          WHERE id = $1 FOR UPDATE",
         id.as_str(),
     )
@@ -302,7 +317,7 @@ pub(crate) async fn list_accounts(
 ) -> Result<Vec<Account>, DbError> {
     let rows = sqlx::query_as!(
         AccountRow,
-        r#"SELECT id, email, name, role, email_verified, image, created_at, disabled_at, deleted_at FROM auth.users
+        r#"SELECT id, email, name, role, email_verified, image, created_at, ways_in_epoch, disabled_at, deleted_at FROM auth.users
            WHERE email COLLATE "C" >= $1 AND email COLLATE "C" < $1 || chr(1114111) AND email COLLATE "C" > $2
                AND ($3::text IS NULL OR id = $3)
                AND (NOT $4 OR role <> 'user') AND ($5::text IS NULL OR role = $5)
@@ -512,6 +527,7 @@ pub(crate) struct UserRow {
     pub(crate) email_verified: bool,
     pub(crate) image: Option<String>,
     pub(crate) created_at: OffsetDateTime,
+    pub(crate) ways_in_epoch: i64,
 }
 
 impl UserRow {
@@ -525,6 +541,7 @@ impl UserRow {
             email_verified: self.email_verified,
             image: self.image,
             created_at: self.created_at,
+            ways_in_epoch: self.ways_in_epoch,
         })
     }
 }

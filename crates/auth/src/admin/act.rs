@@ -39,7 +39,7 @@ impl<'a> Act<'a> {
     }
 
     /// Of the administrator whose request this task serves.
-    pub(super) fn of_request(
+    pub(crate) fn of_request(
         auth: &'a Auth,
         caller: &'a Caller,
         client: &ClientInfo,
@@ -54,7 +54,7 @@ impl<'a> Act<'a> {
 
     /// A transaction in which the actor may act. Acts take turns: two administrators who demote each other must not both find that the
     /// other is left.
-    pub(super) async fn begin(&self, database: &Database) -> Result<Transaction, AdminError> {
+    pub(crate) async fn begin(&self, database: &Database) -> Result<Transaction, AdminError> {
         let mut transaction = database.begin().await?;
         store::lock_claims(&mut transaction).await?;
         self.hold_office(&mut transaction).await?;

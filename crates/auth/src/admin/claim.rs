@@ -6,7 +6,9 @@ use crate::account::{self, register};
 use crate::password::{self, NewPassword};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
-use crate::session::model::SessionError;
+use crate::session::end::{Ended, end_chosen};
+use crate::session::model::{RevokeReason, SessionError};
+use crate::session::store::Choice;
 use crate::{Auth, AuthState};
 use askama::Template;
 use axum::Form;
@@ -166,12 +168,19 @@ async fn claim(
     {
         return Ok(Outcome::LinkIsVoid);
     }
+    let mut ended = Ended::default();
     let user = match candidate {
         Candidate::Proven(user) => {
-            if account::store::find_user(&mut transaction, &user.id).await?.is_none() {
+            let Some(held) = account::store::lock_user(&mut transaction, &user.id).await? else {
                 return Ok(Outcome::Refused(DISABLED.to_owned()));
+            };
+            if held.ways_in_epoch != user.ways_in_epoch {
+                return Ok(Outcome::Refused(NOT_ITS_PASSWORD.to_owned()));
             }
             account::store::update_role(&mut transaction, &user.id, Role::Admin, now).await?;
+            // As when somebody is promoted: what was opened by the rules for others is no administrator's.
+            let reason = RevokeReason::RoleChanged;
+            ended = end_chosen(&mut transaction, auth, &user.id, Choice::All, reason, origin).await?;
             user
         }
         Candidate::New(user, hash) => {
@@ -184,7 +193,7 @@ async fn claim(
     };
     security_event::record(&mut transaction, auth, EventKind::BecameAdmin, Some(&user.id), None, origin)
         .await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    ended.commit(transaction, auth).await?;
     Ok(Outcome::Made)
 }
 

@@ -223,6 +223,7 @@ impl<'a> Bring<'a> {
             issuer,
             subject,
             email: None,
+            linked_in: None,
             now: account.created_at.unwrap_or(now).min(now),
         };
         links::insert_account(connection, &added).await?;
@@ -263,7 +264,7 @@ impl<'a> Bring<'a> {
             .collect();
         if !hashes.is_empty() {
             let hashes: Vec<_> = hashes.into_iter().take(100).collect();
-            factors::replace_recovery_codes(connection, &brought.user, &hashes, now).await?;
+            factors::replace_recovery_codes(connection, &brought.user, None, &hashes, now).await?;
             brought.recovery_codes = u64::try_from(hashes.len()).unwrap_or(0);
         }
         if brought.is_locked {

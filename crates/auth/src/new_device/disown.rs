@@ -9,15 +9,17 @@ use crate::session::end::end_chosen;
 use crate::session::liveness::{self, store::Found};
 use crate::session::model::{RevokeReason, Session};
 use crate::session::store::Choice;
-use crate::{Auth, AuthState, passkey, session};
+use crate::{Auth, AuthState, account, oauth, passkey, session, two_factor, verification};
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{self as platform_http, ApiError, ClientInfo, Language, Parameters, ProblemBody};
 use serde::Deserialize;
+use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 #[derive(Template)]
@@ -78,7 +80,8 @@ pub(crate) async fn page(
 
 /// Ends a sign-in which was not its owner's
 ///
-/// With its refresh tokens in all apps, its cookie, and the passkeys that were added in it. The link is good once.
+/// With its refresh tokens in all apps, its cookie, and what was added in it: passkeys, linked accounts, a second factor, the link of a new
+/// address. The link is good once.
 #[utoipa::path(
     post, path = "/not-me", tag = "auth",
     request_body(content = DisownRequest, content_type = "application/x-www-form-urlencoded"),
@@ -119,19 +122,41 @@ async fn find_session(auth: &Auth, text: &str) -> Result<Option<Session>, DbErro
     session::store::find_session(&mut transaction, &id).await
 }
 
-/// Uses up the token, ends its session, and removes the passkeys that were added in it: a stranger would come back by them. False if the token was not good or the session had ended by itself.
+/// Uses up the token, ends its session, and removes what a stranger would come back by. False if the token was not good or the session had
+/// ended by itself.
 async fn end_session(auth: &Auth, token: &DisownToken, origin: &Origin) -> Result<bool, DbError> {
     let mut transaction = auth.database.begin().await?;
+    let Some((_, user)) = store::find_token(&mut transaction, token.hash()).await? else { return Ok(false) };
+    // What is added in the session at this moment is there by now, or is refused.
+    account::store::lock_account(&mut transaction, &user).await?;
     let Some((session, user)) = store::delete_token(&mut transaction, token.hash()).await? else {
         return Ok(false);
     };
     let (chosen, reason) = (Choice::This(&session), RevokeReason::Disowned);
     let ended = end_chosen(&mut transaction, auth, &user, chosen, reason, origin).await?;
-    for id in passkey::store::delete_passkeys(&mut transaction, &user, Some(&session)).await? {
-        let kind = EventKind::PasskeyRemoved(id);
+    for kind in remove_ways_back(&mut transaction, &user, &session).await? {
         security_event::record(&mut transaction, auth, kind, Some(&user), Some(&session), origin).await?;
     }
     Ok(ended.commit(transaction, auth).await? > 0)
+}
+
+/// Removes what was added in a session and would let whoever had it back in, and says what there was: passkeys, linked accounts, the second
+/// factor, and the link of a new address. Trust in browsers and sign-ins that wait go whoever's they are: neither names a session.
+async fn remove_ways_back(
+    connection: &mut PgConnection,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<Vec<EventKind>, DbError> {
+    let passkeys = passkey::store::delete_passkeys(connection, user, Some(session)).await?;
+    let linked = oauth::store::delete_accounts_linked_in(connection, user, session).await?;
+    let has_lost_app = two_factor::store::delete_factors_of_session(connection, user, session).await?;
+    two_factor::store::delete_half_proofs(connection, user).await?;
+    verification::store::delete_tokens_asked_in(connection, user, session).await?;
+    let passkeys = passkeys.into_iter().map(EventKind::PasskeyRemoved);
+    let linked = linked
+        .iter()
+        .map(|provider| EventKind::ProviderUnlinked(oauth::model::ProviderKind::named(provider)));
+    Ok(passkeys.chain(linked).chain(has_lost_app.then_some(EventKind::SecondFactorDisabled)).collect())
 }
 
 fn respond(status: StatusCode, language: Language, step: Step<'_>) -> Response {

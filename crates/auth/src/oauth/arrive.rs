@@ -30,11 +30,13 @@ pub(super) async fn arrive(
 ) -> Result<(Transaction, User), OAuthError> {
     for _ in 1..LOOKS {
         match look(auth, provider, identity, tokens, origin).await {
+            Ok(None) => {}
+            Ok(Some(found)) => return Ok(found),
             Err(error) if is_race(&error) => {}
-            done => return done,
+            Err(error) => return Err(error),
         }
     }
-    look(auth, provider, identity, tokens, origin).await
+    look(auth, provider, identity, tokens, origin).await?.ok_or(OAuthError::EmailTaken)
 }
 
 /// Whether the same person, or somebody with the same address, came through another door at the same time.
@@ -42,32 +44,40 @@ fn is_race(error: &OAuthError) -> bool {
     is_of_another(error) || matches!(error, OAuthError::Account(AccountError::EmailTaken))
 }
 
+/// One look. None if the account, or its link, became another's while this waited for it.
 async fn look(
     auth: &Auth,
     provider: &Provider,
     identity: &Identity,
     tokens: Option<&ProviderTokens>,
     origin: &Origin,
-) -> Result<(Transaction, User), OAuthError> {
+) -> Result<Option<(Transaction, User)>, OAuthError> {
     let mut transaction = auth.database.begin().await?;
     let found = store::find_account(&mut transaction, &identity.issuer, &identity.subject).await?;
     let (id, user) = match found {
         Some(found) if found.is_disabled => return Err(SessionError::AccountDisabled.into()),
-        Some(found) => (found.id, found.user),
-        None => settle(&mut transaction, auth, provider, identity, origin).await?,
+        Some(found) => {
+            let user = account::store::lock_user(&mut transaction, &found.user.id).await?;
+            (found.id, user.ok_or(SessionError::AccountDisabled)?)
+        }
+        None => match settle(&mut transaction, auth, provider, identity, origin).await? {
+            Some(settled) => settled,
+            None => return Ok(None),
+        },
     };
-    note_use(&mut transaction, auth, id, identity, tokens).await?;
-    Ok((transaction, user))
+    // Under the account's lock: whoever takes the link away has done so by now, or waits.
+    let is_there = note_use(&mut transaction, auth, id, identity, tokens).await?;
+    Ok(is_there.then_some((transaction, user)))
 }
 
-/// Lets an identity that has no link in by its address, if that can be.
+/// Lets an identity that has no link in by its address, if that can be. None if the address is not the account's any more.
 async fn settle(
     connection: &mut PgConnection,
     auth: &Auth,
     provider: &Provider,
     identity: &Identity,
     origin: &Origin,
-) -> Result<(Uuid, User), OAuthError> {
+) -> Result<Option<(Uuid, User)>, OAuthError> {
     let told = identity.email.as_ref().ok_or(OAuthError::NoEmail)?;
     let local = account::store::find_by_email(connection, &told.address).await?;
     let has_proven = local.as_ref().map(|local| local.user.email_verified);
@@ -84,18 +94,22 @@ async fn settle(
             return Err(SessionError::AccountDisabled.into());
         }
         (Arrival::Link, Some(local)) => {
+            let held = account::store::lock_user(connection, &local.user.id).await?;
+            let Some(user) = held.filter(|held| held.email == local.user.email && held.email_verified) else {
+                return Ok(None);
+            };
             // The issuer knows the account's owner as somebody else: the mailbox has changed hands.
-            if store::exists_account_of(connection, &local.user.id, &identity.issuer).await? {
+            if store::exists_account_of(connection, &user.id, &identity.issuer).await? {
                 return Err(OAuthError::EmailTaken);
             }
-            local.user
+            user
         }
         (Arrival::Register { .. } | Arrival::Link | Arrival::Refuse, _) => {
             return Err(OAuthError::EmailTaken);
         }
     };
     let id = link(connection, auth, provider, identity, &user.id, None, origin).await?;
-    Ok((id, user))
+    Ok(Some((id, user)))
 }
 
 /// Links an identity to an account.
@@ -116,6 +130,7 @@ pub(super) async fn link(
         issuer: &identity.issuer,
         subject: &identity.subject,
         email: identity.email.as_ref().map(|told| told.address.as_str()),
+        linked_in: session,
         now: auth.clock.now(),
     };
     store::insert_account(connection, &account).await?;
@@ -124,14 +139,14 @@ pub(super) async fn link(
     Ok(id)
 }
 
-/// Notes that a link was used, with the tokens of this time.
+/// Notes that a link was used, with the tokens of this time. False if it is gone.
 pub(super) async fn note_use(
     connection: &mut PgConnection,
     auth: &Auth,
     id: Uuid,
     identity: &Identity,
     tokens: Option<&ProviderTokens>,
-) -> Result<(), OAuthError> {
+) -> Result<bool, OAuthError> {
     let sealed = match tokens {
         Some(tokens) => {
             let plain = serde_json::to_vec(tokens).unwrap_or_default();

@@ -8,10 +8,10 @@ use super::provider::Provider;
 use super::store;
 use crate::security_event::Origin;
 use crate::session::end::Ended;
-use crate::session::liveness::{self, store::Found};
 use crate::session::model::SessionError;
 use crate::session::open::{Admission, Device, admit};
 use crate::session::proof::{Method, Proof};
+use crate::session::store::hold_session;
 use crate::{Auth, AuthState};
 use askama::Template;
 use axum::Form;
@@ -212,7 +212,7 @@ async fn sign_in(
     let proof = Proof::of(Method::Provider);
     match admit(&mut transaction, auth, &user, proof, device, &origin).await? {
         Admission::Opened(opened) => {
-            let (_, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+            let (.., cookie) = opened.commit(transaction, auth, Ended::default()).await?;
             leave(auth, flow, &[], cookie)
         }
         Admission::Challenged(challenge) => {
@@ -233,8 +233,8 @@ async fn link(
     origin: &Origin,
 ) -> Result<(), OAuthError> {
     let mut transaction = auth.database.begin().await?;
-    let found = liveness::store::find(&mut transaction, session, user, auth.clock.now()).await?;
-    if !matches!(found, Found::Live { .. }) {
+    // The account may be somebody else's by the time that this comes back, or gone.
+    if hold_session(&mut transaction, session, user, auth.clock.now()).await?.is_none() {
         return Err(SessionError::DeadCookie.into());
     }
     let known = store::find_account(&mut transaction, &identity.issuer, &identity.subject).await?;
@@ -250,7 +250,9 @@ async fn link(
             }
         }
     };
-    arrive::note_use(&mut transaction, auth, id, identity, Some(tokens)).await?;
+    if !arrive::note_use(&mut transaction, auth, id, identity, Some(tokens)).await? {
+        return Err(OAuthError::NotLinked);
+    }
     arrive::commit(transaction).await
 }
 

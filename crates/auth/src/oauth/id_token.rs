@@ -206,8 +206,13 @@ fn is_tenant(text: &str) -> bool {
 pub(super) enum NonceRule<'a> {
     /// This one.
     Is(&'a str),
-    /// What an app says that it asked with, in clear or hashed; none if it says none. Never that of a browser's round trip.
-    OfApp(Option<&'a str>),
+    /// What an app says that it asked with, in clear or hashed. Never that of a browser's round trip.
+    OfApp {
+        /// None if it says none.
+        sent: Option<&'a str>,
+        /// Whether the token may have one all the same.
+        takes_unsent: bool,
+    },
 }
 
 /// What a token must say to be believed.
@@ -291,11 +296,12 @@ fn check(claims: &Claims, expected: &Expected<'_>) -> Result<(), OAuthError> {
 fn has_nonce(told: Option<&str>, rule: NonceRule<'_>) -> bool {
     match (rule, told) {
         (NonceRule::Is(expected), told) => told == Some(expected),
-        (NonceRule::OfApp(None), None) => true,
-        (NonceRule::OfApp(None), Some(told)) => !told.starts_with(super::model::Nonce::PREFIX),
-        (NonceRule::OfApp(Some(_)), None) => false,
-        (NonceRule::OfApp(Some(given)), Some(told)) => {
-            told == given || told == hex(&sha256(given.as_bytes()))
+        (NonceRule::OfApp { sent, .. }, None) => sent.is_none(),
+        (NonceRule::OfApp { sent: None, takes_unsent }, Some(told)) => {
+            takes_unsent && !told.starts_with(super::model::Nonce::PREFIX)
+        }
+        (NonceRule::OfApp { sent: Some(sent), .. }, Some(told)) => {
+            told == sent || told == hex(&sha256(sent.as_bytes()))
         }
     }
 }
@@ -456,16 +462,18 @@ mod tests {
     #[test]
     fn an_app_may_bind_its_token_and_never_uses_a_browsers() {
         let hashed = hex(&sha256(b"n"));
-        for (told, given, is_good) in [
-            (None, None, true),
-            (Some("n"), None, true),
-            (Some("mon_x"), None, false),
-            (Some("n"), Some("n"), true),
-            (Some(hashed.as_str()), Some("n"), true),
-            (None, Some("n"), false),
-            (Some("m"), Some("n"), false),
+        for (told, sent, takes_unsent, is_good) in [
+            (None, None, false, true),
+            (Some("n"), None, false, false),
+            (Some("n"), None, true, true),
+            (Some("mon_x"), None, true, false),
+            (Some("n"), Some("n"), false, true),
+            (Some(hashed.as_str()), Some("n"), false, true),
+            (None, Some("n"), true, false),
+            (Some("m"), Some("n"), true, false),
         ] {
-            assert_eq!(has_nonce(told, NonceRule::OfApp(given)), is_good, "{told:?} {given:?}");
+            let rule = NonceRule::OfApp { sent, takes_unsent };
+            assert_eq!(has_nonce(told, rule), is_good, "{told:?} {sent:?} {takes_unsent}");
         }
     }
 

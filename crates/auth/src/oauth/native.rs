@@ -32,7 +32,8 @@ pub(crate) struct NativeSignInRequest {
     #[serde(alias = "token")]
     #[schema(value_type = String, format = "password", min_length = 1, max_length = 16384)]
     id_token: Line<1, 16384>,
-    /// The nonce that the app asked with, if it did: the token must have it, in clear or as its SHA-256 in hexadecimal.
+    /// The nonce that the app asked with, if it did: the token must have it, in clear or as its SHA-256 in hexadecimal. A token that has one
+    /// is refused without it, unless the operator says otherwise.
     nonce: Option<Line<1, 255>>,
     /// The person's name, which Apple tells the app alone, and once.
     name: Option<Line<0, 255>>,
@@ -145,7 +146,10 @@ async fn sign_in(
     let mut audiences: Vec<_> = provider.audiences.iter().map(String::as_str).collect();
     // An app asks for tokens that name the web application as well, as Google's do on Android.
     audiences.extend(provider.client.as_ref().map(|client| client.id.as_str()));
-    let nonce = NonceRule::OfApp(request.nonce.as_ref().map(Line::as_str));
+    let nonce = NonceRule::OfApp {
+        sent: request.nonce.as_ref().map(Line::as_str),
+        takes_unsent: provider.takes_unsent_nonce,
+    };
     let proven = exchange::prove(auth, provider, request.id_token.as_str(), &audiences, nonce).await;
     let claims = proven.inspect_err(|error| error.log(&provider.id))?;
     let mut identity = identity(provider, *claims);

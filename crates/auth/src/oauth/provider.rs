@@ -72,6 +72,8 @@ pub(super) struct Provider {
     pub(super) client: Option<WebClient>,
     /// Who its mobile apps are there.
     pub(super) audiences: Vec<String>,
+    /// Whether an app may keep to itself which nonce its token has.
+    pub(super) takes_unsent_nonce: bool,
     /// Domains whose mailboxes are the provider's own, `*` for all.
     own_domains: Vec<String>,
 }
@@ -285,6 +287,7 @@ fn google(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettings
         protocol: by_issuer(&given.google_issuer),
         client,
         audiences: given.google_audiences.clone(),
+        takes_unsent_nonce: given.google_takes_unsent_nonce,
         own_domains: owned(&GOOGLE_DOMAINS),
     }))
 }
@@ -314,6 +317,7 @@ fn apple(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettingsE
         protocol: by_issuer(&given.apple_issuer),
         client,
         audiences: given.apple_audiences.clone(),
+        takes_unsent_nonce: given.apple_takes_unsent_nonce,
         own_domains: owned(&APPLE_DOMAINS),
     }))
 }
@@ -332,6 +336,7 @@ fn microsoft(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSetti
         protocol: by_issuer(&issuer),
         client: Some(client),
         audiences: Vec::new(),
+        takes_unsent_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -350,6 +355,7 @@ fn github(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettings
         protocol,
         client: Some(client),
         audiences: Vec::new(),
+        takes_unsent_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -367,6 +373,7 @@ fn discord(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSetting
         protocol: Protocol::Discord { site: given.discord_url.clone() },
         client: Some(client),
         audiences: Vec::new(),
+        takes_unsent_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -387,6 +394,7 @@ fn oidc(provider: OidcProvider) -> Provider {
         protocol: by_issuer(&provider.issuer),
         client: Some(WebClient::new(&provider.client_id, secret, scopes)),
         audiences: Vec::new(),
+        takes_unsent_nonce: false,
         own_domains: provider.email_domains.iter().map(|domain| domain.to_lowercase()).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::account::model::User;
 use crate::account::store::UserRow;
-use mana_kernel::UserId;
+use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -26,6 +26,8 @@ pub(crate) struct NewAccount<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) subject: &'a str,
     pub(crate) email: Option<&'a str>,
+    /// The session that asked for it: if that turns out to be a stranger's, so does the link.
+    pub(crate) linked_in: Option<&'a SessionId>,
     pub(crate) now: OffsetDateTime,
 }
 
@@ -44,7 +46,7 @@ pub(super) async fn find_account(
 ) -> Result<Option<FoundAccount>, DbError> {
     let row = sqlx::query!(
         r#"SELECT accounts.id AS account_id, users.id, users.email, name, role, email_verified, image, users.created_at,
-                  disabled_at IS NOT NULL AS "is_disabled!"
+                  ways_in_epoch, disabled_at IS NOT NULL AS "is_disabled!"
            FROM auth.accounts JOIN auth.users ON users.id = user_id WHERE issuer = $1 AND subject = $2"#,
         issuer,
         subject,
@@ -60,6 +62,7 @@ pub(super) async fn find_account(
             email_verified: row.email_verified,
             image: row.image,
             created_at: row.created_at,
+            ways_in_epoch: row.ways_in_epoch,
         };
         Some(FoundAccount { id: row.account_id, user: user.into_user()?, is_disabled: row.is_disabled })
     }))
@@ -86,8 +89,8 @@ pub(crate) async fn insert_account(
     account: &NewAccount<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.accounts (id, user_id, provider, issuer, subject, email, created_at, last_used_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        "INSERT INTO auth.accounts (id, user_id, provider, issuer, subject, email, created_at, last_used_at, linked_in)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
         account.id,
         account.user.as_str(),
         account.provider,
@@ -95,22 +98,23 @@ pub(crate) async fn insert_account(
         account.subject,
         account.email,
         account.now,
+        account.linked_in.map(SessionId::as_str),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Notes that a link was used, and what the provider gave and told this time.
+/// Notes that a link was used, and what the provider gave and told this time. False if it is gone.
 pub(super) async fn update_used(
     connection: &mut PgConnection,
     id: Uuid,
     email: Option<&str>,
     tokens: Option<(&[u8], &str)>,
     now: OffsetDateTime,
-) -> Result<(), DbError> {
+) -> Result<bool, DbError> {
     let (sealed, version) = tokens.unzip();
-    sqlx::query!(
+    let done = sqlx::query!(
         "UPDATE auth.accounts SET email = coalesce($2, email), tokens_sealed = coalesce($3, tokens_sealed),
              secret_version = coalesce($4, secret_version), last_used_at = $5 WHERE id = $1",
         id,
@@ -121,7 +125,7 @@ pub(super) async fn update_used(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// A user's links, the oldest first.
@@ -172,6 +176,21 @@ pub(super) async fn lock_accounts(
 pub(crate) async fn delete_accounts_of(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
     sqlx::query!("DELETE FROM auth.accounts WHERE user_id = $1", user.as_str()).execute(connection).await?;
     Ok(())
+}
+
+/// Takes away what was linked to a user's account within a session, and says of which providers.
+pub(crate) async fn delete_accounts_linked_in(
+    connection: &mut PgConnection,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "DELETE FROM auth.accounts WHERE user_id = $1 AND linked_in = $2 RETURNING provider",
+        user.as_str(),
+        session.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Takes a link away.

@@ -5,7 +5,8 @@ use super::model::{OAuthError, ProviderKind};
 use super::store;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::fresh::FreshCaller;
-use crate::{Auth, AuthState, account, password, two_factor};
+use crate::session::hold::hold;
+use crate::{Auth, AuthState, password, two_factor};
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
@@ -36,22 +37,22 @@ pub(crate) async fn unlink(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn remove(auth: &Auth, caller: &Caller, id: Uuid, origin: &Origin) -> Result<(), OAuthError> {
+async fn remove(auth: &Auth, caller: &Caller, id: Uuid, origin: &Origin) -> Result<(), ApiError> {
     let mut transaction = auth.database.begin().await?;
     let user = &caller.user_id;
     // A passkey that is removed at the same time must not count on this link, nor this on that.
-    account::store::lock_user(&mut transaction, user).await?;
+    hold(&mut transaction, auth, caller).await?;
     let linked = store::lock_accounts(&mut transaction, user).await?;
     let provider = linked.iter().find(|account| account.id == id).ok_or(OAuthError::NotLinked)?;
     let has_another = linked.len() > 1
         || password::store::exists_password(&mut transaction, user).await?
         || two_factor::store::find_factors(&mut transaction, user).await?.has_passkey;
     if !has_another {
-        return Err(OAuthError::LastWayIn);
+        return Err(OAuthError::LastWayIn.into());
     }
     store::delete_account(&mut transaction, id).await?;
     let kind = EventKind::ProviderUnlinked(ProviderKind::named(&provider.provider));
     let session = Some(&caller.session_id);
     security_event::record(&mut transaction, auth, kind, Some(user), session, origin).await?;
-    arrive::commit(transaction).await
+    Ok(arrive::commit(transaction).await?)
 }

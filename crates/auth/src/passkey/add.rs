@@ -7,9 +7,9 @@ use super::client_data::ClientData;
 use super::encoded::Encoded;
 use super::model::{CredentialType, PASSKEYS, Passkey, PasskeyError, Purpose, TRANSPORTS};
 use super::store;
-use crate::account::store::lock_user;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::device::Device;
+use crate::session::hold::hold;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
@@ -102,13 +102,13 @@ async fn store_new(
     given: NewPublicKeyCredential,
     name: String,
     origin: &Origin,
-) -> Result<Passkey, PasskeyError> {
+) -> Result<Passkey, ApiError> {
     let response = &given.response;
     let data = ClientData::read(response.client_data_json.as_bytes());
     let data = data.ok_or(PasskeyError::NotAccepted(Refusal::ClientData))?;
     let challenge = challenge::use_up(auth, &data, Purpose::Registration, Some(within(caller))).await?;
     if given.id != given.raw_id {
-        return Err(PasskeyError::NotAccepted(Refusal::CredentialId));
+        return Err(PasskeyError::NotAccepted(Refusal::CredentialId).into());
     }
     let registration = Registration {
         credential_id: given.raw_id.as_bytes(),
@@ -131,9 +131,9 @@ async fn store_new(
     };
     let user = &caller.user_id;
     let mut transaction = auth.database.begin().await?;
-    lock_user(&mut transaction, user).await?;
+    hold(&mut transaction, auth, caller).await?;
     if store::count_passkeys(&mut transaction, user).await? >= PASSKEYS {
-        return Err(PasskeyError::TooMany);
+        return Err(PasskeyError::TooMany.into());
     }
     let session = &caller.session_id;
     store::insert_passkey(&mut transaction, user, session, &passkey, &credential).await.map_err(|error| {

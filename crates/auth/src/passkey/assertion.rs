@@ -7,6 +7,8 @@ use super::encoded::Encoded;
 use super::model::{CredentialType, PasskeyError, Purpose};
 use super::store::{self, StoredPasskey};
 use crate::Auth;
+use crate::account::model::User;
+use crate::account::store::lock_user;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::proof::Method;
 use mana_kernel::UserId;
@@ -41,8 +43,8 @@ struct AssertionResponse {
 /// A passkey that somebody holds.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    /// Whose it is.
-    pub(crate) user_id: UserId,
+    /// Whose it is, locked until the transaction ends.
+    pub(crate) user: User,
     /// How much that proves.
     pub(crate) method: Method,
 }
@@ -60,8 +62,17 @@ pub(crate) async fn take_passkey(
     let data = ClientData::read(given.response.client_data_json.as_bytes()).ok_or(PasskeyError::Refused)?;
     let challenge = challenge::use_up(auth, &data, purpose, bound).await?;
     let mut transaction = auth.database.begin().await?;
+    // The account's lock comes before that of its passkeys, everywhere.
+    let owner = match bound {
+        Some(bound) => Some(bound.user.clone()),
+        None => store::find_owner(&mut transaction, given.raw_id.as_bytes()).await?,
+    };
+    let user = match &owner {
+        Some(owner) => lock_user(&mut transaction, owner).await?,
+        None => None,
+    };
     let known = store::lock_credential(&mut transaction, given.raw_id.as_bytes()).await?;
-    let is_of = |known: &StoredPasskey| bound.is_none_or(|bound| *bound.user == known.user_id);
+    let is_of = |known: &StoredPasskey| owner.as_ref() == Some(&known.user_id);
     let Some(known) = known.filter(is_of) else {
         let user = bound.map(|bound| bound.user);
         return Err(refuse(transaction, auth, purpose, user, Refusal::CredentialId, origin).await?);
@@ -70,11 +81,12 @@ pub(crate) async fn take_passkey(
     let expected = Expected { challenge, relying_party, needs_verification };
     match judge(given, &data, &known, bound.is_none(), &expected) {
         Ok(proven) => {
+            let user = user.ok_or(PasskeyError::AccountDisabled)?;
             let now = auth.clock.now();
             let (count, is_backed_up) = (proven.sign_count, proven.is_backed_up);
             store::update_used(&mut transaction, known.id, count, is_backed_up, now).await?;
             let method = if proven.is_user_verified { Method::VerifiedPasskey } else { Method::Passkey };
-            Ok((transaction, Shown { user_id: known.user_id, method }))
+            Ok((transaction, Shown { user, method }))
         }
         Err(refusal) => Err(refuse(transaction, auth, purpose, Some(&known.user_id), refusal, origin).await?),
     }

@@ -2,9 +2,9 @@
 
 use super::model::{Passkey, PasskeyError};
 use super::store;
-use crate::account::store::{find_user, lock_user};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::fresh::FreshCaller;
+use crate::session::hold::hold;
 use crate::two_factor::model::{TwoFactorError, is_required};
 use crate::{AuthState, oauth, password, two_factor};
 use axum::Json;
@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody, Valid, codes};
+use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody, Valid};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -88,15 +88,13 @@ pub(super) async fn remove(
     let user = &caller.user_id;
     let mut transaction = auth.database.begin().await?;
     // Two that are removed at once must not each count on the other.
-    lock_user(&mut transaction, user).await?;
+    let owner = hold(&mut transaction, &auth, &caller).await?;
     if !store::delete_passkey(&mut transaction, user, id).await? {
         return Err(PasskeyError::NotFound.into());
     }
     if !has_way_in(&mut transaction, user).await? {
         return Err(PasskeyError::LastWayIn.into());
     }
-    let owner = find_user(&mut transaction, user).await?;
-    let owner = owner.ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
     let left = two_factor::store::find_factors(&mut transaction, user).await?;
     if is_required(owner.role, auth.policy.two_factor_required) && !left.has_totp && !left.has_passkey {
         return Err(TwoFactorError::Required.into());

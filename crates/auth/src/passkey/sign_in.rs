@@ -1,13 +1,13 @@
 //! `POST /api/v1/auth/passkeys/sign-in`: a passkey for a session, its cookie and a first pair of tokens.
 
-use super::assertion::{PublicKeyCredential, take_passkey};
-use super::model::{PasskeyError, Purpose};
+use super::assertion::{PublicKeyCredential, Shown, take_passkey};
+use super::model::Purpose;
+use crate::AuthState;
 use crate::security_event::Origin;
 use crate::session::open::Device;
 use crate::session::proof::Proof;
 use crate::session::sign_in::{LoginResponse, sign_in};
 use crate::token::AppId;
-use crate::{AuthState, account};
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
@@ -52,10 +52,8 @@ pub(super) async fn sign_in_with_passkey(
     Valid(request): Valid<PasskeySignInRequest>,
 ) -> Result<Response, ApiError> {
     let origin = Origin::of_request(&client);
-    let (mut transaction, shown) =
+    let (transaction, Shown { user, method }) =
         take_passkey(&auth, &request.credential, Purpose::SignIn, None, true, &origin).await?;
-    let user = account::store::find_user(&mut transaction, &shown.user_id).await?;
-    let user = user.ok_or(PasskeyError::AccountDisabled)?;
     let device = Device {
         id: request.device_id,
         name: request.device_name,
@@ -64,5 +62,5 @@ pub(super) async fn sign_in_with_passkey(
         language,
         remember_me: request.remember_me.unwrap_or(false),
     };
-    Ok(sign_in(transaction, &auth, &user, Proof::of(shown.method), device, &app, &origin).await?)
+    Ok(sign_in(transaction, &auth, &user, Proof::of(method), device, &app, &origin).await?)
 }

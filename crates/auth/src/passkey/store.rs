@@ -154,6 +154,18 @@ pub(super) struct StoredPasskey {
     pub(super) is_backup_eligible: bool,
 }
 
+/// Whose passkey a credential is.
+pub(super) async fn find_owner(
+    connection: &mut PgConnection,
+    credential_id: &[u8],
+) -> Result<Option<UserId>, DbError> {
+    let owner =
+        sqlx::query_scalar!("SELECT user_id FROM auth.passkeys WHERE credential_id = $1", credential_id)
+            .fetch_optional(connection)
+            .await?;
+    owner.map(|owner| owner.try_into().map_err(|_| DbError::unreadable("auth.passkeys"))).transpose()
+}
+
 /// The passkey of a credential. Who signs in with it too waits until the transaction ends.
 pub(super) async fn lock_credential(
     connection: &mut PgConnection,

@@ -7,14 +7,14 @@ use crate::mail;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::end::end_chosen;
-use crate::session::liveness::store::{Found, find};
+use crate::session::hold::hold;
 use crate::session::model::{RevokeReason, SessionError};
 use crate::session::store::Choice;
 use crate::verification::{self, Acknowledged, PasswordChanged};
 use crate::{Auth, AuthState, two_factor};
 use axum::Json;
 use axum::extract::State;
-use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid, codes};
+use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -51,7 +51,8 @@ pub(crate) async fn change_password(
 ) -> Result<Json<Acknowledged>, ApiError> {
     let origin = Origin::of_request(&client);
     let user = me::read(&auth, &caller).await?;
-    check_password(&auth, user.email.clone(), &request.current_password, &origin).await.map_err(|error| {
+    let checked = check_password(&auth, user.email.clone(), &request.current_password, &origin).await;
+    let checked = checked.map_err(|error| {
         if matches!(error, SessionError::InvalidCredentials) {
             AccountError::WrongCurrentPassword
         } else {
@@ -61,33 +62,30 @@ pub(crate) async fn change_password(
     let hash = choose(&auth, request.new_password, &user.email, "/newPassword", client.bucket())
         .await
         .map_err(AccountError::from)?;
-    if change(&auth, &caller, &hash, language, &origin).await? {
-        Ok(Json(Acknowledged::with("The password is changed. All other devices are signed out")))
-    } else {
-        Err(ApiError::new(&codes::UNAUTHENTICATED))
-    }
+    change(&auth, &caller, &checked, &hash, language, &origin).await?;
+    Ok(Json(Acknowledged::with("The password is changed. All other devices are signed out")))
 }
 
-/// Sets the password; false if the session has ended meanwhile: then somebody else may have set another one, which stays.
+/// Sets the password, unless the session has ended meanwhile, or somebody else has set another one: that one stays.
 async fn change(
     auth: &Auth,
     caller: &Caller,
+    checked: &User,
     hash: &str,
     language: Language,
     origin: &Origin,
-) -> Result<bool, AccountError> {
+) -> Result<(), ApiError> {
     let (id, session) = (&caller.user_id, &caller.session_id);
     let now = auth.clock.now();
     let mut transaction = auth.database.begin().await?;
-    let Some(User { email, .. }) = account::store::lock_user(&mut transaction, id).await? else {
-        return Ok(false);
-    };
-    if !matches!(find(&mut transaction, session, id, now).await?, Found::Live { .. }) {
-        return Ok(false);
+    let User { email, ways_in_epoch, .. } = hold(&mut transaction, auth, caller).await?;
+    if ways_in_epoch != checked.ways_in_epoch {
+        return Err(AccountError::WrongCurrentPassword.into());
     }
     let (choice, reason) = (Choice::AllBut(session), RevokeReason::PasswordChanged);
     let ended = end_chosen(&mut transaction, auth, id, choice, reason, origin).await?;
     store::replace_password(&mut transaction, id, hash, now).await?;
+    account::store::update_ways_in(&mut transaction, id).await?;
     verification::store::delete_tokens(&mut transaction, id).await?;
     two_factor::store::delete_half_proofs(&mut transaction, id).await?;
     let kind = EventKind::PasswordChanged;
@@ -95,5 +93,5 @@ async fn change(
     let mail = mail::enqueue(&mut transaction, auth, Some(id), &email, &PasswordChanged { language }).await?;
     ended.commit(transaction, auth).await?;
     drop(mail);
-    Ok(true)
+    Ok(())
 }

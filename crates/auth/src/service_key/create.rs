@@ -3,36 +3,39 @@
 use super::model::{CreatedServiceKey, NewServiceKey, ServiceKeyDetails, ServiceKeySecret};
 use super::store;
 use crate::AuthState;
+use crate::admin::Act;
 use crate::security_event::{self, EventKind, Origin};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Clock, Rng, UserId};
-use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
 use mana_platform::{Database, DbError};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Makes a service key
 ///
-/// The answer tells the key, and nothing tells it again: only its hash is stored.
+/// The answer tells the key, and nothing tells it again: only its hash is stored. Needs a fresh proof, by the second factor if the asking
+/// administrator has one.
 #[utoipa::path(
     post, path = "/api/v1/admin/service-keys", tag = "admin",
     request_body = NewServiceKey,
     responses(
         (status = 201, description = "The key", body = CreatedServiceKey),
-        (status = 403, description = "Not an administrator", body = ProblemBody),
+        (status = 403, description = "Not an administrator, or the sign-in is too old", body = ProblemBody),
     ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn create_service_key(
     State(auth): State<AuthState>,
-    Admin(admin): Admin,
+    FreshAdmin(admin): FreshAdmin,
     client: ClientInfo,
     Valid(new): Valid<NewServiceKey>,
 ) -> Result<(StatusCode, Json<CreatedServiceKey>), ApiError> {
-    let mut transaction = auth.database.begin().await?;
+    let act = Act::of_request(&auth, &admin, &client, None);
+    let mut transaction = act.begin(&auth.database).await?;
     let (id, created) =
         insert(&mut transaction, &*auth.clock, &*auth.rng, &new, Some(&admin.user_id)).await?;
     let kind = EventKind::ServiceKeyCreated(id);

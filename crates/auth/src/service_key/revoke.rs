@@ -3,6 +3,7 @@
 use super::model::ServiceKeyError;
 use super::store;
 use crate::AuthState;
+use crate::admin::Act;
 use crate::security_event::{self, EventKind, Origin};
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -31,7 +32,8 @@ pub(crate) async fn revoke_service_key(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let id = Uuid::parse_str(&id).map_err(|_| ServiceKeyError::NotFound)?;
-    let mut transaction = auth.database.begin().await?;
+    let act = Act::of_request(&auth, &admin, &client, None);
+    let mut transaction = act.begin(&auth.database).await?;
     if !store::update_revoked(&mut transaction, id, auth.clock.now()).await? {
         return Err(ServiceKeyError::NotFound.into());
     }

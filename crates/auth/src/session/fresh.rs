@@ -22,9 +22,10 @@ impl FromRequestParts<AuthState> for FreshCaller {
     }
 }
 
-/// Whether the caller's last proof is young enough.
+/// Whether the caller's session lives and the last proof in it is young enough.
 pub(crate) async fn is_fresh(auth: &Auth, caller: &Caller) -> Result<bool, DbError> {
     let mut transaction = auth.database.begin_as(&caller.user_id).await?;
-    let authenticated_at = store::find_authenticated_at(&mut transaction, &caller.session_id).await?;
-    Ok(authenticated_at.is_some_and(|at| auth.policy.is_fresh(at, auth.clock.now())))
+    let now = auth.clock.now();
+    let authenticated_at = store::find_authenticated_at(&mut transaction, &caller.session_id, now).await?;
+    Ok(authenticated_at.is_some_and(|at| auth.policy.is_fresh(at, now)))
 }

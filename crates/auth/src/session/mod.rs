@@ -7,6 +7,7 @@ pub mod device;
 pub(crate) mod end;
 pub(crate) mod fresh;
 mod get_session;
+pub(crate) mod hold;
 pub mod list;
 pub mod liveness;
 pub mod login;

@@ -10,7 +10,7 @@ use crate::account::model::User;
 use crate::mail::Written;
 use crate::security_event::{self, EventKind, Origin};
 use crate::two_factor::{self, Challenge};
-use crate::{Auth, new_device};
+use crate::{Auth, account, new_device};
 use http::{HeaderMap, HeaderValue};
 use mana_kernel::{Line, SessionId};
 use mana_platform::DbError;
@@ -35,6 +35,8 @@ pub(crate) struct Device<'a> {
 
 /// A session that was opened, if the transaction commits.
 pub(crate) struct Opened {
+    /// As the account is now: what was known of it before may have changed.
+    pub(crate) user: User,
     pub(crate) session: Session,
     pub(super) cookie: SessionCookie,
     /// To be held until after the commit: it wakes whoever sends the mail.
@@ -44,17 +46,17 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Commits, with what else ended, wakes whoever sends the mail, and gives the session with what sets its cookie.
+    /// Commits, with what else ended, wakes whoever sends the mail, and gives the user and the session with what sets its cookie.
     pub(crate) async fn commit(
         self,
         transaction: Transaction,
         auth: &Auth,
         others: Ended,
-    ) -> Result<(Session, Option<HeaderValue>), DbError> {
-        let Self { session, cookie, mail, ended } = self;
+    ) -> Result<(User, Session, Option<HeaderValue>), DbError> {
+        let Self { user, session, cookie, mail, ended } = self;
         ended.and(others).commit(transaction, auth).await?;
         drop(mail);
-        Ok((session, cookie::set(&cookie, &auth.policy)))
+        Ok((user, session, cookie::set(&cookie, &auth.policy)))
     }
 }
 
@@ -69,6 +71,9 @@ pub(crate) enum Admission {
 
 /// Lets a user in who has proven to be it by `proof`, or asks for the second factor that the user or the installation's policy wants and
 /// the proof lacks. Every way to sign in ends here, so that none goes round it; nor round the proof of the address, if that is asked for.
+///
+/// `user` is as the proof found it. The account is locked before anything is decided, and is looked at again: whoever changes what opens
+/// it has done so by then, and is seen, or waits and sees what is opened here.
 pub(crate) async fn admit(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -77,10 +82,16 @@ pub(crate) async fn admit(
     device: Device<'_>,
     origin: &Origin,
 ) -> Result<Admission, SessionError> {
+    let proven_at = user.ways_in_epoch;
+    let user = account::store::lock_user(connection, &user.id).await?;
+    let user = user.ok_or(SessionError::AccountDisabled)?;
+    if user.ways_in_epoch != proven_at {
+        return Err(SessionError::InvalidCredentials);
+    }
     if auth.policy.require_email_verification && !user.email_verified {
         return Err(SessionError::EmailNotVerified);
     }
-    match two_factor::judge(connection, auth, user, proof, &device).await? {
+    match two_factor::judge(connection, auth, &user, proof, &device).await? {
         two_factor::Judgement::Enough(proof) => {
             let opened = open_session(connection, auth, user, &proof, device, origin).await?;
             Ok(Admission::Opened(Box::new(opened)))
@@ -93,7 +104,7 @@ pub(crate) async fn admit(
 async fn open_session(
     connection: &mut PgConnection,
     auth: &Auth,
-    user: &User,
+    user: User,
     proof: &Proof,
     device: Device<'_>,
     origin: &Origin,
@@ -117,8 +128,8 @@ async fn open_session(
     let (user_id, id) = (Some(&user.id), Some(&session.id));
     security_event::record(connection, auth, EventKind::SignedIn, user_id, id, origin).await?;
     let language = device.language;
-    let mail = new_device::announce_if_new(connection, auth, user, &session, language, origin).await?;
-    Ok(Opened { session, cookie, mail, ended })
+    let mail = new_device::announce_if_new(connection, auth, &user, &session, language, origin).await?;
+    Ok(Opened { user, session, cookie, mail, ended })
 }
 
 /// Ends the user's sessions that are beyond the limit with the new one.
@@ -131,7 +142,6 @@ async fn end_surplus(
     let limit = i64::from(auth.policy.sessions_per_user);
     let user = &newest.user_id;
     let ended = store::update_revoked_beyond(connection, user, &newest.id, limit, auth.clock.now()).await?;
-    let ended = ended.ok_or(SessionError::AccountDisabled)?;
     let kind = EventKind::of_end(RevokeReason::TooMany);
     let tools = (&*auth.clock, &*auth.rng);
     security_event::record_each_by(connection, tools, kind, user, &ended, origin).await?;

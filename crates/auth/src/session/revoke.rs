@@ -4,7 +4,7 @@ use super::end::end_chosen;
 use super::model::{RevokeReason, SessionError};
 use super::store::Choice;
 use crate::security_event::Origin;
-use crate::{Auth, AuthState};
+use crate::{Auth, AuthState, account};
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::SessionId;
@@ -58,6 +58,8 @@ async fn end(
     let mut transaction = auth.database.begin().await?;
     let (user, reason) = (&caller.user_id, RevokeReason::RevokedByOwner);
     let origin = Origin::of_request(client);
+    // A link that was mailed for one of them is confirmed by now, or is void.
+    account::store::lock_user(&mut transaction, user).await?;
     let ended = end_chosen(&mut transaction, auth, user, choice, reason, &origin).await?;
     Ok(ended.commit(transaction, auth).await?)
 }

@@ -62,8 +62,8 @@ pub(crate) async fn sign_in_answering(
             return Ok((set_cookie, Json(answer)).into_response());
         }
     };
-    let tokens = refresh::open_chain(&mut transaction, auth, user, &opened.session, app).await?;
-    let (_, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+    let tokens = refresh::open_chain(&mut transaction, auth, &opened.user, &opened.session, app).await?;
+    let (.., cookie) = opened.commit(transaction, auth, Ended::default()).await?;
     let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     Ok((set_cookie, answer(tokens)).into_response())
 }

@@ -111,7 +111,7 @@ pub(crate) async fn sign_in_email(
             }
         }
     };
-    let (session, cookie) = opened.commit(transaction, &auth, Ended::default()).await?;
+    let (user, session, cookie) = opened.commit(transaction, &auth, Ended::default()).await?;
 
     let token =
         access::sign(&auth, &user, &session.id, access::new_token_id(&auth)).map_err(SessionError::from)?;
@@ -153,13 +153,13 @@ async fn go_on(
         |session: &Session| now < session.created_at.saturating_add(YOUNG) && session.ip_address == address;
     let live = store::list_live_by_cookies(connection, &presented, now).await?;
     let found = live.into_iter().find(|found| found.user.id == user.id && is_just_opened(&found.session));
-    let Some(CookieSession { session, .. }) = found else { return Ok(None) };
+    let Some(CookieSession { session, user, .. }) = found else { return Ok(None) };
     let next = SessionCookie::generate(&*auth.rng);
     let expires_at = auth.policy.session_end(session.created_at, now, session.remember_me);
     if !store::update_cookie(connection, &session.id, next.hash(), now, expires_at).await? {
         return Ok(None);
     }
-    let (user, id) = (Some(&user.id), Some(&session.id));
-    security_event::record(connection, auth, EventKind::SignedIn, user, id, origin).await?;
-    Ok(Some(Opened { session, cookie: next, mail: Written::nothing(), ended: Ended::default() }))
+    let id = Some(&session.id);
+    security_event::record(connection, auth, EventKind::SignedIn, Some(&user.id), id, origin).await?;
+    Ok(Some(Opened { user, session, cookie: next, mail: Written::nothing(), ended: Ended::default() }))
 }

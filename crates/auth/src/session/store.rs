@@ -72,15 +72,42 @@ pub async fn hold_live(
     held.into_iter().map(|id| id.try_into().map_err(|_| DbError::unreadable("auth.sessions"))).collect()
 }
 
-/// When the person behind a session last proved who they are; never, if the second factor was left to trust in the browser.
+/// The user of a session that lives at `now`, who may act. Until the transaction ends, nobody ends the session, and what changes the
+/// account's protection, or signs in to it, waits.
+///
+/// The user's row is locked first, as by whoever ends sessions and by a sign-in, so that no two wait for each other.
+pub(crate) async fn hold_session(
+    connection: &mut PgConnection,
+    session: &SessionId,
+    user: &UserId,
+    now: OffsetDateTime,
+) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        "SELECT users.id, email, name, role, email_verified, image, users.created_at, ways_in_epoch
+         FROM auth.users JOIN auth.sessions ON sessions.user_id = users.id
+         WHERE users.id = $1 AND sessions.id = $2 AND revoked_at IS NULL AND expires_at > $3 AND disabled_at IS NULL
+         FOR NO KEY UPDATE OF users FOR SHARE OF sessions",
+        user.as_str(),
+        session.as_str(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(UserRow::into_user))
+}
+
+/// When the person behind a session that lives at `now` last proved who they are; never, if the second factor was left to trust in the browser.
 pub(crate) async fn find_authenticated_at(
     connection: &mut PgConnection,
     id: &SessionId,
+    now: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, DbError> {
     let at = sqlx::query_scalar!(
         "SELECT coalesce(authenticated_at, created_at) FROM auth.sessions
-         WHERE id = $1 AND NOT 'trusted_device' = ANY(coalesce(authenticated_by, '{}'))",
-        id.as_str()
+         WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2 AND NOT 'trusted_device' = ANY(coalesce(authenticated_by, '{}'))",
+        id.as_str(),
+        now,
     )
     .fetch_optional(connection)
     .await?;
@@ -391,7 +418,7 @@ pub(crate) async fn list_live_by_cookies(
     let rows = sqlx::query!(
         r#"SELECT cookie_hash, session.id, session.user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me,
                   session.created_at, last_active_at, expires_at, coalesce(cookie_renewed_at, session.created_at) AS "cookie_renewed_at!",
-                  email, name, role, email_verified, image, users.created_at AS user_created_at
+                  email, name, role, email_verified, image, users.created_at AS user_created_at, ways_in_epoch
            FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
            WHERE cookie_hash = ANY($1) AND revoked_at IS NULL AND expires_at > $2 AND disabled_at IS NULL
            ORDER BY session.created_at DESC, session.id DESC"#,
@@ -409,6 +436,7 @@ pub(crate) async fn list_live_by_cookies(
             email_verified: row.email_verified,
             image: row.image,
             created_at: row.user_created_at,
+            ways_in_epoch: row.ways_in_epoch,
         };
         let session = SessionRow {
             id: row.id,
@@ -434,25 +462,15 @@ pub(crate) async fn list_live_by_cookies(
 
 /// Ends those of a user's sessions that are beyond `limit`, the longest inactive first and never `newest`, and names them.
 ///
-/// Sign-ins of one user take turns here, so that two at once don't both find room. Nothing if the user may not act: then
-/// the session must not be opened.
+/// Whoever calls has locked the user, so that two sign-ins at once don't both find room.
 pub(crate) async fn update_revoked_beyond(
     connection: &mut PgConnection,
     user: &UserId,
     newest: &SessionId,
     limit: i64,
     now: OffsetDateTime,
-) -> Result<Option<Vec<String>>, DbError> {
-    let may_act = sqlx::query!(
-        "SELECT id FROM auth.users WHERE id = $1 AND disabled_at IS NULL FOR NO KEY UPDATE",
-        user.as_str()
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    if may_act.is_none() {
-        return Ok(None);
-    }
-    let ended = sqlx::query_scalar!(
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar!(
         "WITH chosen AS MATERIALIZED (
              SELECT id FROM auth.sessions WHERE id IN (
                  SELECT id FROM auth.sessions WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3
@@ -468,8 +486,7 @@ pub(crate) async fn update_revoked_beyond(
         RevokeReason::TooMany.as_str(),
     )
     .fetch_all(connection)
-    .await?;
-    Ok(Some(ended))
+    .await?)
 }
 
 // What tells a new device from a known one.

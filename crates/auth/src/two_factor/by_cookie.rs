@@ -14,6 +14,7 @@ use crate::session::check_password::check_password;
 use crate::session::cookie::{self, Presented};
 use crate::session::end::Ended;
 use crate::session::fresh::is_fresh;
+use crate::session::hold::hold;
 use crate::session::model::{Session, SessionError};
 use crate::session::open::{Admission, admit};
 use crate::token::access::{self, AccessToken};
@@ -22,8 +23,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
-use mana_kernel::Line;
+use mana_kernel::{Line, SessionId};
 use mana_platform::DbError;
+use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -105,10 +107,11 @@ pub(crate) async fn enable(
     Valid(request): Valid<PasswordRequest>,
 ) -> Result<Json<Enabled>, ApiError> {
     let origin = Origin::of_request(&client);
-    let user = owner(&auth, &headers, &request.password, &origin).await?;
-    let mut transaction = auth.database.begin().await?;
-    let enrolment = set_up::begin(&mut transaction, &auth, &user).await?;
-    let codes = set_up::make_recovery_codes(&mut transaction, &auth, &user.id, &origin).await?;
+    let (mut transaction, owner) = owner(&auth, &headers, &request.password, &origin).await?;
+    let Owner { user, session } = &owner;
+    let enrolment = set_up::begin(&mut transaction, &auth, user).await?;
+    let codes =
+        set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(Enabled { totp_uri: enrolment.otpauth_url, backup_codes: codes.recovery_codes }))
 }
@@ -138,8 +141,9 @@ pub(crate) async fn verify_totp(
         return finish(&auth, client, language, &headers, &request).await;
     }
     let origin = Origin::of_request(&client);
-    let (session, user) = signed_in(&auth, &headers).await?;
+    let (session, _) = signed_in(&auth, &headers).await?;
     let mut transaction = auth.database.begin().await?;
+    let user = hold(&mut transaction, &auth, &caller_of(&session)).await?;
     let code = request.code.as_str();
     set_up::confirm(&mut transaction, &auth, &user.id, Some(&session.id), code, &origin).await?;
     let ended = set_up::end_others(&mut transaction, &auth, &user.id, &session.id, &origin).await?;
@@ -191,12 +195,12 @@ pub(crate) async fn disable(
     Valid(request): Valid<PasswordRequest>,
 ) -> Result<Json<Done>, ApiError> {
     let origin = Origin::of_request(&client);
-    let user = owner(&auth, &headers, &request.password, &origin).await?;
-    if is_required(&auth, &user) {
+    let (mut transaction, owner) = owner(&auth, &headers, &request.password, &origin).await?;
+    let Owner { user, session } = &owner;
+    if is_required(&auth, user) {
         return Err(TwoFactorError::Required.into());
     }
-    let mut transaction = auth.database.begin().await?;
-    set_up::remove(&mut transaction, &auth, &user, None, &origin).await?;
+    set_up::remove(&mut transaction, &auth, user, Some(session), &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(Done { status: true }))
 }
@@ -221,12 +225,13 @@ pub(crate) async fn generate_backup_codes(
     Valid(request): Valid<PasswordRequest>,
 ) -> Result<Json<BackupCodes>, ApiError> {
     let origin = Origin::of_request(&client);
-    let user = owner(&auth, &headers, &request.password, &origin).await?;
-    let mut transaction = auth.database.begin().await?;
+    let (mut transaction, owner) = owner(&auth, &headers, &request.password, &origin).await?;
+    let Owner { user, session } = &owner;
     if !store::find_factors(&mut transaction, &user.id).await?.has_totp {
         return Err(TwoFactorError::NotSetUp.into());
     }
-    let codes = set_up::make_recovery_codes(&mut transaction, &auth, &user.id, &origin).await?;
+    let codes =
+        set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(BackupCodes { status: true, backup_codes: codes.recovery_codes }))
 }
@@ -258,7 +263,7 @@ async fn finish(
     else {
         return Err(TwoFactorError::DeadChallenge.into());
     };
-    let (session, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
+    let (user, session, cookie) = opened.commit(transaction, auth, Ended::default()).await?;
     let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let mut response = (set_cookie, Json(taken(auth, user, &session)?)).into_response();
     cookies.add_to(&mut response);
@@ -279,25 +284,41 @@ async fn signed_in(auth: &Auth, headers: &HeaderMap) -> Result<(Session, User), 
     }
 }
 
-/// The user of the cookie's session, whose password this is. With a second factor set up, the session must be fresh as well: the
-/// password is only half of the owner.
+/// Whose password came with a session's cookie.
+struct Owner {
+    user: User,
+    session: SessionId,
+}
+
+fn caller_of(session: &Session) -> Caller {
+    Caller { user_id: session.user_id.clone(), session_id: session.id.clone() }
+}
+
+/// The user of the cookie's session, whose password this is, in a transaction that holds both. With a second factor set up, the session must
+/// be fresh as well: the password is only half of the owner.
 async fn owner(
     auth: &Auth,
     headers: &HeaderMap,
     password: &SecretString,
     origin: &Origin,
-) -> Result<User, ApiError> {
+) -> Result<(Transaction, Owner), ApiError> {
     let (session, user) = signed_in(auth, headers).await?;
     let has_totp = {
         let mut transaction = auth.database.begin().await?;
         store::find_factors(&mut transaction, &user.id).await?.has_totp
     };
-    if has_totp {
-        let caller = Caller { user_id: user.id.clone(), session_id: session.id };
-        if !is_fresh(auth, &caller).await? {
-            return Err(SessionError::NotFresh.into());
-        }
+    let caller = caller_of(&session);
+    if has_totp && !is_fresh(auth, &caller).await? {
+        return Err(SessionError::NotFresh.into());
     }
     let checked = check_password(auth, user.email.clone(), password, origin).await?;
-    if checked.id == user.id { Ok(checked) } else { Err(SessionError::DeadCookie.into()) }
+    if checked.id != user.id {
+        return Err(SessionError::DeadCookie.into());
+    }
+    let mut transaction = auth.database.begin().await?;
+    let user = hold(&mut transaction, auth, &caller).await?;
+    if user.ways_in_epoch != checked.ways_in_epoch {
+        return Err(SessionError::InvalidCredentials.into());
+    }
+    Ok((transaction, Owner { user, session: session.id }))
 }

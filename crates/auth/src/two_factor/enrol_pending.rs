@@ -99,7 +99,6 @@ pub(crate) async fn confirm_pending(
     let mut transaction = auth.database.begin().await?;
     let (user, token) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
     set_up::confirm(&mut transaction, &auth, &user.id, None, request.code.as_str(), &origin).await?;
-    let codes = set_up::make_recovery_codes(&mut transaction, &auth, &user.id, &origin).await?;
     let browser = (client, &headers, language);
     let (proof, device, cookies) =
         conclude(&mut transaction, &auth, (&token, &user), Method::Code, browser, false).await?;
@@ -107,9 +106,13 @@ pub(crate) async fn confirm_pending(
     else {
         return Err(TwoFactorError::DeadChallenge.into());
     };
-    let others = set_up::end_others(&mut transaction, &auth, &user.id, &opened.session.id, &origin).await?;
-    let tokens = refresh::open_chain(&mut transaction, &auth, &user, &opened.session, &app).await?;
-    let (_, cookie) = opened.commit(transaction, &auth, others).await?;
+    let session = &opened.session.id;
+    store::update_confirmed_in(&mut transaction, &user.id, session).await?;
+    let codes =
+        set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
+    let others = set_up::end_others(&mut transaction, &auth, &user.id, session, &origin).await?;
+    let tokens = refresh::open_chain(&mut transaction, &auth, &opened.user, &opened.session, &app).await?;
+    let (.., cookie) = opened.commit(transaction, &auth, others).await?;
     let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let mut response = (set_cookie, Json(ConfirmedSignIn { tokens, codes })).into_response();
     cookies.add_to(&mut response);

@@ -6,6 +6,7 @@ use super::store;
 use crate::account::model::User;
 use crate::security_event::Origin;
 use crate::session::fresh::FreshCaller;
+use crate::session::hold::hold;
 use crate::{Auth, AuthState, account};
 use axum::Json;
 use axum::extract::State;
@@ -86,7 +87,7 @@ pub(crate) async fn enrol(
     OptionalBody(_): OptionalBody<NoFields>,
 ) -> Result<Json<Enrolment>, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    let user = acting(&mut transaction, &caller.user_id).await?;
+    let user = hold(&mut transaction, &auth, &caller).await?;
     let enrolment = set_up::begin(&mut transaction, &auth, &user).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(enrolment))
@@ -116,8 +117,9 @@ pub(crate) async fn confirm(
     let origin = Origin::of_request(&client);
     let (user, session) = (&caller.user_id, &caller.session_id);
     let mut transaction = auth.database.begin().await?;
+    hold(&mut transaction, &auth, &caller).await?;
     set_up::confirm(&mut transaction, &auth, user, Some(session), request.code.as_str(), &origin).await?;
-    let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, &origin).await?;
+    let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, Some(session), &origin).await?;
     let ended = set_up::end_others(&mut transaction, &auth, user, session, &origin).await?;
     ended.commit(transaction, &auth).await?;
     Ok(Json(codes))
@@ -139,7 +141,7 @@ pub(crate) async fn disable(
     FreshCaller(caller): FreshCaller,
 ) -> Result<StatusCode, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    let user = acting(&mut transaction, &caller.user_id).await?;
+    let user = hold(&mut transaction, &auth, &caller).await?;
     if is_required(&auth, &user) {
         return Err(TwoFactorError::Required.into());
     }
@@ -169,11 +171,13 @@ pub(crate) async fn renew_recovery_codes(
     OptionalBody(_): OptionalBody<NoFields>,
 ) -> Result<Json<RecoveryCodes>, ApiError> {
     let mut transaction = auth.database.begin().await?;
+    hold(&mut transaction, &auth, &caller).await?;
     if !store::find_factors(&mut transaction, &caller.user_id).await?.has_totp {
         return Err(TwoFactorError::NotSetUp.into());
     }
     let origin = Origin::of_request(&client);
-    let codes = set_up::make_recovery_codes(&mut transaction, &auth, &caller.user_id, &origin).await?;
+    let (user, session) = (&caller.user_id, Some(&caller.session_id));
+    let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, session, &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(codes))
 }

@@ -12,6 +12,7 @@ use crate::passkey::challenge::Bound;
 use crate::passkey::model::Purpose;
 use crate::passkey::sign_in_options::{RequestOptions, options_for};
 use crate::security_event::Origin;
+use crate::session::hold::hold;
 use crate::session::login::TokenResponse;
 use crate::session::sign_in::sign_in;
 use crate::token::AppId;
@@ -170,8 +171,9 @@ pub(crate) async fn reauthenticate_with_passkey(
     let origin = Origin::of_request(&client);
     let bound = Bound { user: &caller.user_id, within: caller.session_id.as_str().as_bytes() };
     let purpose = Purpose::Reauthentication;
-    let (transaction, shown) =
+    let (mut transaction, shown) =
         take_passkey(&auth, &request.credential, purpose, Some(bound), true, &origin).await?;
+    hold(&mut transaction, &auth, &caller).await?;
     Ok(Json(confirm(transaction, &auth, &caller, shown.method, &origin).await?))
 }
 

@@ -1,11 +1,12 @@
 //! `POST /api/v1/auth/reauthenticate`: shows within a session that it is still its owner who uses it.
 
 use super::guess::take_code;
-use super::manage::acting;
 use super::model::TwoFactorError;
 use super::store;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
+use crate::session::hold::hold;
+use crate::session::model::SessionError;
 use crate::session::proof::{Method, Proof};
 use crate::session::store::update_authenticated;
 use crate::{Auth, AuthState};
@@ -63,7 +64,7 @@ pub(crate) async fn reauthenticate(
 ) -> Result<Json<Reauthenticated>, ApiError> {
     let origin = Origin::of_request(&client);
     let mut transaction = auth.database.begin().await?;
-    let user = acting(&mut transaction, &caller.user_id).await?;
+    let user = hold(&mut transaction, &auth, &caller).await?;
     let (transaction, method) = match (request.code, request.password) {
         (Some(code), _) => take_code(transaction, &auth, &user.id, code.as_str(), &origin).await?,
         (None, None) => return Err(TwoFactorError::NothingGiven.into()),
@@ -77,13 +78,18 @@ pub(crate) async fn reauthenticate(
             if checked.id != user.id {
                 return Err(TwoFactorError::NotSetUp.into());
             }
-            (auth.database.begin().await?, Method::Password)
+            let mut transaction = auth.database.begin().await?;
+            let held = hold(&mut transaction, &auth, &caller).await?;
+            if held.ways_in_epoch != checked.ways_in_epoch {
+                return Err(SessionError::InvalidCredentials.into());
+            }
+            (transaction, Method::Password)
         }
     };
     Ok(Json(confirm(transaction, &auth, &caller, method, &origin).await?))
 }
 
-/// Notes that the session's owner was there just now. Commits.
+/// Notes that the session's owner was there just now, in a transaction that holds the session. Commits.
 pub(super) async fn confirm(
     mut transaction: Transaction,
     auth: &Auth,

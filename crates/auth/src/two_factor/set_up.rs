@@ -58,7 +58,8 @@ pub(super) async fn begin(
     Ok(Enrolment { secret: secret.base32(), otpauth_url, qr_code_svg })
 }
 
-/// Makes the secret count from now on, if the code is of it.
+/// Makes the secret count from now on, if the code is of it. Whoever calls has locked the user: a sign-in that was judged without the
+/// factor has its session by now, or is judged anew.
 pub(super) async fn confirm(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -70,7 +71,7 @@ pub(super) async fn confirm(
     let sealed = store::lock_unconfirmed(connection, user).await?.ok_or(TwoFactorError::NotSetUp)?;
     let now = auth.clock.now();
     let step = guess::open(auth, user, &sealed)?.step_of(code, now)?.ok_or(TwoFactorError::WrongCode)?;
-    store::update_confirmed(connection, user, step, now).await?;
+    store::update_confirmed(connection, user, session, step, now).await?;
     let kind = EventKind::SecondFactorEnabled;
     Ok(security_event::record(connection, auth, kind, Some(user), session, origin).await?)
 }
@@ -93,17 +94,18 @@ pub(super) async fn make_recovery_codes(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &UserId,
+    session: Option<&SessionId>,
     origin: &Origin,
 ) -> Result<RecoveryCodes, TwoFactorError> {
     let codes: Vec<_> = (0..COUNT).map(|_| RecoveryCode::generate(&*auth.rng)).collect();
     let hashes: Vec<_> = codes.iter().map(|code| code.hash(user).to_vec()).collect();
-    store::replace_recovery_codes(connection, user, &hashes, auth.clock.now()).await?;
+    store::replace_recovery_codes(connection, user, session, &hashes, auth.clock.now()).await?;
     let kind = EventKind::RecoveryCodesMade;
-    security_event::record(connection, auth, kind, Some(user), None, origin).await?;
+    security_event::record(connection, auth, kind, Some(user), session, origin).await?;
     Ok(RecoveryCodes { recovery_codes: codes.iter().map(RecoveryCode::expose).collect() })
 }
 
-/// Switches the factor off.
+/// Switches the factor off. Whoever calls has locked the user.
 pub(super) async fn remove(
     connection: &mut PgConnection,
     auth: &Auth,

@@ -2,7 +2,7 @@
 
 use super::model::{ChallengeTokenHash, Factors, TrustedDeviceTokenHash};
 use crate::session::proof::Proof;
-use mana_kernel::UserId;
+use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -135,18 +135,61 @@ pub(super) async fn lock_unconfirmed(
 pub(super) async fn update_confirmed(
     connection: &mut PgConnection,
     user: &UserId,
+    session: Option<&SessionId>,
     step: i64,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE auth.two_factor_auth SET confirmed_at = $3, last_step = $2, attempts = 0 WHERE user_id = $1",
+        "UPDATE auth.two_factor_auth SET confirmed_at = $3, last_step = $2, attempts = 0, confirmed_in = $4 WHERE user_id = $1",
         user.as_str(),
         step,
         now,
+        session.map(SessionId::as_str),
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Notes the session that opened with the secret's confirmation.
+pub(super) async fn update_confirmed_in(
+    connection: &mut PgConnection,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE auth.two_factor_auth SET confirmed_in = $2 WHERE user_id = $1",
+        user.as_str(),
+        session.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes of a user's second factor what was made within a session: the codes on paper, and the app with all codes. True if the app was.
+pub(crate) async fn delete_factors_of_session(
+    connection: &mut PgConnection,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_in = $2",
+        user.as_str(),
+        session.as_str(),
+    )
+    .execute(&mut *connection)
+    .await?;
+    let has_lost_app = done.rows_affected() == 1;
+    sqlx::query!(
+        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND ($3 OR made_in = $2)",
+        user.as_str(),
+        session.as_str(),
+        has_lost_app,
+    )
+    .execute(connection)
+    .await?;
+    Ok(has_lost_app)
 }
 
 /// What a guess is judged by.
@@ -225,6 +268,7 @@ pub(super) async fn delete_recovery_code(
 pub(crate) async fn replace_recovery_codes(
     connection: &mut PgConnection,
     user: &UserId,
+    session: Option<&SessionId>,
     hashes: &[Vec<u8>],
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
@@ -235,10 +279,11 @@ pub(crate) async fn replace_recovery_codes(
         .execute(&mut *connection)
         .await?;
     sqlx::query!(
-        "INSERT INTO auth.recovery_codes (user_id, code_hash, created_at) SELECT $1, hash, $3 FROM unnest($2::bytea[]) AS hash",
+        "INSERT INTO auth.recovery_codes (user_id, code_hash, created_at, made_in) SELECT $1, hash, $3, $4 FROM unnest($2::bytea[]) AS hash",
         user.as_str(),
         hashes,
         now,
+        session.map(SessionId::as_str),
     )
     .execute(connection)
     .await?;

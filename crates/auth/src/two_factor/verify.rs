@@ -130,7 +130,8 @@ async fn settle_cookies(
     Ok(SettledCookies(cookies))
 }
 
-/// The user whose sign-in a token names, while it waits and the user may act.
+/// The user whose sign-in a token names, while it waits and the user may act. The account is locked until the transaction ends: its lock comes
+/// before that of its factors and of what waits, everywhere.
 pub(super) async fn waiting(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -138,5 +139,5 @@ pub(super) async fn waiting(
 ) -> Result<User, TwoFactorError> {
     let user = store::find_pending(connection, token.hash(), auth.clock.now()).await?;
     let user = user.ok_or(TwoFactorError::DeadChallenge)?;
-    account::store::find_user(connection, &user).await?.ok_or(TwoFactorError::DeadChallenge)
+    account::store::lock_user(connection, &user).await?.ok_or(TwoFactorError::DeadChallenge)
 }

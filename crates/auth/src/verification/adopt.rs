@@ -26,9 +26,10 @@ pub(super) async fn adopt(
     let reason = RevokeReason::AddressProven;
     let ended = end_chosen(connection, auth, &user.id, Choice::All, reason, origin).await?;
     password::store::delete_password(connection, &user.id).await?;
+    let ways_in_epoch = account::store::update_ways_in(connection, &user.id).await?;
     store::delete_tokens(connection, &user.id).await?;
     account::remove_ways_in(connection, &user.id).await?;
     mark_verified(connection, auth, &user, origin).await?;
     security_event::record(connection, auth, EventKind::EmailVerified, Some(&user.id), None, origin).await?;
-    Ok((User { email_verified: true, ..user }, ended))
+    Ok((User { email_verified: true, ways_in_epoch, ..user }, ended))
 }

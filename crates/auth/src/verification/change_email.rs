@@ -12,6 +12,7 @@ use crate::account::verify::mark_verified;
 use crate::mail::{self, MailError, Written};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::fresh::FreshCaller;
+use crate::session::hold::hold;
 use crate::session::liveness::store::{Found, find};
 use crate::{Auth, AuthState, account};
 use axum::Json;
@@ -38,7 +39,7 @@ pub(crate) struct ChangeEmailRequest {
 /// Asks for another address
 ///
 /// Mails a link to the new address, whose button makes it the account's, and tells the old one. Answers the same if the address has an
-/// account already; then there is no mail.
+/// account already; then there is no link.
 #[utoipa::path(
     post, path = "/api/v1/auth/change-email", tag = "auth",
     request_body = ChangeEmailRequest,
@@ -58,6 +59,7 @@ pub(crate) async fn change_email(
     let wanted = Wanted::ChangeEmail { user: caller.user_id.clone(), session: caller.session_id.clone() };
     let asked = Asked::new(&auth, wanted, &request.new_email, language, None);
     let mut transaction = auth.database.begin().await?;
+    hold(&mut transaction, &auth, &caller).await?;
     let written = write_down(&mut transaction, &auth, &asked).await?;
     let (user, session) = (Some(&caller.user_id), Some(&caller.session_id));
     let (kind, origin) = (EventKind::EmailChangeRequested, Origin::of_request(&client));
@@ -67,8 +69,8 @@ pub(crate) async fn change_email(
     Ok(Json(Acknowledged::with("If the address is free, a mail to confirm it is on its way")))
 }
 
-/// Mails the link and tells the old address, if the session still lives and the new address is free: a new password, which ends the
-/// session, stops what a thief has asked for.
+/// Tells the old address, and mails the link if the new one is free; neither if the session is over: a new password, which ends it, stops what
+/// a thief has asked for.
 pub(super) async fn answer(
     connection: &mut PgConnection,
     auth: &Auth,
@@ -81,19 +83,21 @@ pub(super) async fn answer(
     };
     let is_live = matches!(find(connection, session, &user.id, auth.clock.now()).await?, Found::Live { .. });
     let Ok(email) = Email::try_from(asked.email.clone()) else { return Ok(Written::nothing()) };
-    if !is_live || account::store::find_by_email(connection, &email).await?.is_some() {
+    if !is_live {
         return Ok(Written::nothing());
     }
     let language = asked.language();
-    let letter = |token: &str| ChangeEmail { language, link: link(auth, PATH, &[("token", token)]) };
-    let written =
-        token::mail_link::<ChangeEmailToken, _>(connection, auth, &user, email.as_str(), letter).await?;
-    if written.is_a_mail() {
-        let notice = EmailChanges { language, masked: masked(email.as_str()), is_done: false };
-        // The link's own bell rings for both.
-        drop(mail::enqueue(connection, auth, Some(&user.id), &user.email, &notice).await?);
+    // Whether the address is free or not: whoever asks reads the old mailbox, too.
+    let notice = EmailChanges { language, masked: masked(email.as_str()), is_done: false };
+    let told = mail::enqueue(connection, auth, Some(&user.id), &user.email, &notice).await?;
+    if account::store::find_by_email(connection, &email).await?.is_some() {
+        return Ok(told);
     }
-    Ok(written)
+    let letter = |token: &str| ChangeEmail { language, link: link(auth, PATH, &[("token", token)]) };
+    let to = (email.as_str(), Some(session));
+    let written = token::mail_link::<ChangeEmailToken, _>(connection, auth, &user, to, letter).await?;
+    // One bell rings for both.
+    Ok(if written.is_a_mail() { written } else { told })
 }
 
 /// The link's token.

@@ -20,7 +20,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use mana_kernel::Line;
+use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
@@ -70,7 +70,7 @@ pub(super) async fn answer(
     if written.is_a_mail() {
         let (user, email, now) = (&user.id, user.email.as_str(), auth.clock.now());
         let hash = code.hash(user, &auth.root_secrets)?;
-        let token = NewToken { user, purpose: Purpose::SignInCode, hash, email, now };
+        let token = NewToken { user, purpose: Purpose::SignInCode, hash, email, asked_in: None, now };
         store::replace_token(connection, &token).await?;
     }
     Ok(written)
@@ -150,12 +150,12 @@ async fn check(
             return Err(error.into());
         }
     };
-    let owner = match account::store::find_by_email(&mut transaction, email).await? {
-        Some(account) => account::store::lock_user(&mut transaction, &account.user.id).await?,
-        None => None,
-    };
-    if let Some(user) = &owner
-        && is_right(&mut transaction, auth, user, code).await?
+    let found = account::store::find_by_email(&mut transaction, email).await?;
+    // Nobody's is asked the same, or the time would tell who has an account.
+    let id = found.map_or_else(|| UserId::new(&*auth.clock, &*auth.rng), |account| account.user.id);
+    let owner = account::store::lock_user(&mut transaction, &id).await?;
+    if is_right(&mut transaction, auth, &id, email, code).await?
+        && let Some(user) = &owner
     {
         auth.limits.attempt_succeeded(attempt).await;
         return Ok((transaction, user.clone()));
@@ -170,16 +170,17 @@ async fn check(
 async fn is_right(
     connection: &mut PgConnection,
     auth: &Auth,
-    user: &User,
+    user: &UserId,
+    email: &Email,
     code: &str,
 ) -> Result<bool, VerificationError> {
     let now = auth.clock.now();
-    let stored = store::update_guessed(connection, &user.id, &user.email, GUESSES, now).await?;
+    let stored = store::update_guessed(connection, user, email.as_str(), GUESSES, now).await?;
     let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(false) };
-    if !code.is(&stored, &user.id, &auth.root_secrets)? {
+    if !code.is(&stored, user, &auth.root_secrets)? {
         return Ok(false);
     }
-    Ok(store::delete_token(connection, &user.id, Purpose::SignInCode, &stored, now).await?)
+    Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?)
 }
 
 fn require_on(auth: &Auth) -> Result<(), VerificationError> {

@@ -71,7 +71,7 @@ pub(super) async fn answer(
         let query = [vec![("token", token)], app_pair("redirectTo", asked.app.as_deref())].concat();
         letters::MagicLink { language: asked.language(), link: link(auth, PATH, &query) }
     };
-    token::mail_link::<MagicToken, _>(connection, auth, user, &user.email, letter).await
+    token::mail_link::<MagicToken, _>(connection, auth, user, (&user.email, None), letter).await
 }
 
 /// The token of a link, from an app.
@@ -220,7 +220,7 @@ pub(crate) async fn submit(
     let app = request.redirect_to.as_ref().map(Line::as_str).and_then(|app| auth.redirect_targets.find(app));
     match admit(&mut transaction, &auth, &user, proof, device, &origin).await? {
         Admission::Opened(opened) => {
-            let (_, cookie) = opened.commit(transaction, &auth, adopted).await?;
+            let (.., cookie) = opened.commit(transaction, &auth, adopted).await?;
             let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
             let onward = app.map_or_else(|| signed_in(language), |app| see_other(app.as_str()));
             Ok((set_cookie, onward).into_response())

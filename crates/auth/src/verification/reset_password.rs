@@ -17,7 +17,7 @@ use crate::security_event::{self, EventKind, Origin};
 use crate::session::end::{Ended, end_chosen};
 use crate::session::model::RevokeReason;
 use crate::session::store::Choice;
-use crate::{Auth, AuthState, two_factor};
+use crate::{Auth, AuthState, account, two_factor};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -48,7 +48,7 @@ pub(super) async fn answer(
             &app_pair("callbackURL", asked.app.as_deref()),
         ),
     };
-    token::mail_link::<ResetToken, _>(connection, auth, user, &user.email, letter).await
+    token::mail_link::<ResetToken, _>(connection, auth, user, (&user.email, None), letter).await
 }
 
 /// Where the link leads on to.
@@ -273,6 +273,7 @@ pub(super) async fn hand_over(
     let reason = RevokeReason::PasswordReset;
     let ended = end_chosen(&mut transaction, auth, &user.id, Choice::All, reason, origin).await?;
     password::store::replace_password(&mut transaction, &user.id, hash, auth.clock.now()).await?;
+    account::store::update_ways_in(&mut transaction, &user.id).await?;
     store::delete_tokens(&mut transaction, &user.id).await?;
     two_factor::store::delete_half_proofs(&mut transaction, &user.id).await?;
     let kind = EventKind::PasswordReset;

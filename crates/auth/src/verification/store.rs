@@ -1,7 +1,8 @@
 //! All SQL of `auth.verification_tokens` and `auth.mail_requests`.
 
 use super::model::Purpose;
-use mana_kernel::UserId;
+use crate::session::model::RevokeReason;
+use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -14,6 +15,8 @@ pub(super) struct NewToken<'a> {
     pub(super) hash: [u8; 32],
     /// Where it is mailed to.
     pub(super) email: &'a str,
+    /// The session that asked for it: once that was ended, but by a sign-out, it is void.
+    pub(super) asked_in: Option<&'a SessionId>,
     pub(super) now: OffsetDateTime,
 }
 
@@ -23,23 +26,25 @@ pub(super) async fn replace_token(
     token: &NewToken<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.verification_tokens (user_id, purpose, token_hash, email, attempts, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, 0, $5, $6)
+        "INSERT INTO auth.verification_tokens (user_id, purpose, token_hash, email, attempts, created_at, expires_at, asked_in)
+         VALUES ($1, $2, $3, $4, 0, $5, $6, $7)
          ON CONFLICT ON CONSTRAINT verification_tokens_pkey DO UPDATE SET token_hash = excluded.token_hash, email = excluded.email,
-             attempts = 0, created_at = excluded.created_at, expires_at = excluded.expires_at",
+             attempts = 0, created_at = excluded.created_at, expires_at = excluded.expires_at, asked_in = excluded.asked_in",
         token.user.as_str(),
         token.purpose.as_str(),
         token.hash.as_slice(),
         token.email,
         token.now,
         token.now.saturating_add(token.purpose.ttl()),
+        token.asked_in.map(SessionId::as_str),
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Whose a token is that is good at `now`, and where it was mailed to.
+/// Whose a token is that is good at `now`, and where it was mailed to. It is not if the session that asked for it was ended otherwise than by
+/// a sign-out or its time.
 pub(super) async fn find_token(
     connection: &mut PgConnection,
     purpose: Purpose,
@@ -47,10 +52,12 @@ pub(super) async fn find_token(
     now: OffsetDateTime,
 ) -> Result<Option<(UserId, String)>, DbError> {
     let row = sqlx::query!(
-        "SELECT user_id, email FROM auth.verification_tokens WHERE token_hash = $1 AND purpose = $2 AND expires_at > $3",
+        "SELECT user_id, email FROM auth.verification_tokens WHERE token_hash = $1 AND purpose = $2 AND expires_at > $3
+             AND (asked_in IS NULL OR EXISTS (SELECT FROM auth.sessions WHERE id = asked_in AND coalesce(revoked_reason, $4) = $4))",
         hash.as_slice(),
         purpose.as_str(),
         now,
+        RevokeReason::SignedOut.as_str(),
     )
     .fetch_optional(connection)
     .await?;
@@ -66,11 +73,13 @@ pub(super) async fn delete_token(
     now: OffsetDateTime,
 ) -> Result<bool, DbError> {
     let done = sqlx::query!(
-        "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND purpose = $2 AND token_hash = $3 AND expires_at > $4",
+        "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND purpose = $2 AND token_hash = $3 AND expires_at > $4
+             AND (asked_in IS NULL OR EXISTS (SELECT FROM auth.sessions WHERE id = asked_in AND coalesce(revoked_reason, $5) = $5))",
         user.as_str(),
         purpose.as_str(),
         hash,
         now,
+        RevokeReason::SignedOut.as_str(),
     )
     .execute(connection)
     .await?;
@@ -104,6 +113,22 @@ pub(crate) async fn delete_tokens(connection: &mut PgConnection, user: &UserId) 
     sqlx::query!("DELETE FROM auth.verification_tokens WHERE user_id = $1", user.as_str())
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Voids what was asked for within a session.
+pub(crate) async fn delete_tokens_asked_in(
+    connection: &mut PgConnection,
+    user: &UserId,
+    session: &SessionId,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND asked_in = $2",
+        user.as_str(),
+        session.as_str(),
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

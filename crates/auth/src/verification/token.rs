@@ -5,24 +5,25 @@ use super::store::{self, NewToken};
 use crate::account::model::User;
 use crate::mail::{self, Letter, MailError, Written};
 use crate::{Auth, account};
+use mana_kernel::SessionId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
 
-/// Mails a new link to `email`, which voids the older ones of its kind; not if the address had its share of mails for this hour, and
+/// Mails a new link to `email`, asked for within a session where one is named, which voids the older ones of its kind; not if the address had its share of mails for this hour, and
 /// then the last one that was mailed stays good. Whoever calls has locked the user.
 pub(super) async fn mail_link<T: LinkToken, L: Letter>(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
-    email: &str,
+    (email, asked_in): (&str, Option<&SessionId>),
     letter: impl FnOnce(&str) -> L,
 ) -> Result<Written, MailError> {
     let token = T::new(&*auth.rng);
     let written = mail::enqueue(connection, auth, Some(&user.id), email, &letter(token.text())).await?;
     if let Some(hash) = T::hash_of(token.text()).filter(|_| written.is_a_mail()) {
         let now = auth.clock.now();
-        store::replace_token(connection, &NewToken { user: &user.id, purpose: T::PURPOSE, hash, email, now })
-            .await?;
+        let token = NewToken { user: &user.id, purpose: T::PURPOSE, hash, email, asked_in, now };
+        store::replace_token(connection, &token).await?;
     }
     Ok(written)
 }

@@ -94,7 +94,7 @@ async fn send(
         let query = [vec![("token", token)], app_pair("redirectTo", app)].concat();
         VerifyEmail { language, link: link(auth, PATH, &query) }
     };
-    token::mail_link::<VerifyToken, _>(connection, auth, user, &user.email, letter).await
+    token::mail_link::<VerifyToken, _>(connection, auth, user, (&user.email, None), letter).await
 }
 
 /// The page that confirms an address

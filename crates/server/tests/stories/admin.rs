@@ -1,6 +1,7 @@
 //! The first administrator: a link that works once, for whoever holds it.
 
-use crate::story::{PASSWORD, Story, hex, read_jwt};
+use crate::mail_flows::{NEW_PASSWORD, reset_token};
+use crate::story::{ACCOUNTS, PASSWORD, Story, hex, let_go, read_jwt};
 use futures_util::future::join_all;
 use mana_auth::admin::new_claim_link;
 use mana_platform::SystemRng;
@@ -179,10 +180,46 @@ async fn an_account_that_exists_is_promoted_by_its_password_only() {
     page(&story.client.get(&link).send().await, 404);
 
     assert_eq!(story.number("SELECT count(*) FROM auth.users").await, 1);
-    assert_eq!(story.get("/api/v1/auth/me", &ada).await.text("/role"), "admin");
-    let refreshed = story.refresh(&ada.refresh_token).await;
-    assert_eq!(read_jwt(refreshed.text("/accessToken"))[1]["role"], "admin");
+    assert_eq!(story.sign_in(&ada.email).await.id, ada.id);
+    assert_eq!(story.number(ADMINS).await, 1);
     assert_eq!(story.number("SELECT count(*) FROM credits.transactions").await, 1, "no second bonus");
+}
+
+#[tokio::test]
+async fn whoever_claims_with_an_account_signs_in_anew() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let (_, token) = link(&story).await;
+    assert!(story.is_signed_in(&ada).await);
+    page(&submit(&story, &token, "ada@example.com", PASSWORD).await, 200);
+    assert!(!story.is_signed_in(&ada).await, "it was opened by the rules for others");
+    assert_eq!(story.refresh(&ada.refresh_token).await.status, 401);
+    assert!(story.is_signed_in(&bob).await, "the control");
+    let anew = story.sign_in("ada@example.com").await;
+    assert_eq!(read_jwt(&anew.access_token)[1]["role"], "admin");
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.sessions WHERE revoked_reason = 'role_changed'").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_while_the_password_changes_makes_no_administrator() {
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    let reset = json!({"token": reset_token(&story, "ada@example.com").await, "newPassword": NEW_PASSWORD});
+    let (_, token) = link(&story).await;
+    let held = story.holding(ACCOUNTS).await;
+    let reset = story.send_to_wait(story.client.post("/api/v1/auth/reset-password", &reset), 1).await;
+    let form = format!("token={token}&email=ada%40example.com&password=correct+horse+battery");
+    let claim = story.client.request(http::Method::POST, "/claim-admin");
+    let claim = story.send_to_wait(claim.body("application/x-www-form-urlencoded", form), 2).await;
+    let_go(held).await;
+    assert_eq!(reset.await.unwrap().status, 200);
+    page(&claim.await.unwrap(), 400);
+    assert_eq!(story.number(ADMINS).await, 0);
+    page(&submit(&story, &token, "ada@example.com", NEW_PASSWORD).await, 200);
+    assert_eq!(story.number(ADMINS).await, 1, "the control: the link is good still");
 }
 
 #[tokio::test]

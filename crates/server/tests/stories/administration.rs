@@ -1,10 +1,9 @@
 //! What administrators do to accounts: only they, only while they are, and never without a trace.
 
 use crate::credits::books_are_true;
-use crate::story::{PASSWORD, Story, User, members, read_jwt, spend_of};
+use crate::story::{PASSWORD, Story, User, let_go, members, read_jwt, spend_of};
 use crate::surface::{self, stored};
 use crate::{passkeys, two_factor};
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::Method;
 use mana_kernel::Clock as _;
@@ -530,23 +529,13 @@ async fn who_loses_the_role_while_an_act_waits_does_not_act() {
     for (what, body) in
         [("disable", because()), ("credits/grant", json!({"amount": 5, "reason": "Ticket 17"}))]
     {
-        let mut owner = story.database.owner().await;
-        sqlx::query("BEGIN").execute(&mut owner).await.unwrap();
-        sqlx::query("UPDATE auth.users SET role = 'user' WHERE id = $1")
-            .bind(&root.id)
-            .execute(&mut owner)
-            .await
-            .unwrap();
+        let held =
+            story.holding("UPDATE auth.users SET role = 'user' WHERE email = 'root@example.com'").await;
         let request =
             story.client.post(&format!("{USERS}/{}/{what}", ada.id), &body).bearer(&root.access_token);
-        let waiting = request.send();
-        tokio::pin!(waiting);
-        while story.number("SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {
-            assert!(waiting.as_mut().now_or_never().is_none(), "{what} did not wait");
-            tokio::task::yield_now().await;
-        }
-        sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
-        assert_eq!(refusal(&waiting.await), (403, "auth.admin_required"), "{what}");
+        let waiting = story.send_to_wait(request, 1).await;
+        let_go(held).await;
+        assert_eq!(refusal(&waiting.await.unwrap()), (403, "auth.admin_required"), "{what}");
         story.set_role(&root, "admin").await;
     }
     assert_eq!(story.number("SELECT count(*) FROM auth.users WHERE disabled_at IS NOT NULL").await, 0);

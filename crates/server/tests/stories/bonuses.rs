@@ -47,6 +47,7 @@ async fn prove(story: &Story, id: &str, email: &str) -> bool {
         email_verified: false,
         image: None,
         created_at: OffsetDateTime::UNIX_EPOCH,
+        ways_in_epoch: 0,
     };
     let mut transaction = auth.database.begin().await.unwrap();
     let is_new = mark_verified(&mut transaction, auth, &user, &Origin::default()).await.unwrap();

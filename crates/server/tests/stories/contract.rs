@@ -51,7 +51,9 @@ fn operation(method: &Method, path: &str) -> Option<&'static Value> {
     };
     let item =
         paths.get(path).or_else(|| paths.iter().find(|(template, _)| is_it(template)).map(|(_, item)| item));
-    item?.get(method.as_str().to_lowercase())
+    // `get` is another method than `GET`, and none that is documented.
+    let operations = item?.as_object()?;
+    operations.iter().find(|(name, _)| name.to_uppercase() == method.as_str()).map(|(_, operation)| operation)
 }
 
 /// Where a value is not as its schema says, if it is not.

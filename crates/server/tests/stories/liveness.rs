@@ -1,6 +1,8 @@
 //! Sessions that are remembered in memory: checked without a read, refused once they end, here and on other replicas.
 
-use crate::story::{Replica, Story, User};
+use crate::story::{PASSWORD, Replica, Story, User};
+use crate::surface::stored;
+use http::Method;
 use mana_testkit::Client;
 use serde_json::json;
 use time::Duration;
@@ -263,4 +265,44 @@ async fn activity_is_written_at_most_once_a_minute() {
     assert_eq!(story.number(updates).await, 1, "nor by another replica");
     let list = story.get("/api/v1/auth/sessions", &ada).await;
     assert_ne!(list.text("/0/lastActivityAt"), list.text("/0/createdAt"));
+}
+
+#[tokio::test]
+async fn an_ended_session_changes_no_protection_on_any_replica() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let Replica { client, workers } = story.replica_with(|_| {}).await;
+    assert_eq!(client.get("/api/v1/auth/me").bearer(&ada.access_token).send().await.status, 200);
+    workers.follow_ended_sessions().await;
+    assert_eq!(client.get("/api/v1/auth/me").bearer(&ada.access_token).send().await.status, 200);
+    let signed_out = story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&ada.access_token);
+    assert_eq!(signed_out.send().await.status, 200);
+    let before = stored(&story).await;
+    let (id, code) = ("00000000-0000-7000-8000-000000000000", json!({"code": "123456"}));
+    let password = json!({"currentPassword": PASSWORD, "newPassword": "another horse battery"});
+    for (method, path, body) in [
+        (Method::POST, "/api/v1/auth/two-factor/enrol".to_owned(), json!({})),
+        (Method::POST, "/api/v1/auth/two-factor/confirm".to_owned(), code.clone()),
+        (Method::DELETE, "/api/v1/auth/two-factor".to_owned(), json!({})),
+        (Method::POST, "/api/v1/auth/two-factor/recovery-codes".to_owned(), json!({})),
+        (Method::DELETE, format!("/api/v1/auth/passkeys/{id}"), json!({})),
+        (Method::DELETE, format!("/api/v1/auth/linked-accounts/{id}"), json!({})),
+        (Method::POST, "/api/v1/auth/change-email".to_owned(), json!({"newEmail": "thief@example.org"})),
+        (Method::POST, "/api/v1/auth/change-password".to_owned(), password),
+        (Method::POST, "/api/v1/auth/reauthenticate".to_owned(), json!({"password": PASSWORD})),
+        (Method::POST, "/api/v1/auth/reauthenticate".to_owned(), code),
+    ] {
+        let request = client.request(method, &path).bearer(&ada.access_token);
+        let refused = request.body("application/json", body.to_string()).send().await;
+        assert!([401, 403].contains(&refused.status.as_u16()), "{path} {} {}", refused.status, refused.json);
+    }
+    assert_eq!(
+        client.get("/api/v1/auth/passkeys").bearer(&ada.access_token).send().await.status,
+        200,
+        "the control: this replica has not heard of it yet"
+    );
+    assert!(stored(&story).await == before);
+    let again = story.sign_in("ada@example.com").await;
+    let enrol = client.post("/api/v1/auth/two-factor/enrol", &json!({})).bearer(&again.access_token);
+    assert_eq!(enrol.send().await.status, 200, "the control: in a session that lives");
 }

@@ -1,7 +1,8 @@
 //! What goes through a mailbox: addresses that are confirmed and changed, passwords that were forgotten, sign-ins by link and by code.
 
+use crate::observed::Statements;
 use crate::smtp::{Manners, SmtpServer};
-use crate::story::{PASSWORD, Story, User, members};
+use crate::story::{PASSWORD, Story, User, members, read_jwt};
 use crate::two_factor;
 use futures_util::future::join_all;
 use http::Method;
@@ -13,7 +14,7 @@ use time::Duration;
 const BASE: &str = "http://localhost:3001";
 const APP: &str = "http://localhost:3000";
 const FORM: &str = "application/x-www-form-urlencoded";
-const NEW_PASSWORD: &str = "another horse battery";
+pub(crate) const NEW_PASSWORD: &str = "another horse battery";
 const REQUESTS: &str = "SELECT count(*) FROM auth.mail_requests";
 
 /// Path and query of the link in the newest mail with the subject.
@@ -74,7 +75,7 @@ async fn forgot(story: &Story, email: &str) -> Reply {
 }
 
 /// The token of a new link to a new password.
-async fn reset_token(story: &Story, email: &str) -> String {
+pub(crate) async fn reset_token(story: &Story, email: &str) -> String {
     forgot(story, email).await;
     token_of(&link_of(story, "Set a new password").await)
 }
@@ -725,6 +726,11 @@ async fn an_address_that_somebody_has_is_not_told_of_and_not_taken() {
     };
     let (held, free) = (change("bob@example.com").await, change("carol@example.com").await);
     assert_eq!((held.status, &held.json), (free.status, &free.json));
+    assert_eq!(
+        count_of(&story, "Your account is to have another address").await,
+        2,
+        "nor by the notice, which whoever asks may read"
+    );
     assert_eq!(count_of(&story, "Confirm your new e-mail address").await, 1);
     let token = token_of(&link_of(&story, "Confirm your new e-mail address").await);
     assert_eq!(story.register("carol@example.com").await.status, 201);
@@ -757,6 +763,45 @@ async fn another_address_needs_a_fresh_sign_in_and_a_reset_stops_it_at_every_ste
     let token = newest_reset_token(&story).await;
     assert_eq!(reset(&story, &token).await.status, 200);
     page(&send_form(&story, "/confirm-email", &[("token", &takes_away)]).await, 404);
+}
+
+#[tokio::test]
+async fn a_new_address_is_not_confirmed_once_the_session_that_asked_was_ended() {
+    let story = Story::new().await;
+    let root = story.administrator("root@example.com").await;
+    let ada = story.user("ada@example.com").await;
+    for (number, (how, status)) in [
+        ("its owner ends it", 404),
+        ("its owner ends all others", 404),
+        ("an administrator ends it", 404),
+        ("it signs out", 200),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let thief = story.sign_in("ada@example.com").await;
+        let body = json!({"newEmail": format!("thief{number}@example.org")});
+        assert_eq!(bearer_post(&story, &thief, "/api/v1/auth/change-email", &body).await.status, 200);
+        let link = link_of(&story, "Confirm your new e-mail address").await;
+        page(&story.client.get(&link).send().await, 200);
+        let session = read_jwt(&thief.access_token)[1]["sid"].as_str().unwrap().to_owned();
+        let (method, path, by) = match number {
+            0 => (Method::DELETE, format!("/api/v1/auth/sessions/{session}"), &ada),
+            1 => (Method::DELETE, "/api/v1/auth/sessions".to_owned(), &ada),
+            2 => (Method::DELETE, format!("/api/v1/admin/users/{}/sessions/{session}", ada.id), &root),
+            _ => (Method::POST, "/api/v1/auth/logout".to_owned(), &thief),
+        };
+        let ended = story.client.request(method, &path).bearer(&by.access_token).send().await;
+        assert!(ended.status.is_success(), "{how} {}", ended.json);
+        assert!(!story.is_signed_in(&thief).await, "{how}");
+        page(&story.client.get(&link).send().await, status);
+        page(&send_form(&story, "/confirm-email", &[("token", &token_of(&link))]).await, status);
+    }
+    assert_eq!(
+        story.get("/api/v1/auth/me", &ada).await.text("/email"),
+        "thief3@example.org",
+        "the control: who only signs out goes on to be the owner"
+    );
 }
 
 /// The one of the mailed tokens that is stored.
@@ -950,6 +995,32 @@ async fn a_mailed_code_signs_in_once_and_within_ten_minutes() {
         for line in kept.mail.text.lines().filter(|line| line.len() == 6) {
             assert_eq!(verify_code(&story, "ada@example.com", line).await.status, 401, "too old");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_code_costs_the_same_work_whether_the_address_has_an_account() {
+    let story = with_codes().await;
+    for email in ["ada@example.com", "bob@example.com", "disabled@example.com"] {
+        story.register(email).await;
+    }
+    story.execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'disabled@example.com'").await;
+    let code = wrong(&ask_code(&story, "ada@example.com").await, 1);
+    let emails = ["ada@example.com", "bob@example.com", "disabled@example.com", "nobody@example.com"];
+    let statements = Statements::watch();
+    let mut work = Vec::new();
+    // A connection's first statements may cost it more.
+    for _ in 0..2 {
+        work.clear();
+        for email in emails {
+            statements.take();
+            assert_eq!(verify_code(&story, email, &code).await.status, 401, "{email}");
+            work.push(statements.take());
+        }
+    }
+    assert!(work[0].len() >= 4, "{work:?}");
+    for (same, email) in work.iter().zip(emails) {
+        assert_eq!(same, &work[0], "{email}");
     }
 }
 

@@ -1,6 +1,9 @@
 //! A sign-in from a new device: its owner is told, and ends it by one click that no scanner of mails makes by accident.
 
+use crate::oauth::left_for;
+use crate::provider::Provider;
 use crate::story::{PASSWORD, Story, User};
+use crate::{oauth_linking, two_factor};
 use http::Method;
 use mana_testkit::Reply;
 use serde_json::json;
@@ -326,4 +329,80 @@ async fn the_outbox_shows_mails_to_this_machine_alone_and_only_where_there_is_on
     }
     let production = story.replica().await.get("/dev/outbox").header("host", "localhost:3001").send().await;
     assert_eq!((production.status.as_u16(), production.problem()), (404, "request.unknown_path"));
+}
+
+#[tokio::test]
+async fn what_a_stranger_linked_asked_for_or_trusted_goes_with_the_strangers_session() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let here = owner(&story).await;
+    there.know(json!({"id": 7, "login": "ada", "name": null, "avatar_url": null}), json!([]));
+    left_for(&oauth_linking::link(&story, &there, &here, "github").await);
+
+    let thief = sign_in_with(&story, CHROME, "en").await;
+    let disown = link(&story).await;
+    left_for(&oauth_linking::link(&story, &there, &thief, "google").await);
+    let asked = story.client.post("/api/v1/auth/change-email", &json!({"newEmail": "thief@example.org"}));
+    assert_eq!(asked.bearer(&thief.access_token).send().await.status, 200);
+    // An app of the thief's, a browser that is not asked for it, a sign-in that waits.
+    two_factor::leave_rows(&story, &thief).await;
+    story.mails().await;
+    let stranger = there.id_token(&json!({"aud": "google-app"}));
+    let count = async |table: &str| -> i64 {
+        let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM auth.{table}"));
+        sqlx::query_scalar(query).fetch_one(&mut story.database.owner().await).await.unwrap()
+    };
+    for (table, rows) in [
+        ("accounts", 2),
+        ("two_factor_auth", 1),
+        ("recovery_codes", 10),
+        ("trusted_devices", 1),
+        ("pending_sign_ins", 1),
+        ("verification_tokens WHERE purpose = 'change_email'", 1),
+    ] {
+        assert_eq!(count(table).await, rows, "the control: {table}");
+    }
+
+    page(&send_form(&story, token_of(&disown)).await, 200);
+    for table in [
+        "accounts WHERE provider = 'google'",
+        "two_factor_auth",
+        "recovery_codes",
+        "trusted_devices",
+        "pending_sign_ins",
+        "verification_tokens WHERE purpose = 'change_email'",
+    ] {
+        assert_eq!(count(table).await, 0, "{table}");
+    }
+    assert_eq!(count("accounts WHERE provider = 'github'").await, 1, "the owner's own stays");
+    let back = story.post("/api/v1/auth/google-signin", &json!({ "idToken": stranger })).await;
+    assert_ne!(back.text("/user/id"), here.id);
+    let again = sign_in_with(&story, FIREFOX, "en").await;
+    let events = story.get("/api/v1/auth/security-events", &again).await;
+    for kind in ["provider_unlinked", "second_factor_disabled"] {
+        assert!(events.json.as_array().unwrap().iter().any(|event| event["type"] == kind), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn recovery_codes_that_a_stranger_made_go_and_the_owners_app_stays() {
+    let story = Story::new().await;
+    let owner = two_factor::set_up(&story, owner(&story).await).await;
+    story.clock.advance(time::Duration::minutes(1));
+    let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+    let first =
+        story.client.post("/api/v1/auth/login", &credentials).header("user-agent", CHROME).send().await;
+    let code = two_factor::code(&story, &owner.secret);
+    let body = json!({"challengeToken": first.text("/challengeToken"), "code": code});
+    let second = story.client.post("/api/v1/auth/two-factor/verify", &body).header("user-agent", CHROME);
+    let thief = User::of(&second.send().await);
+    let made = story.client.post("/api/v1/auth/two-factor/recovery-codes", &json!({}));
+    let made = made.bearer(&thief.access_token).send().await;
+    assert_eq!(made.status, 200, "{}", made.json);
+    page(&send_form(&story, token_of(&link(&story).await)).await, 200);
+    assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 0);
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.two_factor_auth WHERE confirmed_at IS NOT NULL").await,
+        1
+    );
 }

@@ -7,7 +7,7 @@ use mana_auth::oauth::rekey_tokens;
 use mana_auth::token::root_secret::Resealed;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::SystemRng;
-use mana_testkit::{Client, Reply};
+use mana_testkit::{Client, Reply, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -71,9 +71,13 @@ impl Visit {
 
     /// Comes back with these parameters.
     pub(crate) async fn come_back(&self, client: &Client, parameters: &[(String, String)]) -> Reply {
+        self.request(client, parameters).send().await
+    }
+
+    pub(crate) fn request(&self, client: &Client, parameters: &[(String, String)]) -> Request {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let path = format!("/api/v1/auth/oauth/{}/callback?{query}", self.provider);
-        client.get(&path).header("cookie", &self.cookie).send().await
+        client.get(&path).header("cookie", &self.cookie)
     }
 
     /// Says yes there and comes back.

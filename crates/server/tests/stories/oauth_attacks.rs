@@ -253,8 +253,8 @@ async fn a_token_that_is_not_the_providers_word_signs_nobody_in() {
         assert_eq!(error(&refused), "auth.provider_token_invalid", "{what}");
     }
     for (what, token) in hostile_tokens(&there, &there.claims(&json!({"aud": "google-app"}))) {
-        // An app need not have asked with a nonce, and any of its own ids may have asked.
-        if what == "another nonce" || what == "one audience too many" {
+        // Any of an app's own ids may have asked.
+        if what == "one audience too many" {
             continue;
         }
         let refused = story.post(NATIVE, &json!({ "idToken": token })).await;
@@ -298,6 +298,36 @@ async fn a_token_of_one_kind_is_none_of_another() {
     assert_eq!(native(NATIVE, &ada.access_token, None).await, 401);
     let bearer = story.client.get("/api/v1/auth/me").bearer(&of_app(json!({}))).send().await;
     assert_eq!(bearer.status, 401, "an ID token opens nothing here");
+}
+
+#[tokio::test]
+async fn a_token_that_was_bound_is_not_taken_without_its_nonce() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let lenient = story
+        .replica_with(|settings| {
+            settings.providers.google_takes_unsent_nonce = true;
+            settings.providers.apple_takes_unsent_nonce = true;
+        })
+        .await;
+    for (path, app) in [(NATIVE, "google-app"), ("/api/v1/auth/apple-signin", "apple-app")] {
+        let bound = there.id_token(&json!({"aud": app, "nonce": "n"}));
+        let stolen = json!({ "idToken": bound });
+        let refused = story.post(path, &stolen).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.problem()),
+            (401, "auth.provider_token_invalid"),
+            "{app}"
+        );
+        let own = json!({"idToken": bound, "nonce": "n"});
+        assert_eq!(story.post(path, &own).await.status, 200, "the control: {app}");
+        let unbound = json!({"idToken": there.id_token(&json!({ "aud": app }))});
+        assert_eq!(story.post(path, &unbound).await.status, 200, "the control: {app}");
+        assert_eq!(lenient.client.post(path, &stolen).send().await.status, 200, "where the operator says so");
+        let of_browser = there.id_token(&json!({"aud": app, "nonce": format!("mon_{}", "A".repeat(43))}));
+        let refused = lenient.client.post(path, &json!({ "idToken": of_browser })).send().await;
+        assert_eq!(refused.status, 401, "never a browser's: {app}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Which account somebody of another service comes to: never a stranger's, by no address that is not surely theirs.
 
+use crate::mail_flows::{NEW_PASSWORD, reset_token};
 use crate::oauth::{APP, Visit, cookies, error, left_for, sign_in_with, tokens};
 use crate::provider::Provider;
-use crate::story::{PASSWORD, Story, User};
+use crate::story::{ACCOUNTS, PASSWORD, Story, User, let_go};
 use futures_util::future::join_all;
 use http::Method;
 use mana_platform::config::TwoFactorRequired;
@@ -10,12 +11,12 @@ use mana_testkit::Reply;
 use serde_json::json;
 use time::Duration;
 
-async fn begin_link(story: &Story, user: &User, provider: &str) -> Reply {
+pub(crate) async fn begin_link(story: &Story, user: &User, provider: &str) -> Reply {
     let path = format!("/api/v1/auth/oauth/{provider}/link");
     story.client.post(&path, &json!({ "redirectTo": APP })).bearer(&user.access_token).send().await
 }
 
-async fn link(story: &Story, there: &Provider, user: &User, provider: &str) -> Reply {
+pub(crate) async fn link(story: &Story, there: &Provider, user: &User, provider: &str) -> Reply {
     let begun = begin_link(story, user, provider).await;
     assert_eq!(begun.status, 200, "{}", begun.json);
     Visit::of(provider, begun.text("/authorizationUrl"), &begun).finish(story, there).await
@@ -194,6 +195,45 @@ async fn linking_and_unlinking_need_a_fresh_proof_and_a_session_that_lives() {
     // Who comes with it now is nobody that is known.
     let next = tokens(&story, &sign_in_with(&story, &there, "google").await).await;
     assert_ne!(next.text("/user/id"), ada.id);
+}
+
+#[tokio::test]
+async fn a_link_that_comes_back_while_the_account_is_adopted_or_deleted_is_none() {
+    let there = Provider::start().await;
+    for what in ["adopted", "deleted", "left alone"] {
+        let story = there.story(|_| {}).await;
+        let eve = story.user("victim@example.com").await;
+        let reset = json!({"token": reset_token(&story, &eve.email).await, "newPassword": NEW_PASSWORD});
+        let begun = begin_link(&story, &eve, "google").await;
+        let visit = Visit::of("google", begun.text("/authorizationUrl"), &begun);
+        let granted = there.authorize(&visit.authorization_url);
+
+        let held = story.holding(ACCOUNTS).await;
+        let first = match what {
+            "adopted" => Some(story.client.post("/api/v1/auth/reset-password", &reset)),
+            "deleted" => {
+                let delete = story.client.request(Method::DELETE, "/api/v1/auth/account");
+                Some(delete.bearer(&eve.access_token))
+            }
+            _ => None,
+        };
+        let first = match first {
+            Some(request) => Some(story.send_to_wait(request, 1).await),
+            None => None,
+        };
+        let waiting = if first.is_some() { 2 } else { 1 };
+        let back = story.send_to_wait(visit.request(&story.client, &granted), waiting).await;
+        let_go(held).await;
+        if let Some(first) = first {
+            let first = first.await.unwrap();
+            assert_eq!(first.status, 200, "{what} {}", first.json);
+            assert_eq!(error(&back.await.unwrap()), "auth.dead_session_cookie", "{what}");
+            assert_eq!(story.number("SELECT count(*) FROM auth.accounts").await, 0, "{what}");
+        } else {
+            let (_, told) = left_for(&back.await.unwrap());
+            assert_eq!(told["linked"], "google", "the control");
+        }
+    }
 }
 
 #[tokio::test]

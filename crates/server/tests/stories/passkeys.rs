@@ -1,6 +1,6 @@
 //! Passkeys: added, signed in with, and worth nothing to anybody but their owner.
 
-use crate::story::{PASSWORD, Story, User, hex, members};
+use crate::story::{PASSWORD, Replica, Story, User, hex, let_go, members};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
@@ -592,6 +592,48 @@ async fn a_passkey_that_a_stranger_added_goes_with_the_strangers_session() {
     assert_eq!(refusal(&sign_in(&story, &thief, |_| {}).await), (401, "auth.passkey_refused"));
     assert_eq!(sign_in(&story, &holder, |_| {}).await.status, 200, "the owner's own stays");
     assert_eq!(events(&story, "passkey_removed").await, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_a_passkey_is_added_adds_none() {
+    let story = Story::new().await;
+    let thief = story.user("ada@example.com").await;
+    let Replica { client, workers } = story.replica_with(|_| {}).await;
+    let created = |options: &Value| {
+        let created = Authenticator::new(Algorithm::Es256).create(&Ceremony::create(options, PAGE));
+        json!({"credential": created.json()})
+    };
+    let late = created(&registration_options(&story, &thief).await);
+
+    // It ends while the answer of the authenticator waits for the account.
+    let waits = created(&registration_options(&story, &thief).await);
+    let held = story
+        .holding("UPDATE auth.sessions SET revoked_at = now(), revoked_reason = 'revoked_by_owner'")
+        .await;
+    let sent = story.send_to_wait(story.client.post(BASE, &waits).bearer(&thief.access_token), 1).await;
+    let_go(held).await;
+    assert_eq!(refusal(&sent.await.unwrap()), (401, "auth.unauthenticated"));
+
+    // It ended elsewhere, and this replica has not heard of it yet.
+    let remembering = story.sign_in("ada@example.com").await;
+    let options = registration_options(&story, &remembering).await;
+    let me = || client.get("/api/v1/auth/me").bearer(&remembering.access_token).send();
+    assert_eq!(me().await.status, 200);
+    workers.follow_ended_sessions().await;
+    assert_eq!(me().await.status, 200);
+    let ended = story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&remembering.access_token);
+    assert_eq!(ended.send().await.status, 200);
+    let listed = client.get(BASE).bearer(&remembering.access_token).send().await;
+    assert_eq!(listed.status, 200, "it is remembered");
+    let added = client.post(BASE, &created(&options)).bearer(&remembering.access_token).send().await;
+    assert_eq!(refusal(&added), (401, "auth.unauthenticated"));
+    assert_eq!(story.client.post(BASE, &late).bearer(&thief.access_token).send().await.status, 401);
+    assert_eq!(story.number("SELECT count(*) FROM auth.passkeys").await, 0);
+
+    let owner = story.sign_in("ada@example.com").await;
+    let options = registration_options(&story, &owner).await;
+    let added = client.post(BASE, &created(&options)).bearer(&owner.access_token).send().await;
+    assert_eq!(added.status, 201, "the control: {}", added.json);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Keys by which apps act for users: made by administrators and at the command line, told once, and refused once revoked.
 
-use crate::story::{Story, User, members};
+use crate::story::{PASSWORD, Story, User, let_go, members};
 use axum::Router;
 use axum::routing::get;
 use mana_auth::AuthState;
@@ -295,4 +295,35 @@ async fn the_database_lets_no_key_allow_more_or_live_again() {
                    VALUES ('x', decode(repeat('00', 32), 'hex'), 'x', ARRAY['credits:mint'], now())";
     let error = sqlx::query(unknown).execute(&mut story.database.owner().await).await.unwrap_err();
     assert_eq!(error.as_database_error().unwrap().constraint(), Some("service_keys_scopes_known"));
+}
+
+#[tokio::test]
+async fn making_a_key_needs_a_fresh_proof_and_the_role_until_the_commit() {
+    let story = Story::new().await;
+    let ada = story.administrator("ada@example.com").await;
+    let (id, _) = key_of_mail(&story, &ada).await;
+    let body = json!({"name": "Mine", "scopes": ["credits:grant"]});
+    for what in ["make", "revoke"] {
+        let held = story.holding("UPDATE auth.users SET role = 'user'").await;
+        let request = if what == "make" {
+            story.client.post(KEYS, &body)
+        } else {
+            story.client.request(http::Method::DELETE, &format!("{KEYS}/{id}"))
+        };
+        let sent = story.send_to_wait(request.bearer(&ada.access_token), 1).await;
+        let_go(held).await;
+        let refused = sent.await.unwrap();
+        assert_eq!((refused.status.as_u16(), refused.problem()), (403, "auth.admin_required"), "{what}");
+        story.set_role(&ada, "admin").await;
+    }
+    assert_eq!(story.number("SELECT count(*) FROM auth.service_keys WHERE revoked_at IS NULL").await, 1);
+
+    story.clock.advance(time::Duration::minutes(11));
+    let stale = create(&story, &ada, &body).await;
+    assert_eq!((stale.status.as_u16(), stale.problem()), (403, "auth.fresh_authentication_required"));
+    assert_eq!(revoke(&story.client, &ada, &id).await.status, 204, "taking one away waits for nothing");
+    let proof = json!({"password": PASSWORD});
+    let proven = story.client.post("/api/v1/auth/reauthenticate", &proof).bearer(&ada.access_token);
+    assert_eq!(proven.send().await.status, 200);
+    assert_eq!(create(&story, &ada, &body).await.status, 201, "the control");
 }

@@ -11,13 +11,27 @@ use mana_core_auth::workers::Workers;
 use mana_kernel::{Clock, Rng};
 use mana_platform::mail::{KeptMail, Mailer, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
-use mana_testkit::{Client, FakeClock, FakeSteadyClock, Reply, TestDatabase};
+use mana_testkit::{Client, FakeClock, FakeSteadyClock, Reply, Request, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use std::sync::{Arc, LazyLock};
+use tokio::task::JoinHandle;
+
+/// How many transactions wait for another's lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Ends a transaction that held something.
+pub(crate) async fn let_go(mut owner: PgConnection) {
+    sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
+}
+
+/// Holds every account as a change of one does.
+pub(crate) const ACCOUNTS: &str = "SELECT FROM auth.users FOR NO KEY UPDATE";
 
 /// Made once: a key takes longer to make than a story to run.
 static KEY: LazyLock<SecretString> =
@@ -217,6 +231,24 @@ impl Story {
     /// The one number that a query gives.
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.database.owner().await).await.unwrap()
+    }
+
+    /// A transaction of the database's owner in which `sql` was done: what it locks stays so until `COMMIT`.
+    pub(crate) async fn holding(&self, sql: &'static str) -> PgConnection {
+        let mut owner = self.database.owner().await;
+        sqlx::query("BEGIN").execute(&mut owner).await.unwrap();
+        sqlx::query(sql).execute(&mut owner).await.unwrap();
+        owner
+    }
+
+    /// Sends a request, and returns once so many of them wait for what somebody else has locked.
+    pub(crate) async fn send_to_wait(&self, request: Request, waiting: i64) -> JoinHandle<Reply> {
+        let sent = tokio::spawn(request.send());
+        while self.number(WAITING).await < waiting {
+            assert!(!sent.is_finished(), "the request did not wait");
+            tokio::task::yield_now().await;
+        }
+        sent
     }
 
     /// Meddles with the database, as its owner.

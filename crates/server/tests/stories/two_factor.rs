@@ -1,6 +1,6 @@
 //! The second factor: set up, asked for, and not to be gone round.
 
-use crate::story::{PASSWORD, Story, User, hex};
+use crate::story::{ACCOUNTS, PASSWORD, Story, User, hex, let_go};
 use http::Method;
 use mana_auth::token::root_secret::{Resealed, RootSecrets};
 use mana_auth::two_factor::rekey_secrets;
@@ -337,6 +337,46 @@ async fn setting_a_factor_up_ends_what_was_opened_without_it() {
     assert!(story.is_signed_in(&bob).await, "nobody else's");
     let exists = bearer_post(&story, &owner.user, &format!("{BASE}/enrol"), &json!({})).await;
     assert_eq!((exists.status.as_u16(), exists.problem()), (409, "auth.second_factor_exists"));
+}
+
+#[tokio::test]
+async fn a_sign_in_that_waits_while_a_factor_is_set_up_is_asked_for_it() {
+    let story = Story::new().await;
+    let user = story.user("ada@example.com").await;
+    let enrolment = bearer_post(&story, &user, &format!("{BASE}/enrol"), &json!({})).await;
+    let body = json!({"code": code(&story, enrolment.text("/secret"))});
+    let login = json!({"email": "ada@example.com", "password": PASSWORD});
+
+    let held = story.holding(ACCOUNTS).await;
+    let confirm = story.client.post(&format!("{BASE}/confirm"), &body).bearer(&user.access_token);
+    let confirmed = story.send_to_wait(confirm, 1).await;
+    let waiting = story.send_to_wait(story.client.post("/api/v1/auth/login", &login), 2).await;
+    let_go(held).await;
+    assert_eq!(confirmed.await.unwrap().status, 200);
+    let asked = waiting.await.unwrap();
+    assert_eq!(
+        (asked.status.as_u16(), &asked.json["twoFactorRequired"]),
+        (200, &json!(true)),
+        "{}",
+        asked.json
+    );
+    let live = "SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL";
+    assert_eq!(story.number(live).await, 1, "the one that set it up");
+
+    // The other way round: who is in first is signed out.
+    let story = Story::new().await;
+    let user = story.user("ada@example.com").await;
+    let enrolment = bearer_post(&story, &user, &format!("{BASE}/enrol"), &json!({})).await;
+    let body = json!({"code": code(&story, enrolment.text("/secret"))});
+    let held = story.holding(ACCOUNTS).await;
+    let waiting = story.send_to_wait(story.client.post("/api/v1/auth/login", &login), 1).await;
+    let confirm = story.client.post(&format!("{BASE}/confirm"), &body).bearer(&user.access_token);
+    let confirmed = story.send_to_wait(confirm, 2).await;
+    let_go(held).await;
+    let first = User::of(&waiting.await.unwrap());
+    assert_eq!(confirmed.await.unwrap().status, 200);
+    assert!(!story.is_signed_in(&first).await);
+    assert!(story.is_signed_in(&user).await, "the control");
 }
 
 #[tokio::test]

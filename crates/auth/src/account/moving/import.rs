@@ -228,6 +228,7 @@ pub(crate) fn check(keep: &Keep<'_>, known: &mut Known, line: u64, row: Row) -> 
         email_verified: row.email_verified.unwrap_or(false),
         image,
         created_at,
+        ways_in_epoch: 0,
     };
     Ok(Candidate { line, has_id, user, disabled_at, password })
 }

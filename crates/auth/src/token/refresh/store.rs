@@ -80,7 +80,7 @@ pub(crate) async fn find_chain(
         r#"SELECT chain.id, chain.session_id, chain.secret_version, chain.secret_since, chain.older_secret_version, chain.seed,
                 chain.generation, chain.confirmed_at, least(chain.expires_at, session.expires_at) AS "expires_at!", session.remember_me, session.revoked_at,
                 session.created_at AS session_created_at, users.id AS user_id, users.email, users.name, users.role,
-                users.email_verified, users.image, users.created_at AS user_created_at, users.disabled_at
+                users.email_verified, users.image, users.created_at AS user_created_at, users.ways_in_epoch, users.disabled_at
          FROM auth.refresh_chains chain
          JOIN auth.sessions session ON session.id = chain.session_id
          JOIN auth.users ON users.id = chain.user_id
@@ -98,6 +98,7 @@ pub(crate) async fn find_chain(
             email_verified: row.email_verified,
             image: row.image,
             created_at: row.user_created_at,
+            ways_in_epoch: row.ways_in_epoch,
         };
         Some(Chain {
             id: row.id.try_into().ok()?,

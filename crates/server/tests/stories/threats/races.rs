@@ -1,7 +1,10 @@
 //! Requests sent at once, to two servers: the database decides, and what may be had once is had once.
 
 use super::{code_in, set_up_second_factor};
-use crate::story::{PASSWORD, Story, spend_of};
+use crate::mail_flows::{NEW_PASSWORD, reset_token};
+use crate::oauth_linking::link;
+use crate::provider::Provider;
+use crate::story::{ACCOUNTS, PASSWORD, Story, let_go, spend_of};
 use futures_util::future::join_all;
 use http::Method;
 use mana_testkit::Reply;
@@ -154,4 +157,122 @@ async fn a_days_credits_that_are_touched_at_once_come_once() {
     assert_eq!(daily, 1);
     let balance = story.get("/api/v1/credits/balance", &ada).await;
     assert_eq!(balance.integer("/freeCreditsRemaining"), 150 + 5 - 10);
+}
+
+const LIVE: &str = "SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL";
+
+#[tokio::test]
+async fn a_sign_in_that_waits_while_the_password_changes_opens_nothing() {
+    let login = json!({"email": "ada@example.com", "password": PASSWORD});
+    for (what, path) in [
+        ("reset", "/api/v1/auth/login"),
+        ("reset", "/api/auth/sign-in/email"),
+        ("change", "/api/v1/auth/login"),
+        ("reset with a factor", "/api/v1/auth/login"),
+        ("nothing", "/api/v1/auth/login"),
+    ] {
+        let story = Story::new().await;
+        let replica = story.replica().await;
+        let ada = story.user("ada@example.com").await;
+        story.execute("UPDATE auth.users SET email_verified = true").await;
+        if what == "reset with a factor" {
+            set_up_second_factor(&story, &ada).await;
+        }
+        let token = reset_token(&story, "ada@example.com").await;
+        // The sign-in has read the old hash by the time that it waits, and the new one is not there before it does.
+        let held = story.holding(ACCOUNTS).await;
+        let change = match what {
+            "nothing" => None,
+            "change" => {
+                let body = json!({"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD});
+                Some(story.client.post("/api/v1/auth/change-password", &body).bearer(&ada.access_token))
+            }
+            _ => {
+                let body = json!({"token": token, "newPassword": NEW_PASSWORD});
+                Some(story.client.post("/api/v1/auth/reset-password", &body))
+            }
+        };
+        let change = match change {
+            Some(request) => Some(story.send_to_wait(request, 1).await),
+            None => None,
+        };
+        let waiting = if change.is_some() { 2 } else { 1 };
+        let waits = story.send_to_wait(replica.post(path, &login), waiting).await;
+        let_go(held).await;
+        let Some(change) = change else {
+            assert_eq!(waits.await.unwrap().status, 200, "the control: nobody changed anything");
+            continue;
+        };
+        let changed = change.await.unwrap();
+        assert_eq!(changed.status, 200, "{what} {}", changed.json);
+        let refused = waits.await.unwrap();
+        assert_eq!(
+            (refused.status.as_u16(), refused.problem()),
+            (401, "auth.invalid_credentials"),
+            "{what} {path}"
+        );
+        assert!(!refused.headers.contains_key("set-cookie"), "{what} {path}");
+        assert_eq!(story.number(LIVE).await, i64::from(what == "change"), "{what} {path}");
+        assert_eq!(story.number("SELECT count(*) FROM auth.pending_sign_ins").await, 0, "{what} {path}");
+        let body = json!({"email": "ada@example.com", "password": NEW_PASSWORD});
+        assert_eq!(story.post("/api/v1/auth/login", &body).await.status, 200, "the control: {what} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_squatters_provider_sign_in_that_meets_the_owners_reset_opens_nothing() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let replica = story.replica().await;
+    let squatted = story.user("victim@example.com").await;
+    link(&story, &there, &squatted, "google").await;
+    let body = json!({"idToken": there.id_token(&json!({"aud": "google-app"}))});
+    let before = story.post("/api/v1/auth/google-signin", &body).await;
+    assert_eq!(before.text("/user/id"), squatted.id, "the control: it opens the squatted account");
+
+    let token = reset_token(&story, "victim@example.com").await;
+    let held = story.holding(ACCOUNTS).await;
+    let reset = json!({"token": token, "newPassword": NEW_PASSWORD});
+    let reset = story.send_to_wait(story.client.post("/api/v1/auth/reset-password", &reset), 1).await;
+    let waits = story.send_to_wait(replica.post("/api/v1/auth/google-signin", &body), 2).await;
+    let_go(held).await;
+    assert_eq!(reset.await.unwrap().status, 200);
+    let came = waits.await.unwrap();
+    assert_eq!(came.status, 200, "{}", came.json);
+    assert_ne!(came.text("/user/id"), squatted.id, "the squatter comes to an account of their own");
+    let live: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL AND user_id = $1")
+            .bind(&squatted.id)
+            .fetch_one(&mut story.database.owner().await)
+            .await
+            .unwrap();
+    assert_eq!(live, 0);
+}
+
+#[tokio::test]
+async fn a_reset_and_a_second_factor_at_once_both_end() {
+    let story = Story::new().await;
+    let replica = story.replica().await;
+    let ada = story.user("ada@example.com").await;
+    story.execute("UPDATE auth.users SET email_verified = true").await;
+    let factor = set_up_second_factor(&story, &ada).await;
+    let waiting = story.login("ada@example.com").await;
+    let token = reset_token(&story, "ada@example.com").await;
+    // The second factor has what it locks first, and waits for what the reset deletes.
+    let held = story.holding("SELECT FROM auth.pending_sign_ins FOR UPDATE").await;
+    let code = code_in(&story, &factor.secret);
+    let verify = json!({"challengeToken": waiting.text("/challengeToken"), "code": code});
+    let verified = story.send_to_wait(replica.post("/api/v1/auth/two-factor/verify", &verify), 1).await;
+    let reset = json!({"token": token, "newPassword": NEW_PASSWORD});
+    let reset = story.send_to_wait(story.client.post("/api/v1/auth/reset-password", &reset), 2).await;
+    let_go(held).await;
+    let (verified, reset) = (verified.await.unwrap(), reset.await.unwrap());
+    assert_eq!(
+        (verified.status.as_u16(), reset.status.as_u16()),
+        (200, 200),
+        "{} {}",
+        verified.json,
+        reset.json
+    );
+    assert_eq!(story.number(LIVE).await, 0, "the reset ended what the factor opened");
 }
