@@ -21,8 +21,8 @@ pub struct ProviderSettings {
     /// Client ids of the mobile apps, separated by commas: their ID tokens are taken by /api/v1/auth/google-signin, as are those for the web application that one of them asked for
     #[arg(long, env = "GOOGLE_AUDIENCES", value_delimiter = ',', global = true, help_heading = HEADING)]
     pub google_audiences: Vec<String>,
-    /// Whether Google's ID token that has a nonce is also taken from an app that does not send it: for libraries that add one and keep it to themselves. Whoever gets hold of such a token signs in with it until it expires
-    #[arg(long, env = "GOOGLE_TAKES_UNSENT_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]
+    /// Whether Google's ID token that has a nonce is also taken from an app that does not send it: Google's library for iOS adds one and keeps it to itself. Whoever gets hold of such a token signs in with it until it expires
+    #[arg(long, env = "GOOGLE_TAKES_UNSENT_NONCE", action = clap::ArgAction::Set, default_value_t = true, global = true, help_heading = HEADING)]
     pub google_takes_unsent_nonce: bool,
     /// Who issues Google's ID tokens
     #[arg(long, env = "GOOGLE_ISSUER", value_parser = url_only, default_value = "https://accounts.google.com", global = true, help_heading = HEADING)]

@@ -303,7 +303,7 @@ async fn a_token_of_one_kind_is_none_of_another() {
 #[tokio::test]
 async fn a_token_that_was_bound_is_not_taken_without_its_nonce() {
     let there = Provider::start().await;
-    let story = there.story(|_| {}).await;
+    let story = there.story(|settings| settings.providers.google_takes_unsent_nonce = false).await;
     let lenient = story
         .replica_with(|settings| {
             settings.providers.google_takes_unsent_nonce = true;
