@@ -19,12 +19,16 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::borrow::Cow;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// The migrations of this binary.
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// Any number, as long as nothing else in the database locks it.
 const LOCK: i64 = 0x6d61_6e61;
+
+/// Between two tries to get the lock.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Whoever waits for a table keeps all waiting that come later, so no migration waits for long.
 const LOCK_TIMEOUT: &str = "5s";
@@ -118,8 +122,7 @@ async fn run(
 ) -> Result<(), SchemaError> {
     // Holds the lock and does nothing else: what builds an index waits for older transactions that have read something.
     let mut guard = PgConnection::connect_with(owner).await?;
-    let mut lock = guard.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *lock).await?;
+    take_lock(&mut guard).await?;
     let mut connection = PgConnection::connect_with(owner).await?;
     let migrator = migrator(migrations.to_vec());
     let mut login = login;
@@ -145,9 +148,26 @@ async fn run(
         }
     }
     connection.close().await?;
-    lock.commit().await?;
+    sqlx::raw_sql("COMMIT").execute(&mut guard).await?;
     guard.close().await?;
     Ok(())
+}
+
+/// Begins the transaction that holds the lock. Whoever waits asks again and again: a statement that waited inside PostgreSQL would be
+/// an older transaction that has read something, which is what the holder waits for when it builds an index.
+async fn take_lock(guard: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        sqlx::raw_sql("BEGIN").execute(&mut *guard).await?;
+        let is_taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut *guard)
+            .await?;
+        if is_taken {
+            return Ok(());
+        }
+        sqlx::raw_sql("ROLLBACK").execute(&mut *guard).await?;
+        tokio::time::sleep(TURN).await;
+    }
 }
 
 /// Migrations that are carried out at once.
