@@ -150,7 +150,7 @@ impl Database {
         let connection = self.pool.acquire().await;
         let traced = wait.end();
         let begin = if self.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
-        Ok(BatchConnection { connection: connection?, begin, _traced: traced })
+        Ok(BatchConnection { connection: connection?, begin, traced })
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -263,7 +263,7 @@ impl DerefMut for Transaction {
 pub struct BatchConnection {
     connection: sqlx::pool::PoolConnection<Postgres>,
     begin: &'static str,
-    _traced: Span,
+    traced: Span,
 }
 
 impl BatchConnection {
@@ -273,6 +273,11 @@ impl BatchConnection {
     /// When the connection is lost.
     pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, Postgres>, DbError> {
         Ok(self.connection.begin_with(self.begin).await?)
+    }
+
+    /// Notes that the batch is in the books.
+    pub fn committed(&self) {
+        self.traced.record("outcome", "committed");
     }
 
     /// Closes it at once, because nothing was heard on it within the limit. If it was to commit, it may have.

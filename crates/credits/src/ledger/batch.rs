@@ -114,7 +114,7 @@ pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 pub(super) async fn commit(books: &Books, orders: &[Order], look_up: LookUp) -> Result<Answers, LedgerError> {
     let mut connection = books.database.acquire_for_batch().await?;
     match timeout(BATCH_LIMIT, carry_out(&mut connection, books, orders, look_up)).await {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.inspect(|_| connection.committed()),
         Err(_) => Err(connection.abandon().into()),
     }
 }

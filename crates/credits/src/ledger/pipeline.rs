@@ -46,6 +46,7 @@ impl Ledger {
         };
         let places = u32::try_from(QUEUE.saturating_mul(shards.max(1))).unwrap_or(u32::MAX);
         metrics::gauge!("ledger_orders_waiting_max").set(places);
+        metrics::gauge!("ledger_orders_waiting").set(0);
         Self { shards: std::iter::repeat_with(start).take(shards.max(1)).collect() }
     }
 
