@@ -311,7 +311,7 @@ impl<'a> Replay<'a> {
             SIGNUP_BONUS if is_of_system && std::mem::replace(&mut self.has_bonus, true) => {
                 self.find_here(12, "it is the second sign-up bonus");
             }
-            DAILY_CREDITS if is_of_system && line.note.metadata.is_some() => {
+            DAILY_CREDITS if is_of_system && names_a_day(line) => {
                 let Some(day) = day_of(line) else {
                     return self.find_here(12, "the day of the daily credits can't be read");
                 };
@@ -562,6 +562,13 @@ impl<'a> Replay<'a> {
 fn day_of(line: &Transaction) -> Option<Date> {
     let named: NamedDay = serde_json::from_str(line.note.metadata.as_deref()?).ok()?;
     Some(named.day)
+}
+
+/// Whether the metadata say a day: those of lines that another program wrote may say anything else.
+fn names_a_day(line: &Transaction) -> bool {
+    let said =
+        line.note.metadata.as_deref().and_then(|said| serde_json::from_str::<serde_json::Value>(said).ok());
+    said.is_some_and(|said| said.get("day").is_some())
 }
 
 /// What the metadata of daily credits say.
