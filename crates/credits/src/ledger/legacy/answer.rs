@@ -9,10 +9,16 @@ use crate::ledger::spend::{SpendRequest, SpendResponse};
 use http::StatusCode;
 use mana_kernel::{Amount, Line, Paragraph};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 /// The answer under the key of the user, and of an app that charged the user: a line does not say who asked. None for a line that
-/// has no key, or whose request could not be one here.
-pub(super) fn answers(line: &OldLine, outcome: &Outcome<'_>) -> Option<Vec<AnswerRecord>> {
+/// has no key, or whose request could not be one here. It is remembered as from `now` on, however old the line is: clients that kept
+/// its request while the services changed places get it.
+pub(super) fn answers(
+    line: &OldLine,
+    outcome: &Outcome<'_>,
+    now: OffsetDateTime,
+) -> Option<Vec<AnswerRecord>> {
     let (key, posted) = (line.key()?, outcome.effects.transactions.first()?);
     let answer = Answer::json(StatusCode::CREATED, &SpendResponse::of(outcome).ok()?).ok()?;
     let request = SpendRequest {
@@ -37,7 +43,7 @@ pub(super) fn answers(line: &OldLine, outcome: &Outcome<'_>) -> Option<Vec<Answe
             request_digest: if is_known { named.request } else { ANY_REQUEST }.to_vec(),
             status: answer.status_number(),
             body: answer.body().to_owned(),
-            created_at: posted.at,
+            created_at: now,
         })
     });
     records.collect()

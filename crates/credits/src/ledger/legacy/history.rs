@@ -188,7 +188,7 @@ impl History {
         self.after(line, &done);
         if kind == TransactionKind::Usage {
             let outcome = Outcome { user: &self.user, wallet: &self.wallet, before: &before, effects: &done };
-            step.answers = answers(line, &outcome).unwrap_or_default();
+            step.answers = answers(line, &outcome, self.now).unwrap_or_default();
         }
         self.counts.lines = self.counts.lines.saturating_add(1);
         step.effects.append(done);
