@@ -27,7 +27,8 @@ use mana_kernel::{Line, Problem as _};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Language, Parameters, ProblemBody, see_other};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
@@ -55,10 +56,21 @@ pub(crate) struct VerifyEmailForm {
     redirect_to: Option<Line<0, 2048>>,
     /// The account's, of somebody who confirms in a browser that is not signed in to it.
     #[schema(value_type = Option<String>, format = "password", max_length = 4096)]
+    #[serde(default, deserialize_with = "within_bounds")]
     password: Option<SecretString>,
-    /// For an account that somebody else may have made: what was made so far ends.
-    #[schema(value_type = Option<String>, format = "password", min_length = 8, max_length = 128)]
+    /// For an account that somebody else may have made: what was made so far ends. The page says what is wrong with one that does not do.
+    #[schema(value_type = Option<String>, format = "password", max_length = 4096)]
+    #[serde(default, deserialize_with = "within_bounds")]
     new_password: Option<SecretString>,
+}
+
+/// As long as a password may be that somebody signs in with.
+fn within_bounds<'de, D: Deserializer<'de>>(field: D) -> Result<Option<SecretString>, D::Error> {
+    let text = Option::<SecretString>::deserialize(field)?;
+    if text.as_ref().is_some_and(|text| text.expose_secret().chars().count() > 4096) {
+        return Err(D::Error::custom("must be at most 4096 characters long"));
+    }
+    Ok(text)
 }
 
 /// Mails the first link, of an account that is being made.
