@@ -1,7 +1,7 @@
 //! The way of the books from the TypeScript service that this one replaces: `import legacy`.
 //!
 //! That service kept a running total in a row and wrote beside it what it had done, and the two need not agree. What it wrote is lived
-//! again by the state machine of [`super::model`], line by line, with the ids, times and texts that it had ([`history`]); where that does
+//! again by the state machine of [`super::model`], line by line, with the ids, times and texts that it had (`history.rs`); where that does
 //! not come to what the row says, an adjustment with its reason makes up for it. So the wallet has what it had, and the books are true.
 //!
 //! Owns `credits.imported_wallets`.
