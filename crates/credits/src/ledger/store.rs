@@ -722,6 +722,8 @@ pub(crate) struct WalletExport {
     held: i64,
     total_earned: i64,
     total_spent: i64,
+    low_balance_below: Option<i64>,
+    low_balance_mail: bool,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -733,7 +735,8 @@ pub(crate) async fn list_wallet(
 ) -> Result<Vec<WalletExport>, DbError> {
     Ok(sqlx::query_as!(
         WalletExport,
-        "SELECT free, paid, held, total_earned, total_spent, created_at FROM credits.balances WHERE user_id = $1",
+        "SELECT free, paid, held, total_earned, total_spent, low_below AS low_balance_below, low_mail AS low_balance_mail, created_at
+         FROM credits.balances WHERE user_id = $1",
         user.as_str(),
     )
     .fetch_all(connection)

@@ -289,6 +289,9 @@ async fn a_person_gets_all_that_is_kept_and_nothing_of_anybody_else() {
     story.spend(&bob, &spend_of(1)).await;
     let hold = story.client.post("/api/v1/credits/holds", &spend_of(5)).bearer(&ada.access_token);
     assert_eq!(hold.send().await.status, 201);
+    let low = story.client.request(Method::PUT, "/api/v1/credits/low-balance");
+    let low = low.body("application/json", json!({"below": 7, "mail": true}).to_string());
+    assert_eq!(low.bearer(&ada.access_token).send().await.status, 200);
     let export = story.get("/api/v1/auth/export", &ada).await;
     assert_eq!(export.status, 200);
     assert!(export.headers["content-disposition"].to_str().unwrap().starts_with("attachment"));
@@ -307,6 +310,7 @@ async fn a_person_gets_all_that_is_kept_and_nothing_of_anybody_else() {
     assert!(count("/securityEvents") >= 3);
     assert_eq!(count("/credits/purchases"), 0);
     assert_eq!(export.integer("/credits/wallet/0/free"), 139);
+    assert_eq!(export.integer("/credits/wallet/0/lowBalanceBelow"), 7);
     let text = String::from_utf8(export.bytes.to_vec()).unwrap();
     for foreign in [&bob.id, "bob@", "argon2", "mrt_", "mst_", "hash"] {
         assert!(!text.contains(foreign), "{foreign}");
