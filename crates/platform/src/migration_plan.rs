@@ -100,18 +100,24 @@ pub fn steps(sql: &str) -> Vec<Step> {
     steps.filter(|step| step.table.as_ref().is_none_or(|table| !made.contains(table))).collect()
 }
 
-/// Whether a migration that is no transaction is one that can be repeated: a single index, built while the service runs.
+/// Whether a migration that is no transaction is one that can be repeated: a single index, built while the service runs, or constraints that
+/// are held against rows from before them.
 pub fn is_repeatable(sql: &str) -> bool {
     let statements = split(sql);
     let is_index = |statement: &Statement| {
-        let words: Vec<_> = statement.words.iter().map(String::as_str).collect();
         matches!(
-            words[..],
+            statement.words().as_slice(),
             ["CREATE", "INDEX", "CONCURRENTLY", "IF", "NOT", "EXISTS", ..]
                 | ["CREATE", "UNIQUE", "INDEX", "CONCURRENTLY", "IF", "NOT", "EXISTS", ..]
         )
     };
-    matches!(&statements[..], [only] if is_index(only))
+    let validates = |statement: &Statement| {
+        matches!(statement.words().as_slice(), ["ALTER", "TABLE", _, "VALIDATE", "CONSTRAINT", _])
+    };
+    match &statements[..] {
+        [only] if is_index(only) => true,
+        all => !all.is_empty() && all.iter().all(validates),
+    }
 }
 
 /// A statement in words: keywords and names in upper case, unless quoted.
@@ -123,8 +129,12 @@ struct Statement {
 }
 
 impl Statement {
+    fn words(&self) -> Vec<&str> {
+        self.words.iter().map(String::as_str).collect()
+    }
+
     fn steps(&self) -> Vec<Step> {
-        let words: Vec<_> = self.words.iter().map(String::as_str).collect();
+        let words = self.words();
         let step = |table: Option<&str>, lock, work, takes_away| Step {
             text: self.text.clone(),
             line: self.line,
@@ -398,5 +408,13 @@ mod tests {
         assert!(!is_repeatable(&format!("{index} SELECT 1;")));
         assert!(!is_repeatable("-- no-transaction\nCREATE INDEX CONCURRENTLY a_idx ON auth.users (a);"));
         assert!(!is_repeatable("-- no-transaction\nALTER TABLE auth.users ADD COLUMN a int;"));
+        let validated = "-- no-transaction\nALTER TABLE auth.users VALIDATE CONSTRAINT a;\nALTER TABLE auth.users VALIDATE CONSTRAINT b;";
+        assert!(is_repeatable(validated));
+        assert!(!is_repeatable(&format!("{validated}\nALTER TABLE auth.users DROP CONSTRAINT a;")));
+        assert!(!is_repeatable(&format!("{validated}\n{}", index.trim_start_matches("-- no-transaction\n"))));
+        assert!(!is_repeatable(
+            "-- no-transaction\nALTER TABLE auth.users VALIDATE CONSTRAINT a, ADD COLUMN b int;"
+        ));
+        assert!(!is_repeatable("-- no-transaction\n"));
     }
 }
