@@ -284,6 +284,13 @@ impl Authenticate for Auth {
         })
     }
 
+    fn require_fresh<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send + 'a>> {
+        Box::pin(session::fresh::require_fresh(self, caller))
+    }
+
     fn require_fresh_admin<'a>(
         &'a self,
         admin: &'a Caller,

@@ -3,10 +3,9 @@
 use super::flow::Purposed;
 use super::start::{self, StartRequest, StartResponse};
 use crate::AuthState;
-use crate::session::fresh::FreshCaller;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use mana_platform::http::{ApiError, ProblemBody, Valid};
+use mana_platform::http::{ApiError, FreshCaller, ProblemBody, Valid};
 
 /// Begins to link a service to the account
 ///

@@ -4,12 +4,11 @@ use super::arrive;
 use super::model::{OAuthError, ProviderKind};
 use super::store;
 use crate::security_event::{self, EventKind, Origin};
-use crate::session::fresh::FreshCaller;
 use crate::session::hold::hold;
 use crate::{Auth, AuthState, password, two_factor};
 use axum::extract::{Path, State};
 use http::StatusCode;
-use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
+use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, ProblemBody};
 use uuid::Uuid;
 
 /// Unlinks a service from the account

@@ -5,11 +5,10 @@ use super::encoded::encode;
 use super::model::{CredentialType, Purpose, TIMEOUT_MILLIS};
 use super::public_key::{ALGORITHMS, Algorithm};
 use super::store::{self, Descriptor};
-use crate::session::fresh::FreshCaller;
 use crate::{AuthState, account};
 use axum::Json;
 use axum::extract::State;
-use mana_platform::http::{ApiError, Caller, OptionalBody, ProblemBody, codes};
+use mana_platform::http::{ApiError, Caller, FreshCaller, OptionalBody, ProblemBody, codes};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -3,7 +3,6 @@
 use super::model::{Passkey, PasskeyError};
 use super::store;
 use crate::security_event::{self, EventKind, Origin};
-use crate::session::fresh::FreshCaller;
 use crate::session::hold::hold;
 use crate::two_factor::model::{TwoFactorError, is_required};
 use crate::{AuthState, oauth, password, two_factor};
@@ -12,7 +11,7 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody, Valid};
+use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, ProblemBody, Valid};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;

@@ -1,25 +1,14 @@
-//! Callers who have proven who they are a moment ago: what changes an account's protection asks for one.
+//! Callers who have proven who they are a moment ago: what changes an account's protection, or lets it be charged, asks for one.
 
 use super::model::SessionError;
 use super::store;
-use crate::{Auth, AuthState};
-use axum::extract::FromRequestParts;
-use http::request::Parts;
+use crate::Auth;
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller};
 
-/// A caller whose sign-in, or whose last proof within the session, is younger than `FRESH_AUTHENTICATION`. A handler that takes one can't
-/// be reached by who only found a device unlocked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FreshCaller(pub(crate) Caller);
-
-impl FromRequestParts<AuthState> for FreshCaller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AuthState) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        if is_fresh(state, &caller).await? { Ok(Self(caller)) } else { Err(SessionError::NotFresh.into()) }
-    }
+/// Refuses a caller whose sign-in, and whose last proof within the session, are older than `FRESH_AUTHENTICATION`.
+pub(crate) async fn require_fresh(auth: &Auth, caller: &Caller) -> Result<(), ApiError> {
+    if is_fresh(auth, caller).await? { Ok(()) } else { Err(SessionError::NotFresh.into()) }
 }
 
 /// Whether the caller's session lives and the last proof in it is young enough.

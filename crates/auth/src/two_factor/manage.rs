@@ -5,7 +5,6 @@ use super::set_up::{self, Enrolment, RecoveryCodes};
 use super::store;
 use crate::account::model::User;
 use crate::security_event::Origin;
-use crate::session::fresh::FreshCaller;
 use crate::session::hold::hold;
 use crate::{Auth, AuthState, account};
 use axum::Json;
@@ -13,7 +12,9 @@ use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, ClientInfo, OptionalBody, ProblemBody, Valid, codes};
+use mana_platform::http::{
+    ApiError, Caller, ClientInfo, FreshCaller, OptionalBody, ProblemBody, Valid, codes,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;

@@ -17,7 +17,7 @@ use mana_kernel::id::new_uuid;
 use mana_kernel::{Amount, Line, UserId};
 use mana_platform::DbError;
 use mana_platform::config::StripeTax;
-use mana_platform::http::{ApiError, Caller, Language, ProblemBody, Valid};
+use mana_platform::http::{ApiError, FreshCaller, Language, ProblemBody, Valid};
 use serde::Deserialize;
 use time::Duration;
 use utoipa::ToSchema;
@@ -72,12 +72,13 @@ struct Wanted {
 /// Turns the auto top-up on
 ///
 /// Without a saved card, `status` is `setup`: send the browser to `setupUrl`. A change counts as a new consent and ends a pause. Nothing is
-/// bought before the balance changes.
+/// bought before the balance changes. Because it lets a card be charged, it asks for a fresh proof of who the caller is.
 #[utoipa::path(
     put, path = "/api/v1/credits/auto-top-up", tag = "credits",
     request_body = AutoTopUpRequest,
     responses(
         (status = 200, description = "It is on, or waits for a card", body = AutoTopUpResponse),
+        (status = 403, description = "The last proof of who the caller is is too old", body = ProblemBody),
         (status = 404, description = "No such package", body = ProblemBody),
         (status = 409, description = "A top-up is being charged, or there is none where tax is calculated", body = ProblemBody),
     ),
@@ -85,7 +86,7 @@ struct Wanted {
 )]
 pub(crate) async fn turn_on(
     State(credits): State<CreditsState>,
-    caller: Caller,
+    FreshCaller(caller): FreshCaller,
     language: Language,
     Valid(request): Valid<AutoTopUpRequest>,
 ) -> Result<Json<AutoTopUpResponse>, ApiError> {

@@ -41,6 +41,12 @@ pub trait Authenticate: Send + Sync + std::fmt::Debug {
         caller: &'a Caller,
     ) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>> + Send + 'a>>;
 
+    /// Refuses a caller who has not proven a moment ago to be the user.
+    fn require_fresh<'a>(
+        &'a self,
+        caller: &'a Caller,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send + 'a>>;
+
     /// Refuses an administrator who has not proven a moment ago to be it.
     fn require_fresh_admin<'a>(
         &'a self,
@@ -62,6 +68,25 @@ where
             limit.check(&caller.user_id, || ClientInfo::of(parts)).await?;
         }
         Ok(caller)
+    }
+}
+
+/// A caller whose sign-in, or whose last proof within the session, is younger than `FRESH_AUTHENTICATION`. A handler that takes one can't be
+/// reached by who only found a device unlocked: for what changes an account's protection, or lets it be charged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreshCaller(pub Caller);
+
+impl<S> FromRequestParts<S> for FreshCaller
+where
+    S: Send + Sync,
+    Arc<dyn Authenticate>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        <Arc<dyn Authenticate>>::from_ref(state).require_fresh(&caller).await?;
+        Ok(Self(caller))
     }
 }
 

@@ -16,7 +16,7 @@ pub mod service;
 mod strict;
 
 pub use body::{OptionalBody, Valid};
-pub use caller::{Admin, Authenticate, Caller, ClientInfo, FreshAdmin};
+pub use caller::{Admin, Authenticate, Caller, ClientInfo, FreshAdmin, FreshCaller};
 pub use client_address::{AddressBucket, NetworkBucket};
 pub use cursor::{next_link, not_a_cursor, read_cursor, write_cursor};
 pub use frame::current_request_id;

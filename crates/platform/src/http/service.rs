@@ -257,6 +257,10 @@ mod tests {
             Box::pin(async { Ok(false) })
         }
 
+        fn require_fresh<'a>(&'a self, _: &'a Caller) -> Port<'a, ()> {
+            Box::pin(async { Ok(()) })
+        }
+
         fn require_fresh_admin<'a>(&'a self, _: &'a Caller) -> Port<'a, ()> {
             Box::pin(async { Err(ApiError::new(&codes::ADMIN_REQUIRED)) })
         }

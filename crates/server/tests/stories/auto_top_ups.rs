@@ -343,6 +343,21 @@ async fn a_month_costs_no_more_than_its_cap() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_only_found_unlocked_can_t_agree_to_charges() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.clock.advance(Duration::minutes(11));
+    let refused = put(&shop, &ada, &wish()).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (403, "auth.fresh_authentication_required"));
+    assert_eq!(shown(&shop, &ada).await["status"], "off");
+    let ada = shop.sign_in("ada@example.com").await;
+    turn_on(&shop, &ada).await;
+    // Turning it off protects, and asks for nothing.
+    shop.clock.advance(Duration::minutes(11));
+    assert_eq!(turn_off(&shop, &ada).await.status, 204);
+}
+
+#[tokio::test]
 async fn another_package_than_was_agreed_to_is_not_bought() {
     let shop = Shop::open().await;
     let small = |credits: i64, price: i64, active: bool| json!([{"id": "small", "name": "Small", "credits": credits, "priceEuroCents": price, "active": active}]);
