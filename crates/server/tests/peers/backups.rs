@@ -8,7 +8,7 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -87,11 +87,19 @@ fn a_dump_and_a_moment_come_back_with_true_books() {
 
     let next_base = recovered(&deployment, &base, &moment[0].0);
 
-    // The newest of each stay, whatever their age.
+    // The newest of each stay, whatever their age, and the changes that the oldest of them needs.
+    let first_change = deployment.wal().join("000000010000000000000001.gz");
+    assert!(first_change.exists());
+    for old in [&dump, &base, &next_base] {
+        assert!(Command::new("touch").args(["-d", "3 days ago"]).arg(old).status().unwrap().success());
+    }
     let mut variables = deployment.backup_variables();
     variables.push(("KEEP_DAYS", "1".to_owned()));
     let pruned = deployment.script("backup/prune", &[], &variables);
     assert!(pruned.status.success() && dump.exists() && next_base.exists(), "{pruned:?}");
+    assert!(!base.exists() && !first_change.exists());
+    assert!(newest_change(&deployment.wal()).exists());
+    assert!(deployment.wal().join("00000002.history.gz").exists(), "which history follows which stays known");
     assert_eq!(spent(port), 3, "what serves was not touched");
     deployment.books_are_true();
     // Nobody may be connected.

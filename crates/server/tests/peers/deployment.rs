@@ -315,9 +315,12 @@ impl Deployment {
     /// What `deploy/up` does with the passwords of `.env`: says whose are new.
     pub(crate) fn give_passwords(&self, service: &str) -> String {
         let input = format!(
-            "DATABASE_OWNER_PASSWORD={OWNER}\nDATABASE_PASSWORD={service}\nDATABASE_BACKUP_PASSWORD={BACKUP}\nPGBOUNCER_PASSWORD={POOLER}\n"
+            "POSTGRES_PASSWORD={SUPERUSER}\nDATABASE_OWNER_PASSWORD={OWNER}\nDATABASE_PASSWORD={service}\nDATABASE_BACKUP_PASSWORD={BACKUP}\nPGBOUNCER_PASSWORD={POOLER}\n"
         );
-        let made = self.script_with_input("postgres/roles", &[], &self.superuser_variables(), &input);
+        let mut variables = self.superuser_variables();
+        // As the container was started, before the superuser got another one.
+        variables.push(("PGPASSWORD", "outdated".to_owned()));
+        let made = self.script_with_input("postgres/roles", &[], &variables, &input);
         assert!(made.status.success(), "{made:?}");
         String::from_utf8(made.stdout).unwrap()
     }
@@ -514,7 +517,7 @@ impl Deployment {
         let settings = self.file(
             "haproxy.cfg",
             &format!(
-                "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  option forwardfor\n  \
+                "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  timeout check 3s\n  option forwardfor\n  \
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
                  backend auth\n  balance roundrobin\n  option httpchk GET /health/ready\n  http-check expect status 200\n  \

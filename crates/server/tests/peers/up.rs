@@ -199,7 +199,7 @@ fn what_is_started_is_started_in_an_order_that_keeps_serving() {
     }
     assert!(calls.contains("--resolve auth.mana.test:443:127.0.0.1 https://auth.mana.test/health/live"));
     let passwords = fs::read_to_string(home.path().join("passwords")).unwrap();
-    assert_eq!(passwords.lines().count(), 4);
+    assert_eq!(passwords.lines().count(), 5);
     for line in passwords.lines() {
         let (_, secret) = line.split_once('=').unwrap();
         assert!(env.contains(&format!("{line}\n")) && !calls.contains(secret), "on no command line");
@@ -297,4 +297,26 @@ fn servers_are_told_settings_that_exist() {
             assert!(exists(name), "{file} tells servers of {name}, which is no setting");
         }
     }
+}
+
+#[test]
+fn in_kubernetes_the_policy_is_for_the_pods_of_the_service_and_they_have_what_they_are_told_of() {
+    let read = |name: &str| fs::read_to_string(deploy("kubernetes").join(name)).unwrap();
+    let label = |text: &str| {
+        let (_, after) = text.rsplit_once("labels: {app.kubernetes.io/name: ").unwrap();
+        after.split('}').next().unwrap().to_owned()
+    };
+    let policy = read("network-policy.yaml");
+    assert!(!policy.contains("podSelector: {}"), "PgBouncer and Redis may be neighbours");
+    let (_, selected) = policy.split_once("key: app.kubernetes.io/name, operator: In, values: [").unwrap();
+    let selected: Vec<_> = selected.split(']').next().unwrap().split(", ").collect();
+    let pods = ["deployment.yaml", "job-migrate.yaml"].map(read);
+    assert_eq!(selected, pods.each_ref().map(|pod| label(pod)));
+    assert_ne!(label(&pods[0]), label(&pods[1]), "no request is for the job");
+    let secret = read("secret.example.yaml");
+    assert_eq!(secret.matches("sslrootcert=/certificates/ca.crt").count(), 2);
+    for pod in pods {
+        assert!(pod.contains("mountPath: /certificates") && pod.contains("mana-core-auth-database-ca"));
+    }
+    assert!(secret.contains("name: mana-core-auth-database-ca\n"));
 }
