@@ -340,39 +340,51 @@ pub(super) async fn update_seen(
     Ok(())
 }
 
-/// Has all balances looked at that are below what was agreed to, as a server of an older version leaves them. Leaves out what others are at.
+/// Writes thresholds into wallets that lack them, as a server of an older version leaves them: of a page of owners, after one. Says where the
+/// page ends; leaves out what others are at.
+pub(super) async fn update_thresholds(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "WITH page AS MATERIALIZED (
+             SELECT user_id, CASE status WHEN 'off' THEN NULL ELSE threshold_mana END AS below FROM credits.auto_top_ups
+             WHERE user_id > $1 ORDER BY user_id LIMIT $2
+         ), lacking AS MATERIALIZED (
+             SELECT wallet_id, below FROM page JOIN credits.balances USING (user_id) WHERE top_up_below IS DISTINCT FROM below
+             FOR UPDATE OF balances SKIP LOCKED
+         ), written AS (
+             UPDATE credits.balances SET top_up_below = below FROM lacking WHERE balances.wallet_id = lacking.wallet_id
+         )
+         SELECT max(user_id) FROM page",
+        after,
+        limit,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Has the balances of owners looked at that are below what was agreed to and left no notice: of a page of them, as
+/// [`update_thresholds`] has it. Leaves out what others are at.
 pub(super) async fn update_unnoticed(
     connection: &mut PgConnection,
     livemode: bool,
+    (after, end): (&str, &str),
     now: OffsetDateTime,
 ) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "WITH unnoticed AS MATERIALIZED (
              SELECT watched.user_id FROM credits.auto_top_ups watched JOIN credits.balances USING (user_id)
              WHERE status = 'active' AND order_id IS NULL AND watch_at IS NULL AND livemode = $1 AND (capped_until IS NULL OR capped_until <= $2)
-                 AND balances.version > seen_version AND free + paid < threshold_mana
+                 AND balances.version > seen_version AND free + paid < threshold_mana AND watched.user_id > $3 AND watched.user_id <= $4
              FOR UPDATE OF watched SKIP LOCKED
          )
          UPDATE credits.auto_top_ups fallen SET watch_at = $2 FROM unnoticed WHERE fallen.user_id = unnoticed.user_id",
         livemode,
         now,
-    )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Writes thresholds into wallets that lack them, at most `limit`, as a server of an older version leaves them; says how many there were.
-pub(super) async fn update_thresholds(connection: &mut PgConnection, limit: i64) -> Result<u64, DbError> {
-    let done = sqlx::query!(
-        "WITH wanted AS MATERIALIZED (
-             SELECT wallet_id, CASE status WHEN 'off' THEN NULL ELSE threshold_mana END AS below
-             FROM credits.auto_top_ups JOIN credits.balances USING (user_id)
-             WHERE top_up_below IS DISTINCT FROM CASE status WHEN 'off' THEN NULL ELSE threshold_mana END
-             ORDER BY wallet_id LIMIT $1 FOR UPDATE OF balances SKIP LOCKED
-         )
-         UPDATE credits.balances SET top_up_below = below FROM wanted WHERE balances.wallet_id = wanted.wallet_id",
-        limit,
+        after,
+        end,
     )
     .execute(connection)
     .await?;

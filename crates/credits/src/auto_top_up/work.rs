@@ -11,8 +11,8 @@ use time::Duration;
 /// Nobody else does anything for an auto top-up for so long: a try takes a few calls of some seconds at most. What failed in a way that
 /// passes is tried again then.
 pub(super) const LEASE: Duration = Duration::minutes(2);
-/// Rows of one statement.
-const PAGE: u64 = 500;
+/// Owners of one statement.
+const PAGE: i64 = 500;
 /// How often a till is looked at where a card is to be saved, if no delivery comes.
 const BETWEEN_LOOKS: Duration = Duration::minutes(5);
 
@@ -45,18 +45,16 @@ pub async fn work(payments: &Payments, payers: &dyn Payers) -> Result<(), Paymen
 pub async fn catch_up(payments: &Payments) -> Result<(), PaymentError> {
     let Some(stripe) = &payments.stripe else { return Ok(()) };
     let books = &payments.books;
-    let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+    let (mut after, mut found) = (String::new(), 0_u64);
     loop {
         let mut transaction = books.database.begin().await?;
-        let written = store::update_thresholds(&mut transaction, limit).await?;
+        let Some(end) = store::update_thresholds(&mut transaction, &after, PAGE).await? else { break };
+        let (page, now) = ((after.as_str(), end.as_str()), books.clock.now());
+        let more = store::update_unnoticed(&mut transaction, stripe.is_live(), page, now).await?;
         transaction.commit().await.map_err(DbError::from)?;
-        if written < PAGE {
-            break;
-        }
+        found = found.saturating_add(more);
+        after = end;
     }
-    let mut transaction = books.database.begin().await?;
-    let found = store::update_unnoticed(&mut transaction, stripe.is_live(), books.clock.now()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
     if found > 0 {
         tracing::info!(found, "wallets are below their thresholds of which there was no notice");
         payments.errands.top_ups.notify_one();

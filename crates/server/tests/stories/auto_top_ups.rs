@@ -693,6 +693,8 @@ async fn who_waits_behind_another_is_not_charged_after_turning_it_off() {
     let (ada, bob) = (shop.user("ada@example.com").await, shop.user("bob@example.com").await);
     for user in [&ada, &bob] {
         turn_on(&shop, user).await;
+    }
+    for user in [&ada, &bob] {
         spend(&shop, user, 60).await;
     }
     while_a_payment_is_made(&shop, async {
@@ -942,7 +944,9 @@ async fn a_balance_is_looked_at_when_it_fell_and_what_gave_no_notice_is_found() 
     let ada = shop.user("ada@example.com").await;
     turn_on(&shop, &ada).await;
     let noticed = "SELECT count(*) FROM credits.auto_top_ups WHERE watch_at IS NOT NULL";
-    assert_eq!(shop.number(noticed).await, 0, "seen when it was turned on");
+    assert_eq!(shop.number(noticed).await, 1, "looked at when it is turned on");
+    work(&shop).await;
+    assert_eq!(shop.number(noticed).await, 0, "and had not fallen");
     spend(&shop, &ada, 50).await;
     assert_eq!(shop.number(noticed).await, 0, "that is above the threshold");
     spend(&shop, &ada, 1).await;
