@@ -56,9 +56,19 @@ struct Shared {
     options: Options,
     state: Mutex<State>,
     has_deliveries: Notify,
-    /// Ends of the paths of calls whose answers are held, and how many are.
-    holds: watch::Sender<Option<&'static str>>,
+    /// Whose answers are held, and how many are.
+    holds: watch::Sender<Held>,
     held: watch::Sender<usize>,
+}
+
+/// End of the paths of calls whose answers are held, if any are.
+#[derive(Debug, Clone, Copy)]
+struct Held(Option<&'static str>);
+
+impl Held {
+    fn is(self, path: &str) -> bool {
+        self.0.is_some_and(|end| path.ends_with(end))
+    }
 }
 
 impl Fake {
@@ -68,7 +78,7 @@ impl Fake {
             options,
             state: Mutex::default(),
             has_deliveries: Notify::new(),
-            holds: watch::Sender::new(None),
+            holds: watch::Sender::new(Held(None)),
             held: watch::Sender::new(0),
         }))
     }
@@ -209,7 +219,7 @@ impl Fake {
 
     /// Calls that write and whose paths end so, as `/payment_intents`, are done and not answered before this is taken back.
     pub fn hold_answers(&self, of: Option<&'static str>) {
-        self.0.holds.send_replace(of);
+        self.0.holds.send_replace(Held(of));
     }
 
     /// Waits until an answer is held.
@@ -220,12 +230,11 @@ impl Fake {
 
     /// Keeps an answer back for as long as it is to be held.
     async fn keep_back(&self, path: &str) {
-        let is_let_go = |of: &Option<&'static str>| !of.is_some_and(|end| path.ends_with(end));
-        if is_let_go(&self.0.holds.borrow()) {
+        if !self.0.holds.borrow().is(path) {
             return;
         }
         self.0.held.send_modify(|held| *held = held.saturating_add(1));
-        let _ = self.0.holds.subscribe().wait_for(is_let_go).await;
+        let _ = self.0.holds.subscribe().wait_for(|held| !held.is(path)).await;
         self.0.held.send_modify(|held| *held = held.saturating_sub(1));
     }
 

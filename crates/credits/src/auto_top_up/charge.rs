@@ -160,10 +160,10 @@ fn refusal(order: &str, error: StripeError) -> Result<Tried, PaymentError> {
     if error.is_about_the_key() {
         return Err(error.into());
     }
+    if error.misses("customer") || error.misses("payment_method") {
+        return Ok(Tried::Refused(PauseReason::PaymentMethodGone));
+    }
     match error {
-        error if error.misses("customer") || error.misses("payment_method") => {
-            Ok(Tried::Refused(PauseReason::PaymentMethodGone))
-        }
         StripeError::Refused { status, code, parameter } => {
             tracing::warn!(order, status, code, parameter, "a top-up is refused");
             if status != CARD_REFUSED {
@@ -175,7 +175,9 @@ fn refusal(order: &str, error: StripeError) -> Result<Tried, PaymentError> {
                 _ => PauseReason::Declined,
             }))
         }
-        error => Err(error.into()),
+        error @ (StripeError::NotFound | StripeError::Unavailable(_) | StripeError::Unreadable(_)) => {
+            Err(error.into())
+        }
     }
 }
 

@@ -208,7 +208,7 @@ async fn settle_known(
 /// A till that was opened before.
 enum KnownTill {
     /// It waits.
-    Open(CheckoutSession),
+    Open(Box<CheckoutSession>),
     /// A card was saved there.
     Saved(String),
 }
@@ -221,7 +221,7 @@ async fn find_till(stripe: &Stripe, known: Option<&AutoTopUp>) -> Result<Option<
         return Ok(None);
     };
     match stripe.find_setup(session).await {
-        Ok(found) if found.status.as_deref() == Some("open") => Ok(Some(KnownTill::Open(found))),
+        Ok(found) if found.status.as_deref() == Some("open") => Ok(Some(KnownTill::Open(Box::new(found)))),
         Ok(found) => Ok(saved_card(&found, known).map(KnownTill::Saved)),
         Err(StripeError::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
@@ -266,7 +266,7 @@ async fn open_till(
         && session.customer.as_ref().map(Expandable::id) == Some(&customer)
         && (session.success_url.as_ref(), session.cancel_url.as_ref()) == (Some(&success), Some(&cancel))
     {
-        return Ok(Till { customer, session: Some(session), is_new: false });
+        return Ok(Till { customer, session: Some(*session), is_new: false });
     }
     if is_known {
         let now = payments.books.clock.now();

@@ -126,9 +126,8 @@ fn a_server_that_is_killed_while_a_card_is_charged_tops_each_wallet_up_once() {
         let spent = server.post_as(token, "/api/v1/credits/use", &spend_of(60 + number));
         assert_eq!(spent.status, 201, "{}", spent.body);
         if moment.is_some() {
-            runtime.block_on(async {
-                tokio::time::timeout(Duration::from_secs(30), fake.is_holding()).await.unwrap()
-            });
+            let held = async { tokio::time::timeout(Duration::from_secs(30), fake.is_holding()).await };
+            runtime.block_on(held).unwrap();
         } else {
             poll(Duration::from_secs(30), "a charge", || (fake.count("charge") > charges).then_some(()));
         }

@@ -3,7 +3,7 @@
 use crate::payments::all_is_well;
 use crate::story::{PASSWORD, User, spend_of};
 use crate::till::{CREDITS, PRICE, PaymentPasses as _, Shop};
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use http::Method;
 use mana_credits::purchase::reconcile;
 use mana_kernel::Clock as _;
@@ -70,24 +70,29 @@ async fn work(shop: &Shop) {
 }
 
 /// The pass makes a payment, and something happens before it hears that it is made.
-async fn while_a_payment_is_made(shop: &Shop, meanwhile: impl Future<Output = ()>) {
-    while_stripe_holds(shop, "/payment_intents", shop.workers.top_up_wallets(), meanwhile).await;
+fn while_a_payment_is_made<'a>(
+    shop: &'a Shop,
+    meanwhile: impl Future<Output = ()> + 'a,
+) -> LocalBoxFuture<'a, ()> {
+    while_stripe_holds(shop, "/payment_intents", shop.workers.top_up_wallets(), meanwhile)
 }
 
 /// Something happens between a call to Stripe and its answer.
-async fn while_stripe_holds<T>(
-    shop: &Shop,
+fn while_stripe_holds<'a, T: 'a>(
+    shop: &'a Shop,
     call: &'static str,
-    work: impl Future<Output = T>,
-    meanwhile: impl Future<Output = ()>,
-) -> T {
-    shop.stripe.hold_answers(Some(call));
-    let meanwhile = async {
-        shop.stripe.is_holding().await;
-        meanwhile.await;
-        shop.stripe.hold_answers(None);
-    };
-    tokio::join!(work, meanwhile).0
+    work: impl Future<Output = T> + 'a,
+    meanwhile: impl Future<Output = ()> + 'a,
+) -> LocalBoxFuture<'a, T> {
+    Box::pin(async move {
+        shop.stripe.hold_answers(Some(call));
+        let meanwhile = async {
+            shop.stripe.is_holding().await;
+            meanwhile.await;
+            shop.stripe.hold_answers(None);
+        };
+        tokio::join!(work, meanwhile).0
+    })
 }
 
 /// Mails that say that it is paused.
