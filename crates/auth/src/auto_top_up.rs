@@ -23,6 +23,8 @@ pub enum PausedFor {
     PackageGone,
     /// The saved card is gone.
     PaymentMethodGone,
+    /// The payment provider refuses the payment, and not for the card.
+    ProviderRefuses,
     /// The user owes mana.
     Debt,
     /// A payment is contested.
@@ -48,6 +50,7 @@ impl PausedFor {
             Self::PackageChanged => "package_changed",
             Self::PackageGone => "package_gone",
             Self::PaymentMethodGone => "payment_method_gone",
+            Self::ProviderRefuses => "provider_refuses",
             Self::Debt => "debt",
             Self::Disputed => "disputed",
             Self::Refunded => "refunded",

@@ -271,11 +271,7 @@ pub fn payments(settings: &Settings, books: &Arc<Books>) -> Result<Payments, Inv
         stripe: stripe.transpose()?,
         webhook_secrets,
         publishable_key: settings.stripe_publishable_key.clone(),
-        return_urls: ReturnUrls::new(
-            &settings.cors_origins,
-            settings.cookie_domain.as_deref(),
-            &settings.public_url(),
-        ),
+        return_urls: ReturnUrls::new(settings),
         tax: settings.stripe_tax,
         seller: seller(settings),
         on_payment_risk: Arc::new(PaymentRisks {

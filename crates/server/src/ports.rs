@@ -202,6 +202,7 @@ fn paused_for(reason: PauseReason) -> PausedFor {
         PauseReason::PackageChanged => PausedFor::PackageChanged,
         PauseReason::PackageGone => PausedFor::PackageGone,
         PauseReason::PaymentMethodGone => PausedFor::PaymentMethodGone,
+        PauseReason::ProviderRefuses => PausedFor::ProviderRefuses,
         PauseReason::Debt => PausedFor::Debt,
         PauseReason::Disputed => PausedFor::Disputed,
         PauseReason::Refunded => PausedFor::Refunded,

@@ -23,6 +23,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
@@ -67,7 +68,11 @@ impl Workers {
             every(Duration::from_secs(15), || self.keep_keys()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
-            self.work_on_payments_for_ever(),
+            on_bell(&self.payments.errands.orders, || self.look_at_purchases()),
+            on_bell(&self.payments.errands.deliveries, || self.work_on_stripe_deliveries()),
+            on_bell(&self.payments.errands.top_ups, || self.top_up_wallets()),
+            every(PAYMENT_PAUSE, || self.send_refunds()),
+            every(Duration::from_hours(1), || self.catch_up_with_wallets()),
             every(Duration::from_mins(15), || self.reconcile_payments()),
             every(Duration::from_secs(1), || self.learn_listeners()),
             every(Duration::from_secs(15), || self.measure_webhooks()),
@@ -103,6 +108,7 @@ impl Workers {
     pub async fn prune(&self) {
         log_failure("deleting what is past its time", retention::prune(&self.auth).await);
         log_failure("forgetting old answers", forget::forget_old(&self.books).await);
+        log_failure("forgetting old deliveries of Stripe", webhook::forget_old(&self.books).await);
     }
 
     /// Checks the books, once an hour among all servers, and takes a root of them.
@@ -132,11 +138,29 @@ impl Workers {
         log_failure("sending mails", mail::deliver_due(&self.auth).await);
     }
 
-    /// Works on what Stripe sent, looks at purchases whose owners wait, asks again about refunds, and tops up what runs out.
-    pub async fn work_on_payments(&self) {
+    /// Looks at purchases whose owners wait.
+    pub async fn look_at_purchases(&self) {
+        log_failure("looking at purchases that are asked for", purchase::look_at_asked(&self.payments).await);
+    }
+
+    /// Works on what Stripe sent.
+    pub async fn work_on_stripe_deliveries(&self) {
         log_failure("working on deliveries of Stripe", webhook::work(&self.payments).await);
+    }
+
+    /// Asks again about refunds.
+    pub async fn send_refunds(&self) {
         log_failure("asking Stripe about refunds", purchase::send_wanted_refunds(&self.payments).await);
+    }
+
+    /// Tops up what runs out.
+    pub async fn top_up_wallets(&self) {
         log_failure("topping wallets up", auto_top_up::work(&self.payments, &*self.payers).await);
+    }
+
+    /// Finds wallets that ran out without a notice, because servers of an older version give none.
+    pub async fn catch_up_with_wallets(&self) {
+        log_failure("finding wallets that ran out", auto_top_up::catch_up(&self.payments).await);
     }
 
     /// Compares the purchases with Stripe, and puts right what a lost delivery owes.
@@ -191,14 +215,6 @@ impl Workers {
         }
     }
 
-    /// Works as soon as something comes in here, and every few seconds otherwise.
-    async fn work_on_payments_for_ever(&self) {
-        loop {
-            let _ = AssertUnwindSafe(self.work_on_payments()).catch_unwind().await;
-            let _ = tokio::time::timeout(PAYMENT_PAUSE, self.payments.errands.wait()).await;
-        }
-    }
-
     /// Looks at the queue as soon as this replica has written a mail down, and every few seconds otherwise.
     async fn deliver_mails_for_ever(&self) {
         loop {
@@ -219,6 +235,14 @@ fn log_failure<E: std::error::Error + 'static>(pass: &'static str, outcome: Resu
         metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(1);
         let cause: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(cause, pass, "background work failed and is tried again");
+    }
+}
+
+/// Makes a pass as soon as something comes in here, and every few seconds otherwise, so that what came in elsewhere does not wait for ever.
+async fn on_bell<Pass: Future<Output = ()>>(bell: &Notify, pass: impl Fn() -> Pass) {
+    loop {
+        let _ = AssertUnwindSafe(pass()).catch_unwind().await;
+        let _ = tokio::time::timeout(PAYMENT_PAUSE, bell.notified()).await;
     }
 }
 

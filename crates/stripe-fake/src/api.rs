@@ -74,6 +74,9 @@ async fn read(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, RawQuery(q
     if state.is_broken {
         return respond((500, json!({"error": {"type": "api_error", "message": "Broken"}})));
     }
+    if let Some(refused) = state.refusal(uri.path()) {
+        return respond(answer(Err(refused)));
+    }
     let query = fields(query.unwrap_or_default().as_bytes());
     respond(answer(mode(&headers).and_then(|_| find(&state, uri.path(), &query))))
 }
@@ -130,14 +133,23 @@ fn list(state: &crate::state::State, object: &str, query: &Fields) -> Value {
 }
 
 async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Bytes) -> Response {
+    let response = carry_out(&fake, &headers, &uri, &body);
+    fake.keep_back(uri.path()).await;
+    response
+}
+
+fn carry_out(fake: &Fake, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Response {
     let now = fake.now();
     let mut state = fake.lock();
     state.calls.push(format!("{} {}", Method::POST, uri.path()));
     if state.is_broken {
         return respond((500, json!({"error": {"type": "api_error", "message": "Broken"}})));
     }
+    if let Some(refused) = state.refusal(uri.path()) {
+        return respond(answer(Err(refused)));
+    }
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
-    let request = format!("{} {}", uri.path(), String::from_utf8_lossy(&body));
+    let request = format!("{} {}", uri.path(), String::from_utf8_lossy(body));
     let is_lost = state.loses.is_some_and(|end| uri.path().ends_with(end));
     if let Some(kept) = key.as_ref().and_then(|key| state.kept.get(key)) {
         if kept.request != request {
@@ -153,10 +165,10 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
         response.headers_mut().insert("idempotent-replayed", http::HeaderValue::from_static("true"));
         return response;
     }
-    let fields = fields(&body);
+    let fields = fields(body);
     let url = fake.0.options.url.clone();
     let outcome =
-        mode(&headers).and_then(|is_live| create(&mut state, uri.path(), &fields, &url, is_live, now));
+        mode(headers).and_then(|is_live| create(&mut state, uri.path(), &fields, &url, is_live, now));
     let (status, body) = answer(outcome);
     if let Some(key) = key {
         state.kept.insert(key, Kept { request, status, body: body.clone() });
@@ -170,13 +182,14 @@ async fn write(State(fake): State<Fake>, headers: HeaderMap, uri: Uri, body: Byt
 }
 
 /// Parameters that each call takes, by their first part.
-const PARAMETERS: [(&str, &[&str]); 7] = [
+const PARAMETERS: [(&str, &[&str]); 8] = [
     ("/v1/customers", &["email", "metadata"]),
     ("/v1/refunds", &["payment_intent", "amount", "reason", "metadata"]),
     ("/v1/payment_intents", &["amount", "currency", "customer", "payment_method_types", "metadata"]),
     ("/v1/payment_intents/{id}/confirm", &["payment_method", "off_session"]),
     ("/v1/payment_intents/{id}/cancel", &[]),
     ("/v1/payment_methods/{id}/detach", &[]),
+    ("/v1/checkout/sessions/{id}/expire", &[]),
     (
         "/v1/checkout/sessions",
         &[
@@ -212,6 +225,7 @@ fn create(
         [folder @ ("payment_intents" | "payment_methods"), id, verb] => {
             (id, format!("/v1/{folder}/{{id}}/{verb}"))
         }
+        ["checkout", "sessions", id, verb] => (id, format!("/v1/checkout/sessions/{{id}}/{verb}")),
         _ => ("", path.to_owned()),
     };
     let known = PARAMETERS.iter().find(|(known, _)| *known == template).map(|(_, parameters)| *parameters);
@@ -233,6 +247,7 @@ fn create(
         "/v1/payment_intents/{id}/confirm" => state.confirm(id, fields, now),
         "/v1/payment_intents/{id}/cancel" => state.cancel(id, now),
         "/v1/payment_methods/{id}/detach" => state.detach(id, now),
+        "/v1/checkout/sessions/{id}/expire" => state.expire_by_call(id, now),
         "/v1/customers" => Ok(state.create_customer(fields, is_live, now)),
         "/v1/checkout/sessions" => state.create_session(fields, url, is_live, now),
         _ => {

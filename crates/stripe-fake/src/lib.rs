@@ -19,7 +19,7 @@ use state::State;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use url::Url;
 
 /// Seconds since 1970, as this Stripe sees them.
@@ -56,12 +56,31 @@ struct Shared {
     options: Options,
     state: Mutex<State>,
     has_deliveries: Notify,
+    /// Whose answers are held, and how many are.
+    holds: watch::Sender<Held>,
+    held: watch::Sender<usize>,
+}
+
+/// End of the paths of calls whose answers are held, if any are.
+#[derive(Debug, Clone, Copy)]
+struct Held(Option<&'static str>);
+
+impl Held {
+    fn is(self, path: &str) -> bool {
+        self.0.is_some_and(|end| path.ends_with(end))
+    }
 }
 
 impl Fake {
     /// An empty Stripe.
     pub fn new(options: Options) -> Self {
-        Self(Arc::new(Shared { options, state: Mutex::default(), has_deliveries: Notify::new() }))
+        Self(Arc::new(Shared {
+            options,
+            state: Mutex::default(),
+            has_deliveries: Notify::new(),
+            holds: watch::Sender::new(Held(None)),
+            held: watch::Sender::new(0),
+        }))
     }
 
     /// Answers requests and sends deliveries until it is dropped.
@@ -158,6 +177,11 @@ impl Fake {
         self.lock().list(object).next().cloned()
     }
 
+    /// How many objects of a sort there are.
+    pub fn count(&self, object: &str) -> usize {
+        self.lock().list(object).count()
+    }
+
     /// An object as it is now.
     pub fn find(&self, id: &str) -> Option<Value> {
         self.lock().find(id).cloned()
@@ -166,6 +190,11 @@ impl Fake {
     /// Changes an object behind everybody's back.
     pub fn tamper(&self, id: &str, change: impl FnOnce(&mut Value)) {
         self.lock().tamper(id, change);
+    }
+
+    /// Something of the same sort as `object` that others made through the same account.
+    pub fn add_foreign(&self, object: &Value) {
+        self.lock().add_foreign(object.clone());
     }
 
     /// How deliveries go wrong from now on.
@@ -181,6 +210,32 @@ impl Fake {
     /// Calls that write and whose paths end so, as `/confirm`, are done and answered with 500 until this is taken back: the answer is lost.
     pub fn lose_answers(&self, of: Option<&'static str>) {
         self.lock().loses = of;
+    }
+
+    /// Calls whose paths end so are refused with a status and a code until this is taken back.
+    pub fn refuse(&self, of: Option<(&str, u16, &'static str)>) {
+        self.lock().refuses = of.map(|(end, status, code)| (end.to_owned(), status, code));
+    }
+
+    /// Calls that write and whose paths end so, as `/payment_intents`, are done and not answered before this is taken back.
+    pub fn hold_answers(&self, of: Option<&'static str>) {
+        self.0.holds.send_replace(Held(of));
+    }
+
+    /// Waits until an answer is held.
+    pub async fn is_holding(&self) {
+        // Fails when nobody can hold one any more, which is not while there is somebody to ask.
+        let _ = self.0.held.subscribe().wait_for(|held| *held > 0).await;
+    }
+
+    /// Keeps an answer back for as long as it is to be held.
+    async fn keep_back(&self, path: &str) {
+        if !self.0.holds.borrow().is(path) {
+            return;
+        }
+        self.0.held.send_modify(|held| *held = held.saturating_add(1));
+        let _ = self.0.holds.subscribe().wait_for(|held| !held.is(path)).await;
+        self.0.held.send_modify(|held| *held = held.saturating_sub(1));
     }
 
     /// How many calls there were whose method and path begin so, as `POST /v1/refunds`.

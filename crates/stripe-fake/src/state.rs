@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) is_broken: bool,
     /// Ends of the paths of calls whose answers are lost.
     pub(crate) loses: Option<&'static str>,
+    /// End of the path, status and code of calls that are refused.
+    pub(crate) refuses: Option<(String, u16, &'static str)>,
     pub(crate) calls: Vec<String>,
 }
 
@@ -73,6 +75,12 @@ pub(crate) struct State {
 pub(crate) type Fields = HashMap<String, String>;
 
 impl State {
+    /// The refusal of a call, if it is one that is refused.
+    pub(crate) fn refusal(&self, path: &str) -> Option<Refused> {
+        let refused = self.refuses.as_ref().filter(|(end, ..)| path.ends_with(end));
+        refused.map(|(_, status, code)| Refused::new(*status, code, "Refused"))
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<&Value> {
         self.objects.iter().find(|object| object["id"] == id)
     }
@@ -96,6 +104,15 @@ impl State {
     fn add(&mut self, object: Value) -> Value {
         self.objects.push(object.clone());
         object
+    }
+
+    /// One that has nothing to do with those of the service.
+    pub(crate) fn add_foreign(&mut self, mut object: Value) {
+        object["id"] = json!(new_id("foreign"));
+        for name in ["metadata", "client_reference_id", "payment_intent"] {
+            object[name] = Value::Null;
+        }
+        self.objects.push(object);
     }
 
     fn tell(&mut self, kind: &str, id: &str, now: i64) {
@@ -502,6 +519,19 @@ impl State {
         found["url"] = Value::Null;
         self.tell("checkout.session.expired", session, now);
         Ok(())
+    }
+
+    /// The same, by whoever sells.
+    pub(crate) fn expire_by_call(&mut self, session: &str, now: i64) -> Result<Value, Refused> {
+        self.find(session).ok_or_else(|| Refused::missing(session))?;
+        self.expire(session, now).map_err(|_| {
+            Refused::new(
+                400,
+                "invalid_request_error",
+                "Only Checkout Sessions with a status in [\"open\"] can be expired.",
+            )
+        })?;
+        self.get(session).cloned().map_err(|message| Refused::new(500, "internal", message))
     }
 
     pub(crate) fn refund(

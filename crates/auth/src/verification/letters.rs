@@ -430,6 +430,10 @@ impl Worded for TopUpPaused {
             PausedFor::PaymentMethodGone => {
                 ["The saved card is no longer there.", "Die gespeicherte Karte ist nicht mehr da."]
             }
+            PausedFor::ProviderRefuses => [
+                "The payment was refused, and not because of your card.",
+                "Die Zahlung wurde abgelehnt, und nicht wegen deiner Karte.",
+            ],
             PausedFor::Debt => [
                 "Your wallet owes mana, because a payment was taken back.",
                 "Dein Guthaben ist im Minus, weil eine Zahlung zurückgeholt wurde.",

@@ -2,7 +2,7 @@
 //!
 //! An order has one payment at Stripe, which is made without charging anything, noted, and then confirmed. A payment succeeds once
 //! whatever is asked of it, so that a card is charged once whatever answer is lost, whoever dies, and however long the key of a call is
-//! remembered.
+//! remembered. Confirmed is only what is noted with an open order, and what the owner wanted when that was last looked at, just before.
 
 use super::model::{AutoTopUp, PauseReason, pause_after};
 use super::open::{count, find_objection, pause};
@@ -20,13 +20,17 @@ use time::Duration;
 
 /// How often a payment is looked at whose money is on its way, if no delivery comes.
 const BETWEEN_LOOKS: Duration = Duration::hours(1);
+/// The status of a refusal that is the card's, and not Stripe's.
+const CARD_REFUSED: u16 = 402;
 
 /// What became of a try.
 enum Tried {
     /// Stripe took it; a look says what it came to.
     Taken,
-    /// The card was declined.
-    Declined(PauseReason),
+    /// It was refused.
+    Refused(PauseReason),
+    /// Its owner has changed what was agreed to meanwhile: whoever comes next ends the order.
+    Withdrawn,
 }
 
 /// Does the next thing for an open order.
@@ -41,21 +45,13 @@ pub(super) async fn charge(
     if let ControlFlow::Break(()) = settled(payments, payers, top_up, order).await? {
         return Ok(());
     }
-    let books = &payments.books;
-    let mut transaction = books.database.begin().await?;
-    let objection = find_objection(payments, &mut transaction, payers, top_up).await?.err();
-    drop(transaction);
-    if let Some(reason) = objection {
-        return give_up(payments, stripe, payers, top_up, reason).await;
-    }
-    let found = purchases::find_order(&mut *books.database.acquire().await?, order).await?;
-    let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    match try_once(payments, stripe, top_up, &found).await? {
+    match try_once(payments, stripe, payers, top_up, order).await? {
         Tried::Taken => match settled(payments, payers, top_up, order).await? {
             ControlFlow::Break(()) => Ok(()),
             ControlFlow::Continue(()) => look_again(payments, top_up).await,
         },
-        Tried::Declined(reason) => declined(payments, stripe, payers, top_up, order, reason).await,
+        Tried::Refused(reason) => refused(payments, stripe, payers, top_up, order, reason).await,
+        Tried::Withdrawn => Ok(()),
     }
 }
 
@@ -112,60 +108,88 @@ async fn look(payments: &Payments, order: &str) -> Result<(), PaymentError> {
     }
 }
 
-/// Has the payment made if there is none, and charged.
+/// Has the payment made if there is none, and charged, if nothing stands against it.
 async fn try_once(
     payments: &Payments,
     stripe: &Stripe,
+    payers: &dyn Payers,
     top_up: &AutoTopUp,
-    order: &Order,
+    order: &str,
 ) -> Result<Tried, PaymentError> {
+    let books = &payments.books;
     let Some(card) = &top_up.payment_method_id else {
-        return Ok(Tried::Declined(PauseReason::PaymentMethodGone));
+        return Ok(Tried::Refused(PauseReason::PaymentMethodGone));
     };
-    let payment = match &order.payment_id {
-        Some(payment) => payment.clone(),
-        None => match make_payment(payments, stripe, top_up, order).await {
-            Ok(payment) => payment,
-            Err(PaymentError::Stripe(error)) if error.misses("customer") => {
-                return Ok(Tried::Declined(PauseReason::PaymentMethodGone));
-            }
+    let mut transaction = books.database.begin().await?;
+    // What was claimed may have waited since.
+    let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
+    if !known.is_some_and(|known| known.allows(order, card)) {
+        return Ok(Tried::Withdrawn);
+    }
+    if let Err(reason) = find_objection(payments, &mut transaction, payers, top_up).await? {
+        return Ok(Tried::Refused(reason));
+    }
+    let found = purchases::find_order(&mut transaction, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
+    let attempt = purchases::find_attempt(&mut transaction, order).await?;
+    drop(transaction);
+    let payment = match found.payment_id.clone() {
+        Some(payment) => payment,
+        None => match make_payment(payments, stripe, top_up, &found, card).await {
+            Ok(Some(payment)) => payment,
+            Ok(None) => return Ok(Tried::Withdrawn),
+            Err(PaymentError::Stripe(error)) => return refusal(order, error),
             Err(error) => return Err(error),
         },
     };
-    let mut connection = payments.books.database.acquire().await?;
-    let attempt = purchases::find_attempt(&mut connection, &order.id).await?;
-    drop(connection);
     let form =
         vec![("payment_method".to_owned(), card.clone()), ("off_session".to_owned(), "true".to_owned())];
-    let key = format!("top-up-{}-{attempt}", order.id);
-    match stripe.confirm_payment(&payment, &form, &key).await {
+    match stripe.confirm_payment(&payment, &form, &format!("top-up-{order}-{attempt}")).await {
         Ok(payment) if payment.status == "requires_action" => {
-            Ok(Tried::Declined(PauseReason::AuthenticationRequired))
+            Ok(Tried::Refused(PauseReason::AuthenticationRequired))
         }
         Ok(_) => Ok(Tried::Taken),
-        Err(error) if error.misses("payment_method") => Ok(Tried::Declined(PauseReason::PaymentMethodGone)),
         Err(StripeError::Refused { code, .. }) if code == "payment_intent_unexpected_state" => {
             Ok(Tried::Taken)
         }
-        Err(StripeError::Refused { status, code, parameter }) => {
-            tracing::warn!(order = order.id, status, code, parameter, "a top-up is declined");
+        Err(error) => refusal(order, error),
+    }
+}
+
+/// What a refusal means. One that may pass, or that is about the key, which an operator can help, is none yet.
+fn refusal(order: &str, error: StripeError) -> Result<Tried, PaymentError> {
+    if error.is_about_the_key() {
+        return Err(error.into());
+    }
+    if error.misses("customer") || error.misses("payment_method") {
+        return Ok(Tried::Refused(PauseReason::PaymentMethodGone));
+    }
+    match error {
+        StripeError::Refused { status, code, parameter } => {
+            tracing::warn!(order, status, code, parameter, "a top-up is refused");
+            if status != CARD_REFUSED {
+                return Ok(Tried::Refused(PauseReason::ProviderRefuses));
+            }
             count("declined");
-            Ok(Tried::Declined(match code.as_str() {
+            Ok(Tried::Refused(match code.as_str() {
                 "authentication_required" => PauseReason::AuthenticationRequired,
                 _ => PauseReason::Declined,
             }))
         }
-        Err(error) => Err(error.into()),
+        error @ (StripeError::NotFound | StripeError::Unavailable(_) | StripeError::Unreadable(_)) => {
+            Err(error.into())
+        }
     }
 }
 
-/// A payment that charges nothing yet. One whose note is lost is found again by its key, and is nothing if it is not.
+/// A payment that charges nothing yet, noted with its order. None if the order is open no more, or its owner has changed what was agreed to:
+/// then there is none. One whose note is lost is found again by its key, and is nothing if it is not.
 async fn make_payment(
     payments: &Payments,
     stripe: &Stripe,
     top_up: &AutoTopUp,
     order: &Order,
-) -> Result<String, PaymentError> {
+    card: &str,
+) -> Result<Option<String>, PaymentError> {
     let form = [
         ("amount", order.total_cents().to_string()),
         ("currency", order.currency.clone()),
@@ -177,18 +201,23 @@ async fn make_payment(
     let form = form.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let made = stripe.create_payment(&form, &format!("top-up-{}", order.id)).await?;
     let books = &payments.books;
+    let (customer, now) = (&top_up.customer_id, books.clock.now());
     let mut transaction = books.database.begin().await?;
-    let noted = purchases::update_payment(
-        &mut transaction,
-        &order.id,
-        &top_up.customer_id,
-        &made.id,
-        books.clock.now(),
-    );
-    let noted = noted.await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    // If somebody else was faster, theirs is the one.
-    Ok(noted.unwrap_or(made.id))
+    let noted = purchases::update_payment(&mut transaction, &order.id, customer, &made.id, now).await?;
+    let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
+    let noted = noted.filter(|_| known.is_some_and(|known| known.allows(&order.id, card)));
+    if noted.is_some() {
+        transaction.commit().await.map_err(DbError::from)?;
+    } else {
+        drop(transaction);
+    }
+    // If somebody else was faster, theirs is the one. What is not noted is never charged; cancelled, nobody else does it either.
+    if noted.as_ref() != Some(&made.id)
+        && let Err(error) = stripe.cancel_payment(&made.id, &format!("cancel-{}", made.id)).await
+    {
+        tracing::warn!(order = order.id, payment = made.id, %error, "a payment that nobody charges stays open");
+    }
+    Ok(noted)
 }
 
 async fn look_again(payments: &Payments, top_up: &AutoTopUp) -> Result<(), PaymentError> {
@@ -200,7 +229,7 @@ async fn look_again(payments: &Payments, top_up: &AutoTopUp) -> Result<(), Payme
 }
 
 /// Waits before the next try, or gives up.
-async fn declined(
+async fn refused(
     payments: &Payments,
     stripe: &Stripe,
     payers: &dyn Payers,
@@ -215,6 +244,8 @@ async fn declined(
         return give_up(payments, stripe, payers, top_up, reason).await;
     };
     let mut transaction = books.database.begin().await?;
+    // Orders are locked before auto top-ups.
+    purchases::lock_order(&mut transaction, order).await?;
     let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
     let is_same =
         |known: AutoTopUp| known.order_id.as_deref() == Some(order) && known.failures == top_up.failures;
@@ -247,7 +278,7 @@ async fn give_up(
     pause_with(payments, payers, top_up, reason, till.as_deref()).await
 }
 
-/// Pauses, unless things have changed meanwhile. What is left of the order is wound up by the next pass: until then no other is opened.
+/// Pauses, unless things have changed meanwhile, or its owner has begun to change them. What is left of the order is wound up by the next pass: until then no other is opened.
 async fn pause_with(
     payments: &Payments,
     payers: &dyn Payers,
@@ -259,7 +290,9 @@ async fn pause_with(
     let mut transaction = books.database.begin().await?;
     let live = payments.stripe()?.is_live();
     let known = store::lock_auto_top_up(&mut transaction, &top_up.user, live).await?;
-    let is_same = |known: &AutoTopUp| known.status == top_up.status && known.order_id == top_up.order_id;
+    let is_same = |known: &AutoTopUp| {
+        known.status == top_up.status && known.order_id == top_up.order_id && !known.is_withdrawn()
+    };
     if known.as_ref().is_some_and(is_same) {
         pause(&mut transaction, payers, top_up, (reason, till), books.clock.now()).await?;
     }
@@ -283,7 +316,7 @@ pub(super) async fn cancel(
     let found = purchases::find_order(&mut *books.database.acquire().await?, order).await?;
     match found.and_then(|order| order.payment_id) {
         Some(payment) => {
-            match stripe.cancel_payment(&payment, &format!("top-up-{order}-cancel")).await {
+            match stripe.cancel_payment(&payment, &format!("cancel-{payment}")).await {
                 // Refused because it has come to its end, or is on its way to it: the look says which.
                 Ok(_) | Err(StripeError::Refused { .. } | StripeError::NotFound) => {}
                 Err(error) => return Err(error.into()),

@@ -1,8 +1,8 @@
 //! Auto top-up: mana is bought, with a saved card, before a wallet runs out. Off until its owner turns it on. Owns
 //! `credits.auto_top_ups`.
 //!
-//! A balance is looked at by a pass of its own and never by a spend, which must not wait for it. What a crossing is, and why there is
-//! one order for each: docs/decisions/0033. The order is a purchase like any other: whatever makes the service look at its payment, the
+//! A balance is looked at by a pass of its own and never by a spend, which must not wait for it: the ledger leaves a notice with each change
+//! of a wallet that is below the threshold. What a crossing is, and why there is one order for each: docs/decisions/0033. The order is a purchase like any other: whatever makes the service look at its payment, the
 //! mana comes once.
 
 mod charge;
@@ -17,7 +17,7 @@ mod work;
 pub use model::PauseReason;
 pub(crate) use show::list;
 pub use turn_off::end;
-pub use work::work;
+pub use work::{catch_up, work};
 
 use crate::{CreditsState, PortError};
 use mana_kernel::UserId;

@@ -49,6 +49,8 @@ pub enum PauseReason {
     PackageGone,
     /// Stripe does not know the card any more.
     PaymentMethodGone,
+    /// Stripe refuses the payment, and not for the card.
+    ProviderRefuses,
     /// The user owes mana.
     Debt,
     /// The user's bank contests a payment, or its issuer has warned of one.
@@ -74,6 +76,7 @@ impl PauseReason {
             Self::PackageChanged => "package_changed",
             Self::PackageGone => "package_gone",
             Self::PaymentMethodGone => "payment_method_gone",
+            Self::ProviderRefuses => "provider_refuses",
             Self::Debt => "debt",
             Self::Disputed => "disputed",
             Self::Refunded => "refunded",
@@ -110,8 +113,14 @@ pub(crate) struct AutoTopUp {
     /// The wallet as it was when this was turned on.
     pub(crate) seen_version: i64,
     pub(crate) order_id: Option<String>,
+    /// An order that is not to be charged any more.
+    pub(crate) withdrawn_order_id: Option<String>,
     pub(crate) failures: i32,
     pub(crate) capped_until: Option<OffsetDateTime>,
+    /// Sessions at Stripe that are to be closed.
+    pub(crate) tills_to_close: Vec<String>,
+    /// Cards that Stripe is to forget.
+    pub(crate) cards_to_forget: Vec<String>,
 }
 
 /// A wallet, as far as it matters here.
@@ -142,6 +151,19 @@ impl AutoTopUp {
             && self.capped_until.is_none_or(|until| until <= now)
             && wallet.version > self.seen_version
             && wallet.available < self.threshold_mana
+    }
+
+    /// Whether its owner has changed what was agreed to since the open order was opened: that one just ends.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.order_id.is_some() && self.order_id == self.withdrawn_order_id
+    }
+
+    /// Whether an order may be charged to a card, as far as its owner's will goes.
+    pub(crate) fn allows(&self, order: &str, card: &str) -> bool {
+        self.status == Status::Active
+            && self.order_id.as_deref() == Some(order)
+            && self.payment_method_id.as_deref() == Some(card)
+            && !self.is_withdrawn()
     }
 }
 
@@ -197,8 +219,11 @@ mod tests {
             consented_at: NOW,
             seen_version: 1,
             order_id: None,
+            withdrawn_order_id: None,
             failures: 0,
             capped_until: None,
+            tills_to_close: Vec::new(),
+            cards_to_forget: Vec::new(),
         }
     }
 
@@ -216,6 +241,25 @@ mod tests {
         for status in [Status::Setup, Status::Paused, Status::Off] {
             is_not(AutoTopUp { status, ..top_up() }, WALLET);
         }
+    }
+
+    #[test]
+    fn an_order_is_charged_as_it_was_agreed_to_or_not_at_all() {
+        let open = AutoTopUp { order_id: Some("order".to_owned()), ..top_up() };
+        let earlier = Some("an earlier one".to_owned());
+        assert!(open.allows("order", "pm"));
+        assert!(AutoTopUp { withdrawn_order_id: earlier, ..open.clone() }.allows("order", "pm"));
+        for (changed, order, card) in [
+            (open.clone(), "another", "pm"),
+            (open.clone(), "order", "pm_another"),
+            (AutoTopUp { withdrawn_order_id: Some("order".to_owned()), ..open.clone() }, "order", "pm"),
+            (AutoTopUp { status: Status::Off, ..open.clone() }, "order", "pm"),
+            (AutoTopUp { status: Status::Paused, ..open.clone() }, "order", "pm"),
+            (AutoTopUp { payment_method_id: None, ..open }, "order", "pm"),
+        ] {
+            assert!(!changed.allows(order, card), "{changed:?}");
+        }
+        assert!(!top_up().is_withdrawn(), "there is nothing to withdraw");
     }
 
     #[test]

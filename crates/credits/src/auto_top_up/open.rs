@@ -18,8 +18,8 @@ use time::OffsetDateTime;
 /// Users of a page.
 const PAGE: i64 = 500;
 
-/// Opens an order for each wallet that has fallen below its threshold.
-pub(super) async fn open_crossed(
+/// Opens an order for each wallet that has fallen below its threshold, as the ledger has noted.
+pub(super) async fn open_fallen(
     payments: &Payments,
     stripe: &Stripe,
     payers: &dyn Payers,
@@ -28,11 +28,11 @@ pub(super) async fn open_crossed(
     loop {
         let now = payments.books.clock.now();
         let mut connection = payments.books.database.acquire().await?;
-        let crossed = store::list_crossed(&mut connection, stripe.is_live(), now, &last, PAGE).await?;
+        let fallen = store::list_fallen(&mut connection, stripe.is_live(), now, &last, PAGE).await?;
         drop(connection);
-        let Some(newest) = crossed.last() else { return Ok(()) };
+        let Some(newest) = fallen.last() else { return Ok(()) };
         last.clone_from(newest);
-        for user in crossed {
+        for user in fallen {
             let user = user.parse().map_err(|_| DbError::unreadable("credits.auto_top_ups"))?;
             if let Err(error) = open(payments, stripe, payers, &user).await {
                 tracing::warn!(%user, %error, "a top-up can't be opened and is tried again");
@@ -51,10 +51,13 @@ async fn open(
     let books = &payments.books;
     let now = books.clock.now();
     let mut transaction = books.database.begin().await?;
+    let wallet = store::lock_wallet(&mut transaction, user).await?;
     let found = store::lock_auto_top_up(&mut transaction, user, stripe.is_live()).await?;
-    let wallet = store::find_wallet(&mut transaction, user).await?;
     let crossed = found.zip(wallet).filter(|(top_up, wallet)| top_up.is_crossed(wallet, now));
-    let Some((top_up, _)) = crossed else { return Ok(()) };
+    let Some((top_up, _)) = crossed else {
+        store::update_seen(&mut transaction, user, now).await?;
+        return Ok(transaction.commit().await.map_err(DbError::from)?);
+    };
     let package = match find_objection(payments, &mut transaction, payers, &top_up).await? {
         Err(reason) => {
             pause(&mut transaction, payers, &top_up, (reason, None), now).await?;

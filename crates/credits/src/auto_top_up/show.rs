@@ -40,8 +40,8 @@ pub(crate) struct AutoTopUpResponse {
     /// off, setup (a card is yet to be saved at `setupUrl`), active or paused.
     #[schema(max_length = 16)]
     status: String,
-    /// Why it is paused: declined, `authentication_required`, `package_changed`, `package_gone`, `payment_method_gone`, debt, disputed,
-    /// refunded, `wallet_closed`, uncredited, `user_disabled` or tax.
+    /// Why it is paused: declined, `authentication_required`, `package_changed`, `package_gone`, `payment_method_gone`,
+    /// `provider_refuses`, debt, disputed, refunded, `wallet_closed`, uncredited, `user_disabled` or tax.
     #[schema(max_length = 32)]
     pause_reason: Option<String>,
     /// Mana is bought when less than this can be spent.

@@ -13,7 +13,8 @@ use sqlx::PgConnection;
 
 /// Turns the auto top-up off
 ///
-/// Nothing more is charged, but for what is being charged this moment, and the saved card is forgotten. Also if it is off already.
+/// Nothing more is charged, but for what is being charged this moment, the saved card is forgotten, and none is saved any more at a
+/// `setupUrl` of before. Also if it is off already.
 #[utoipa::path(
     delete, path = "/api/v1/credits/auto-top-up", tag = "credits",
     responses((status = 204, description = "It is off")),
@@ -24,12 +25,13 @@ pub(crate) async fn turn_off(
     caller: Caller,
 ) -> Result<StatusCode, ApiError> {
     let mut transaction = credits.database.begin().await?;
+    store::update_threshold(&mut transaction, &caller.user_id, None).await?;
     if store::update_off(&mut transaction, &caller.user_id, credits.clock.now()).await? {
         let told = credits.payers.on_top_up_news(&mut transaction, &caller.user_id, TopUpNews::TurnedOff);
         told.await.map_err(PaymentError::Port)?;
     }
     transaction.commit().await.map_err(DbError::from)?;
-    credits.payments.errands.announce();
+    credits.payments.errands.top_ups.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -38,5 +40,6 @@ pub(crate) async fn turn_off(
 /// # Errors
 /// When the database fails; the deletion must roll back then.
 pub async fn end(connection: &mut PgConnection, clock: &dyn Clock, user: &UserId) -> Result<(), DbError> {
+    store::update_threshold(connection, user, None).await?;
     store::update_off(connection, user, clock.now()).await.map(drop)
 }

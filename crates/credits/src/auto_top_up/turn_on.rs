@@ -3,13 +3,16 @@
 use super::model::{AutoTopUp, Status};
 use super::show::{AutoTopUpResponse, read};
 use super::store::{self, Agreement};
+use super::work::{LEASE, saved_card};
 use super::{TopUpNews, charge};
 use crate::CreditsState;
+use crate::ledger::error::LedgerError;
+use crate::ledger::store::insert_wallets;
 use crate::package;
 use crate::package::model::{Cents, Currency};
 use crate::purchase::place::{ReturnUrl, another_customer, customer};
 use crate::purchase::{PaymentError, Payments};
-use crate::stripe::object::CheckoutSession;
+use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
 use axum::Json;
 use axum::extract::State;
@@ -17,13 +20,15 @@ use mana_kernel::id::new_uuid;
 use mana_kernel::{Amount, Line, UserId};
 use mana_platform::DbError;
 use mana_platform::config::StripeTax;
-use mana_platform::http::{ApiError, FreshCaller, Language, ProblemBody, Valid};
+use mana_platform::http::{ApiError, Caller, FreshCaller, Language, ProblemBody, Valid};
 use serde::Deserialize;
 use time::Duration;
 use utoipa::ToSchema;
 
 /// When a till that a card is saved at is looked at first, if no delivery comes.
 const FIRST_LOOK: Duration = Duration::seconds(30);
+/// Tills that are opened for an owner in a day, after the first.
+const MAX_TILLS: i32 = 20;
 
 /// A consent, which is given or not asked for.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -71,8 +76,9 @@ struct Wanted {
 
 /// Turns the auto top-up on
 ///
-/// Without a saved card, `status` is `setup`: send the browser to `setupUrl`. A change counts as a new consent and ends a pause. Nothing is
-/// bought before the balance changes. Because it lets a card be charged, it asks for a fresh proof of who the caller is.
+/// Without a saved card, `status` is `setup`: send the browser to `setupUrl`, which stays the same for as long as it is open and returns to
+/// the same pages. A change counts as a new consent and ends a pause. Nothing is bought before the balance changes. Because it lets a card be
+/// charged, it asks for a fresh proof of who the caller is.
 #[utoipa::path(
     put, path = "/api/v1/credits/auto-top-up", tag = "credits",
     request_body = AutoTopUpRequest,
@@ -80,7 +86,7 @@ struct Wanted {
         (status = 200, description = "It is on, or waits for a card", body = AutoTopUpResponse),
         (status = 403, description = "The last proof of who the caller is is too old", body = ProblemBody),
         (status = 404, description = "No such package", body = ProblemBody),
-        (status = 409, description = "A top-up is being charged, or there is none where tax is calculated", body = ProblemBody),
+        (status = 409, description = "A top-up is being charged, too many pages to save a card at were opened today, or there is none where tax is calculated", body = ProblemBody),
     ),
     security(("bearer" = [])),
 )]
@@ -94,19 +100,12 @@ pub(crate) async fn turn_on(
     let (stripe, user) = (payments.stripe()?, &caller.user_id);
     let wanted = examine(payments, &request).await?;
     let known = settle_known(payments, stripe, user).await?;
-    let replaces = request.replace_payment_method == Some(true);
     let customer = customer(payments, stripe, user).await?;
-    let ended_order = known.as_ref().and_then(|known| known.order_id.clone());
-    let old_card = known.as_ref().and_then(|known| known.payment_method_id.clone());
-    let card =
-        known.filter(|known| !replaces && known.status != Status::Off && known.customer_id == customer);
-    let card = card.and_then(|known| known.payment_method_id);
-    let (customer, session) = match card {
-        Some(_) => (customer, None),
-        None => {
-            let (customer, session) = open_till(payments, stripe, user, &request, customer).await?;
-            (customer, Some(session))
-        }
+    let known_till = find_till(stripe, known.as_ref()).await?;
+    let card = kept_card(&request, &customer, known.as_ref(), known_till.as_ref());
+    let till = match card {
+        Some(_) => Till { customer, session: None, is_new: false },
+        None => open_till(payments, stripe, user, &request, customer, known.is_some(), known_till).await?,
     };
     let now = credits.clock.now();
     let agreement = Agreement {
@@ -118,30 +117,52 @@ pub(crate) async fn turn_on(
         monthly_cap_cents: request.monthly_cap_cents.get(),
         language,
         livemode: stripe.is_live(),
-        customer_id: &customer,
+        customer_id: &till.customer,
         payment_method_id: card.as_deref(),
-        setup: session.as_ref().map(|session| (session.id.as_str(), session.url.as_deref())),
-        ended_order: ended_order.as_deref(),
-        next_look_at: session.as_ref().map(|_| now.saturating_add(FIRST_LOOK)),
+        setup: till.session.as_ref().map(|session| (session.id.as_str(), session.url.as_deref())),
+        ended_order: known.as_ref().and_then(|known| known.order_id.as_deref()),
+        next_look_at: till.session.as_ref().map(|_| now.saturating_add(FIRST_LOOK)),
         now,
     };
-    let mut transaction = credits.database.begin().await?;
-    if !store::upsert_agreement(&mut transaction, user, &agreement).await? {
-        return Err(PaymentError::TopUpUnderWay.into());
+    let agreed = agree(&credits, &caller, &agreement).await;
+    if agreed.is_err()
+        && let Some(session) = till.session.filter(|_| till.is_new)
+        && let Err(error) = stripe.expire_session(&session.id).await
+    {
+        tracing::warn!(%user, session = session.id, %error, "a till that nobody is sent to stays open");
     }
-    if card.is_some() {
+    let shown = agreed?;
+    payments.errands.top_ups.notify_one();
+    Ok(Json(shown))
+}
+
+/// Writes down what was agreed to, by somebody whose session lives until that is there. The account is held before the wallet, and the wallet
+/// before the auto top-up.
+async fn agree(
+    credits: &CreditsState,
+    caller: &Caller,
+    agreement: &Agreement<'_>,
+) -> Result<AutoTopUpResponse, PaymentError> {
+    let user = &caller.user_id;
+    let zone = &credits.policy.daily_zone;
+    let mut transaction = credits.database.begin().await?;
+    let callers = [caller];
+    let held = credits.session_guard.hold_live(&mut transaction, &callers);
+    if !held.await.map_err(PaymentError::Port)?.contains(&caller.session_id) {
+        return Err(LedgerError::SessionEnded.into());
+    }
+    insert_wallets(&mut transaction, &[user.to_string()], zone, agreement.now).await?;
+    store::update_threshold(&mut transaction, user, Some(agreement.threshold_mana)).await?;
+    if !store::upsert_agreement(&mut transaction, user, agreement).await? {
+        return Err(PaymentError::TopUpUnderWay);
+    }
+    if agreement.payment_method_id.is_some() {
         let told = credits.payers.on_top_up_news(&mut transaction, user, TopUpNews::TurnedOn);
         told.await.map_err(PaymentError::Port)?;
     }
-    let shown = read(&mut transaction, user, &credits.policy.daily_zone, now).await?;
+    let shown = read(&mut transaction, user, zone, agreement.now).await?;
     transaction.commit().await.map_err(DbError::from)?;
-    if let Some(old) = old_card.filter(|old| card.as_ref() != Some(old)) {
-        // It charges nothing any more, whether or not Stripe forgets it.
-        if let Err(error) = stripe.detach_payment_method(&old, &format!("forget-{old}")).await {
-            tracing::warn!(%user, %error, "a card that is replaced stays saved at Stripe");
-        }
-    }
-    Ok(Json(shown))
+    Ok(shown)
 }
 
 /// Whether such a top-up can be.
@@ -149,9 +170,7 @@ async fn examine(payments: &Payments, request: &AutoTopUpRequest) -> Result<Want
     if payments.tax != StripeTax::Off {
         return Err(PaymentError::TaxedTopUp);
     }
-    for url in [&request.success_url, &request.cancel_url] {
-        payments.return_urls.choose(url.as_ref(), "saved", "")?;
-    }
+    return_urls(payments, request)?;
     let mut connection = payments.books.database.acquire().await?;
     let package = package::store::find_active(&mut connection, request.package_id.as_str()).await?;
     let package = package.ok_or(PaymentError::NoSuchPackage)?;
@@ -166,37 +185,114 @@ async fn examine(payments: &Payments, request: &AutoTopUpRequest) -> Result<Want
     Ok(Wanted { currency, credits: package.credits, price_cents })
 }
 
-/// What is there already. An order of it that waits for its next try is ended, so that it is not bought by other terms.
+/// What is there already. An order of it that waits for its next try is withdrawn and ended, so that it is not bought by other terms. Who does
+/// not come to the end of this leaves it to the next pass, which ends the order and says nothing of it.
 async fn settle_known(
     payments: &Payments,
     stripe: &Stripe,
     user: &UserId,
 ) -> Result<Option<AutoTopUp>, PaymentError> {
-    let mut transaction = payments.books.database.begin().await?;
+    let books = &payments.books;
+    let mut transaction = books.database.begin().await?;
     let known = store::lock_auto_top_up(&mut transaction, user, stripe.is_live()).await?;
-    drop(transaction);
-    if let Some(known) = known.as_ref().filter(|known| known.order_id.is_some()) {
+    let Some(order) = known.as_ref().and_then(|known| known.order_id.as_deref()) else { return Ok(known) };
+    let at = books.clock.now().saturating_add(LEASE);
+    store::update_withdrawn(&mut transaction, user, order, at).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    if let Some(known) = &known {
         charge::cancel(payments, stripe, known).await?;
     }
     Ok(known)
 }
 
-/// A till that saves a card and charges nothing.
+/// A till that was opened before.
+enum KnownTill {
+    /// It waits.
+    Open(Box<CheckoutSession>),
+    /// A card was saved there.
+    Saved(String),
+}
+
+/// What became of the till that somebody was sent to; nothing of one that is over.
+async fn find_till(stripe: &Stripe, known: Option<&AutoTopUp>) -> Result<Option<KnownTill>, PaymentError> {
+    let waiting = known.filter(|known| known.status == Status::Setup);
+    let Some((known, session)) = waiting.and_then(|known| Some((known, known.setup_session_id.as_ref()?)))
+    else {
+        return Ok(None);
+    };
+    match stripe.find_setup(session).await {
+        Ok(found) if found.status.as_deref() == Some("open") => Ok(Some(KnownTill::Open(Box::new(found)))),
+        Ok(found) => Ok(saved_card(&found, known).map(KnownTill::Saved)),
+        Err(StripeError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The card that is charged from now on, if one is saved that may be.
+fn kept_card(
+    request: &AutoTopUpRequest,
+    customer: &str,
+    known: Option<&AutoTopUp>,
+    till: Option<&KnownTill>,
+) -> Option<String> {
+    let replaces = request.replace_payment_method == Some(true);
+    let known =
+        known.filter(|known| !replaces && known.status != Status::Off && known.customer_id == customer)?;
+    match till {
+        Some(KnownTill::Saved(card)) => Some(card.clone()),
+        _ => known.payment_method_id.clone(),
+    }
+}
+
+/// A till that saves a card and charges nothing, and whose it is. None where there is a card.
+struct Till {
+    customer: String,
+    session: Option<CheckoutSession>,
+    is_new: bool,
+}
+
+/// The till that is open, if it leads back to where it is to; else another one, but not any number of them.
 async fn open_till(
     payments: &Payments,
     stripe: &Stripe,
     user: &UserId,
     request: &AutoTopUpRequest,
     customer: String,
-) -> Result<(String, CheckoutSession), PaymentError> {
-    match save_card(payments, stripe, user, request, &customer).await {
+    is_known: bool,
+    known_till: Option<KnownTill>,
+) -> Result<Till, PaymentError> {
+    let (success, cancel) = return_urls(payments, request)?;
+    if let Some(KnownTill::Open(session)) = known_till
+        && session.customer.as_ref().map(Expandable::id) == Some(&customer)
+        && (session.success_url.as_ref(), session.cancel_url.as_ref()) == (Some(&success), Some(&cancel))
+    {
+        return Ok(Till { customer, session: Some(*session), is_new: false });
+    }
+    if is_known {
+        let now = payments.books.clock.now();
+        let mut transaction = payments.books.database.begin().await?;
+        let a_day_ago = now.saturating_sub(Duration::DAY);
+        if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
+            return Err(PaymentError::TooManySetups);
+        }
+        transaction.commit().await.map_err(DbError::from)?;
+    }
+    let (customer, session) = match save_card(payments, stripe, user, request, &customer).await {
         Err(PaymentError::Stripe(error)) if error.misses("customer") => {
             let customer = another_customer(payments, stripe, user, &customer).await?;
             let session = save_card(payments, stripe, user, request, &customer).await?;
-            Ok((customer, session))
+            (customer, session)
         }
-        opened => Ok((customer, opened?)),
-    }
+        opened => (customer, opened?),
+    };
+    Ok(Till { customer, session: Some(session), is_new: true })
+}
+
+/// Where the browser goes after the till.
+fn return_urls(payments: &Payments, request: &AutoTopUpRequest) -> Result<(String, String), PaymentError> {
+    let urls = &payments.return_urls;
+    let success = urls.choose(request.success_url.as_ref(), "saved", "")?;
+    Ok((success, urls.choose(request.cancel_url.as_ref(), "cancelled", "")?))
 }
 
 async fn save_card(
@@ -206,15 +302,15 @@ async fn save_card(
     request: &AutoTopUpRequest,
     customer: &str,
 ) -> Result<CheckoutSession, PaymentError> {
-    let urls = &payments.return_urls;
+    let (success, cancel) = return_urls(payments, request)?;
     let form = [
         ("mode", "setup".to_owned()),
         ("customer", customer.to_owned()),
         ("payment_method_types[0]", "card".to_owned()),
         ("metadata[auto_top_up]", user.to_string()),
         ("setup_intent_data[metadata][auto_top_up]", user.to_string()),
-        ("success_url", urls.choose(request.success_url.as_ref(), "saved", "")?),
-        ("cancel_url", urls.choose(request.cancel_url.as_ref(), "cancelled", "")?),
+        ("success_url", success),
+        ("cancel_url", cancel),
     ];
     let form = form.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let key = format!("card-{}", new_uuid(&*payments.books.clock, &*payments.books.rng));

@@ -10,9 +10,9 @@ use time::Duration;
 
 /// Nobody else does anything for an auto top-up for so long: a try takes a few calls of some seconds at most. What failed in a way that
 /// passes is tried again then.
-const LEASE: Duration = Duration::minutes(2);
-/// Auto top-ups that are taken together.
-const BATCH: i64 = 20;
+pub(super) const LEASE: Duration = Duration::minutes(2);
+/// Owners of one statement.
+const PAGE: i64 = 500;
 /// How often a till is looked at where a card is to be saved, if no delivery comes.
 const BETWEEN_LOOKS: Duration = Duration::minutes(5);
 
@@ -22,23 +22,44 @@ const BETWEEN_LOOKS: Duration = Duration::minutes(5);
 /// When the database fails.
 pub async fn work(payments: &Payments, payers: &dyn Payers) -> Result<(), PaymentError> {
     let Some(stripe) = &payments.stripe else { return Ok(()) };
-    open::open_crossed(payments, stripe, payers).await?;
+    open::open_fallen(payments, stripe, payers).await?;
     let books = &payments.books;
     loop {
         let now = books.clock.now();
         let mut transaction = books.database.begin().await?;
         let until = now.saturating_add(LEASE);
-        let claimed = store::update_claimed(&mut transaction, stripe.is_live(), now, until, BATCH).await?;
+        let claimed = store::update_claimed(&mut transaction, stripe.is_live(), now, until).await?;
         transaction.commit().await.map_err(DbError::from)?;
-        if claimed.is_empty() {
-            return Ok(());
-        }
-        for top_up in claimed {
-            if let Err(error) = follow(payments, stripe, payers, &top_up).await {
-                tracing::warn!(user = %top_up.user, order = top_up.order_id, %error, "an auto top-up waits");
-            }
+        // One by one: what is claimed later is what it is then, and no lease runs out while another is followed.
+        let Some(top_up) = claimed else { return Ok(()) };
+        if let Err(error) = follow(payments, stripe, payers, &top_up).await {
+            tracing::warn!(user = %top_up.user, order = top_up.order_id, %error, "an auto top-up waits");
         }
     }
+}
+
+/// Finds what the ledger gave no notice of, because a server of the release before still ran.
+///
+/// # Errors
+/// When the database fails.
+pub async fn catch_up(payments: &Payments) -> Result<(), PaymentError> {
+    let Some(stripe) = &payments.stripe else { return Ok(()) };
+    let books = &payments.books;
+    let (mut after, mut found) = (String::new(), 0_u64);
+    loop {
+        let mut transaction = books.database.begin().await?;
+        let Some(end) = store::update_thresholds(&mut transaction, &after, PAGE).await? else { break };
+        let (page, now) = ((after.as_str(), end.as_str()), books.clock.now());
+        let more = store::update_unnoticed(&mut transaction, stripe.is_live(), page, now).await?;
+        transaction.commit().await.map_err(DbError::from)?;
+        found = found.saturating_add(more);
+        after = end;
+    }
+    if found > 0 {
+        tracing::info!(found, "wallets are below their thresholds of which there was no notice");
+        payments.errands.top_ups.notify_one();
+    }
+    Ok(())
 }
 
 async fn follow(
@@ -47,10 +68,59 @@ async fn follow(
     payers: &dyn Payers,
     top_up: &AutoTopUp,
 ) -> Result<(), PaymentError> {
-    match (top_up.status, &top_up.setup_session_id, &top_up.order_id) {
+    let tidied = tidy(payments, stripe, top_up).await;
+    let followed = match (top_up.status, &top_up.setup_session_id, &top_up.order_id) {
         (Status::Setup, Some(session), _) => look_at_till(payments, stripe, payers, top_up, session).await,
-        (Status::Active, _, Some(order)) => charge::charge(payments, stripe, payers, top_up, order).await,
+        (Status::Active, _, Some(order)) if !top_up.is_withdrawn() => {
+            charge::charge(payments, stripe, payers, top_up, order).await
+        }
         _ => wind_up(payments, stripe, top_up).await,
+    };
+    followed.and(tidied)
+}
+
+/// Closes tills that were let go, and has Stripe forget the cards that are of no more use: those that were saved at such a till too.
+async fn tidy(payments: &Payments, stripe: &Stripe, top_up: &AutoTopUp) -> Result<(), PaymentError> {
+    let AutoTopUp { tills_to_close: tills, cards_to_forget: cards, .. } = top_up;
+    if tills.is_empty() && cards.is_empty() {
+        return Ok(());
+    }
+    let mut useless = cards.clone();
+    for till in tills {
+        match close_till(stripe, till, top_up).await? {
+            Some(card) if top_up.payment_method_id.as_ref() != Some(&card) => useless.push(card),
+            _ => {}
+        }
+    }
+    for card in &useless {
+        forget_card(stripe, card).await?;
+    }
+    let mut transaction = payments.books.database.begin().await?;
+    store::update_tidied(&mut transaction, &top_up.user, tills, cards).await?;
+    Ok(transaction.commit().await.map_err(DbError::from)?)
+}
+
+/// Closes a till, and gives the card that was saved there before that.
+async fn close_till(stripe: &Stripe, till: &str, top_up: &AutoTopUp) -> Result<Option<String>, PaymentError> {
+    match stripe.expire_session(till).await {
+        Ok(_) | Err(StripeError::NotFound) => return Ok(None),
+        Err(error) if error.is_about_the_key() => return Err(error.into()),
+        // It is over already.
+        Err(StripeError::Refused { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match stripe.find_setup(till).await {
+        Ok(found) => Ok(saved_card(&found, top_up)),
+        Err(StripeError::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn forget_card(stripe: &Stripe, card: &str) -> Result<(), PaymentError> {
+    match stripe.detach_payment_method(card, &format!("forget-{card}")).await {
+        Err(error) if error.is_about_the_key() => Err(error.into()),
+        Ok(_) | Err(StripeError::NotFound | StripeError::Refused { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -92,7 +162,7 @@ async fn look_at_till(
 }
 
 /// The card that was saved, if it is this user's.
-fn saved_card(session: &CheckoutSession, top_up: &AutoTopUp) -> Option<String> {
+pub(super) fn saved_card(session: &CheckoutSession, top_up: &AutoTopUp) -> Option<String> {
     let named = session.metadata.as_ref().and_then(|metadata| metadata.get("auto_top_up"));
     let is_ours = named.is_some_and(|user| user == top_up.user.as_str())
         && session.customer.as_ref().map(Expandable::id) == Some(&top_up.customer_id);
@@ -109,10 +179,7 @@ async fn wind_up(payments: &Payments, stripe: &Stripe, top_up: &AutoTopUp) -> Re
     charge::cancel(payments, stripe, top_up).await?;
     let card = top_up.payment_method_id.as_ref().filter(|_| top_up.status == Status::Off);
     if let Some(card) = card {
-        match stripe.detach_payment_method(card, &format!("forget-{card}")).await {
-            Ok(_) | Err(StripeError::NotFound | StripeError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        forget_card(stripe, card).await?;
     }
     let mut transaction = payments.books.database.begin().await?;
     store::update_wound_up(&mut transaction, top_up, payments.books.clock.now()).await?;

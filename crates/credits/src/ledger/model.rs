@@ -68,6 +68,8 @@ pub struct Wallet {
     pub holds: Vec<Hold>,
     /// Its owner wants to be told when less than this can be spent. A setting: no command changes it.
     pub low_below: Option<Mana>,
+    /// Its owner wants mana bought when less than this is there. A setting too.
+    pub top_up_below: Option<Mana>,
     /// Spends that a refund of this batch is about. Not part of the row.
     pub recalled: Vec<RecalledSpend>,
 }
@@ -140,6 +142,7 @@ impl Wallet {
             grants: Vec::new(),
             holds: Vec::new(),
             low_below: None,
+            top_up_below: None,
             recalled: Vec::new(),
         }
     }
@@ -165,6 +168,12 @@ impl Wallet {
         let below = self.low_below.filter(|_| !self.is_closed)?;
         let available = self.spendable(self.changed_at).and_then(Totals::available).ok()?;
         (available < below).then_some((available, below))
+    }
+
+    /// Whether less is there than its owner wants, so that mana may have to be bought.
+    pub fn wants_top_up(&self) -> bool {
+        let available = self.totals().and_then(Totals::available);
+        self.top_up_below.zip(available.ok()).is_some_and(|(below, available)| available < below)
     }
 
     fn totals_of(&self, counts: impl Fn(&Grant) -> bool) -> Result<Totals, OutOfRange> {

@@ -8,6 +8,7 @@ use super::model::{
     Effects, Grant, GrantSource, Hold, HoldChange, HoldEnd, RecalledSpend, Slice, Terms, Transaction,
     TransactionKind, Wallet, WalletId,
 };
+use crate::auto_top_up;
 use crate::idempotency::{KeyDigest, Stored};
 use mana_kernel::{HoldId, Mana, TransactionId, UserId};
 use mana_platform::DbError;
@@ -35,6 +36,7 @@ struct WalletRow {
     updated_at: OffsetDateTime,
     is_closed: bool,
     low_below: Option<i64>,
+    top_up_below: Option<i64>,
     grants: Json<Vec<Grant>>,
     holds: Json<Vec<Hold>>,
     today: Date,
@@ -71,6 +73,7 @@ impl WalletRow {
             grants: self.grants.0,
             holds: self.holds.0,
             low_below: self.low_below.map(mana).transpose()?,
+            top_up_below: self.top_up_below.map(mana).transpose()?,
             recalled: Vec::new(),
         })
     }
@@ -86,7 +89,7 @@ pub(crate) async fn lock_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below, top_up_below,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1) ORDER BY wallet_id + 0 FOR UPDATE"#,
@@ -106,7 +109,7 @@ pub(crate) async fn find_wallets(
 ) -> Result<Loaded, DbError> {
     let rows = sqlx::query_as!(
         WalletRow,
-        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below,
+        r#"SELECT wallet_id, user_id, version, sequence, head, total_earned, total_spent, debt, daily_granted_on, updated_at, low_below, top_up_below,
                 closed_at IS NOT NULL AS "is_closed!", grants AS "grants: Json<Vec<Grant>>", holds AS "holds: Json<Vec<Hold>>",
                 (now() AT TIME ZONE $2)::date AS "today!"
            FROM credits.balances WHERE user_id = ANY($1)"#,
@@ -248,8 +251,13 @@ pub(crate) async fn write(
         &lines.hashes,
         &wallets.debts,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    let fallen = changed.iter().filter(|change| change.wallet.wants_top_up());
+    let fallen: Vec<i64> = fallen.map(|change| change.wallet.id.0).collect();
+    if !fallen.is_empty() {
+        auto_top_up::store::update_fallen(connection, &fallen, now).await?;
+    }
     Ok(())
 }
 

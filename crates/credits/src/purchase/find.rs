@@ -7,11 +7,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use mana_platform::http::{ApiError, Caller, ProblemBody};
 use serde::Serialize;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use utoipa::ToSchema;
-
-/// How often a purchase is looked at because its owner asks.
-const BETWEEN_LOOKS: Duration = Duration::seconds(3);
 
 /// A purchase of a package.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,8 +45,6 @@ pub(crate) struct PurchaseResponse {
     /// When the mana was given.
     #[serde(with = "time::serde::rfc3339::option")]
     pub(super) completed_at: Option<OffsetDateTime>,
-    #[serde(skip)]
-    pub(super) looked_at: Option<OffsetDateTime>,
 }
 
 /// A purchase
@@ -73,8 +68,7 @@ pub(crate) async fn find_purchase(
     let mut transaction = credits.database.begin_as(&caller.user_id).await?;
     let found = store::find_purchase(&mut transaction, &caller.user_id, &id).await?;
     let found = found.ok_or(PaymentError::NoSuchPurchase)?;
-    let long_ago = credits.clock.now().saturating_sub(BETWEEN_LOOKS);
-    if found.status == "pending" && found.looked_at.is_none_or(|at| at <= long_ago) {
+    if found.status == "pending" {
         credits.payments.errands.look_at(&found.id);
     }
     Ok(Json(found))

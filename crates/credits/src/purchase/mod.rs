@@ -4,11 +4,13 @@
 //! Nothing is believed that a delivery says. Whatever happens leads to `sync`: it looks at Stripe, merges what it sees with
 //! what is known (`model`), and has the ledger do what follows, in one transaction under the order's lock.
 
+mod adopt;
 mod buy;
 mod done;
 mod find;
 mod list;
 mod list_all;
+mod look;
 pub(crate) mod model;
 mod payment_link;
 pub(crate) mod place;
@@ -20,6 +22,8 @@ mod statement;
 pub(crate) mod store;
 pub(crate) mod sync;
 
+pub(crate) use adopt::adopt_told;
+pub use look::look_at_asked;
 pub use model::PaymentError;
 pub use place::ReturnUrls;
 pub use receipt::Seller;
@@ -35,7 +39,7 @@ use mana_platform::DbError;
 use mana_platform::config::StripeTax;
 use secrecy::SecretString;
 use sqlx::PgConnection;
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,35 +107,37 @@ pub struct Payments {
     pub errands: Errands,
 }
 
-/// Work that came in since the last pass.
+/// Work that came in since the last passes. Each pass has a bell of its own, so that none stands behind another.
 #[derive(Debug, Default)]
 pub struct Errands {
-    asked_for: Mutex<BTreeSet<String>>,
-    came_in: Notify,
+    asked_for: Mutex<VecDeque<String>>,
+    /// An order is to be looked at.
+    pub orders: Notify,
+    /// A delivery has come in.
+    pub deliveries: Notify,
+    /// There is something to do for an auto top-up.
+    pub top_ups: Notify,
 }
 
 impl Errands {
     /// Has an order looked at soon: its owner is back from the till.
     pub fn look_at(&self, order: &str) {
         let mut asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked_for.len() < MAX_ASKED_FOR {
-            asked_for.insert(order.to_owned());
+        if asked_for.len() < MAX_ASKED_FOR && !asked_for.iter().any(|known| known == order) {
+            asked_for.push_back(order.to_owned());
         }
-        self.came_in.notify_one();
+        self.orders.notify_one();
     }
 
-    /// A delivery has come in.
-    pub(crate) fn announce(&self) {
-        self.came_in.notify_one();
-    }
-
-    pub(crate) fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.asked_for.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits until something comes in.
-    pub async fn wait(&self) {
-        self.came_in.notified().await;
+    /// The orders that have waited longest. While others wait, the bell goes on ringing.
+    pub(crate) fn take(&self, most: usize) -> Vec<String> {
+        let mut asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = asked_for.len().min(most);
+        let taken = asked_for.drain(..end).collect();
+        if !asked_for.is_empty() {
+            self.orders.notify_one();
+        }
+        taken
     }
 }
 

@@ -610,6 +610,9 @@ pub enum PaymentError {
     /// An auto top-up is being charged.
     #[error("a top-up is under way")]
     TopUpUnderWay,
+    /// Too many tills were opened to save a card at.
+    #[error("too many sessions to save a card at were made today")]
+    TooManySetups,
     /// Tax can't be put on what is paid without a till.
     #[error("auto top-up can't be had with STRIPE_TAX")]
     TaxedTopUp,
@@ -662,7 +665,7 @@ pub(crate) static FOREIGN_URL: ErrorCode = ErrorCode {
     kind: Kind::Invalid,
     title: "The return URL leads to a foreign site",
     word: None,
-    way_out: "successUrl and cancelUrl must be of an origin in CORS_ORIGINS, of this service, or under COOKIE_DOMAIN with https.",
+    way_out: "successUrl and cancelUrl must be of an origin in CORS_ORIGINS, of FRONTEND_URL or this service, or under COOKIE_DOMAIN with https; at localhost while the service is.",
 };
 /// Too many tills are open.
 pub(crate) static TOO_MANY_OPEN: ErrorCode = ErrorCode {
@@ -728,6 +731,14 @@ pub(crate) static TOP_UP_UNDER_WAY: ErrorCode = ErrorCode {
     word: None,
     way_out: "Send the same request again in a minute: what is being charged has to end first.",
 };
+/// Too many tills were opened to save a card at.
+pub(crate) static TOO_MANY_SETUPS: ErrorCode = ErrorCode {
+    code: "payments.too_many_setups",
+    kind: Kind::Conflict,
+    title: "Too many pages to save a card at were opened today",
+    word: None,
+    way_out: "Send the person to the `setupUrl` of `GET /api/v1/credits/auto-top-up`, or try again tomorrow.",
+};
 /// Tax can't be put on what is paid without a till.
 pub(crate) static TAXED_TOP_UP: ErrorCode = ErrorCode {
     code: "payments.top_up_not_with_tax",
@@ -758,6 +769,7 @@ pub(crate) static CODES: &[&ErrorCode] = &[
     &BELOW_THRESHOLD,
     &CAP_BELOW_PRICE,
     &TOP_UP_UNDER_WAY,
+    &TOO_MANY_SETUPS,
     &TAXED_TOP_UP,
     &WRONG_PRICE,
     &PROVIDER_REFUSES,
@@ -783,6 +795,7 @@ impl Problem for PaymentError {
             Self::BelowThreshold => &BELOW_THRESHOLD,
             Self::CapBelowPrice => &CAP_BELOW_PRICE,
             Self::TopUpUnderWay => &TOP_UP_UNDER_WAY,
+            Self::TooManySetups => &TOO_MANY_SETUPS,
             Self::TaxedTopUp => &TAXED_TOP_UP,
             Self::Ledger(error) => error.code(),
             Self::Port(error) => error.code(),

@@ -12,7 +12,9 @@ use mana_kernel::id::new_uuid;
 use mana_kernel::secret::sha256;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::config::{Origin, StripeTax};
+use mana_platform::Settings;
+use mana_platform::config::StripeTax;
+use mana_platform::http::RedirectTargets;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 use url::Url;
@@ -30,29 +32,29 @@ const TILL_IS_OPEN: Duration = Duration::days(1);
 /// Where the browser goes after the till.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct ReturnUrl {
+pub(crate) struct ReturnUrl(
     /// As given: Stripe fills `{CHECKOUT_SESSION_ID}` in.
-    text: String,
-    url: Url,
-}
+    String,
+);
 
 impl TryFrom<String> for ReturnUrl {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        let url = Url::parse(&text).ok().filter(|url| {
+        let is_url = Url::parse(&text).is_ok_and(|url| {
             matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
         });
-        match url {
-            Some(url) if text.len() <= MAX_URL => Ok(Self { text, url }),
-            _ => Err("must be an http or https URL of at most 2048 characters"),
+        if is_url && text.len() <= MAX_URL {
+            Ok(Self(text))
+        } else {
+            Err("must be an http or https URL of at most 2048 characters")
         }
     }
 }
 
 impl From<ReturnUrl> for String {
     fn from(url: ReturnUrl) -> Self {
-        url.text
+        url.0
     }
 }
 
@@ -68,36 +70,20 @@ impl utoipa::PartialSchema for ReturnUrl {
 }
 impl ToSchema for ReturnUrl {}
 
-/// Where browsers may be sent after the till.
+/// Where browsers may be sent after the till: where any redirect may lead to.
 #[derive(Debug, Clone)]
 pub struct ReturnUrls {
-    origins: Vec<String>,
-    cookie_domain: Option<String>,
+    targets: RedirectTargets,
     own: String,
 }
 
 impl ReturnUrls {
-    /// The apps' origins, the service's own, and what shares its cookie.
-    pub fn new(origins: &[Origin], cookie_domain: Option<&str>, own: &str) -> Self {
-        let cookie_domain = cookie_domain.map(|domain| domain.trim_start_matches('.').to_lowercase());
+    /// As the settings say.
+    pub fn new(settings: &Settings) -> Self {
         Self {
-            origins: origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
-            cookie_domain,
-            own: own.trim_end_matches('/').to_owned(),
+            targets: RedirectTargets::new(settings),
+            own: settings.public_url().trim_end_matches('/').to_owned(),
         }
-    }
-
-    fn allow(&self, url: &Url) -> bool {
-        let origin = url.origin().ascii_serialization();
-        let is_own = Url::parse(&self.own).is_ok_and(|own| own.origin() == url.origin());
-        let is_in_domain = |domain: &String| {
-            let host = url.host_str().unwrap_or_default();
-            url.scheme() == "https"
-                && host
-                    .strip_suffix(domain.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        is_own || self.origins.contains(&origin) || self.cookie_domain.as_ref().is_some_and(is_in_domain)
     }
 
     pub(crate) fn choose(
@@ -108,7 +94,7 @@ impl ReturnUrls {
     ) -> Result<String, PaymentError> {
         match wanted {
             None => Ok(format!("{}/checkout/done?state={state}&purchase={order}", self.own)),
-            Some(wanted) if self.allow(&wanted.url) => Ok(wanted.text.clone()),
+            Some(wanted) if self.targets.find(&wanted.0).is_some() => Ok(wanted.0.clone()),
             Some(_) => Err(PaymentError::ForeignUrl),
         }
     }
@@ -343,10 +329,12 @@ async fn open_till(
     let key = format!("checkout-{}-{}", order.id, order.attempt);
     match stripe.create_session(&form, &key).await {
         Ok(session) => {
-            // Tax is not known before the payer has said from where.
-            let asked = if order.is_taxed { session.amount_subtotal } else { session.amount_total };
-            if asked == Some(order.price_cents) && session.currency.as_ref() == Some(&order.currency) {
+            if session.asks_for(order.is_taxed, order.price_cents, &order.currency) {
                 return Ok(session);
+            }
+            // Nobody is shown the way there; closed, nobody finds it either.
+            if let Err(error) = stripe.expire_session(&session.id).await {
+                tracing::warn!(order = order.id, session = session.id, %error, "a till with a wrong price stays open");
             }
             next_attempt(payments, order).await?;
             Err(PaymentError::WrongPrice(order.package_id.clone()))
@@ -381,8 +369,13 @@ mod tests {
 
     #[test]
     fn a_browser_returns_to_the_family_only() {
-        let origins = ["https://app.example".parse().unwrap(), "http://localhost:3000".parse().unwrap()];
-        let urls = ReturnUrls::new(&origins, Some(".mana.how"), "https://auth.mana.how/");
+        let mut settings = Settings::defaults().unwrap();
+        settings.base_url = Some("https://auth.mana.how/".parse().unwrap());
+        settings.cors_origins =
+            vec!["https://app.example".parse().unwrap(), "http://localhost:3000".parse().unwrap()];
+        settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
+        settings.cookie_domain = Some(".mana.how".to_owned());
+        let urls = ReturnUrls::new(&settings);
         let chosen = |text: &str| {
             let wanted = ReturnUrl::try_from(text.to_owned()).ok()?;
             urls.choose(Some(&wanted), "paid", "o").ok()
@@ -390,6 +383,7 @@ mod tests {
         for good in [
             "https://app.example/thanks?session={CHECKOUT_SESSION_ID}",
             "http://localhost:3000/",
+            "https://www.example.org/bought",
             "https://chat.mana.how/x",
             "https://mana.how",
             "https://auth.mana.how/y",
@@ -400,7 +394,9 @@ mod tests {
             "https://evil.example/",
             "https://app.example.evil.example/",
             "https://app.example@evil.example/",
+            "https://app.example\\@evil.example/",
             "http://chat.mana.how/",
+            "https://chat.mana.how:8443/",
             "https://evilmana.how/",
             "https://mana.how.evil.example/",
             "http://localhost:3001/",

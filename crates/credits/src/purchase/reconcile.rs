@@ -1,11 +1,12 @@
 //! Compares the orders with Stripe, both ways, and puts right what a lost delivery owes.
 
 use super::Payments;
+use super::adopt::{adopt_payment, adopt_till};
 use super::model::{Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::statement::StatementLine;
 use super::store;
 use super::sync::{apply, observe_order};
-use crate::stripe::object::{CheckoutSession, Expandable};
+use crate::stripe::object::{CheckoutSession, PaymentIntent};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
 use mana_platform::DbError;
@@ -17,6 +18,8 @@ use time::{Duration, OffsetDateTime};
 const PAGE: i64 = 500;
 /// How far back the comparison that runs by itself looks: deliveries are tried for three days.
 const LOOKS_BACK: Duration = Duration::days(4);
+/// Orders in a row for which Stripe can't be asked: then it is away, and so is the comparison.
+const MAX_UNANSWERED: u32 = 5;
 /// Findings that are kept; beyond that they are only counted.
 const MAX_FINDINGS: usize = 1_000;
 
@@ -79,13 +82,26 @@ pub async fn reconcile(
     fixes: bool,
 ) -> Result<Report, PaymentError> {
     let stripe = payments.stripe()?;
-    let mut report = Report::default();
+    // First what is short and owes somebody something: whatever fails further on, lost deliveries are there then.
+    let lost_events = webhook::catch_up(payments, stripe, since.unix_timestamp(), fixes).await?;
+    let mut report = Report { lost_events, ..Report::default() };
     let mut orders = candidates(payments, stripe, since).await?;
-    orders.extend(known_to_stripe(payments, stripe, since, &mut report).await?);
+    orders.extend(known_to_stripe(payments, stripe, since, fixes, &mut report).await?);
+    let mut unanswered: u32 = 0;
     for order in orders {
-        compare(payments, stripe, &order, fixes, &mut report).await?;
+        match compare(payments, stripe, &order, fixes, &mut report).await {
+            Ok(()) => unanswered = 0,
+            Err(PaymentError::Database(error)) => return Err(error.into()),
+            Err(error) => {
+                let is_away = matches!(error, PaymentError::Stripe(StripeError::Unavailable(_)));
+                unanswered = if is_away { unanswered.saturating_add(1) } else { 0 };
+                if unanswered >= MAX_UNANSWERED {
+                    return Err(error);
+                }
+                report.add(Some(&order), None, false, format!("it can't be compared: {error}"));
+            }
+        }
     }
-    report.lost_events = webhook::catch_up(payments, stripe, since.unix_timestamp(), fixes).await?;
     let mut connection = payments.books.database.acquire().await?;
     report.statement = store::sum_statement(&mut connection).await?;
     Ok(report)
@@ -112,68 +128,104 @@ async fn known_to_stripe(
     payments: &Payments,
     stripe: &Stripe,
     since: OffsetDateTime,
+    fixes: bool,
     report: &mut Report,
 ) -> Result<BTreeSet<String>, PaymentError> {
     let seconds = since.unix_timestamp();
     let mut orders = BTreeSet::new();
-    for session in stripe.list_sessions_since(seconds).await? {
-        // Others may sell through the same account.
-        let Some(order) = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id")) else {
-            continue;
-        };
-        let mut connection = payments.books.database.acquire().await?;
-        match store::find_order_id(&mut connection, Some(order), None, None).await? {
-            Some(known) => drop(orders.insert(known)),
-            None if session.payment_status == "paid" => {
-                report.add(
-                    None,
-                    Some(&session.id),
-                    false,
-                    format!("order {order} is paid there and unknown here"),
-                );
-            }
-            None => {}
-        }
-        drop(connection);
-        adopt(payments, order, &session).await?;
-    }
-    for payment in stripe.list_payments_since(seconds).await? {
-        // Those of a till are found by it.
-        let by = payment.metadata.get("origin").filter(|origin| *origin == OrderOrigin::AutoTopUp.as_str());
-        let Some(order) = by.and(payment.metadata.get("order_id")) else { continue };
-        let mut connection = payments.books.database.acquire().await?;
-        match store::find_order_id(&mut connection, Some(order), None, None).await? {
-            Some(known) => drop(orders.insert(known)),
-            None if payment.status == "succeeded" => {
-                let sentence = format!("order {order} is paid there and unknown here");
-                report.add(None, Some(&payment.id), false, sentence);
-            }
-            None => {}
+    let mut sessions = stripe.list_sessions_since(seconds);
+    while let Some(page) = sessions.next().await? {
+        for session in page {
+            orders.extend(of_session(payments, &session, fixes, report).await?);
         }
     }
-    let refunds = stripe.list_refunds_since(seconds).await?.into_iter().map(|refund| refund.payment_intent);
-    let disputes =
-        stripe.list_disputes_since(seconds).await?.into_iter().map(|dispute| dispute.payment_intent);
-    for payment in refunds.chain(disputes).flatten() {
-        let mut connection = payments.books.database.acquire().await?;
-        orders.extend(store::find_order_id(&mut connection, None, None, Some(payment.id())).await?);
+    let mut made = stripe.list_payments_since(seconds);
+    while let Some(page) = made.next().await? {
+        for payment in page {
+            orders.extend(of_payment(payments, &payment, fixes, report).await?);
+        }
+    }
+    let (mut refunds, mut disputes) =
+        (stripe.list_refunds_since(seconds), stripe.list_disputes_since(seconds));
+    while let Some(page) = refunds.next().await? {
+        let of = page.into_iter().filter_map(|refund| refund.payment_intent);
+        orders.extend(of_payments(payments, of.map(|payment| payment.id().to_owned())).await?);
+    }
+    while let Some(page) = disputes.next().await? {
+        let of = page.into_iter().filter_map(|dispute| dispute.payment_intent);
+        orders.extend(of_payments(payments, of.map(|payment| payment.id().to_owned())).await?);
     }
     Ok(orders)
 }
 
-/// A till whose answer was lost is noted, so that its payment can be found.
-async fn adopt(payments: &Payments, order: &str, session: &CheckoutSession) -> Result<(), PaymentError> {
-    let Some(customer) = session.customer.as_ref().map(Expandable::id) else { return Ok(()) };
-    let columns = store::SessionColumns {
-        customer_id: customer,
-        session_id: &session.id,
-        checkout_url: session.url.as_deref(),
-        client_secret: None,
-        expires_at: session.expires_at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok()),
+/// The order of a session. A till whose answer was lost is noted with it.
+async fn of_session(
+    payments: &Payments,
+    session: &CheckoutSession,
+    fixes: bool,
+    report: &mut Report,
+) -> Result<Option<String>, PaymentError> {
+    // Others may sell through the same account.
+    let Some(id) = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id")) else {
+        return Ok(None);
     };
-    let mut transaction = payments.books.database.begin().await?;
-    store::update_session(&mut transaction, order, &columns, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    let is_paid = session.payment_status == "paid";
+    let found = store::find_order(&mut *payments.books.database.acquire().await?, id).await?;
+    let Some(order) = found else {
+        if is_paid {
+            report.add(None, Some(&session.id), false, format!("order {id} is paid there and unknown here"));
+        }
+        return Ok(None);
+    };
+    if order.lacks(session) && fixes {
+        adopt_till(payments, &order, session).await?;
+    } else if is_paid && order.session_id.as_ref() != Some(&session.id) {
+        report.add(Some(id), Some(&session.id), false, "it is paid at a till that is not noted".to_owned());
+    }
+    Ok(Some(order.id))
+}
+
+/// The order of a payment of an auto top-up. One whose note was lost is noted with it. Those of a till are found by it.
+async fn of_payment(
+    payments: &Payments,
+    payment: &PaymentIntent,
+    fixes: bool,
+    report: &mut Report,
+) -> Result<Option<String>, PaymentError> {
+    let by = payment.metadata.get("origin").filter(|origin| *origin == OrderOrigin::AutoTopUp.as_str());
+    let Some(id) = by.and(payment.metadata.get("order_id")) else { return Ok(None) };
+    let is_paid = payment.status == "succeeded";
+    let found = store::find_order(&mut *payments.books.database.acquire().await?, id).await?;
+    let Some(order) = found else {
+        if is_paid {
+            report.add(None, Some(&payment.id), false, format!("order {id} is paid there and unknown here"));
+        }
+        return Ok(None);
+    };
+    if order.lacks_payment(payment) && fixes {
+        adopt_payment(payments, &order, payment).await?;
+    } else if is_paid && order.payment_id.as_ref() != Some(&payment.id) {
+        report.add(
+            Some(id),
+            Some(&payment.id),
+            false,
+            "it is paid by a payment that is not noted".to_owned(),
+        );
+    }
+    Ok(Some(order.id))
+}
+
+/// The orders of payments.
+async fn of_payments(
+    payments: &Payments,
+    ids: impl Iterator<Item = String>,
+) -> Result<Vec<String>, PaymentError> {
+    let mut connection = payments.books.database.acquire().await?;
+    let mut orders = Vec::new();
+    for id in ids {
+        orders.extend(store::find_order_id(&mut connection, None, None, Some(&id)).await?);
+    }
+    Ok(orders)
 }
 
 async fn compare(

@@ -225,7 +225,7 @@ pub(crate) async fn update_next_attempt(connection: &mut PgConnection, order: &s
     Ok(())
 }
 
-/// Notes the payment of an order without a till, if it has none, and says which it has.
+/// Notes the payment of an order without a till, if it is open and has none, and says which it has: none if it came to its end without.
 pub(crate) async fn update_payment(
     connection: &mut PgConnection,
     order: &str,
@@ -246,6 +246,28 @@ pub(crate) async fn update_payment(
     Ok(sqlx::query_scalar!("SELECT payment_id FROM credits.purchases WHERE id = $1", order)
         .fetch_one(connection)
         .await?)
+}
+
+/// Notes a payment by which money came in for an order without a till, whatever became of the order meanwhile.
+pub(super) async fn update_adopted(
+    connection: &mut PgConnection,
+    order: &str,
+    customer: &str,
+    payment: &str,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.purchases SET customer_id = $2, payment_id = $3, updated_at = $4,
+             lifecycle = CASE lifecycle WHEN 'created' THEN 'open' ELSE lifecycle END, state = CASE state WHEN 'created' THEN 'unpaid' ELSE state END
+         WHERE id = $1 AND payment_id IS NULL AND session_id IS NULL AND captured_cents = 0",
+        order,
+        customer,
+        payment,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Ends an order without a till whose payment Stripe does not know, or that has none and never gets one.
@@ -385,7 +407,7 @@ pub(super) async fn list_purchases(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at, looked_at
+             completed_at
          FROM credits.purchases WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2"#,
         user.as_str(),
         LISTED,
@@ -404,7 +426,7 @@ pub(crate) async fn list_after(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at, looked_at
+             completed_at
          FROM credits.purchases WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3"#,
         user.as_str(),
         after,
@@ -423,12 +445,27 @@ pub(super) async fn find_purchase(
     Ok(sqlx::query_as!(
         PurchaseResponse,
         r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at, looked_at
+             completed_at
          FROM credits.purchases WHERE user_id = $1 AND id = $2"#,
         user.as_str(),
         id,
     )
     .fetch_optional(connection)
+    .await?)
+}
+
+/// Those of these orders that wait to be paid and were not looked at since a time.
+pub(super) async fn list_pending(
+    connection: &mut PgConnection,
+    orders: &[String],
+    since: OffsetDateTime,
+) -> Result<Vec<String>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM credits.purchases WHERE id = ANY($1) AND status = 'pending' AND (looked_at IS NULL OR looked_at <= $2)",
+        orders,
+        since,
+    )
+    .fetch_all(connection)
     .await?)
 }
 

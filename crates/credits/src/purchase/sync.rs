@@ -84,8 +84,12 @@ pub(crate) async fn apply(
 ) -> Result<Synced, PaymentError> {
     let mut transaction = payments.books.database.begin().await?;
     let order = store::lock_order(&mut transaction, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
+    let origin = order.origin;
     let synced = apply_locked(payments, &mut transaction, order, observation).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    if origin == OrderOrigin::AutoTopUp {
+        payments.errands.top_ups.notify_one();
+    }
     Ok(synced)
 }
 

@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 use std::time::Duration;
 use tracing::Instrument as _;
 use url::Url;
@@ -63,6 +64,11 @@ impl StripeError {
     pub(crate) fn misses(&self, parameter: &str) -> bool {
         matches!(self, Self::Refused { code, parameter: named, .. } if code == "resource_missing" && named == parameter)
     }
+
+    /// Whether it is the key that is refused, and not what is asked for: an operator can help that.
+    pub(crate) fn is_about_the_key(&self) -> bool {
+        matches!(self, Self::Refused { status: 401 | 403, .. })
+    }
 }
 
 /// The way to Stripe can't be built.
@@ -87,6 +93,55 @@ struct ErrorObject {
 
 /// Fields of a form, in Stripe's notation.
 pub type Form = Vec<(String, String)>;
+
+/// A list, page by page: what somebody has filled it with is never in memory as a whole.
+#[derive(Debug)]
+pub struct Pages<'a, T> {
+    stripe: &'a Stripe,
+    path: &'static str,
+    filter: (&'static str, String),
+    /// Where the next page begins; none when there is none.
+    next: Option<Beginning>,
+    rows: PhantomData<T>,
+}
+
+/// Where a page begins.
+#[derive(Debug)]
+enum Beginning {
+    Start,
+    After(String),
+}
+
+impl<'a, T: DeserializeOwned + Listed> Pages<'a, T> {
+    fn new(stripe: &'a Stripe, path: &'static str, filter: (&'static str, String)) -> Self {
+        Self { stripe, path, filter, next: Some(Beginning::Start), rows: PhantomData }
+    }
+
+    /// The next page; none after the last.
+    ///
+    /// # Errors
+    /// As Stripe says.
+    pub async fn next(&mut self) -> Result<Option<Vec<T>>, StripeError> {
+        let Some(next) = &self.next else { return Ok(None) };
+        let limit = PAGE.to_string();
+        let mut parameters = vec![(self.filter.0, self.filter.1.as_str()), ("limit", &limit)];
+        if let Beginning::After(last) = next {
+            parameters.push(("starting_after", last));
+        }
+        let List { data, has_more }: List<T> = self.stripe.get(self.path, &parameters).await?;
+        self.next = data.last().filter(|_| has_more).map(|row| Beginning::After(row.id().to_owned()));
+        Ok(Some(data))
+    }
+
+    /// All of a list that is short by its nature.
+    async fn all(mut self) -> Result<Vec<T>, StripeError> {
+        let mut all = Vec::new();
+        while let Some(page) = self.next().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+}
 
 impl Stripe {
     /// A way to the Stripe at `base` with a secret key.
@@ -116,6 +171,14 @@ impl Stripe {
     /// As Stripe says.
     pub async fn create_session(&self, form: &Form, key: &str) -> Result<CheckoutSession, StripeError> {
         self.post("/v1/checkout/sessions", form, key).await
+    }
+
+    /// Closes an open session: nobody can pay or save a card there any more.
+    ///
+    /// # Errors
+    /// As Stripe says; that of one that is not open is [`StripeError::Refused`].
+    pub async fn expire_session(&self, id: &str) -> Result<CheckoutSession, StripeError> {
+        self.post(&format!("/v1/checkout/sessions/{id}/expire"), &Form::new(), &format!("expire-{id}")).await
     }
 
     /// A session with its payment and that one's charge.
@@ -200,7 +263,7 @@ impl Stripe {
     /// # Errors
     /// As Stripe says.
     pub async fn list_refunds(&self, payment: &str) -> Result<Vec<Refund>, StripeError> {
-        self.list("/v1/refunds", &[("payment_intent", payment)]).await
+        Pages::new(self, "/v1/refunds", ("payment_intent", payment.to_owned())).all().await
     }
 
     /// The disputes of a payment.
@@ -208,7 +271,7 @@ impl Stripe {
     /// # Errors
     /// As Stripe says.
     pub async fn list_disputes(&self, payment: &str) -> Result<Vec<Dispute>, StripeError> {
-        self.list("/v1/disputes", &[("payment_intent", payment)]).await
+        Pages::new(self, "/v1/disputes", ("payment_intent", payment.to_owned())).all().await
     }
 
     /// The early fraud warnings of a payment.
@@ -216,69 +279,32 @@ impl Stripe {
     /// # Errors
     /// As Stripe says.
     pub async fn list_fraud_warnings(&self, payment: &str) -> Result<Vec<FraudWarning>, StripeError> {
-        self.list("/v1/radar/early_fraud_warnings", &[("payment_intent", payment)]).await
+        Pages::new(self, "/v1/radar/early_fraud_warnings", ("payment_intent", payment.to_owned())).all().await
     }
 
     /// Sessions made since a time (Unix seconds).
-    ///
-    /// # Errors
-    /// As Stripe says.
-    pub async fn list_sessions_since(&self, since: i64) -> Result<Vec<CheckoutSession>, StripeError> {
-        self.list("/v1/checkout/sessions", &[("created[gte]", &since.to_string())]).await
+    pub fn list_sessions_since(&self, since: i64) -> Pages<'_, CheckoutSession> {
+        Pages::new(self, "/v1/checkout/sessions", ("created[gte]", since.to_string()))
     }
 
     /// Payments made since a time.
-    ///
-    /// # Errors
-    /// As Stripe says.
-    pub async fn list_payments_since(&self, since: i64) -> Result<Vec<PaymentIntent>, StripeError> {
-        self.list("/v1/payment_intents", &[("created[gte]", &since.to_string())]).await
+    pub fn list_payments_since(&self, since: i64) -> Pages<'_, PaymentIntent> {
+        Pages::new(self, "/v1/payment_intents", ("created[gte]", since.to_string()))
     }
 
     /// Refunds made since a time.
-    ///
-    /// # Errors
-    /// As Stripe says.
-    pub async fn list_refunds_since(&self, since: i64) -> Result<Vec<Refund>, StripeError> {
-        self.list("/v1/refunds", &[("created[gte]", &since.to_string())]).await
+    pub fn list_refunds_since(&self, since: i64) -> Pages<'_, Refund> {
+        Pages::new(self, "/v1/refunds", ("created[gte]", since.to_string()))
     }
 
     /// Disputes opened since a time.
-    ///
-    /// # Errors
-    /// As Stripe says.
-    pub async fn list_disputes_since(&self, since: i64) -> Result<Vec<Dispute>, StripeError> {
-        self.list("/v1/disputes", &[("created[gte]", &since.to_string())]).await
+    pub fn list_disputes_since(&self, since: i64) -> Pages<'_, Dispute> {
+        Pages::new(self, "/v1/disputes", ("created[gte]", since.to_string()))
     }
 
     /// Events since a time. Stripe keeps them for 30 days.
-    ///
-    /// # Errors
-    /// As Stripe says.
-    pub async fn list_events_since(&self, since: i64) -> Result<Vec<Event>, StripeError> {
-        self.list("/v1/events", &[("created[gte]", &since.to_string())]).await
-    }
-
-    /// All pages of a list.
-    async fn list<T: DeserializeOwned + Listed>(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<Vec<T>, StripeError> {
-        let mut rows: Vec<T> = Vec::new();
-        let limit = PAGE.to_string();
-        loop {
-            let after = rows.last().map(|row| row.id().to_owned());
-            let mut parameters = query.to_vec();
-            parameters.push(("limit", &limit));
-            parameters.extend(after.as_deref().map(|after| ("starting_after", after)));
-            let page: List<T> = self.get(path, &parameters).await?;
-            let is_last = !page.has_more || page.data.is_empty();
-            rows.extend(page.data);
-            if is_last {
-                return Ok(rows);
-            }
-        }
+    pub fn list_events_since(&self, since: i64) -> Pages<'_, Event> {
+        Pages::new(self, "/v1/events", ("created[gte]", since.to_string()))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, StripeError> {
@@ -314,6 +340,7 @@ impl Stripe {
             let name = match &outcome {
                 Ok(_) => "done",
                 Err(StripeError::Unavailable(_)) => "unavailable",
+                Err(error) if error.is_about_the_key() => "unauthorized",
                 Err(_) => "refused",
             };
             metrics::counter!("stripe_calls_total", "method" => method.to_string(), "outcome" => name)

@@ -111,6 +111,12 @@ pub struct CheckoutSession {
     /// What an embedded form needs.
     #[serde(default)]
     pub client_secret: Option<String>,
+    /// Where the browser goes afterwards, of one that is not embedded.
+    #[serde(default)]
+    pub success_url: Option<String>,
+    /// Where it goes instead.
+    #[serde(default)]
+    pub cancel_url: Option<String>,
     /// When it is over (Unix seconds).
     #[serde(default)]
     pub expires_at: Option<i64>,

@@ -1,12 +1,16 @@
 //! What Stripe sends. Owns `credits.stripe_events`.
 //!
 //! A delivery is verified, stored and acknowledged; it is worked on from the table. What it says is a hint: it tells which
-//! order to look at, and [`crate::purchase`] looks.
+//! order to look at, and [`crate::purchase`] looks. So nothing else of it is kept, and nothing at all once that is done
+//! (docs/decisions/0043).
 
+mod forget;
+mod pointer;
 mod receive;
 pub(crate) mod store;
 mod work;
 
+pub use forget::forget_old;
 pub(crate) use work::catch_up;
 pub use work::work;
 

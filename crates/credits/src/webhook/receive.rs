@@ -1,5 +1,6 @@
 //! `POST /api/v1/webhooks/stripe`: takes a delivery in.
 
+use super::pointer::pointer_of;
 use super::store;
 use crate::CreditsState;
 use crate::stripe::object::EventName;
@@ -89,11 +90,12 @@ pub(crate) async fn receive_event(
     if event.id.is_empty() || event.id.len() > 255 || event.r#type.len() > 255 || text.contains('\0') {
         return Err(ApiError::new(&NOT_AN_EVENT));
     }
+    let pointer = pointer_of(text, &event);
     let mut transaction = credits.database.begin().await?;
-    let is_new = store::insert_event(&mut transaction, &event.id, &event.r#type, text, now).await?;
+    let is_new = store::insert_event(&mut transaction, &event.id, &event.r#type, &pointer, now).await?;
     transaction.commit().await.map_err(mana_platform::DbError::from)?;
     let outcome = if is_new { "stored" } else { "known" };
     metrics::counter!("stripe_deliveries_total", "outcome" => outcome).increment(1);
-    payments.errands.announce();
+    payments.errands.deliveries.notify_one();
     Ok(Json(Received { received: true }))
 }

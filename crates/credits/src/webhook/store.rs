@@ -57,7 +57,7 @@ pub(super) async fn update_claimed(
     .await?)
 }
 
-/// Notes what became of deliveries.
+/// Notes what became of deliveries. What they said has served its purpose.
 pub(super) async fn update_outcome(
     connection: &mut PgConnection,
     events: &[String],
@@ -65,7 +65,7 @@ pub(super) async fn update_outcome(
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE credits.stripe_events SET outcome = $2, processed_at = $3, next_attempt_at = NULL, last_error = NULL
+        "UPDATE credits.stripe_events SET outcome = $2, processed_at = $3, next_attempt_at = NULL, last_error = NULL, payload = ''
          WHERE id = ANY($1) AND outcome IS NULL",
         events,
         outcome,
@@ -127,6 +127,36 @@ pub(super) async fn delete_before(
              SELECT id FROM credits.stripe_events WHERE outcome IS NOT NULL AND processed_at < $1 ORDER BY processed_at LIMIT $2
              FOR UPDATE SKIP LOCKED)",
         before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes deliveries that came before a time and that nobody has worked on, at most `limit`; says how many there were.
+pub(super) async fn delete_waiting_before(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "DELETE FROM credits.stripe_events WHERE id IN (
+             SELECT id FROM credits.stripe_events WHERE outcome IS NULL AND next_attempt_at < $1 AND received_at < $1 ORDER BY next_attempt_at LIMIT $2
+             FOR UPDATE SKIP LOCKED)",
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Empties deliveries that were worked on, at most `limit`; says how many there were.
+pub(super) async fn update_emptied(connection: &mut PgConnection, limit: i64) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "UPDATE credits.stripe_events SET payload = '' WHERE id IN (
+             SELECT id FROM credits.stripe_events WHERE outcome IS NOT NULL AND payload <> '' LIMIT $1 FOR UPDATE SKIP LOCKED)",
         limit,
     )
     .execute(connection)

@@ -1,9 +1,9 @@
-//! The pass that works on deliveries, and on orders that somebody asked for.
+//! The pass that works on deliveries.
 
 use super::store::{self, WaitingEvent};
 use crate::auto_top_up;
 use crate::purchase::sync::sync;
-use crate::purchase::{self, PaymentError, Payments};
+use crate::purchase::{self, PaymentError, Payments, adopt_told};
 use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
 use mana_platform::DbError;
@@ -18,10 +18,6 @@ const BATCH: i64 = 50;
 const LONGEST_PAUSE: Duration = Duration::hours(1);
 /// What failed for so long is left to the comparison with Stripe.
 const GIVE_UP_AFTER: Duration = Duration::days(3);
-/// Deliveries are kept for so long after they were worked on: longer than Stripe keeps its events, so that none is new again.
-const KEEP: Duration = Duration::days(40);
-/// Rows of one statement.
-const PRUNED: i64 = 1_000;
 /// What is of no interest to a shop that sells once.
 const KINDS: [&str; 6] = [
     "checkout.session.",
@@ -32,19 +28,12 @@ const KINDS: [&str; 6] = [
     "charge.dispute.",
 ];
 
-/// Works on all deliveries that are due, and looks at orders that were asked for.
+/// Works on all deliveries that are due.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn work(payments: &Payments) -> Result<(), PaymentError> {
     let Some(stripe) = &payments.stripe else { return Ok(()) };
-    for order in payments.errands.take() {
-        match sync(payments, &order).await {
-            // Nobody's: the page after the till believes its own address.
-            Ok(_) | Err(PaymentError::NoSuchPurchase | PaymentError::Stripe(StripeError::NotFound)) => {}
-            Err(error) => tracing::warn!(order, %error, "a purchase could not be looked at"),
-        }
-    }
     loop {
         let now = payments.books.clock.now();
         let mut transaction = payments.books.database.begin().await?;
@@ -103,6 +92,7 @@ async fn is_of_auto_top_up(payments: &Payments, event: &WaitingEvent) -> Result<
     let now = payments.books.clock.now();
     let is_known = auto_top_up::store::update_setup_due(&mut transaction, &session, now).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    payments.errands.top_ups.notify_one();
     Ok(is_known)
 }
 
@@ -134,6 +124,10 @@ async fn find_order(
         purchase::store::find_order_id(&mut connection, by_name, by_session, payment.as_deref()).await?;
     drop(connection);
     match (known, payment) {
+        (Some(order), Some(payment)) if event.r#type == "payment_intent.succeeded" => {
+            adopt_told(payments, stripe, &order, &payment).await?;
+            Ok(Some(order))
+        }
         (Some(order), _) => Ok(Some(order)),
         // A refund or a dispute overtook the news of its payment: only the payment names the order.
         (None, Some(payment)) if named.is_none() => {
@@ -189,7 +183,7 @@ fn next_attempt(attempts: i32, now: OffsetDateTime) -> OffsetDateTime {
     now.saturating_add(pause)
 }
 
-/// Takes events in that Stripe tells of and never delivered, and says how many there were. Deletes what is old.
+/// Takes events in that Stripe tells of and never delivered, and says how many there were.
 pub(crate) async fn catch_up(
     payments: &Payments,
     stripe: &Stripe,
@@ -197,47 +191,29 @@ pub(crate) async fn catch_up(
     fixes: bool,
 ) -> Result<u64, PaymentError> {
     let now = payments.books.clock.now();
-    let mut connection = payments.books.database.acquire().await?;
-    while store::delete_before(&mut connection, now.saturating_sub(KEEP), PRUNED).await?
-        >= u64::try_from(PRUNED).unwrap_or(u64::MAX)
-    {}
-    connection.finish().await?;
-    let told: BTreeMap<String, Event> = stripe
-        .list_events_since(since)
-        .await?
-        .into_iter()
-        .filter(|event| KINDS.iter().any(|kind| event.r#type.starts_with(kind)))
-        .map(|event| (event.id.clone(), event))
-        .collect();
-    let ids: Vec<String> = told.keys().cloned().collect();
-    let mut transaction = payments.books.database.begin().await?;
-    let unknown = store::list_unknown(&mut transaction, &ids).await?;
-    if fixes {
-        for event in unknown.iter().filter_map(|id| told.get(id)) {
-            let payload = payload(event);
-            store::insert_event(&mut transaction, &event.id, &event.r#type, &payload, now).await?;
+    let (mut pages, mut lost) = (stripe.list_events_since(since), 0_u64);
+    while let Some(page) = pages.next().await? {
+        let told: BTreeMap<String, Event> = page
+            .into_iter()
+            .filter(|event| KINDS.iter().any(|kind| event.r#type.starts_with(kind)))
+            .map(|event| (event.id.clone(), event))
+            .collect();
+        let ids: Vec<String> = told.keys().cloned().collect();
+        let mut transaction = payments.books.database.begin().await?;
+        let unknown = store::list_unknown(&mut transaction, &ids).await?;
+        if fixes {
+            for event in unknown.iter().filter_map(|id| told.get(id)) {
+                let pointer = event.pointer();
+                store::insert_event(&mut transaction, &event.id, &event.r#type, &pointer, now).await?;
+            }
         }
+        transaction.commit().await.map_err(DbError::from)?;
+        lost = lost.saturating_add(u64::try_from(unknown.len()).unwrap_or(u64::MAX));
     }
-    transaction.commit().await.map_err(DbError::from)?;
-    Ok(u64::try_from(unknown.len()).unwrap_or(u64::MAX))
-}
-
-/// What is known of an event that was never delivered.
-fn payload(event: &Event) -> String {
-    let object = &event.data.object;
-    serde_json::json!({
-        "id": event.id,
-        "type": event.r#type,
-        "livemode": event.livemode,
-        "account": event.account,
-        "data": {"object": {
-            "id": object.id,
-            "client_reference_id": object.client_reference_id,
-            "metadata": object.metadata,
-            "payment_intent": object.payment_intent.as_ref().map(Expandable::id),
-        }},
-    })
-    .to_string()
+    if fixes && lost > 0 {
+        payments.errands.deliveries.notify_one();
+    }
+    Ok(lost)
 }
 
 #[cfg(test)]

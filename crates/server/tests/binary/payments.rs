@@ -1,6 +1,7 @@
 //! Buying on real processes: a server that is killed between a charge and its credit, and the commands of a shop.
 
 use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::http::exchange;
 use crate::process::{Done, Home, Launch, free_port, poll};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -89,6 +90,81 @@ fn a_server_that_is_killed_between_charge_and_credit_credits_each_payment_once()
 }
 
 #[test]
+fn a_server_that_is_killed_while_a_card_is_charged_tops_each_wallet_up_once() {
+    const USERS: usize = 4;
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let (port, runtime) = (free_port(), tokio::runtime::Runtime::new().unwrap());
+    let (fake, url) = stripe(&runtime, port);
+    let run = |args: &[&str]| -> Done { with(home.command(args), &cluster, &url).run() };
+    let serve =
+        || with(home.command(&["serve", "--port", &port.to_string()]), &cluster, &url).at(port).start();
+    let mut server = serve();
+    run(&["packages", "import", home.file("packages.json", PACKAGES).to_str().unwrap()]).succeeded();
+    let body = json!({"thresholdMana": 100, "packageId": "small", "monthlyCapCents": 5_000, "consent": true});
+    let tokens: Vec<String> = (0..USERS)
+        .map(|number| {
+            let email = format!("user{number}@example.com");
+            server.register(&email);
+            let token = server.login(&email).text("/accessToken");
+            let path = "/api/v1/credits/auto-top-up";
+            let waiting = exchange(port, "PUT", path, &token, &body.to_string()).unwrap();
+            fake.act(waiting.text("/setupUrl").rsplit('/').next().unwrap(), Outcome::Pay).unwrap();
+            poll(Duration::from_secs(30), "a saved card", || {
+                (server.get_as(&token, path).text("/status") == "active").then_some(())
+            });
+            token
+        })
+        .collect();
+
+    // The payment is made and nobody heard of it; the card is charged and nobody heard of it, with and without a delivery; it is charged
+    // and the server is somewhere behind that.
+    let moments = [Some("/payment_intents"), Some("/confirm"), Some("/confirm"), None];
+    for (number, (token, moment)) in tokens.iter().zip(moments).enumerate() {
+        fake.turn(Knobs { drop: number == 2, ..Knobs::default() });
+        fake.hold_answers(moment);
+        let charges = fake.count("charge");
+        let spent = server.post_as(token, "/api/v1/credits/use", &spend_of(60 + number));
+        assert_eq!(spent.status, 201, "{}", spent.body);
+        if moment.is_some() {
+            let held = async { tokio::time::timeout(Duration::from_secs(30), fake.is_holding()).await };
+            runtime.block_on(held).unwrap();
+        } else {
+            poll(Duration::from_secs(30), "a charge", || (fake.count("charge") > charges).then_some(()));
+        }
+        server.kill();
+        fake.hold_answers(None);
+        // As if the two minutes were over in which nobody else looks.
+        cluster
+            .owner("mana")
+            .run("UPDATE credits.auto_top_ups SET next_look_at = now() WHERE next_look_at IS NOT NULL");
+        server = serve();
+        poll(Duration::from_mins(1), "a top-up", || {
+            let balance = server.get_as(token, "/api/v1/credits/balance").json();
+            (balance["balance"] == 500).then_some(())
+        });
+    }
+    fake.turn(Knobs::default());
+    poll(Duration::from_secs(30), "the end of all orders", || {
+        let open: Vec<(i64,)> = cluster
+            .owner("mana")
+            .rows("SELECT count(*) FROM credits.auto_top_ups WHERE order_id IS NOT NULL");
+        (open[0].0 == 0).then_some(())
+    });
+    assert_eq!(fake.count("charge"), USERS, "each card once");
+    for token in &tokens {
+        assert_eq!(server.get_as(token, "/api/v1/credits/balance").json()["balance"], 500);
+    }
+    let report: Value = serde_json::from_str(&run(&["payments", "reconcile", "--json"]).succeeded()).unwrap();
+    assert_eq!((&report["open"], &report["credited"]), (&json!(0), &json!(0)), "{report}");
+    run(&["ledger", "verify"]).succeeded();
+    cluster.books_are_true("mana");
+}
+
+fn spend_of(amount: usize) -> Value {
+    json!({"amount": amount, "appId": "chat", "description": "An answer"})
+}
+
+#[test]
 fn packages_come_from_a_file_and_purchases_are_compared_with_stripe() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -147,9 +223,9 @@ fn in_dev_mode_mana_is_bought_at_a_till_of_its_own() {
     let placed = server.post_as(&token, "/api/v1/credits/purchase", &json!({"packageId": "medium"}));
     let till = placed.text("/checkoutUrl");
     let (port, path) = till.strip_prefix("http://localhost:").unwrap().split_once('/').unwrap();
-    let page = crate::http::exchange(port.parse().unwrap(), "GET", &format!("/{path}"), "", "").unwrap();
+    let page = exchange(port.parse().unwrap(), "GET", &format!("/{path}"), "", "").unwrap();
     assert!(page.body.contains("20.00 EUR") && page.body.contains("Later"), "{}", page.body);
-    let paid = crate::http::exchange(port.parse().unwrap(), "POST", &format!("/{path}/pay"), "", "").unwrap();
+    let paid = exchange(port.parse().unwrap(), "POST", &format!("/{path}/pay"), "", "").unwrap();
     assert_eq!(paid.status, 303);
     let back = paid
         .header("location")

@@ -2,7 +2,7 @@
 
 use crate::credits::books_are_true;
 use crate::story::{Story, User, spend_of};
-use crate::till::{Bought, CREDITS, PRICE, Shop, hand_over};
+use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
 use mana_credits::ledger::verify::{Scope, verify};
 use mana_credits::purchase::reconcile;
@@ -978,4 +978,212 @@ async fn administrators_find_purchases_of_a_user_in_a_state_page_by_page() {
         assert_eq!(shop.get(&format!("/api/v1/admin/purchases{bad}"), &ada).await.status, 400, "{bad}");
     }
     assert_eq!(shop.get("/api/v1/admin/purchases", &bob).await.problem(), "auth.admin_required");
+}
+
+#[tokio::test]
+async fn whoever_names_orders_to_the_page_after_the_till_costs_little() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.go_to_till(&ada).await;
+    let looks = || shop.stripe.count_calls("GET /v1/checkout/sessions/");
+    let come_back = async |order: &str| {
+        let page = shop.client.get(&format!("/checkout/done?state=paid&purchase={order}")).send().await;
+        assert_eq!(page.status, 200);
+    };
+    // Forty that there are not, the one that there is, and it again and again.
+    for number in 0..40 {
+        come_back(&format!("none-{number}")).await;
+    }
+    for _ in 0..3 {
+        come_back(&bought.id).await;
+    }
+    for looked in [0, 0, 1, 1] {
+        shop.workers.look_at_purchases().await;
+        assert_eq!(looks(), looked, "twenty a pass");
+    }
+    come_back(&bought.id).await;
+    shop.workers.look_at_purchases().await;
+    assert_eq!(looks(), 1, "it was looked at a moment ago");
+    shop.stripe.act(&bought.session, Outcome::Pay).unwrap();
+    shop.clock.advance(Duration::seconds(3));
+    come_back(&bought.id).await;
+    shop.workers.look_at_purchases().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    let before = looks();
+    shop.clock.advance(Duration::seconds(3));
+    come_back(&bought.id).await;
+    shop.workers.look_at_purchases().await;
+    assert_eq!(looks(), before, "it does not wait any more");
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_that_can_not_be_compared_does_not_end_the_comparison() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let (first, second) = (shop.pay(&ada).await, shop.pay(&ada).await);
+    shop.stripe.turn(Knobs { drop: true, ..Knobs::default() });
+    shop.deliver().await;
+    for (bought, status) in [(&first, 400), (&second, 500)] {
+        shop.stripe.refuse(Some((&bought.session, status, "odd")));
+        let since = shop.clock.now() - Duration::hours(1);
+        let report = reconcile(&shop.workers.payments, since, true).await.unwrap();
+        assert!(!report.agrees(), "{report:?}");
+        let open = report.findings.iter().find(|finding| !finding.is_fixed).unwrap();
+        assert_eq!(open.order.as_ref(), Some(&bought.id));
+        assert!(open.sentence.contains("it can't be compared"), "{report:?}");
+        assert_eq!(report.statement.len(), 1, "it came to its end");
+        // What waits of its deliveries fails for the same reason.
+        shop.workers.work_on_payments().await;
+    }
+    shop.stripe.refuse(None);
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn lost_deliveries_are_taken_in_although_stripe_lists_nothing_else() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.pay(&ada).await;
+    shop.stripe.turn(Knobs { drop: true, ..Knobs::default() });
+    shop.deliver().await;
+    shop.stripe.refuse(Some(("/v1/checkout/sessions", 500, "away")));
+    let since = shop.clock.now() - Duration::hours(1);
+    assert!(reconcile(&shop.workers.payments, since, true).await.is_err());
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    shop.stripe.refuse(None);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn long_lists_of_stripe_are_read_to_their_end() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.pay(&ada).await;
+    shop.stripe.turn(Knobs { drop: true, ..Knobs::default() });
+    // Others sell through the same account: three pages, and ours is on the last.
+    let session = shop.stripe.find(&bought.session).unwrap();
+    for _ in 0..250 {
+        shop.stripe.add_foreign(&session);
+    }
+    shop.execute("UPDATE credits.purchases SET session_id = NULL, state = 'created', lifecycle = 'created', customer_id = NULL").await;
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_till_that_asks_for_another_price_is_closed_and_not_adopted() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_400"}])).await;
+    let body = json!({"packageId": "odd", "idempotencyKey": "k"});
+    let noted = "SELECT count(*) FROM credits.purchases WHERE session_id IS NOT NULL";
+    for _ in 0..2 {
+        let refused = shop.order(&ada, &body).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.wrong_stripe_price"));
+        assert_eq!(shop.stripe.last("checkout.session").unwrap()["status"], "expired");
+        shop.workers.reconcile_payments().await;
+        assert_eq!(shop.number(noted).await, 0);
+    }
+    // One that stayed open, and that somebody has paid: money that a person has to see to.
+    let session = shop.stripe.last("checkout.session").unwrap()["id"].as_str().unwrap().to_owned();
+    shop.stripe.tamper(&session, |session| session["status"] = json!("open"));
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    let since = shop.clock.now() - Duration::hours(1);
+    let report = reconcile(&shop.workers.payments, since, true).await.unwrap();
+    assert!(
+        report.findings.iter().any(|finding| finding.sentence.contains("at a till that is not noted")),
+        "{report:?}"
+    );
+    assert_eq!((shop.number(noted).await, shop.paid(&ada).await), (0, (0, 0)));
+}
+
+#[tokio::test]
+async fn to_compare_without_fixing_writes_nothing_and_an_embedded_till_keeps_its_secret() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let body = json!({"packageId": "small", "uiMode": "embedded", "idempotencyKey": "k"});
+    let placed = shop.order(&ada, &body).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    shop.execute("UPDATE credits.purchases SET session_id = NULL, client_secret = NULL, state = 'created', lifecycle = 'created', customer_id = NULL").await;
+    let noted = "SELECT count(*) FROM credits.purchases WHERE session_id IS NOT NULL";
+    let since = shop.clock.now() - Duration::hours(1);
+    reconcile(&shop.workers.payments, since, false).await.unwrap();
+    assert_eq!(shop.number(noted).await, 0, "to look changes nothing");
+    shop.workers.reconcile_payments().await;
+    assert_eq!(shop.number(noted).await, 1);
+    let again = shop.order(&ada, &body).await;
+    assert_eq!(again.json, placed.json);
+    assert!(again.text("/clientSecret").starts_with("cs_test_"));
+    assert_eq!(shop.stripe.count_calls("POST /v1/checkout/sessions"), 1);
+}
+
+#[tokio::test]
+async fn of_a_delivery_nothing_is_kept_that_says_who_paid() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.pay(&ada).await;
+    let deliveries = shop.stripe.take_deliveries();
+    assert!(
+        deliveries
+            .iter()
+            .any(|one| one.body.contains("Petra Payer") && one.body.contains("payer@example.com"))
+    );
+    for delivery in &deliveries {
+        assert_eq!(hand_over(&shop.client, delivery).await.status, 200);
+    }
+    let of_payer =
+        "SELECT count(*) FROM credits.stripe_events WHERE payload ~ 'Petra|example.com|Seestr|78462'";
+    let filled = "SELECT count(*) FROM credits.stripe_events WHERE payload <> ''";
+    assert_eq!(
+        (shop.number(of_payer).await, shop.number(filled).await),
+        (0, i64::try_from(deliveries.len()).unwrap())
+    );
+    shop.workers.work_on_payments().await;
+    assert_eq!(shop.number(filled).await, 0, "worked on, it has served its purpose");
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+
+    // What servers of older versions have kept goes too, and what nobody can work on, in time.
+    shop.execute("UPDATE credits.stripe_events SET payload = 'Petra Payer'").await;
+    let keyless = shop.replica_with(|settings| settings.stripe_secret_key = None).await;
+    shop.pay(&ada).await;
+    for delivery in shop.stripe.take_deliveries() {
+        assert_eq!(hand_over(&keyless.client, &delivery).await.status, 200);
+    }
+    keyless.workers.work_on_payments().await;
+    keyless.workers.prune().await;
+    let waiting = "SELECT count(*) FROM credits.stripe_events WHERE outcome IS NULL";
+    assert_eq!((shop.number(of_payer).await, shop.number(waiting).await > 0), (0, true));
+    shop.clock.advance(Duration::days(41));
+    keyless.workers.prune().await;
+    assert_eq!(shop.number("SELECT count(*) FROM credits.stripe_events").await, 0);
+}
+
+#[tokio::test]
+async fn browsers_return_from_the_till_to_where_any_redirect_may_lead() {
+    let shop = Shop::with(|settings| {
+        settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
+        settings.cookie_domain = Some("family.example".to_owned());
+    })
+    .await;
+    let ada = shop.user("ada@example.com").await;
+    for (url, status) in [
+        ("https://www.example.org/bought?session={CHECKOUT_SESSION_ID}", 201),
+        ("http://localhost:8123/bought", 201),
+        ("https://chat.family.example/bought", 201),
+        ("https://chat.family.example:8443/bought", 400),
+        ("https://www.example.org.evil.example/", 400),
+        ("https://www.example.org\\@evil.example/", 400),
+    ] {
+        let placed = shop.order(&ada, &json!({"packageId": "small", "successUrl": url})).await;
+        assert_eq!(placed.status, status, "{url}: {}", placed.json);
+        if status == 400 {
+            assert_eq!(placed.problem(), "payments.foreign_url", "{url}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::payments::all_is_well;
 use crate::story::{PASSWORD, User, spend_of};
-use crate::till::{Bought, CREDITS, PRICE, Shop};
+use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop};
 use http::Method;
 use mana_platform::config::StripeTax;
 use mana_testkit::Reply;

@@ -2,6 +2,7 @@
 
 use crate::story::{Story, User};
 use futures_util::future::join_all;
+use mana_core_auth::workers::Workers;
 use mana_credits::package;
 use mana_credits::package::model::NamedPackage;
 use mana_kernel::Clock as _;
@@ -21,6 +22,21 @@ pub(crate) const PRICE: i64 = 999;
 pub(crate) struct Shop {
     pub(crate) story: Story,
     pub(crate) stripe: Fake,
+}
+
+/// All that is done about payments besides answering requests.
+pub(crate) trait PaymentPasses {
+    /// One pass of each.
+    async fn work_on_payments(&self);
+}
+
+impl PaymentPasses for Workers {
+    async fn work_on_payments(&self) {
+        self.look_at_purchases().await;
+        self.work_on_stripe_deliveries().await;
+        self.send_refunds().await;
+        self.top_up_wallets().await;
+    }
 }
 
 /// Something that was bought, or is about to be.
