@@ -621,7 +621,8 @@ async fn what_is_done_at_the_command_line_is_written_down_as_the_operators() {
     // Its package comes from there.
     let shop = Shop::open().await;
     let root = shop.administrator("root@example.com").await;
-    let (database, by) = (shop.database.service(), (&*shop.clock as &dyn Clock, &SystemRng as &dyn Rng));
+    let database = shop.database.service();
+    let by: (&dyn Clock, &dyn Rng) = (&*shop.clock, &SystemRng);
     let new = serde_json::from_value(json!({"name": "All", "scopes": ["usage:read"]})).unwrap();
     let key = service_key::create(&database, by.0, by.1, &new).await.unwrap();
     let key = key.details.id.parse().unwrap();
