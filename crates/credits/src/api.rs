@@ -66,7 +66,7 @@ impl Deref for Credits {
     }
 }
 
-/// Who puts a wallet right by hand, from where, and why.
+/// Who administrates, from where, and why.
 #[derive(Debug, Clone)]
 pub struct Administrator {
     /// Absent for whoever may use the command line.
@@ -74,7 +74,14 @@ pub struct Administrator {
     /// From where.
     pub client: ClientInfo,
     /// For other administrators to read.
-    pub reason: String,
+    pub reason: Option<String>,
+}
+
+impl Administrator {
+    /// Whoever may use the command line, without a reason.
+    pub fn operator() -> Self {
+        Self { caller: None, client: ClientInfo::default(), reason: None }
+    }
 }
 
 /// What an administrator does to a wallet.
@@ -105,9 +112,43 @@ pub struct AdminAct {
     pub transaction: TransactionId,
 }
 
+/// What an administrator does to a purchase, or to what is for sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SalesDeed<'a> {
+    /// Money of a purchase goes back.
+    PurchaseRefunded {
+        /// To whom.
+        user: &'a UserId,
+        /// Of which purchase.
+        purchase: &'a str,
+        /// How much, in the smallest unit of its currency.
+        amount_cents: i64,
+    },
+    /// A package is made, or has a new version.
+    PackageChanged {
+        /// Which.
+        package: &'a str,
+    },
+}
+
 /// Port: writes down what administrators did, inside the transaction that does it. If it can't be written down, or if who asked
 /// administrates no longer, it is not done.
 pub trait AdminLog: Send + Sync + std::fmt::Debug {
+    /// Goes on only if who asks administrates still, and until the transaction ends. Before anything else is locked.
+    fn hold_office<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        by: &'a Administrator,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
+    /// Writes down what was done by whoever has held the office since before.
+    fn record_sale<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        by: &'a Administrator,
+        deed: SalesDeed<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
     /// Called once for a batch that has any, behind the wallets' locks.
     fn record<'a>(
         &'a self,

@@ -22,6 +22,8 @@ pub enum CreditsEvent {
         transaction: TransactionId,
         /// The hold that was captured, if it was one.
         hold: Option<HoldId>,
+        /// Whether the app charged, by a service key of its own. If not, the user's session did, and named the app as it liked.
+        is_by_service: bool,
     },
     /// What a user can spend fell below what its owner wants to be told of.
     Low {
@@ -80,6 +82,7 @@ pub(crate) fn events_of(
             amount,
             transaction: line.id,
             hold: line.hold_id,
+            is_by_service: line.note.service_key_id.is_some(),
         })
     });
     let low = wallet.low().filter(|_| !was_low);

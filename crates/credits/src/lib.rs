@@ -15,7 +15,8 @@ pub mod stripe;
 pub mod webhook;
 
 pub use api::{
-    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SessionGuard,
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SalesDeed,
+    SessionGuard,
 };
 pub use credits_event::{CreditsEvent, OnCreditsEvent};
 
@@ -32,8 +33,8 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
         .merge(webhook::routes())
 }
 
-/// Routes for older services of the same network, which are described as those that they stand for.
-pub fn internal_routes() -> axum::Router<CreditsState> {
+/// Routes for services of the same network. Those under which older ones ask are described as what they stand for.
+pub fn internal_routes() -> OpenApiRouter<CreditsState> {
     ledger::internal_routes()
 }
 

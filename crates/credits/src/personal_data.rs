@@ -10,7 +10,17 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 /// Names of the lists.
-pub const LISTS: &[&str] = &["wallet", "transactions", "holds", "purchases", "autoTopUp"];
+pub const LISTS: &[&str] = &[
+    "wallet",
+    "transactions",
+    "usage",
+    "holds",
+    "purchases",
+    "refunds",
+    "disputes",
+    "stripeCustomers",
+    "autoTopUp",
+];
 
 /// Rows of a page at most.
 const ROWS: i64 = 500;
@@ -51,6 +61,12 @@ pub async fn page(
             let lines: Vec<_> = rows.into_iter().map(|row| TransactionResponse::of_row(row, user)).collect();
             Ok(Page::of(&lines, end))
         }
+        "usage" => {
+            let after = after.and_then(ledger::UsageExport::read_place);
+            let rows = ledger::list_usage(connection, user, after, ROWS).await?;
+            let end = rows.last().map(ledger::UsageExport::place);
+            Ok(Page::of(&rows, end))
+        }
         "holds" => {
             let after = after.and_then(|id| id.parse().ok()).unwrap_or_default();
             let rows = ledger::list_holds(connection, user, after, ROWS).await?;
@@ -62,6 +78,19 @@ pub async fn page(
             let end = rows.last().map(|row| row.id.clone());
             Ok(Page::of(&rows, end))
         }
+        "refunds" => {
+            let rows =
+                purchase::store::list_refunds_of(connection, user, after.unwrap_or_default(), ROWS).await?;
+            let end = rows.last().map(|row| row.id.clone());
+            Ok(Page::of(&rows, end))
+        }
+        "disputes" => {
+            let rows =
+                purchase::store::list_disputes_of(connection, user, after.unwrap_or_default(), ROWS).await?;
+            let end = rows.last().map(|row| row.id.clone());
+            Ok(Page::of(&rows, end))
+        }
+        "stripeCustomers" => Ok(Page::of(&purchase::store::list_customers(connection, user).await?, None)),
         "autoTopUp" => Ok(Page::of(&auto_top_up::list(connection, user).await?, None)),
         _ => Ok(Page::default()),
     }

@@ -30,7 +30,7 @@ use mana_credits::ledger::{Books, Ledger, Reader};
 use mana_credits::purchase::{Errands, Payments, ReturnUrls, Seller};
 use mana_credits::stripe::Stripe;
 use mana_credits::stripe::client::InvalidStripe;
-use mana_credits::{Credits, CreditsState};
+use mana_credits::{AdminLog, Credits, CreditsState};
 use mana_kernel::{Amount, Clock, Rng, SteadyClock};
 use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::{RedirectTargets, frame};
@@ -192,7 +192,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let credits = CreditsState(credits);
     let health_routes = Router::from(health::routes().with_state(health.clone()));
     let internal_routes = Router::from(health::metrics_routes().with_state(health))
-        .merge(mana_credits::internal_routes().with_state(credits.clone()));
+        .merge(axum::Router::from(mana_credits::internal_routes().with_state(credits.clone())));
     let public_routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))
         .merge(axum::Router::from(mana_credits::routes().with_state(credits)))
@@ -234,7 +234,7 @@ pub(crate) fn books(
         clock: Arc::clone(clock),
         rng: Arc::clone(rng),
         session_guard: Arc::new(LiveSessions { clock: Arc::clone(clock) }),
-        admin_log: Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) }),
+        admin_log: admin_log(clock, rng),
         on_credits_event: Arc::new(AppEvents {
             listeners: listeners.map(Arc::clone),
             clock: Arc::clone(clock),
@@ -242,6 +242,11 @@ pub(crate) fn books(
         }),
         policy: credits_policy(settings),
     }
+}
+
+/// Who writes down what administrators do.
+pub fn admin_log(clock: &Arc<dyn Clock>, rng: &Arc<dyn Rng>) -> Arc<dyn AdminLog> {
+    Arc::new(AdminEvents { clock: Arc::clone(clock), rng: Arc::clone(rng) })
 }
 
 /// Wallets, for administrators to look into.

@@ -25,6 +25,7 @@ pub fn document() -> OpenApi {
     for part in [
         mana_auth::routes().into_openapi(),
         mana_credits::routes().into_openapi(),
+        mana_credits::internal_routes().into_openapi(),
         crate::health::routes().into_openapi(),
         crate::health::metrics_routes().into_openapi(),
     ] {

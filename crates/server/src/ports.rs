@@ -1,6 +1,6 @@
 //! What crosses the border between accounts and credits: each port is defined by the one and implemented here with the other.
 
-use mana_auth::admin::{Act, CreditsDeed, record_credits};
+use mana_auth::admin::{self, Act, CreditsDeed, record_credits, record_sale};
 use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
@@ -14,10 +14,11 @@ use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
 use mana_credits::purchase::{self, OnPaymentRisk, PaymentRisk};
 use mana_credits::{
-    AdminAct, AdminLog, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard, personal_data,
+    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SalesDeed, SessionGuard,
+    personal_data,
 };
-use mana_kernel::{Clock, Problem, Rng, SessionId, UserId};
-use mana_platform::http::Caller;
+use mana_kernel::{Clock, Problem, RequestId, Rng, SessionId, UserId};
+use mana_platform::http::{Caller, current_request_id};
 use serde_json::json;
 use sqlx::PgConnection;
 use std::collections::HashSet;
@@ -213,20 +214,50 @@ fn paused_for(reason: PauseReason) -> PausedFor {
     }
 }
 
-/// What an administrator does to a wallet is an event of the account.
+/// What an administrator does to a wallet or a purchase is an event of the account, and to what is for sale one of the installation.
 #[derive(Debug)]
 pub(crate) struct AdminEvents {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
 }
 
+impl AdminEvents {
+    fn act<'a>(&'a self, by: &'a Administrator, request: Option<RequestId>) -> Act<'a> {
+        Act::new((&*self.clock, &*self.rng), by.caller.as_ref(), &by.client, request, by.reason.clone())
+    }
+}
+
 impl AdminLog for AdminEvents {
+    fn hold_office<'a>(&'a self, connection: &'a mut PgConnection, by: &'a Administrator) -> Port<'a, ()> {
+        Box::pin(async move {
+            let held = self.act(by, current_request_id()).hold_office(connection).await;
+            held.map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
+    fn record_sale<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        by: &'a Administrator,
+        deed: SalesDeed<'a>,
+    ) -> Port<'a, ()> {
+        Box::pin(async move {
+            let deed = match deed {
+                SalesDeed::PurchaseRefunded { user, purchase, amount_cents } => {
+                    admin::SalesDeed::PurchaseRefunded { user, purchase, amount_cents }
+                }
+                SalesDeed::PackageChanged { package } => admin::SalesDeed::PackageChanged { package },
+            };
+            record_sale(connection, &self.act(by, current_request_id()), &deed)
+                .await
+                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
     fn record<'a>(&'a self, connection: &'a mut PgConnection, acts: &'a [AdminAct]) -> Port<'a, ()> {
         Box::pin(async move {
             for AdminAct { by, request, user, deed, amount, transaction } in acts {
-                let (tools, reason) = ((&*self.clock, &*self.rng), by.reason.clone());
-                let act =
-                    Act::new(tools, by.caller.as_ref(), &by.client, Some(request.clone()), Some(reason));
+                let act = self.act(by, Some(request.clone()));
                 let deed = match deed {
                     Deed::Granted => CreditsDeed::Granted,
                     Deed::Taken => CreditsDeed::Taken,
@@ -272,9 +303,11 @@ impl OnCreditsEvent for AppEvents {
 /// What apps read of it: docs/WEBHOOKS.md describes each.
 fn app_event(event: &CreditsEvent) -> AppEvent {
     match event {
-        CreditsEvent::Spent { user, app, amount, transaction, hold } => {
-            let data =
-                json!({ "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold });
+        CreditsEvent::Spent { user, app, amount, transaction, hold, is_by_service } => {
+            let charged_by = if *is_by_service { "service" } else { "user" };
+            let data = json!({
+                "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold, "chargedBy": charged_by,
+            });
             AppEvent::spent(user, app, *amount, data)
         }
         CreditsEvent::Low { user, available, below } => {

@@ -36,8 +36,9 @@ impl utoipa::ToSchema for Exported {}
 
 /// Everything that is kept of the signed-in user
 ///
-/// One JSON object: `user`, `sessions`, `securityEvents`, `linkedAccounts`, `passkeys` and `trustedDevices`, and in `credits` what the ledger has: `wallet`, `transactions`, `holds`,
-/// `purchases`. Secrets, as the hash of the password, are in none of it.
+/// One JSON object: `user`, `sessions`, `securityEvents`, `linkedAccounts`, `passkeys`, `secondFactor` and `trustedDevices`, and in `credits` what the
+/// ledger has: `wallet`, `transactions`, `usage`, `holds`, `purchases` (with what the payer told at the till, and tax), `refunds`, `disputes`,
+/// `stripeCustomers` and `autoTopUp`. Secrets, as the hash of the password, are in none of it; nor from where others acted on the account.
 #[utoipa::path(
     get, path = "/api/v1/auth/export", tag = "auth",
     responses((status = 200, description = "All of it, as a file", body = Exported)),
@@ -82,6 +83,7 @@ enum Owner {
     SecurityEvents,
     LinkedAccounts,
     Passkeys,
+    SecondFactor,
     TrustedDevices,
     Credits,
 }
@@ -92,6 +94,7 @@ fn lists_of(auth: &Auth) -> Vec<List> {
         List { of: Owner::SecurityEvents, name: "securityEvents", before: ",", behind: "" },
         List { of: Owner::LinkedAccounts, name: "linkedAccounts", before: ",", behind: "" },
         List { of: Owner::Passkeys, name: "passkeys", before: ",", behind: "" },
+        List { of: Owner::SecondFactor, name: "secondFactor", before: ",", behind: "" },
         List { of: Owner::TrustedDevices, name: "trustedDevices", before: ",", behind: "" },
     ];
     let of_credits = auth.personal_data.lists();
@@ -183,6 +186,12 @@ async fn page(auth: &Auth, user: &UserId, list: List, after: Option<&str>) -> Re
         Owner::Passkeys => {
             let passkeys = passkey::store::list_passkeys(&mut transaction, user).await.map_err(boxed)?;
             Ok(DataPage::of(passkeys.into_iter().map(row).collect(), None))
+        }
+        Owner::SecondFactor => {
+            // Which no user may read, as the secret lies there.
+            let mut transaction = auth.database.begin().await.map_err(boxed)?;
+            let factor = two_factor::store::list_second_factor(&mut transaction, user).await;
+            Ok(DataPage::of(factor.map_err(boxed)?.into_iter().map(row).collect(), None))
         }
         Owner::TrustedDevices => {
             let now = auth.clock.now();

@@ -48,7 +48,12 @@ impl<'a> Act<'a> {
         Self::new((&*auth.clock, &*auth.rng), Some(caller), client, current_request_id(), reason)
     }
 
-    pub(super) fn now(&self) -> OffsetDateTime {
+    /// Of whoever may use the command line.
+    pub(crate) fn of_operator(tools: (&'a dyn Clock, &'a dyn Rng), reason: Option<String>) -> Self {
+        Self::new(tools, None, &ClientInfo::default(), None, reason)
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
         self.clock.now()
     }
 
@@ -62,7 +67,10 @@ impl<'a> Act<'a> {
     }
 
     /// Goes on only if the actor's session lives and the actor administrates, both until the transaction ends.
-    pub(super) async fn hold_office(&self, connection: &mut PgConnection) -> Result<(), AdminError> {
+    ///
+    /// # Errors
+    /// When the one or the other is not so any more, or the database fails.
+    pub async fn hold_office(&self, connection: &mut PgConnection) -> Result<(), AdminError> {
         let Some(caller) = self.caller else { return Ok(()) };
         let (session, user) = (caller.session_id.as_str().to_owned(), caller.user_id.as_str().to_owned());
         if hold_live(connection, &[session], &[user], self.now()).await?.is_empty() {
@@ -89,6 +97,17 @@ impl<'a> Act<'a> {
     ) -> Result<(), DbError> {
         let by = (self.clock, self.rng);
         security_event::record_by(connection, by, kind, Some(user), None, &self.origin).await
+    }
+
+    /// Writes down what was done to the installation: on the account of the administrator who did it, on nobody's if it was done at the
+    /// command line.
+    pub(crate) async fn record_of_installation(
+        &self,
+        connection: &mut PgConnection,
+        kind: EventKind,
+    ) -> Result<(), DbError> {
+        let (user, session) = self.caller.map(|caller| (&caller.user_id, &caller.session_id)).unzip();
+        security_event::record_by(connection, (self.clock, self.rng), kind, user, session, &self.origin).await
     }
 
     /// Ends the chosen of a user's live sessions, and writes it down for each.

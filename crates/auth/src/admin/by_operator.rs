@@ -13,7 +13,6 @@ use crate::security_event::newest;
 use crate::security_event::store::AdminSecurityEvent;
 use crate::session::list::DeviceResponse;
 use mana_kernel::{Clock, Rng, SessionId, UserId};
-use mana_platform::http::ClientInfo;
 use mana_platform::{Database, DbError};
 
 /// Who acts through the database.
@@ -153,6 +152,6 @@ impl Operator<'_> {
     }
 
     fn act(&self, reason: Option<Reason>) -> Act<'_> {
-        Act::new((self.clock, self.rng), None, &ClientInfo::default(), None, reason.map(String::from))
+        Act::of_operator((self.clock, self.rng), reason.map(String::from))
     }
 }

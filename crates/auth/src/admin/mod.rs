@@ -19,6 +19,7 @@ pub mod model;
 mod promote;
 mod read_user;
 mod record_credits;
+mod record_sale;
 mod reset_factors;
 pub(crate) mod store;
 
@@ -27,6 +28,7 @@ pub use by_operator::Operator;
 pub use change::Change;
 pub use find_users::AccountState;
 pub use record_credits::{CreditsDeed, record_credits};
+pub use record_sale::{SalesDeed, record_sale};
 
 pub(crate) use fresh_admin::require_fresh;
 pub(crate) use store::lock_claims as hold_off_others;

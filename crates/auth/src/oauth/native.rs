@@ -37,10 +37,10 @@ pub(crate) struct NativeSignInRequest {
     nonce: Option<Line<1, 255>>,
     /// The person's name, which Apple tells the app alone, and once.
     name: Option<Line<0, 255>>,
-    /// The device's own id, to recognise it next time.
-    device_id: Option<Line<1, 128>>,
-    /// The device's name, to show in the list of devices.
-    device_name: Option<Line<1, 128>>,
+    /// The device's own id, to recognise it next time; empty is none.
+    device_id: Option<Line<0, 512>>,
+    /// The device's name, to show in the list of devices; of a long one the beginning. Empty is none.
+    device_name: Option<Line<0, 512>>,
     /// Keeps the session for longer.
     remember_me: Option<bool>,
 }

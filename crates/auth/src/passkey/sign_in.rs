@@ -21,10 +21,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PasskeySignInRequest {
     credential: PublicKeyCredential,
-    /// The device's own id, to recognise it next time.
-    device_id: Option<Line<1, 128>>,
-    /// The device's name, to show in the list of devices.
-    device_name: Option<Line<1, 128>>,
+    /// The device's own id, to recognise it next time; empty is none.
+    device_id: Option<Line<0, 512>>,
+    /// The device's name, to show in the list of devices; of a long one the beginning. Empty is none.
+    device_name: Option<Line<0, 512>>,
     /// Keeps the session for longer.
     remember_me: Option<bool>,
 }

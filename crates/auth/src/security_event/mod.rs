@@ -27,7 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// The account was made.
     Registered,
@@ -118,8 +118,21 @@ pub enum EventKind {
     WebhookAdded(Uuid),
     /// Its secret was replaced.
     WebhookSecretRotated(Uuid),
+    /// It is told again what waits for it.
+    WebhookEnabled(Uuid),
+    /// It is told again what happened before.
+    WebhookReplayed(Uuid),
     /// It hears of nothing any more.
     WebhookRemoved(Uuid),
+    /// An administrator, or somebody at the command line, made a package or changed it; which. In the latter case without a user.
+    PackageChanged(String),
+    /// An administrator gave back what was paid for mana.
+    PurchaseRefunded {
+        /// How much, in the smallest unit of the purchase's currency.
+        amount_cents: i64,
+        /// Which purchase.
+        purchase: String,
+    },
     /// A card that paid for mana was reported by its issuer; which purchase it was.
     PaymentFraudWarning(Uuid),
     /// What was paid for mana was charged back; which purchase it was.
@@ -160,7 +173,7 @@ impl EventKind {
     }
 
     /// As in the database and the API.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Registered => "registered",
             Self::Imported => "imported",
@@ -199,7 +212,11 @@ impl EventKind {
             Self::ServiceKeyRevoked(_) => "service_key_revoked",
             Self::WebhookAdded(_) => "webhook_added",
             Self::WebhookSecretRotated(_) => "webhook_secret_rotated",
+            Self::WebhookEnabled(_) => "webhook_enabled",
+            Self::WebhookReplayed(_) => "webhook_replayed",
             Self::WebhookRemoved(_) => "webhook_removed",
+            Self::PackageChanged(_) => "package_changed",
+            Self::PurchaseRefunded { .. } => "purchase_refunded",
             Self::PaymentFraudWarning(_) => "payment_fraud_warning",
             Self::PaymentDisputeLost(_) => "payment_dispute_lost",
             Self::AutoTopUpOn => "auto_top_up_on",
@@ -212,21 +229,21 @@ impl EventKind {
     }
 
     /// What apps are told of it, if anything.
-    fn for_apps(self, user: &UserId, session: Option<&str>) -> Option<AppEvent> {
-        if self == Self::AccountDeleted {
+    fn for_apps(&self, user: &UserId, session: Option<&str>) -> Option<AppEvent> {
+        if *self == Self::AccountDeleted {
             return Some(AppEvent::user_deleted(user));
         }
         let reason = if let Self::SessionRevoked(reason) = self {
-            Some(reason)
+            Some(*reason)
         } else {
             let own = [RevokeReason::SignedOut, RevokeReason::RefreshReplayed];
-            own.into_iter().find(|reason| Self::of_end(*reason) == self)
+            own.into_iter().find(|reason| Self::of_end(*reason) == *self)
         };
         Some(AppEvent::session_revoked(user, session?, reason?))
     }
 
     /// What the type alone does not say.
-    fn detail(self) -> Option<Cow<'static, str>> {
+    fn detail(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::SessionRevoked(reason) => Some(reason.as_str().into()),
             Self::ProviderLinked(kind) | Self::ProviderUnlinked(kind) => Some(kind.as_str().into()),
@@ -234,9 +251,15 @@ impl EventKind {
             | Self::ServiceKeyRevoked(id)
             | Self::WebhookAdded(id)
             | Self::WebhookSecretRotated(id)
+            | Self::WebhookEnabled(id)
+            | Self::WebhookReplayed(id)
             | Self::WebhookRemoved(id)
             | Self::PaymentFraudWarning(id)
             | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
+            Self::PackageChanged(package) => Some(package.into()),
+            Self::PurchaseRefunded { amount_cents, purchase } => {
+                Some(format!("{amount_cents} {purchase}").into())
+            }
             Self::AutoTopUpPaused(reason) => Some(reason.as_str().into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
             Self::CreditsGranted { amount, transaction }

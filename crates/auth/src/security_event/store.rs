@@ -36,7 +36,7 @@ pub(crate) struct SecurityEvent {
     #[schema(min_length = 1, max_length = 64)]
     pub(crate) r#type: String,
     /// More about it, as `disowned` for the reason why a session was ended; null where the type says all.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 128)]
     pub(crate) detail: Option<String>,
     #[schema(min_length = 1, max_length = 64)]
     pub(crate) session_id: Option<String>,
@@ -86,7 +86,7 @@ pub struct AdminSecurityEvent {
     #[schema(min_length = 1, max_length = 64)]
     pub r#type: String,
     /// More about it; null where the type says all.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 128)]
     pub detail: Option<String>,
     /// Which session.
     #[schema(min_length = 1, max_length = 64)]
@@ -203,7 +203,8 @@ pub(crate) async fn list_all(
     let (at, id) = after.and_then(read_place).unwrap_or((PrimitiveDateTime::MAX.assume_utc(), Uuid::max()));
     let rows = sqlx::query_as!(
         SecurityEvent,
-        "SELECT id, type, detail, session_id, actor, host(ip_address) AS ip_address, user_agent, request_id, created_at
+        "SELECT id, type, detail, session_id, actor, CASE WHEN actor IS NULL THEN host(ip_address) END AS ip_address,
+             CASE WHEN actor IS NULL THEN user_agent END AS user_agent, request_id, created_at
          FROM auth.security_events WHERE user_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4",
         user.as_str(),
         at,

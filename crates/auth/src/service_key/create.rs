@@ -4,7 +4,8 @@ use super::model::{CreatedServiceKey, NewServiceKey, ServiceKeyDetails, ServiceK
 use super::store;
 use crate::AuthState;
 use crate::admin::Act;
-use crate::security_event::{self, EventKind, Origin};
+use crate::admin::model::AdminError;
+use crate::security_event::EventKind;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -38,9 +39,7 @@ pub(crate) async fn create_service_key(
     let mut transaction = act.begin(&auth.database).await?;
     let (id, created) =
         insert(&mut transaction, &*auth.clock, &*auth.rng, &new, Some(&admin.user_id)).await?;
-    let kind = EventKind::ServiceKeyCreated(id);
-    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
-    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
+    act.record_of_installation(&mut transaction, EventKind::ServiceKeyCreated(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -54,12 +53,12 @@ pub async fn create(
     clock: &dyn Clock,
     rng: &dyn Rng,
     new: &NewServiceKey,
-) -> Result<CreatedServiceKey, DbError> {
-    let mut transaction = database.begin().await?;
+) -> Result<CreatedServiceKey, AdminError> {
+    let act = Act::of_operator((clock, rng), None);
+    let mut transaction = act.begin(database).await?;
     let (id, created) = insert(&mut transaction, clock, rng, new, None).await?;
-    let kind = EventKind::ServiceKeyCreated(id);
-    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await?;
+    act.record_of_installation(&mut transaction, EventKind::ServiceKeyCreated(id)).await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(created)
 }
 

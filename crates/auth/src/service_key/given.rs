@@ -45,6 +45,7 @@ impl GivenServiceKey {
                 Scope::CreditsSpend,
                 Scope::CreditsRefund,
                 Scope::CreditsGrant,
+                Scope::UsageRead,
             ]),
             limit_per_minute: None,
         };

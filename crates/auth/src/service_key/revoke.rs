@@ -4,7 +4,8 @@ use super::model::ServiceKeyError;
 use super::store;
 use crate::AuthState;
 use crate::admin::Act;
-use crate::security_event::{self, EventKind, Origin};
+use crate::admin::model::AdminError;
+use crate::security_event::EventKind;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Clock, Rng};
@@ -37,9 +38,7 @@ pub(crate) async fn revoke_service_key(
     if !store::update_revoked(&mut transaction, id, auth.clock.now()).await? {
         return Err(ServiceKeyError::NotFound.into());
     }
-    let kind = EventKind::ServiceKeyRevoked(id);
-    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
-    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
+    act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     auth.service_keys.forget_all();
     Ok(StatusCode::NO_CONTENT)
@@ -55,13 +54,13 @@ pub async fn revoke(
     clock: &dyn Clock,
     rng: &dyn Rng,
     id: Uuid,
-) -> Result<bool, DbError> {
-    let mut transaction = database.begin().await?;
+) -> Result<bool, AdminError> {
+    let act = Act::of_operator((clock, rng), None);
+    let mut transaction = act.begin(database).await?;
     if !store::update_revoked(&mut transaction, id, clock.now()).await? {
         return Ok(false);
     }
-    let kind = EventKind::ServiceKeyRevoked(id);
-    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await?;
+    act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(true)
 }

@@ -20,7 +20,7 @@ pub struct DeviceResponse {
     #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub id: SessionId,
     /// The device's own id.
-    #[schema(max_length = 128)]
+    #[schema(max_length = 512)]
     pub device_id: Option<String>,
     /// Its name.
     #[schema(max_length = 128)]

@@ -39,7 +39,8 @@ pub(crate) struct LogoutResponse {
 /// Signs out
 ///
 /// Takes a bearer token, a refresh token in the body, or the session cookie, and ends every session that they name:
-/// its refresh tokens in all apps and its cookie. Succeeds also for a session that has ended.
+/// its refresh tokens in all apps and its cookie. Succeeds also for a session that has ended, and by an access token that has
+/// expired.
 #[utoipa::path(
     post, path = "/api/v1/auth/logout", tag = "auth",
     request_body(content = Option<LogoutRequest>, content_type = "application/json"),
@@ -57,7 +58,7 @@ pub(crate) async fn logout(
 ) -> Result<Response, ApiError> {
     let refresh_token = body.and_then(|body| body.refresh_token);
     let bearer = match caller::bearer(&headers) {
-        Some(token) => access::verify_or_learn(&auth, token).await.ok(),
+        Some(token) => access::verify_for_end(&auth, token).await.ok(),
         None => None,
     };
     let mut transaction = auth.database.begin().await?;

@@ -23,7 +23,7 @@ pub struct Session {
     #[schema(value_type = String, min_length = 1, max_length = 64)]
     pub user_id: UserId,
     /// The device's own id, if the client gave one.
-    #[schema(max_length = 128)]
+    #[schema(max_length = 512)]
     pub device_id: Option<String>,
     /// The device's name, if the client gave one.
     #[schema(max_length = 128)]
@@ -184,7 +184,7 @@ pub static EMAIL_NOT_VERIFIED: ErrorCode = ErrorCode {
     code: "EMAIL_NOT_VERIFIED",
     kind: Kind::Forbidden,
     title: "Confirm your e-mail address first: open the link that was mailed to it",
-    word: None,
+    word: Some("EMAIL_NOT_VERIFIED"),
     way_out: "Show where the link is, and offer to send it again with /api/v1/auth/resend-verification. A reset of the password confirms the address as well.",
 };
 /// An old session is not enough for this.

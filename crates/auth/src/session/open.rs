@@ -18,12 +18,15 @@ use mana_platform::db::Transaction;
 use mana_platform::http::{ClientInfo, Language};
 use sqlx::PgConnection;
 
+/// Characters of a device's name that are kept.
+const NAME_LENGTH: usize = 128;
+
 /// Where a session is opened.
 pub(crate) struct Device<'a> {
     /// The device's own id, to recognise it next time.
-    pub(crate) id: Option<Line<1, 128>>,
+    pub(crate) id: Option<Line<0, 512>>,
     /// Its name, to show in the list of devices.
-    pub(crate) name: Option<Line<1, 128>>,
+    pub(crate) name: Option<Line<0, 512>>,
     pub(crate) client: ClientInfo,
     /// Of the request: they may show that the browser is trusted.
     pub(crate) headers: &'a HeaderMap,
@@ -100,6 +103,15 @@ pub(crate) async fn admit(
     }
 }
 
+/// A device's name as lists show it: of a long one the beginning.
+fn shown_name(name: &str) -> String {
+    if name.chars().count() <= NAME_LENGTH {
+        return name.to_owned();
+    }
+    let beginning: String = name.chars().take(NAME_LENGTH.saturating_sub(1)).collect();
+    format!("{beginning}…")
+}
+
 /// Opens a session with a cookie of its own: whatever cookie the browser brought is not taken over. Ends the sessions beyond the limit.
 async fn open_session(
     connection: &mut PgConnection,
@@ -114,8 +126,8 @@ async fn open_session(
     let session = Session {
         id: SessionId::new(&*auth.clock, &*auth.rng),
         user_id: user.id.clone(),
-        device_id: device.id.map(String::from),
-        device_name: device.name.map(String::from),
+        device_id: device.id.map(String::from).filter(|id| !id.is_empty()),
+        device_name: device.name.as_ref().map(Line::as_str).filter(|name| !name.is_empty()).map(shown_name),
         user_agent: device.client.user_agent,
         ip_address: device.client.ip_address.map(|address| address.to_string()),
         remember_me: device.remember_me,

@@ -22,6 +22,31 @@ pub(crate) async fn find_factors(connection: &mut PgConnection, user: &UserId) -
     Ok(Factors { has_totp: row.has_totp, recovery_codes: row.recovery_codes, has_passkey: row.has_passkey })
 }
 
+/// An authenticator app, as its owner's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecondFactorExport {
+    #[serde(with = "time::serde::rfc3339")]
+    set_up_at: OffsetDateTime,
+    recovery_codes_left: i64,
+}
+
+/// A user's authenticator app, if one is set up.
+pub(crate) async fn list_second_factor(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<Vec<SecondFactorExport>, DbError> {
+    Ok(sqlx::query_as!(
+        SecondFactorExport,
+        r#"SELECT confirmed_at AS "set_up_at!",
+               (SELECT count(*) FROM auth.recovery_codes WHERE user_id = $1) AS "recovery_codes_left!"
+           FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_at IS NOT NULL"#,
+        user.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// A secret as stored.
 #[derive(Debug)]
 pub(super) struct SealedSecret {

@@ -80,10 +80,10 @@ pub(super) async fn answer(
 pub(crate) struct MagicLinkVerifyRequest {
     /// As in the mail.
     token: Line<1, 2048>,
-    /// The device's own id, to recognise it next time.
-    device_id: Option<Line<1, 128>>,
-    /// The device's name, to show in the list of devices.
-    device_name: Option<Line<1, 128>>,
+    /// The device's own id, to recognise it next time; empty is none.
+    device_id: Option<Line<0, 512>>,
+    /// The device's name, to show in the list of devices; of a long one the beginning. Empty is none.
+    device_name: Option<Line<0, 512>>,
     /// Keeps the session for longer.
     remember_me: Option<bool>,
 }

@@ -5,7 +5,8 @@ use super::model::{
 };
 use super::{seal, store};
 use crate::AuthState;
-use crate::security_event::{self, EventKind, Origin};
+use crate::admin::Act;
+use crate::security_event::EventKind;
 use crate::token::root_secret::RootSecrets;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -43,11 +44,10 @@ pub(crate) async fn add_webhook(
     let app = AppName::try_from(app).map_err(|_| WebhookError::NotFound)?;
     read_url(new.url.as_str(), |url| auth.webhooks.outbound.may_reach(url))?;
     let by = (&*auth.clock, &*auth.rng);
-    let mut transaction = auth.database.begin().await?;
+    let act = Act::of_request(&auth, &admin, &client, None);
+    let mut transaction = act.begin(&auth.database).await?;
     let created = insert(&mut transaction, &auth.root_secrets, by, &app, &new, Some(&admin.user_id)).await?;
-    let kind = EventKind::WebhookAdded(created.details.id);
-    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
-    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookAdded(created.details.id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     auth.webhooks.listeners.forget();
     Ok((StatusCode::CREATED, Json(created)))
@@ -66,10 +66,10 @@ pub async fn add(
     new: &NewWebhook,
 ) -> Result<CreatedWebhook, WebhookError> {
     read_url(new.url.as_str(), |url| outbound.may_reach(url))?;
-    let mut transaction = database.begin().await?;
+    let act = Act::of_operator((clock, rng), None);
+    let mut transaction = act.begin(database).await?;
     let created = insert(&mut transaction, root_secrets, (clock, rng), app, new, None).await?;
-    let kind = EventKind::WebhookAdded(created.details.id);
-    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookAdded(created.details.id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(created)
 }

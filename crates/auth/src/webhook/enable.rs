@@ -3,10 +3,12 @@
 use super::model::{AppName, WebhookError, endpoint_of};
 use super::store;
 use crate::AuthState;
+use crate::admin::Act;
+use crate::security_event::EventKind;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use mana_kernel::Clock;
-use mana_platform::http::{Admin, ApiError, ProblemBody};
+use mana_kernel::{Clock, Rng};
+use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody};
 use mana_platform::{Database, DbError};
 use uuid::Uuid;
 
@@ -29,28 +31,38 @@ use uuid::Uuid;
 )]
 pub(crate) async fn enable_webhook(
     State(auth): State<AuthState>,
-    _: Admin,
+    Admin(admin): Admin,
+    client: ClientInfo,
     Path((app, id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let (app, id) = endpoint_of(app, &id)?;
-    enable(&auth.database, &*auth.clock, Some(&app), id).await?;
+    tell_from_now(&auth.database, &Act::of_request(&auth, &admin, &client, None), Some(&app), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Has an endpoint told again.
+/// Enables an endpoint for whoever may use the command line.
 ///
 /// # Errors
-/// When the app has none of this id, whatever its app without one, or the database fails.
+/// When there is none, or the database fails.
 pub async fn enable(
     database: &Database,
-    clock: &dyn Clock,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    id: Uuid,
+) -> Result<(), WebhookError> {
+    tell_from_now(database, &Act::of_operator((clock, rng), None), None, id).await
+}
+
+async fn tell_from_now(
+    database: &Database,
+    act: &Act<'_>,
     app: Option<&AppName>,
     id: Uuid,
 ) -> Result<(), WebhookError> {
-    let mut transaction = database.begin().await?;
+    let mut transaction = act.begin(database).await?;
     if !store::lock_endpoint(&mut transaction, app.map(AppName::as_str), id).await? {
         return Err(WebhookError::NotFound);
     }
-    store::update_enabled(&mut transaction, id, clock.now()).await?;
+    store::update_enabled(&mut transaction, id, act.now()).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookEnabled(id)).await?;
     Ok(transaction.commit().await.map_err(DbError::from)?)
 }

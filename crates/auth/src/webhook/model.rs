@@ -1,5 +1,6 @@
 //! What an endpoint is, what it is told of, and when it is told again.
 
+use crate::admin::model::AdminError;
 use crate::token::root_secret::RootSecretError;
 use mana_kernel::{Amount, ErrorCode, Kind, Line, Problem, Rng, opaque_secret};
 use mana_platform::DbError;
@@ -295,6 +296,9 @@ pub enum WebhookError {
     /// Its secret can't be sealed.
     #[error(transparent)]
     Seal(#[from] RootSecretError),
+    /// Whoever asks may not, any more.
+    #[error(transparent)]
+    Act(#[from] AdminError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -345,6 +349,7 @@ impl Problem for WebhookError {
             Self::TooMany => &TOO_MANY_WEBHOOKS,
             Self::NothingNamed => &NOTHING_TO_REPLAY,
             Self::Seal(_) => &codes::INTERNAL,
+            Self::Act(error) => error.code(),
             Self::Database(error) => error.code(),
         }
     }

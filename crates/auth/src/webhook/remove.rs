@@ -3,13 +3,13 @@
 use super::model::{AppName, WebhookError, endpoint_of};
 use super::store;
 use crate::AuthState;
-use crate::security_event::{self, EventKind, Origin};
+use crate::admin::Act;
+use crate::security_event::EventKind;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Clock, Rng};
 use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody};
 use mana_platform::{Database, DbError};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Deliveries of one statement, so that no lock is held for long.
@@ -38,13 +38,7 @@ pub(crate) async fn remove_webhook(
     Path((app, id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let (app, id) = endpoint_of(app, &id)?;
-    let mut transaction = auth.database.begin().await?;
-    delete(&mut transaction, Some(&app), id).await?;
-    let kind = EventKind::WebhookRemoved(id);
-    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
-    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    delete_deliveries(&auth.database, id).await?;
+    delete(&auth.database, &Act::of_request(&auth, &admin, &client, None), Some(&app), id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -57,19 +51,23 @@ pub async fn remove(
     (clock, rng): (&dyn Clock, &dyn Rng),
     id: Uuid,
 ) -> Result<(), WebhookError> {
-    let mut transaction = database.begin().await?;
-    delete(&mut transaction, None, id).await?;
-    let kind = EventKind::WebhookRemoved(id);
-    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    Ok(delete_deliveries(database, id).await?)
+    delete(database, &Act::of_operator((clock, rng), None), None, id).await
 }
 
-async fn delete(connection: &mut PgConnection, app: Option<&AppName>, id: Uuid) -> Result<(), WebhookError> {
-    if !store::lock_endpoint(connection, app.map(AppName::as_str), id).await? {
+async fn delete(
+    database: &Database,
+    act: &Act<'_>,
+    app: Option<&AppName>,
+    id: Uuid,
+) -> Result<(), WebhookError> {
+    let mut transaction = act.begin(database).await?;
+    if !store::lock_endpoint(&mut transaction, app.map(AppName::as_str), id).await? {
         return Err(WebhookError::NotFound);
     }
-    Ok(store::delete_endpoint(connection, id).await?)
+    store::delete_endpoint(&mut transaction, id).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookRemoved(id)).await?;
+    transaction.commit().await.map_err(DbError::from)?;
+    Ok(delete_deliveries(database, id).await?)
 }
 
 /// What is left of it after a crash goes with its events.

@@ -3,11 +3,14 @@
 use super::model::{AppName, WebhookError, endpoint_of};
 use super::store;
 use crate::AuthState;
+use crate::admin::Act;
+use crate::security_event::EventKind;
 use axum::Json;
 use axum::extract::{Path, State};
-use mana_kernel::Clock;
 use mana_kernel::id::first_uuid_at;
-use mana_platform::http::{Admin, ApiError, ProblemBody, Valid};
+use mana_kernel::{Clock, Rng};
+use mana_platform::db::Transaction;
+use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
 use mana_platform::{Database, DbError};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -81,27 +84,38 @@ pub struct Replayed {
 )]
 pub(crate) async fn replay_webhook(
     State(auth): State<AuthState>,
-    _: Admin,
+    Admin(admin): Admin,
+    client: ClientInfo,
     Path((app, id)): Path<(String, String)>,
     Valid(request): Valid<ReplayRequest>,
 ) -> Result<Json<Replayed>, ApiError> {
     let (app, id) = endpoint_of(app, &id)?;
-    Ok(Json(replay(&auth.database, &*auth.clock, Some(&app), id, &request).await?))
+    let act = Act::of_request(&auth, &admin, &client, None);
+    Ok(Json(tell_again(&auth.database, &act, Some(&app), id, &request).await?))
 }
 
-/// Has an endpoint told again.
+/// Has an endpoint told again for whoever may use the command line.
 ///
 /// # Errors
-/// When the app has none of this id, whatever its app without one; when nothing is named; or when the database fails: what was found until
-/// then is told again.
+/// When there is none; when nothing is named; or when the database fails: what was found until then is told again.
 pub async fn replay(
     database: &Database,
-    clock: &dyn Clock,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+    id: Uuid,
+    request: &ReplayRequest,
+) -> Result<Replayed, WebhookError> {
+    tell_again(database, &Act::of_operator((clock, rng), None), None, id, request).await
+}
+
+/// In several transactions if need be, in each of which the actor must be allowed to; the first one writes down that it is done.
+async fn tell_again(
+    database: &Database,
+    act: &Act<'_>,
     app: Option<&AppName>,
     id: Uuid,
     request: &ReplayRequest,
 ) -> Result<Replayed, WebhookError> {
-    let now = clock.now();
+    let now = act.now();
     let ReplayRequest { event_ids, from, to, includes_delivered } = request;
     if event_ids.len() > MAX_NAMED
         || event_ids.is_empty() == from.is_none()
@@ -109,14 +123,10 @@ pub async fn replay(
     {
         return Err(WebhookError::NothingNamed);
     }
-    let begin = async || {
-        let mut transaction = database.begin().await?;
-        let is_there = store::lock_endpoint(&mut transaction, app.map(AppName::as_str), id).await?;
-        if is_there { Ok(transaction) } else { Err(WebhookError::NotFound) }
-    };
+    let mut transaction = begin(database, act, app, id).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookReplayed(id)).await?;
     let Some(from) = from else {
         let ids: Vec<_> = event_ids.iter().map(|EventId(id)| *id).collect();
-        let mut transaction = begin().await?;
         let replayed = store::replay_events(&mut transaction, id, &ids, now).await?;
         transaction.commit().await.map_err(DbError::from)?;
         return Ok(Replayed { replayed });
@@ -124,12 +134,23 @@ pub async fn replay(
     let (mut after, to) = (first_uuid_at(*from), to.map_or(Uuid::max(), first_uuid_at));
     let mut replayed = 0_u64;
     loop {
-        let mut transaction = begin().await?;
         let (count, last) =
             store::replay_range(&mut transaction, id, (after, to), *includes_delivered, BATCH, now).await?;
         transaction.commit().await.map_err(DbError::from)?;
         replayed = replayed.saturating_add(count);
         let Some(last) = last else { return Ok(Replayed { replayed }) };
         after = last;
+        transaction = begin(database, act, app, id).await?;
     }
+}
+
+async fn begin(
+    database: &Database,
+    act: &Act<'_>,
+    app: Option<&AppName>,
+    id: Uuid,
+) -> Result<Transaction, WebhookError> {
+    let mut transaction = act.begin(database).await?;
+    let is_there = store::lock_endpoint(&mut transaction, app.map(AppName::as_str), id).await?;
+    if is_there { Ok(transaction) } else { Err(WebhookError::NotFound) }
 }

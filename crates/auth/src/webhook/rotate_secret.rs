@@ -3,7 +3,8 @@
 use super::model::{AppName, RotatedWebhookSecret, WebhookError, endpoint_of};
 use super::{seal, store};
 use crate::AuthState;
-use crate::security_event::{self, EventKind, Origin};
+use crate::admin::Act;
+use crate::security_event::EventKind;
 use crate::token::root_secret::RootSecrets;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -81,11 +82,10 @@ pub(crate) async fn rotate_webhook_secret(
     let (app, id) = endpoint_of(app, &id)?;
     let overlap = request.overlap_hours.unwrap_or_default();
     let (clock, rng) = (&*auth.clock, &*auth.rng);
-    let mut transaction = auth.database.begin().await?;
+    let act = Act::of_request(&auth, &admin, &client, None);
+    let mut transaction = act.begin(&auth.database).await?;
     let rotated = follow(&mut transaction, &auth.root_secrets, (clock, rng), Some(&app), id, overlap).await?;
-    let kind = EventKind::WebhookSecretRotated(id);
-    let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
-    security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookSecretRotated(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(rotated))
 }
@@ -101,10 +101,10 @@ pub async fn rotate_secret(
     id: Uuid,
     overlap: OverlapHours,
 ) -> Result<RotatedWebhookSecret, WebhookError> {
-    let mut transaction = database.begin().await?;
+    let act = Act::of_operator((clock, rng), None);
+    let mut transaction = act.begin(database).await?;
     let rotated = follow(&mut transaction, root_secrets, (clock, rng), None, id, overlap).await?;
-    let kind = EventKind::WebhookSecretRotated(id);
-    security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
+    act.record_of_installation(&mut transaction, EventKind::WebhookSecretRotated(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(rotated)
 }

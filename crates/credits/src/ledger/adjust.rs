@@ -185,7 +185,7 @@ async fn adjust(
         .transpose()
         .map_err(LedgerError::from)?;
     let AdjustRequest { amount, reason, description, .. } = request;
-    let by = Administrator { caller: Some(caller), client, reason: reason.into() };
+    let by = Administrator { caller: Some(caller), client, reason: Some(reason.into()) };
     let note = Note { idempotency_key: key.map(String::from), ..direction.note(description) };
     let order = order(user, by, context, request_key, direction.command(amount, note));
     let answer = credits.ledger.submit(order).await?;
@@ -215,7 +215,7 @@ pub async fn adjust_as_operator(
     description: Option<Paragraph<1, 1000>>,
 ) -> Result<Adjusted, LedgerError> {
     let context = RequestContext::of_operator(RequestId::new(&*books.clock, &*books.rng));
-    let by = Administrator { caller: None, client: ClientInfo::default(), reason };
+    let by = Administrator { reason: Some(reason), ..Administrator::operator() };
     let order = order(user, by, context, None, direction.command(amount, direction.note(description)));
     let answer = batch::commit(&mut books.database.batch_connection(), books, &[order], LookUp::All)
         .await?

@@ -33,6 +33,7 @@ pub mod spend_batch;
 pub(crate) mod store;
 pub mod transactions;
 pub mod usage;
+mod usage_of_app;
 pub mod verify;
 
 pub use batch::Books;
@@ -41,7 +42,6 @@ pub use pipeline::Ledger;
 pub use reader::Reader;
 
 use crate::CreditsState;
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
@@ -57,7 +57,6 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
                 .routes(routes!(spend_batch::spend_batch))
                 .layer(DefaultBodyLimit::max(spend_batch::BODY_LIMIT)),
         )
-        .routes(routes!(give::give))
         .routes(routes!(adjust::grant_credits))
         .routes(routes!(adjust::take_credits))
         .routes(routes!(adjust::forgive_debt))
@@ -73,10 +72,19 @@ pub(crate) fn routes() -> OpenApiRouter<CreditsState> {
         .routes(routes!(transactions::transactions))
 }
 
-/// Where older services look for what apps may do.
-pub(crate) fn internal_routes() -> Router<CreditsState> {
-    Router::new()
+/// What only apps may do, and, where older services look for it, whatever else they may: described at its other path.
+pub(crate) fn internal_routes() -> OpenApiRouter<CreditsState> {
+    let batch = post(spend_batch::spend_batch).layer(DefaultBodyLimit::max(spend_batch::BODY_LIMIT));
+    OpenApiRouter::new()
+        .routes(routes!(give::give))
+        .routes(routes!(usage_of_app::usage_of_app))
         .route("/api/v1/internal/credits/balance/{userId}", get(balance::balance_of_user))
         .route("/api/v1/internal/credits/use", post(spend::spend))
+        .route("/api/v1/internal/credits/use/batch", batch)
         .route("/api/v1/internal/credits/refund", post(refund::refund))
+        .route("/api/v1/internal/credits/holds", post(hold::open::open_hold))
+        .route("/api/v1/internal/credits/holds/{id}", get(hold::find::find_hold))
+        .route("/api/v1/internal/credits/holds/{id}/capture", post(hold::capture::capture_hold))
+        .route("/api/v1/internal/credits/holds/{id}/release", post(hold::release::release_hold))
+        .route("/api/v1/internal/credits/holds/{id}/extend", post(hold::extend::extend_hold))
 }

@@ -190,7 +190,10 @@ impl Caution {
 mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
-    use crate::{AdminAct, AdminLog, CreditsEvent, OnCreditsEvent, Policy, PortError, SessionGuard};
+    use crate::{
+        AdminAct, AdminLog, Administrator, CreditsEvent, OnCreditsEvent, Policy, PortError, SalesDeed,
+        SessionGuard,
+    };
     use mana_kernel::SessionId;
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
@@ -216,6 +219,23 @@ mod tests {
     }
 
     impl AdminLog for Nobody {
+        fn hold_office<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a Administrator,
+        ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn record_sale<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a Administrator,
+            _: SalesDeed<'a>,
+        ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(()) })
+        }
+
         fn record<'a>(
             &'a self,
             _: &'a mut PgConnection,

@@ -667,6 +667,57 @@ pub(crate) async fn sum_usage(
     .await?)
 }
 
+/// How an app's statistics are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AppGrouping {
+    /// A line for each day.
+    Day,
+    /// A line for each user.
+    User,
+}
+
+/// Spends of a day or a user in an app.
+#[derive(Debug)]
+pub(crate) struct AppUsageRow {
+    /// What the line is of, as the text by which lines are in order.
+    pub(crate) place: String,
+    pub(crate) day: Option<Date>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) spends: i64,
+    pub(crate) spent: i64,
+    pub(crate) refunded: i64,
+}
+
+/// What a user has spent in an app, or all of them, from the first day to the last: lines behind `after`, at most `limit`.
+pub(crate) async fn sum_usage_of_app(
+    connection: &mut PgConnection,
+    (app, user): (&str, Option<&UserId>),
+    (from, to): (Date, Date),
+    grouping: AppGrouping,
+    (after, limit): (Option<&str>, i64),
+) -> Result<Vec<AppUsageRow>, DbError> {
+    Ok(sqlx::query_as!(
+        AppUsageRow,
+        r#"SELECT place AS "place!", min(day) FILTER (WHERE $5) AS day, min(user_id) FILTER (WHERE NOT $5) AS user_id,
+               sum(spends)::bigint AS "spends!", sum(spent)::bigint AS "spent!", sum(refunded)::bigint AS "refunded!"
+           FROM (SELECT CASE WHEN $5 THEN to_char(day, 'YYYY-MM-DD') ELSE user_id END COLLATE "C" AS place,
+                     day, user_id, spends, spent, refunded
+                 FROM credits.usage_stats JOIN credits.balances USING (wallet_id)
+                 WHERE day BETWEEN $3 AND $4 AND app_id = $1 AND ($2::text IS NULL OR user_id = $2)) AS used
+           WHERE $6::text IS NULL OR place > $6
+           GROUP BY place ORDER BY place LIMIT $7"#,
+        app,
+        user.map(UserId::as_str),
+        from,
+        to,
+        grouping == AppGrouping::Day,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// The zone's today.
 pub(crate) async fn find_today(connection: &mut PgConnection, zone: &str) -> Result<Date, DbError> {
     Ok(sqlx::query_scalar!(r#"SELECT (now() AT TIME ZONE $1)::date AS "today!""#, zone)
@@ -747,6 +798,52 @@ pub(crate) async fn list_wallet(
         "SELECT free, paid, held, total_earned, total_spent, low_below AS low_balance_below, low_mail AS low_balance_mail, created_at
          FROM credits.balances WHERE user_id = $1",
         user.as_str(),
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Spends of a day in an app, as the user's export shows them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UsageExport {
+    day: String,
+    app_id: String,
+    spends: i64,
+    spent: i64,
+    refunded: i64,
+}
+
+impl UsageExport {
+    /// Where a page ends with it.
+    pub(crate) fn place(&self) -> String {
+        format!("{} {}", self.day, self.app_id)
+    }
+
+    /// The day and the app of such a place.
+    pub(crate) fn read_place(text: &str) -> Option<(&str, &str)> {
+        text.split_once(' ')
+    }
+}
+
+/// A page of what is counted of a user's spends, by day and app.
+pub(crate) async fn list_usage(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: Option<(&str, &str)>,
+    limit: i64,
+) -> Result<Vec<UsageExport>, DbError> {
+    let (day, app) = after.unwrap_or_default();
+    Ok(sqlx::query_as!(
+        UsageExport,
+        r#"SELECT to_char(day, 'YYYY-MM-DD') AS "day!", app_id, spends, spent, refunded FROM credits.usage_stats
+           WHERE wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1)
+               AND ($2 = '' OR (day, app_id) > (to_date($2, 'YYYY-MM-DD'), $3))
+           ORDER BY day, app_id LIMIT $4"#,
+        user.as_str(),
+        day,
+        app,
+        limit,
     )
     .fetch_all(connection)
     .await?)

@@ -7,6 +7,7 @@ use axum::extract::State;
 use mana_kernel::UserId;
 use mana_platform::http::{Admin, ApiError, Caller, Parameters, ProblemBody, codes};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{Date, Duration};
@@ -113,27 +114,39 @@ async fn answer(
         Some("app") => Grouping::App,
         Some(_) => return Err(refuse("groupBy must be day or app")),
     };
-    let given = |text: Option<&str>| text.map(|text| Date::parse(text, DAY)).transpose();
-    let (Ok(from), Ok(to)) = (given(parameters.from.as_deref()), given(parameters.to.as_deref())) else {
-        return Err(refuse("from and to must be days as 2026-01-31"));
-    };
     let mut transaction = match user {
         Some(user) => credits.database.begin_as(user).await?,
         None => credits.database.begin().await?,
     };
+    let (from, to) =
+        days(&mut transaction, credits, parameters.from.as_deref(), parameters.to.as_deref()).await?;
+    let rows = store::sum_usage(&mut transaction, user, from, to, grouping).await?;
+    Ok(Json(UsageResponse { from: text(from), to: text(to), items: rows.into_iter().map(item).collect() }))
+}
+
+/// The first and the last day that are asked for.
+pub(super) async fn days(
+    connection: &mut PgConnection,
+    credits: &CreditsState,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<(Date, Date), ApiError> {
+    let given = |text: Option<&str>| text.map(|text| Date::parse(text, DAY)).transpose();
+    let (Ok(from), Ok(to)) = (given(from), given(to)) else {
+        return Err(refuse("from and to must be days as 2026-01-31"));
+    };
     let to = match to {
         Some(day) => day,
-        None => store::find_today(&mut transaction, &credits.policy.daily_zone).await?,
+        None => store::find_today(connection, &credits.policy.daily_zone).await?,
     };
     let from = from.unwrap_or_else(|| to.saturating_sub(Duration::days(29)));
     if !(0..MAX_DAYS).contains(&i64::from(to.to_julian_day().saturating_sub(from.to_julian_day()))) {
         return Err(refuse("from must not be after to, and they span 366 days at most"));
     }
-    let rows = store::sum_usage(&mut transaction, user, from, to, grouping).await?;
-    Ok(Json(UsageResponse { from: text(from), to: text(to), items: rows.into_iter().map(item).collect() }))
+    Ok((from, to))
 }
 
-fn refuse(detail: &str) -> ApiError {
+pub(super) fn refuse(detail: &str) -> ApiError {
     ApiError::new(&codes::INVALID_QUERY).with_detail(detail)
 }
 
@@ -142,6 +155,6 @@ fn item(row: UsageRow) -> UsageItem {
     UsageItem { day: day.map(text), app_id, spends, spent, refunded }
 }
 
-fn text(day: Date) -> String {
+pub(super) fn text(day: Date) -> String {
     day.format(DAY).unwrap_or_default()
 }

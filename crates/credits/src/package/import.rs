@@ -1,7 +1,9 @@
 //! Packages from a file, for the command line and for a first start.
 
 use super::model::{NamedPackage, PackageError, PackageResponse};
+use super::put::put;
 use super::store;
+use crate::{AdminLog, Administrator};
 use mana_kernel::Clock;
 use mana_platform::{Database, DbError};
 
@@ -12,12 +14,14 @@ use mana_platform::{Database, DbError};
 pub async fn import(
     database: &Database,
     clock: &dyn Clock,
+    log: &dyn AdminLog,
     packages: &[NamedPackage],
 ) -> Result<Vec<PackageResponse>, PackageError> {
+    let by = Administrator::operator();
     let mut transaction = database.begin().await?;
     let mut imported = Vec::with_capacity(packages.len());
     for NamedPackage { id, content } in packages {
-        imported.push(store::put_package(&mut transaction, id, content, None, clock.now()).await?);
+        imported.push(put(&mut transaction, (log, &by), id, content, clock.now()).await?);
     }
     transaction.commit().await.map_err(DbError::from)?;
     Ok(imported)
@@ -30,10 +34,11 @@ pub async fn import(
 pub async fn seed(
     database: &Database,
     clock: &dyn Clock,
+    log: &dyn AdminLog,
     packages: &[NamedPackage],
 ) -> Result<(), PackageError> {
     if list_all(database).await?.is_empty() {
-        import(database, clock, packages).await?;
+        import(database, clock, log, packages).await?;
     }
     Ok(())
 }

@@ -254,6 +254,9 @@ pub enum PackageError {
     /// The present is more than all of it.
     #[error("bonusCredits of package {0} must be at most its credits")]
     BonusBeyondCredits(String),
+    /// Who asks may not, any more, or it can't be told.
+    #[error("the accounts can't be told: {0}")]
+    Port(crate::PortError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -275,6 +278,7 @@ impl Problem for PackageError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::BonusBeyondCredits(_) => &BONUS_BEYOND_CREDITS,
+            Self::Port(error) => error.code(),
             Self::Database(error) => error.code(),
             Self::Json(_) => &mana_platform::http::codes::INTERNAL,
         }

@@ -1,12 +1,14 @@
 //! `PUT /api/v1/admin/packages/{id}`: makes a package, or a new version of it.
 
-use super::model::{PackageContent, PackageId, PackageResponse};
+use super::model::{PackageContent, PackageError, PackageId, PackageResponse};
 use super::store;
-use crate::CreditsState;
+use crate::{AdminLog, Administrator, CreditsState, SalesDeed};
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid, codes};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid, codes};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// A package
 ///
@@ -25,14 +27,32 @@ use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid, codes};
 pub(crate) async fn put_package(
     State(credits): State<CreditsState>,
     FreshAdmin(admin): FreshAdmin,
+    client: ClientInfo,
     Path(id): Path<String>,
     Valid(content): Valid<PackageContent>,
 ) -> Result<Json<PackageResponse>, ApiError> {
     let id = PackageId::try_from(id)
         .map_err(|why| ApiError::new(&codes::BAD_REQUEST).with_detail(format!("The package's id {why}")))?;
+    let by = Administrator { caller: Some(admin), client, reason: None };
+    let log = &*credits.admin_log;
     let mut transaction = credits.database.begin().await?;
-    let by = Some(admin.user_id.as_str());
-    let package = store::put_package(&mut transaction, &id, &content, by, credits.clock.now()).await?;
+    log.hold_office(&mut transaction, &by).await.map_err(PackageError::Port)?;
+    let package = put(&mut transaction, (log, &by), &id, &content, credits.clock.now()).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(package))
+}
+
+/// Makes the package, or a new version of it, and writes down who did: who has held the office since before.
+pub(super) async fn put(
+    connection: &mut PgConnection,
+    (log, by): (&dyn AdminLog, &Administrator),
+    id: &PackageId,
+    content: &PackageContent,
+    now: OffsetDateTime,
+) -> Result<PackageResponse, PackageError> {
+    let author = by.caller.as_ref().map(|caller| caller.user_id.as_str());
+    let package = store::put_package(connection, id, content, author, now).await?;
+    let deed = SalesDeed::PackageChanged { package: id.as_str() };
+    log.record_sale(connection, by, deed).await.map_err(PackageError::Port)?;
+    Ok(package)
 }

@@ -7,18 +7,18 @@ use super::model::{Facts, Order, PaymentError, RefundStatus, order_id};
 use super::store::{self, NewRefund};
 use super::sync::{apply_locked, sync};
 use super::{Payments, model};
-use crate::CreditsState;
 use crate::idempotency::{self, IdempotencyKey};
 use crate::ledger::store as wallets;
 use crate::package::model::Cents;
 use crate::stripe::StripeError;
+use crate::{Administrator, CreditsState, SalesDeed};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
-use mana_kernel::Line;
 use mana_kernel::id::new_uuid;
+use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid};
+use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
@@ -108,6 +108,7 @@ pub(crate) struct PurchaseRefund {
 pub(crate) async fn refund_purchase(
     State(credits): State<CreditsState>,
     FreshAdmin(admin): FreshAdmin,
+    client: ClientInfo,
     Path(id): Path<String>,
     headers: HeaderMap,
     Valid(mut request): Valid<PurchaseRefundRequest>,
@@ -115,7 +116,9 @@ pub(crate) async fn refund_purchase(
     let id = order_id(id)?;
     let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let payments = &credits.payments;
-    let wanted = want(payments, &id, &request, key.as_ref(), admin.user_id.as_str()).await?;
+    let reason = request.reason.map(|reason| reason.as_str().to_owned());
+    let by = Administrator { caller: Some(admin), client, reason };
+    let wanted = want(payments, &id, &request, key.as_ref(), &by).await?;
     if wanted.status == RefundStatus::Wanted.as_str() {
         send(payments, &wanted).await?;
     }
@@ -148,12 +151,13 @@ async fn want(
     order: &str,
     request: &PurchaseRefundRequest,
     key: Option<&IdempotencyKey>,
-    by: &str,
+    by: &Administrator,
 ) -> Result<PurchaseRefund, PaymentError> {
     payments.stripe()?;
     let books = &payments.books;
     let now = books.clock.now();
     let mut transaction = books.database.begin().await?;
+    books.admin_log.hold_office(&mut transaction, by).await.map_err(PaymentError::Port)?;
     let order = store::lock_order(&mut transaction, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let id = match key {
         Some(key) => {
@@ -179,13 +183,16 @@ async fn want(
         id: &id,
         amount_cents,
         reason: request.reason.map(RefundReason::as_str),
-        by,
+        by: by.caller.as_ref().map(|caller| caller.user_id.as_str()),
         next_attempt_at: now.saturating_add(LEASE),
         now,
     };
     store::insert_refund(&mut transaction, &order, &refund).await?;
-    let order_id = order.id.clone();
+    let (order_id, user) = (order.id.clone(), order.user_id.clone());
     apply_locked(payments, &mut transaction, order, None).await?;
+    let user = UserId::try_from(user).map_err(|_| DbError::unreadable("credits.purchases"))?;
+    let deed = SalesDeed::PurchaseRefunded { user: &user, purchase: &order_id, amount_cents };
+    books.admin_log.record_sale(&mut transaction, by, deed).await.map_err(PaymentError::Port)?;
     let made = store::list_refunds(&mut transaction, &order_id).await?;
     transaction.commit().await.map_err(DbError::from)?;
     made.into_iter().find(|refund| refund.id == id).ok_or(PaymentError::NoSuchPurchase)

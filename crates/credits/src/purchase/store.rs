@@ -10,6 +10,7 @@ use crate::auto_top_up::model::Blemishes;
 use crate::ledger::legacy::BroughtOrder;
 use mana_kernel::UserId;
 use mana_platform::DbError;
+use serde::Serialize;
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use time::{Date, OffsetDateTime};
@@ -416,21 +417,126 @@ pub(super) async fn list_purchases(
     .await?)
 }
 
+/// An order, as its buyer's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PurchaseExport {
+    pub(crate) id: String,
+    package_id: String,
+    status: String,
+    state: String,
+    credits: i64,
+    price_euro_cents: i64,
+    currency: String,
+    price_cents: i64,
+    added_tax_cents: i64,
+    tax_cents: Option<i64>,
+    tax_status: Option<String>,
+    refunded_cents: i64,
+    disputed: bool,
+    payer_name: Option<String>,
+    payer_address: Option<String>,
+    payer_country: Option<String>,
+    payer_tax_id: Option<String>,
+    stripe_payment_id: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339::option")]
+    completed_at: Option<OffsetDateTime>,
+}
+
 /// A page of a user's orders, in the order of their ids.
 pub(crate) async fn list_after(
     connection: &mut PgConnection,
     user: &UserId,
     after: &str,
     limit: i64,
-) -> Result<Vec<PurchaseResponse>, DbError> {
+) -> Result<Vec<PurchaseExport>, DbError> {
     Ok(sqlx::query_as!(
-        PurchaseResponse,
-        r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, refunded_cents, disputed, created_at,
-             completed_at
+        PurchaseExport,
+        r#"SELECT id, package_id, status AS "status!", state, credits, price_euro_cents, currency, price_cents, added_tax_cents, tax_cents,
+             tax_status, refunded_cents, disputed, payer_name, payer_address, payer_country, payer_tax_id, payment_id AS stripe_payment_id,
+             created_at, completed_at
          FROM credits.purchases WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3"#,
         user.as_str(),
         after,
         limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Money that went back or is contested, as its owner's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MoneyBackExport {
+    pub(crate) id: String,
+    purchase_id: String,
+    amount_cents: i64,
+    status: String,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+/// A page of a user's refunds, in the order of their ids.
+pub(crate) async fn list_refunds_of(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<MoneyBackExport>, DbError> {
+    Ok(sqlx::query_as!(
+        MoneyBackExport,
+        "SELECT id, purchase_id, amount_cents, status, created_at, updated_at FROM credits.refunds
+         WHERE user_id = $1 AND purchase_id IN (SELECT id FROM credits.purchases WHERE user_id = $1) AND id > $2 ORDER BY id LIMIT $3",
+        user.as_str(),
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// A page of what a user's bank has contested, in the order of ids.
+pub(crate) async fn list_disputes_of(
+    connection: &mut PgConnection,
+    user: &UserId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<MoneyBackExport>, DbError> {
+    Ok(sqlx::query_as!(
+        MoneyBackExport,
+        "SELECT id, purchase_id, amount_cents, status, created_at, updated_at FROM credits.disputes
+         WHERE user_id = $1 AND purchase_id IN (SELECT id FROM credits.purchases WHERE user_id = $1) AND id > $2 ORDER BY id LIMIT $3",
+        user.as_str(),
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Who somebody is at Stripe, as the user's export shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StripeCustomerExport {
+    customer_id: String,
+    livemode: bool,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+/// Who a user is at Stripe: in earnest, and in tests.
+pub(crate) async fn list_customers(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<Vec<StripeCustomerExport>, DbError> {
+    Ok(sqlx::query_as!(
+        StripeCustomerExport,
+        "SELECT customer_id, livemode, created_at FROM credits.stripe_customers WHERE user_id = $1 ORDER BY livemode",
+        user.as_str(),
     )
     .fetch_all(connection)
     .await?)
@@ -793,7 +899,7 @@ pub(super) struct NewRefund<'a> {
     pub(super) id: &'a str,
     pub(super) amount_cents: i64,
     pub(super) reason: Option<&'a str>,
-    pub(super) by: &'a str,
+    pub(super) by: Option<&'a str>,
     pub(super) next_attempt_at: OffsetDateTime,
     pub(super) now: OffsetDateTime,
 }

@@ -1,12 +1,15 @@
 //! `packages`: what is for sale.
 
 use super::{CommandError, print};
+use crate::app;
 use crate::source::Source;
 use clap::Subcommand;
 use mana_credits::package;
 use mana_credits::package::model::{NamedPackage, PackageResponse};
-use mana_platform::{Settings, SystemClock};
+use mana_kernel::{Clock, Rng};
+use mana_platform::{Settings, SystemClock, SystemRng};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PackagesCommand {
@@ -33,7 +36,9 @@ pub(super) async fn run(
                 .map_err(|cause| CommandError::File { path: file.clone(), cause })?;
             let packages: Vec<NamedPackage> = serde_json::from_str(&text)
                 .map_err(|error| CommandError::PackageFile { path: file.clone(), error })?;
-            show(&package::import(&database, &SystemClock, &packages).await?, json)
+            let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
+            let log = app::admin_log(&clock, &rng);
+            show(&package::import(&database, &SystemClock, &*log, &packages).await?, json)
         }
         PackagesCommand::List => show(&package::list_all(&database).await?, json),
     }

@@ -134,7 +134,7 @@ pub(super) async fn run(
             if json { json!({ "removed": id }).to_string() } else { format!("{id} is removed.") }
         }
         WebhooksCommand::Enable { id } => {
-            enable(&database, &SystemClock, None, *id).await?;
+            enable(&database, by, *id).await?;
             if json {
                 json!({ "enabled": id }).to_string()
             } else {
@@ -148,7 +148,7 @@ pub(super) async fn run(
                 to: *to,
                 includes_delivered: *delivered,
             };
-            let replayed = replay(&database, &SystemClock, None, *id, &request).await?;
+            let replayed = replay(&database, by, *id, &request).await?;
             if json {
                 serde_json::to_string(&replayed)?
             } else {

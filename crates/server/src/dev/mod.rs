@@ -5,6 +5,7 @@ pub(crate) mod folder;
 pub(crate) mod outbox;
 mod till;
 
+use crate::app;
 use crate::cli::print;
 use crate::serve::{self, ServeError};
 use crate::source::{Source, SourceError};
@@ -14,12 +15,14 @@ use folder::DataFolder;
 use mana_auth::admin;
 use mana_credits::package;
 use mana_credits::package::model::PackageError;
+use mana_kernel::{Clock, Rng};
 use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
 use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use till::Till;
 
 /// Where the endpoint of an app that is being written is, which may speak http there.
@@ -118,7 +121,9 @@ async fn serve_on(
     let settings = &*settings;
     let shows_mails = way_out.outbox.is_some();
     let service = serve::prepare(settings, source, way_out).await?;
-    package::seed(&service.database, &SystemClock, &till::packages()?).await?;
+    let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let log = app::admin_log(&clock, &rng);
+    package::seed(&service.database, &SystemClock, &*log, &till::packages()?).await?;
     let claim = admin::new_claim_link(&service.database, &SystemClock, &SystemRng).await?;
     print::line(&banner::text(settings, place, claim.as_deref(), shows_mails, till.is_some()))?;
     Ok(serve::run(listener, service, traces).await?)

@@ -287,6 +287,15 @@ async fn a_person_gets_all_that_is_kept_and_nothing_of_anybody_else() {
         assert_eq!(story.spend(&ada, &spend_of(2)).await.status, 201);
     }
     story.spend(&bob, &spend_of(1)).await;
+    let owner = two_factor::set_up(&story, ada).await;
+    let ada = owner.user;
+    let root = story.administrator("root@example.com").await;
+    let act = story.client.post(
+        &format!("/api/v1/admin/users/{}/credits/take", ada.id),
+        &json!({"amount": 1, "reason": "Ticket 17"}),
+    );
+    let act = act.bearer(&root.access_token).header("user-agent", "a browser of root");
+    assert_eq!(act.send().await.status, 201);
     let hold = story.client.post("/api/v1/credits/holds", &spend_of(5)).bearer(&ada.access_token);
     assert_eq!(hold.send().await.status, 201);
     let low = story.client.request(Method::PUT, "/api/v1/credits/low-balance");
@@ -305,14 +314,23 @@ async fn a_person_gets_all_that_is_kept_and_nothing_of_anybody_else() {
             count("/credits/transactions"),
             count("/credits/holds")
         ),
-        (2, 1, 4, 1)
+        (2, 1, 5, 1)
     );
     assert!(count("/securityEvents") >= 3);
     assert_eq!(count("/credits/purchases"), 0);
-    assert_eq!(export.integer("/credits/wallet/0/free"), 139);
+    assert_eq!((count("/credits/refunds"), count("/credits/disputes")), (0, 0));
+    assert_eq!((count("/credits/usage"), export.integer("/credits/usage/0/spent")), (1, 6));
+    assert_eq!((count("/secondFactor"), export.integer("/secondFactor/0/recoveryCodesLeft")), (1, 10));
+    assert!(export.json["secondFactor"][0]["setUpAt"].is_string());
+    assert_eq!(export.integer("/credits/wallet/0/free"), 138);
     assert_eq!(export.integer("/credits/wallet/0/lowBalanceBelow"), 7);
     let text = String::from_utf8(export.bytes.to_vec()).unwrap();
-    for foreign in [&bob.id, "bob@", "argon2", "mrt_", "mst_", "hash"] {
+    let secrets = [owner.secret.as_str(), owner.recovery_codes[0].as_str()];
+    for foreign in
+        [&bob.id, &root.id, "bob@", "a browser of root", "Ticket 17", "argon2", "mrt_", "mst_", "hash"]
+            .into_iter()
+            .chain(secrets)
+    {
         assert!(!text.contains(foreign), "{foreign}");
     }
 }

@@ -2,11 +2,16 @@
 
 use crate::credits::books_are_true;
 use crate::story::{PASSWORD, Story, User, let_go, members, read_jwt, spend_of};
-use crate::surface::{self, stored};
-use crate::{passkeys, two_factor};
+use crate::surface::{self, Operation, stored};
+use crate::till::Shop;
+use crate::{passkeys, two_factor, webhooks};
 use futures_util::future::join_all;
 use http::Method;
-use mana_kernel::Clock as _;
+use mana_auth::service_key;
+use mana_auth::token::root_secret::RootSecrets;
+use mana_auth::webhook::{self, OverlapHours, ReplayRequest};
+use mana_kernel::{Clock, Rng};
+use mana_platform::{Outbound, SystemRng};
 use mana_testkit::{Client, Reply, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -522,26 +527,175 @@ async fn of_administrators_who_end_each_other_at_once_one_is_left() {
     }
 }
 
+/// What an act is done to, made for it: its path filled in, and its body if it has one.
+async fn target(shop: &Shop, root: &User, number: usize, act: &Operation) -> (String, Option<Value>) {
+    let user = shop.user(&format!("user{number}@example.com")).await;
+    let app = format!("app{number}");
+    let mut path = act.path.replace("{userId}", &user.id).replace("{appId}", &app);
+    if act.path.ends_with("/demote") {
+        shop.set_role(&user, "admin").await;
+    }
+    if act.path.ends_with("{userId}/enable") {
+        assert_eq!(self::act(shop, root, &user, "disable").await.status, 200);
+    }
+    if act.path.ends_with("/forgive-debt") {
+        let bought = shop.buy(&user).await;
+        assert_eq!(shop.spend(&user, &spend_of(450)).await.status, 201);
+        let dispute = shop.stripe.dispute(&shop.payment(&bought), None, "needs_response").unwrap();
+        shop.stripe.close_dispute(&dispute, "lost").unwrap();
+        shop.deliver().await;
+    }
+    if path.contains("{id}") {
+        let id = if act.path.contains("/webhooks/") {
+            let endpoint = json!({"url": "https://hooks.example.com/", "events": ["user.deleted"]});
+            webhooks::add(shop, root, &app, endpoint).await.path.rsplit('/').next().unwrap().to_owned()
+        } else if act.path.contains("/service-keys/") {
+            let key = json!({"name": "Key", "scopes": ["usage:read"]});
+            let made = shop.client.post("/api/v1/admin/service-keys", &key).bearer(&root.access_token);
+            made.send().await.text("/id").to_owned()
+        } else if act.path.contains("/purchases/") {
+            shop.buy(&user).await.id
+        } else if act.path.contains("/sessions/") {
+            read_jwt(&user.access_token)[1]["sid"].as_str().unwrap().to_owned()
+        } else {
+            format!("package{number}")
+        };
+        path = path.replace("{id}", &id);
+    }
+    let body = match act.path.rsplit('/').next().unwrap() {
+        _ if act.body.is_none() => return (path, None),
+        "grant" | "take" | "forgive-debt" => json!({"amount": 5, "reason": "Ticket 17"}),
+        "webhooks" => json!({"url": "https://hooks.example.com/", "events": ["user.deleted"]}),
+        "rotate-secret" => json!({}),
+        "replay" => json!({"from": "2026-01-01T00:00:00Z"}),
+        "service-keys" => json!({"name": "Key", "scopes": ["usage:read"]}),
+        "refund" => json!({"amountCents": 100}),
+        _ if act.method == Method::PUT => json!({"name": "Pack", "credits": 5, "priceEuroCents": 5}),
+        _ => because(),
+    };
+    (path, Some(body))
+}
+
 #[tokio::test]
 async fn who_loses_the_role_while_an_act_waits_does_not_act() {
-    let story = Story::new().await;
-    let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
-    for (what, body) in
-        [("disable", because()), ("credits/grant", json!({"amount": 5, "reason": "Ticket 17"}))]
-    {
-        let held =
-            story.holding("UPDATE auth.users SET role = 'user' WHERE email = 'root@example.com'").await;
-        let request =
-            story.client.post(&format!("{USERS}/{}/{what}", ada.id), &body).bearer(&root.access_token);
-        let waiting = story.send_to_wait(request, 1).await;
+    let shop = Shop::open().await;
+    let root = shop.administrator("root@example.com").await;
+    let operations = surface::operations(&surface::document());
+    let is_act = |operation: &Operation| {
+        operation.path.starts_with("/api/v1/admin/") && operation.method != Method::GET
+    };
+    let acts: Vec<_> = operations.into_iter().filter(is_act).collect();
+    assert!(acts.len() >= 20, "the document is not read as it is written");
+    let written = "SELECT count(*) FROM auth.security_events WHERE actor = 'administrator'";
+    for (number, act) in acts.iter().enumerate() {
+        let what = format!("{} {}", act.method, act.path);
+        let (path, body) = target(&shop, &root, number, act).await;
+        let request = || {
+            let request = shop.client.request(act.method.clone(), &path).bearer(&root.access_token);
+            match &body {
+                Some(body) => request.body("application/json", body.to_string()),
+                None => request,
+            }
+        };
+        let before = stored(&shop).await;
+        let held = shop.holding("UPDATE auth.users SET role = 'user' WHERE email = 'root@example.com'").await;
+        let waiting = shop.send_to_wait(request(), 1).await;
         let_go(held).await;
         assert_eq!(refusal(&waiting.await.unwrap()), (403, "auth.admin_required"), "{what}");
-        story.set_role(&root, "admin").await;
+        shop.set_role(&root, "admin").await;
+        assert!(stored(&shop).await == before, "{what} has changed something");
+
+        let told = shop.number(written).await;
+        let done = request().send().await;
+        assert!(done.status.is_success(), "the control: {what}: {}", done.json);
+        assert!(shop.number(written).await > told, "{what} is not written down");
     }
-    assert_eq!(story.number("SELECT count(*) FROM auth.users WHERE disabled_at IS NOT NULL").await, 0);
-    assert_eq!(story.number("SELECT count(*) FROM credits.transactions WHERE type = 'adjustment'").await, 0);
-    assert_eq!(adjust(&story, &root, &ada, "grant", 5).await.status, 201, "the control");
-    books_are_true(&story).await;
+    let foreign = "SELECT count(*) FROM auth.security_events WHERE actor = 'administrator' AND actor_id <> (
+                       SELECT id FROM auth.users WHERE email = 'root@example.com')";
+    assert_eq!(shop.number(foreign).await, 0);
+    books_are_true(&shop).await;
+}
+
+#[tokio::test]
+async fn what_is_done_at_the_command_line_is_written_down_as_the_operators() {
+    // Its package comes from there.
+    let shop = Shop::open().await;
+    let root = shop.administrator("root@example.com").await;
+    let database = shop.database.service();
+    let by: (&dyn Clock, &dyn Rng) = (&*shop.clock, &SystemRng);
+    let new = serde_json::from_value(json!({"name": "All", "scopes": ["usage:read"]})).unwrap();
+    let key = service_key::create(&database, by.0, by.1, &new).await.unwrap();
+    let key = key.details.id.parse().unwrap();
+    assert!(service_key::revoke(&database, by.0, by.1, key).await.unwrap());
+    let secrets = RootSecrets::parse(shop.root_secret()).unwrap();
+    let outbound = Outbound::new(&[], std::time::Duration::from_secs(1)).unwrap();
+    let new =
+        serde_json::from_value(json!({"url": "https://hooks.example.com/", "events": ["user.deleted"]}));
+    let app = "chat".to_owned().try_into().unwrap();
+    let added = webhook::add(&database, &secrets, by, &outbound, &app, &new.unwrap()).await.unwrap();
+    let id = added.details.id;
+    webhook::rotate_secret(&database, &secrets, by, id, OverlapHours::default()).await.unwrap();
+    let again = ReplayRequest { from: Some(shop.clock.now()), ..ReplayRequest::default() };
+    webhook::replay(&database, by, id, &again).await.unwrap();
+    webhook::enable(&database, by, id).await.unwrap();
+    webhook::remove(&database, by, id).await.unwrap();
+    let seen = shop.get(EVENTS, &root).await;
+    let acts = seen.json.as_array().unwrap().iter().filter(|event| event["actor"] == "operator");
+    let acts: BTreeSet<_> = acts
+        .map(|event| {
+            assert_eq!([&event["userId"], &event["actorId"]], [&Value::Null, &Value::Null], "{event}");
+            (event["type"].as_str().unwrap(), event["detail"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    let of_endpoint = ["added", "secret_rotated", "replayed", "enabled", "removed"];
+    let of_endpoint = of_endpoint.map(|what| (format!("webhook_{what}"), id.to_string()));
+    let others = [
+        ("package_changed".to_owned(), "small".to_owned()),
+        ("service_key_created".to_owned(), key.to_string()),
+        ("service_key_revoked".to_owned(), key.to_string()),
+    ];
+    let expected: BTreeSet<_> = of_endpoint.into_iter().chain(others).collect();
+    assert_eq!(acts.into_iter().map(|(kind, of)| (kind.to_owned(), of)).collect::<BTreeSet<_>>(), expected);
+}
+
+#[tokio::test]
+async fn who_refunds_a_purchase_or_changes_what_is_for_sale_is_seen_with_what_it_was() {
+    let shop = Shop::open().await;
+    let (root, ada) = (shop.administrator("root@example.com").await, shop.user("ada@example.com").await);
+    let bought = shop.buy(&ada).await;
+    let body = json!({"amountCents": 300, "reason": "duplicate", "idempotencyKey": "k"});
+    for _ in 0..2 {
+        assert_eq!(shop.refund(&root, &bought, &body).await.status, 201);
+    }
+    assert_eq!(shop.refund(&root, &bought, &json!({"amountCents": 5_000})).await.status, 409);
+    let refunds = shop.get(&format!("{EVENTS}?type=purchase_refunded"), &root).await;
+    let [refund] = refunds.json.as_array().unwrap().as_slice() else { panic!("{}", refunds.json) };
+    assert_eq!(
+        [&refund["userId"], &refund["actorId"], &refund["detail"], &refund["reason"]],
+        [&json!(ada.id), &json!(root.id), &json!(format!("300 {}", bought.id)), &json!("duplicate")]
+    );
+    let own = shop.get("/api/v1/auth/security-events", &ada).await;
+    let own = own.json.as_array().unwrap().iter().find(|event| event["type"] == "purchase_refunded").unwrap();
+    assert_eq!([&own["actor"], &own["ipAddress"]], [&json!("administrator"), &Value::Null]);
+
+    let name = "p".repeat(64);
+    let package = shop.client.request(Method::PUT, &format!("/api/v1/admin/packages/{name}"));
+    let content = json!({"name": "Pack", "credits": 5, "priceEuroCents": 5}).to_string();
+    let put = package.body("application/json", content).bearer(&root.access_token).send().await;
+    assert_eq!(put.status, 200, "{}", put.json);
+    let changes = shop.get(&format!("{EVENTS}?type=package_changed"), &root).await;
+    let by: BTreeSet<_> = changes
+        .json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| [&event["detail"], &event["actor"], &event["actorId"]].map(ToString::to_string))
+        .collect();
+    let expected = [
+        [json!("small"), json!("operator"), Value::Null],
+        [json!(name), json!("administrator"), json!(root.id)],
+    ];
+    assert_eq!(by, expected.iter().map(|row| row.each_ref().map(ToString::to_string)).collect());
 }
 
 #[tokio::test]

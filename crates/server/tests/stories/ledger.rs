@@ -5,6 +5,8 @@ use crate::credits::books_are_true;
 use crate::story::{Story, User, spend_of};
 use futures_util::future::join_all;
 use http::Method;
+use mana_auth::service_key;
+use mana_platform::SystemRng;
 use mana_testkit::{Client, Reply};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -446,6 +448,100 @@ async fn usage_is_counted_by_day_and_by_app_and_for_all_users_by_administrators(
         let refused = story.get(&format!("/api/v1/credits/usage?{bad}"), &ada).await;
         assert_eq!(problem(&refused), (400, "request.invalid_query"), "{bad}");
     }
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn an_app_sees_what_its_users_have_used_in_it_by_day_and_by_user_and_nothing_of_other_apps() {
+    const USAGE: &str = "/api/v1/internal/credits/usage";
+    let story = with_service().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    for (user, app, amount) in [(&ada, "chat", 5), (&ada, "chat", 6), (&ada, "draw", 30), (&bob, "chat", 1)] {
+        assert_eq!(as_app(&story.client, app, USE, &for_user(user, spend_of(amount))).await.status, 201);
+    }
+    let refund = for_user(&ada, json!({"amount": 4, "appId": "chat", "description": "Sorry"}));
+    assert_eq!(as_app(&story.client, "chat", REFUND, &refund).await.status, 201);
+    let key = async |scopes: Value, app: &str| {
+        let new = json!({"name": "Usage", "appId": app, "scopes": scopes});
+        let new = serde_json::from_value(new).unwrap();
+        let database = story.database.service();
+        service_key::create(&database, &*story.clock, &SystemRng, &new).await.unwrap().key.expose().to_owned()
+    };
+    let ask = async |key: &str, query: &str| {
+        story.client.get(&format!("{USAGE}{query}")).header("x-service-key", key).send().await
+    };
+    let chat = key(json!(["usage:read"]), "chat").await;
+    let by_day = ask(&chat, "").await;
+    assert_eq!((by_day.status.as_u16(), by_day.text("/appId")), (200, "chat"), "{}", by_day.json);
+    let [day] = by_day.json["items"].as_array().unwrap().as_slice() else { panic!("{}", by_day.json) };
+    assert_eq!((&day["spends"], &day["spent"], &day["refunded"]), (&json!(3), &json!(12), &json!(4)));
+    assert_eq!(day["day"], by_day.json["to"]);
+    let mut expected = [
+        json!({"userId": ada.id, "spends": 2, "spent": 11, "refunded": 4}),
+        json!({"userId": bob.id, "spends": 1, "spent": 1, "refunded": 0}),
+    ];
+    expected.sort_by_key(|line| line["userId"].to_string());
+    assert_eq!(ask(&chat, "?groupBy=user").await.json["items"], json!(expected));
+    // Page by page.
+    let first = ask(&chat, "?groupBy=user&limit=1").await;
+    assert_eq!(first.json["items"], json!([expected[0]]));
+    let link = first.headers["link"].to_str().unwrap();
+    let next = link.strip_prefix(&format!("<{USAGE}")).unwrap().split_once('>').unwrap().0.to_owned();
+    let second = ask(&chat, &next).await;
+    assert_eq!(second.json["items"], json!([expected[1]]));
+    let next =
+        second.headers["link"].to_str().unwrap().strip_prefix(&format!("<{USAGE}")).unwrap().to_owned();
+    let last = ask(&chat, next.split_once('>').unwrap().0).await;
+    assert!(last.json["items"] == json!([]) && !last.headers.contains_key("link"));
+    let of_bob = ask(&chat, &format!("?userId={}", bob.id)).await;
+    assert_eq!((of_bob.integer("/items/0/spent"), of_bob.integer("/items/0/spends")), (1, 1));
+    assert_eq!(ask(&chat, "?userId=nobody").await.json["items"], json!([]));
+
+    let draw = key(json!(["usage:read"]), "draw").await;
+    assert_eq!(ask(&draw, "").await.integer("/items/0/spent"), 30);
+    let foreign =
+        story.client.get(USAGE).header("x-service-key", &draw).header("x-app-id", "chat").send().await;
+    assert!(!foreign.status.is_success(), "{}", foreign.json);
+    let blind = key(json!(["credits:read", "credits:spend"]), "chat").await;
+    assert_eq!(problem(&ask(&blind, "").await), (403, "service.scope_missing"));
+    assert_eq!(story.get(USAGE, &ada).await.status, 401, "not with a user's token");
+    for bad in [
+        "groupBy=app",
+        "from=x",
+        "from=2020-01-01&to=2026-01-01",
+        "userId=a%00b",
+        "limit=0",
+        "limit=1001",
+        "cursor=%25",
+        "cursor=AA",
+    ] {
+        assert_eq!(problem(&ask(&chat, &format!("?{bad}")).await), (400, "request.invalid_query"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_an_app_may_do_it_may_do_under_the_internal_paths_as_well() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let internal = |path: &str| path.replace("/api/v1/credits/", "/api/v1/internal/credits/");
+    let hold = as_app(&story.client, "shop", &internal(HOLDS), &for_user(&ada, spend_of(10))).await;
+    assert_eq!(hold.status, 201, "{}", hold.json);
+    let hold = format!("{}/{}", internal(HOLDS), hold.text("/hold/id"));
+    let seen = story.client.get(&hold).header("x-service-key", KEY).header("x-app-id", "shop").send().await;
+    assert_eq!((seen.status.as_u16(), seen.integer("/amount")), (200, 10), "{}", seen.json);
+    for (verb, body) in [("extend", json!({"expiresInSeconds": 600})), ("capture", json!({"amount": 4}))] {
+        let done = as_app(&story.client, "shop", &format!("{hold}/{verb}"), &body).await;
+        assert!(done.status.is_success(), "{verb}: {}", done.json);
+    }
+    let second = as_app(&story.client, "shop", &internal(HOLDS), &for_user(&ada, spend_of(1))).await;
+    let release = format!("{}/{}/release", internal(HOLDS), second.text("/hold/id"));
+    assert!(as_app(&story.client, "shop", &release, &json!({})).await.status.is_success());
+    let batch = json!({"commands": [for_user(&ada, spend_of(2)), for_user(&ada, spend_of(3))]});
+    let batch = as_app(&story.client, "shop", "/api/v1/internal/credits/use/batch", &batch).await;
+    assert_eq!((batch.status.as_u16(), batch.integer("/results/1/status")), (200, 201));
+    assert_eq!(balance(&story, &ada).await, (150 - 4 - 5, 0));
+    let of_user = as_user(&story, &ada, &internal(USE), &spend_of(1)).await;
+    assert_eq!(of_user.status, 201, "users as well, where they may at the other path");
     books_are_true(&story).await;
 }
 

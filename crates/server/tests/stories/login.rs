@@ -99,7 +99,7 @@ async fn what_the_device_says_of_itself_is_kept_and_shown() {
     assert_eq!(time(&session["expiresAt"]) - time(&session["createdAt"]), Duration::days(7));
     assert_eq!(story.number("SELECT count(*) FROM auth.sessions WHERE remember_me").await, 1);
 
-    for bad in [json!(""), json!("a\0b"), json!("a\nb"), json!("x".repeat(129)), json!(1), json!(["d-1"])] {
+    for bad in [json!("a\0b"), json!("a\nb"), json!("x".repeat(513)), json!(1), json!(["d-1"])] {
         for member in ["deviceId", "deviceName"] {
             let refused = sign_in(json!({ member: bad })).await;
             assert_eq!(
@@ -110,6 +110,28 @@ async fn what_the_device_says_of_itself_is_kept_and_shown() {
         }
     }
     assert_eq!(story.number("SELECT count(*) FROM auth.sessions").await, 2);
+}
+
+#[tokio::test]
+async fn a_long_id_of_a_device_is_kept_and_a_long_name_shortened_and_empty_ones_are_none() {
+    let story = Story::new().await;
+    story.register("ada@example.com").await;
+    let sign_in = async |id: &str, name: &str| {
+        let body =
+            json!({"email": "ada@example.com", "password": PASSWORD, "deviceId": id, "deviceName": name});
+        let user = User::of(&story.post(LOGIN, &body).await);
+        story.get(SESSION, &user).await.json["session"].clone()
+    };
+    let (id, name) = ("t".repeat(512), "Mozilla/5.0 \u{e4}".repeat(36));
+    let session = sign_in(&id, &name).await;
+    assert_eq!(session["deviceId"], json!(id));
+    let shown = session["deviceName"].as_str().unwrap();
+    assert!(shown.chars().count() == 128 && shown.ends_with('…'), "{shown}");
+    assert!(name.starts_with(shown.trim_end_matches('…')));
+    let whole = "n".repeat(128);
+    assert_eq!(sign_in("d", &whole).await["deviceName"], json!(whole));
+    let nameless = sign_in("", "").await;
+    assert_eq!((&nameless["deviceId"], &nameless["deviceName"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]

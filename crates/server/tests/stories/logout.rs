@@ -1,6 +1,6 @@
 //! Signing out: by any of the three credentials that a client may still have.
 
-use crate::story::{PASSWORD, Story, User};
+use crate::story::{PASSWORD, Story, User, respelled};
 use http::Method;
 use mana_testkit::{Reply, Request};
 use serde_json::json;
@@ -121,6 +121,24 @@ async fn a_session_that_has_expired_is_signed_out_by_refresh_token_and_cookie() 
     story.clock.advance(Duration::days(8));
     is_done(&story.post(LOGOUT, &json!({"refreshToken": ada.refresh_token})).await);
     is_done(&bare(&story).header("cookie", &bob.cookie).send().await);
+}
+
+#[tokio::test]
+async fn an_access_token_that_has_expired_ends_its_session_and_opens_nothing() {
+    let story = Story::new().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    story.clock.advance(Duration::minutes(16));
+    assert!(!story.is_signed_in(&ada).await, "it has expired");
+    let forged = respelled(&ada.access_token, 4).into_iter().chain([ada.access_token.replace('.', "..")]);
+    for forged in forged {
+        assert_eq!(bare(&story).bearer(&forged).send().await.status, 401, "{forged}");
+    }
+    is_done(&bare(&story).bearer(&ada.access_token).send().await);
+    assert_eq!(sign_outs(&story).await, 1);
+    assert_eq!(story.refresh(&ada.refresh_token).await.status, 401);
+    assert_eq!(story.refresh(&bob.refresh_token).await.status, 200, "nobody else's");
+    is_done(&bare(&story).bearer(&ada.access_token).send().await);
+    assert_eq!(sign_outs(&story).await, 1, "once");
 }
 
 #[tokio::test]

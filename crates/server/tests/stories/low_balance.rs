@@ -18,6 +18,11 @@ async fn set(story: &Story, user: &User, body: Value, language: &str) -> Reply {
     request.header("accept-language", language).body("application/json", body.to_string()).send().await
 }
 
+/// Everybody's address is proven.
+async fn verify_addresses(story: &Story) {
+    story.execute("UPDATE auth.users SET email_verified = true").await;
+}
+
 async fn spend(story: &Story, user: &User, amount: i64) {
     let spent = story.spend(user, &spend_of(amount)).await;
     assert_eq!(spent.status, 201, "{}", spent.json);
@@ -33,6 +38,7 @@ async fn mails(story: &Story) -> Vec<String> {
 async fn whoever_wants_to_know_is_mailed_once_each_time_that_little_is_left() {
     let story = Story::new().await;
     let (ada, bob) = (story.administrator("ada@example.com").await, story.user("bob@example.com").await);
+    verify_addresses(&story).await;
     assert_eq!(
         story.get(PATH, &ada).await.json,
         json!({"below": null, "mail": false}),
@@ -84,6 +90,7 @@ async fn whoever_wants_to_know_is_mailed_once_each_time_that_little_is_left() {
 async fn what_is_set_aside_counts_as_gone_and_two_servers_send_one_mail() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
+    verify_addresses(&story).await;
     set(&story, &ada, json!({"below": 100, "mail": true}), "en").await;
     let hold =
         story.client.post("/api/v1/credits/holds", &spend_of(60)).bearer(&ada.access_token).send().await;
@@ -104,6 +111,7 @@ async fn a_server_that_dies_before_it_mails_leaves_the_notice_to_another_and_to_
  {
     let story = Story::new().await;
     let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    verify_addresses(&story).await;
     for user in [&ada, &bob] {
         set(&story, user, json!({"below": 100, "mail": true}), "en").await;
         spend(&story, user, 60).await;
@@ -119,6 +127,20 @@ async fn a_server_that_dies_before_it_mails_leaves_the_notice_to_another_and_to_
         story.mails().await.iter().map(|kept| kept.mail.subject.as_str().to_owned()).collect();
     assert_eq!(subjects.iter().filter(|subject| *subject == "Your mana is running low").count(), 1);
     assert_eq!(story.number("SELECT count(*) FROM credits.low_balance_notices").await, 0);
+}
+
+#[tokio::test]
+async fn whose_address_is_not_proven_is_not_mailed() {
+    let story = Story::new().await;
+    let (ada, eve) = (story.user("ada@example.com").await, story.user("a.stranger@example.com").await);
+    story.execute("UPDATE auth.users SET email_verified = true WHERE email = 'ada@example.com'").await;
+    for user in [&ada, &eve] {
+        set(&story, user, json!({"below": 140, "mail": true}), "en").await;
+        spend(&story, user, 20).await;
+    }
+    assert_eq!(mails(&story).await.len(), 1);
+    assert_eq!(story.mails().await[0].mail.recipient.as_str(), "ada@example.com", "the control");
+    assert_eq!(story.number("SELECT count(*) FROM credits.low_balance_notices").await, 0, "nothing waits");
 }
 
 #[tokio::test]

@@ -301,6 +301,7 @@ async fn where_addresses_must_be_confirmed_only_the_right_password_learns_of_it(
     for path in ["/api/v1/auth/login", "/api/auth/sign-in/email"] {
         let right = story.post(path, &json!({"email": "ada@example.com", "password": PASSWORD})).await;
         assert_eq!((right.status.as_u16(), right.problem()), (403, "EMAIL_NOT_VERIFIED"));
+        assert_eq!(right.text("/error"), "EMAIL_NOT_VERIFIED", "which newer clients switch on");
         assert!(right.headers.get("set-cookie").is_none());
         let mut answers = Vec::new();
         for email in ["ada@example.com", "nobody@example.com"] {

@@ -85,6 +85,26 @@ async fn a_receipt_says_what_was_sold_to_its_buyer_and_nobody_else() {
         "{after}"
     );
 
+    // All of which the buyer is given.
+    let export = shop.get("/api/v1/auth/export", &bob).await.json;
+    let bought = export["credits"]["purchases"].as_array().unwrap().iter().find(|one| one["id"] == bought.id);
+    let bought = bought.unwrap();
+    assert_eq!((&bought["payerName"], &bought["payerCountry"]), (&json!("Petra Payer"), &json!("DE")));
+    assert!(bought["payerAddress"].as_str().unwrap().contains("Seestr. 1"), "{bought}");
+    assert_eq!((&bought["addedTaxCents"], &bought["refundedCents"]), (&json!(0), &json!(200)));
+    let back = |list: &str| {
+        let rows = export["credits"][list].as_array().unwrap().clone();
+        rows.into_iter()
+            .map(|row| (row["purchaseId"].clone(), row["amountCents"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(back("refunds"), [(bought["id"].clone(), json!(200))]);
+    assert_eq!(back("disputes"), [(bought["id"].clone(), json!(799))]);
+    let of_ada = shop.get("/api/v1/auth/export", &ada).await.json;
+    for list in ["purchases", "refunds", "disputes", "stripeCustomers"] {
+        assert_eq!(of_ada["credits"][list], json!([]), "{list}");
+    }
+
     // The person is forgotten, the sale is not.
     let gone = shop.client.request(Method::DELETE, "/api/v1/auth/account").bearer(&bob.access_token);
     let gone = gone.body("application/json", json!({"password": PASSWORD}).to_string()).send().await;

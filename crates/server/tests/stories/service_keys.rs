@@ -258,7 +258,7 @@ async fn the_key_of_the_environment_may_do_everything_with_credits_as_any_app() 
     let secret = "a-secret-of-old-times";
     let story = Story::with(|settings| settings.service_key = Some(secret.to_owned().into())).await;
     let app = app_of(&story, &story.workers);
-    let scopes = "credits:read credits:spend credits:refund credits:grant";
+    let scopes = "credits:read credits:spend credits:refund credits:grant usage:read";
     assert_eq!(who(&app, secret).await, (200, format!("environment as service: {scopes}")));
     let named = app.get("/whoever").header("x-service-key", secret).header("x-app-id", "chat");
     assert_eq!(named.send().await.bytes, format!("environment as chat: {scopes}"));

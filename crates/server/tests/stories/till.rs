@@ -2,11 +2,12 @@
 
 use crate::story::{Story, User};
 use futures_util::future::join_all;
+use mana_core_auth::app;
 use mana_core_auth::workers::Workers;
 use mana_credits::package;
 use mana_credits::package::model::NamedPackage;
-use mana_kernel::Clock as _;
-use mana_platform::Settings;
+use mana_kernel::{Clock, Rng};
+use mana_platform::{Settings, SystemRng};
 use mana_testkit::{Client, FakeClock, Reply};
 use serde_json::{Value, json};
 use std::ops::Deref;
@@ -86,7 +87,9 @@ impl Shop {
 
     pub(crate) async fn import(&self, packages: Value) {
         let packages: Vec<NamedPackage> = serde_json::from_value(packages).unwrap();
-        package::import(&self.database.service(), &*self.clock, &packages).await.unwrap();
+        let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SystemRng));
+        let log = app::admin_log(&clock, &rng);
+        package::import(&self.database.service(), &*self.clock, &*log, &packages).await.unwrap();
     }
 
     pub(crate) async fn order(&self, user: &User, body: &Value) -> Reply {

@@ -19,7 +19,7 @@ const BASE: &str = "/api/v1/auth/two-factor";
 pub(crate) struct Owner {
     pub(crate) user: User,
     pub(crate) secret: String,
-    recovery_codes: Vec<String>,
+    pub(crate) recovery_codes: Vec<String>,
 }
 
 /// What an authenticator app shows now, `steps` of 30 seconds later.

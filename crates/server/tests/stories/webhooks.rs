@@ -30,7 +30,7 @@ pub(crate) fn local(settings: &mut Settings) {
 
 /// An endpoint, as it was added.
 pub(crate) struct Endpoint {
-    path: String,
+    pub(crate) path: String,
     secret: String,
 }
 
@@ -106,7 +106,7 @@ async fn an_app_hears_of_what_happens_and_can_prove_who_says_it() {
     let first = spends.iter().find(|spend| spend.event["data"]["amount"] == 3).unwrap();
     assert_eq!(
         first.event["data"],
-        json!({"userId": ada.id, "amount": 3, "transactionId": spent.text("/transaction/id"), "holdId": null})
+        json!({"userId": ada.id, "amount": 3, "transactionId": spent.text("/transaction/id"), "holdId": null, "chargedBy": "user"})
     );
     assert_eq!((&first.event["version"], &first.event["appId"]), (&json!(1), &json!("chat")));
     assert_eq!(first.headers["content-type"], "application/json");
@@ -161,6 +161,39 @@ async fn an_app_hears_of_its_own_spends_that_are_large_enough_and_of_no_refusal(
     }
     story.workers.deliver_webhooks().await;
     assert_eq!(amounts(&all), [11]);
+}
+
+#[tokio::test]
+async fn an_app_hears_whether_it_charged_itself_or_a_user_named_it() {
+    const KEY: &str = "a-service-key-of-the-environment";
+    let story = Story::with(|settings| {
+        local(settings);
+        settings.service_key = Some(SecretString::from(KEY));
+    })
+    .await;
+    let (admin, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
+    let receiver = Receiver::start().await;
+    add(&story, &admin, "chat", json!({"url": receiver.url, "events": ["credits.spent"]})).await;
+    let as_chat = async |path: &str, mut body: Value| {
+        body["userId"] = json!(ada.id);
+        let request = story.client.post(path, &body).header("x-service-key", KEY).header("x-app-id", "chat");
+        request.send().await
+    };
+    assert_eq!(as_chat("/api/v1/credits/use", spend_of(1)).await.status, 201);
+    spend(&story, &ada, 2).await;
+    let hold = as_chat("/api/v1/credits/holds", spend_of(3)).await;
+    let capture = format!("/api/v1/credits/holds/{}/capture", hold.text("/hold/id"));
+    let capture = story.client.post(&capture, &json!({})).header("x-service-key", KEY);
+    assert_eq!(capture.header("x-app-id", "chat").send().await.status, 201);
+    story.workers.deliver_webhooks().await;
+    let told: BTreeSet<_> = receiver
+        .take()
+        .iter()
+        .map(|heard| &heard.event["data"])
+        .map(|data| (data["amount"].as_i64().unwrap(), data["chargedBy"].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [(1, "service"), (2, "user"), (3, "service")].map(|(amount, by)| (amount, by.to_owned()));
+    assert_eq!(told, BTreeSet::from(expected));
 }
 
 #[tokio::test]
