@@ -113,10 +113,7 @@ async fn answer(
         Some("app") => Grouping::App,
         Some(_) => return Err(refuse("groupBy must be day or app")),
     };
-    let given = |text: Option<&str>| text.map(|text| Date::parse(text, DAY)).transpose();
-    let (Ok(from), Ok(to)) = (given(parameters.from.as_deref()), given(parameters.to.as_deref())) else {
-        return Err(refuse("from and to must be days as 2026-01-31"));
-    };
+    let (from, to) = (day_of(parameters.from.as_deref())?, day_of(parameters.to.as_deref())?);
     let mut transaction = match user {
         Some(user) => credits.database.begin_as(user).await?,
         None => credits.database.begin().await?,
@@ -131,6 +128,13 @@ async fn answer(
     }
     let rows = store::sum_usage(&mut transaction, user, from, to, grouping).await?;
     Ok(Json(UsageResponse { from: text(from), to: text(to), items: rows.into_iter().map(item).collect() }))
+}
+
+/// A day that a client names, of years that the database has as well.
+fn day_of(text: Option<&str>) -> Result<Option<Date>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let day = Date::parse(text, DAY).ok().filter(|day| (2000..=9999).contains(&day.year()));
+    day.map(Some).ok_or_else(|| refuse("from and to must be days as 2026-01-31, of the years 2000 to 9999"))
 }
 
 fn refuse(detail: &str) -> ApiError {
