@@ -282,8 +282,13 @@ impl BatchConnection {
 
     /// Closes it at once, because nothing was heard on it within the limit. If it was to commit, it may have.
     pub fn abandon(self) -> DbError {
-        drop(self.connection.detach());
+        self.close();
         DbError::from(fell_silent())
+    }
+
+    /// Closes it at once, because nobody knows where in the batch it was left.
+    pub fn close(self) {
+        drop(self.connection.detach());
     }
 }
 

@@ -7,11 +7,13 @@ use super::store::{self, Changed, Loaded, Remembered};
 use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
 use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
+use futures_util::FutureExt as _;
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
 use mana_platform::{BATCH_LIMIT, BatchConnection, Database, DbError};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -106,15 +108,21 @@ pub(super) enum LookUp {
 /// One answer for each order.
 pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 
-/// Commits all orders together, within the time that a batch has.
+/// Commits all orders together, within the time that a batch has. A defect ends the batch, and not who carries out the next one; the
+/// panic hook has logged and counted it.
 ///
 /// # Errors
 /// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit, or
 /// said nothing until the time was over: then that is open.
 pub(super) async fn commit(books: &Books, orders: &[Order], look_up: LookUp) -> Result<Answers, LedgerError> {
     let mut connection = books.database.acquire_for_batch().await?;
-    match timeout(BATCH_LIMIT, carry_out(&mut connection, books, orders, look_up)).await {
-        Ok(outcome) => outcome.inspect(|_| connection.committed()),
+    let work = AssertUnwindSafe(carry_out(&mut connection, books, orders, look_up)).catch_unwind();
+    match timeout(BATCH_LIMIT, work).await {
+        Ok(Ok(outcome)) => outcome.inspect(|_| connection.committed()),
+        Ok(Err(_)) => {
+            connection.close();
+            Err(LedgerError::Defect)
+        }
         Err(_) => Err(connection.abandon().into()),
     }
 }
