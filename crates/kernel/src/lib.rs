@@ -10,6 +10,7 @@ pub mod mana;
 pub mod rng;
 pub mod secret;
 pub mod text;
+pub mod timestamp;
 
 pub use clock::{Clock, SteadyClock};
 pub use error::{ErrorCode, FieldError, Kind, Problem};
@@ -17,3 +18,4 @@ pub use id::{HoldId, RefreshChainId, RequestId, SessionId, TransactionId, UserId
 pub use mana::{Amount, Mana};
 pub use rng::Rng;
 pub use text::{Line, Paragraph};
+pub use timestamp::Timestamp;

@@ -1,5 +1,6 @@
 //! The machine's own clock and randomness: the one place that owns each.
 
+use mana_kernel::timestamp::to_microseconds;
 use mana_kernel::{Clock, Rng, SteadyClock};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -12,8 +13,7 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the owner of the machine's clock")]
     /// To the microsecond: what PostgreSQL keeps, so that an instant reads back as it was.
     fn now(&self) -> OffsetDateTime {
-        let now = OffsetDateTime::now_utc();
-        now.replace_microsecond(now.microsecond()).unwrap_or(now)
+        to_microseconds(OffsetDateTime::now_utc())
     }
 }
 

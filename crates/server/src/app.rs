@@ -188,7 +188,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
 
     let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers };
     let drain = Drain::default();
-    let health = HealthState::new(database, metrics, drain.clone());
+    let health = HealthState::new(database, Arc::clone(&credits), metrics, drain.clone());
     let credits = CreditsState(credits);
     let health_routes = Router::from(health::routes().with_state(health.clone()));
     let internal_routes = Router::from(health::metrics_routes().with_state(health))

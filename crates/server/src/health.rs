@@ -3,11 +3,13 @@
 use crate::drain::Drain;
 use axum::Json;
 use axum::extract::State;
+use mana_credits::Credits;
 use mana_platform::http::{ApiError, ProblemBody, codes};
 use mana_platform::{Database, migrate};
 use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_process::Collector;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,14 +19,20 @@ use utoipa_axum::routes;
 #[derive(Debug, Clone)]
 pub(crate) struct HealthState {
     database: Database,
+    credits: Arc<Credits>,
     metrics: PrometheusHandle,
     process: Collector,
     drain: Drain,
 }
 
 impl HealthState {
-    pub(crate) fn new(database: Database, metrics: PrometheusHandle, drain: Drain) -> Self {
-        Self { database, metrics, process: Collector::default(), drain }
+    pub(crate) fn new(
+        database: Database,
+        credits: Arc<Credits>,
+        metrics: PrometheusHandle,
+        drain: Drain,
+    ) -> Self {
+        Self { database, credits, metrics, process: Collector::default(), drain }
     }
 }
 
@@ -59,7 +67,7 @@ async fn live() -> Json<Health> {
     Json(OK)
 }
 
-/// The service can work: the database answers, and the server is not about to stop
+/// The service can work: the database answers, the ledger takes orders, and the server is not about to stop
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
@@ -67,6 +75,9 @@ async fn live() -> Json<Health> {
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
     if state.drain.has_begun() {
         return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The server is about to stop"));
+    }
+    if !(state.credits.ledger.is_open() && state.credits.reader.is_open()) {
+        return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("A part of the ledger has ended"));
     }
     let ping = sqlx::raw_sql("SELECT 1").execute(state.database.pool());
     match tokio::time::timeout(PATIENCE, ping).await {

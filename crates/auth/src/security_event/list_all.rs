@@ -5,7 +5,7 @@ use crate::AuthState;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use mana_kernel::UserId;
+use mana_kernel::{Timestamp, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{
     Admin, ApiError, Parameters, ProblemBody, codes, next_link, not_a_cursor, read_cursor, within,
@@ -13,7 +13,6 @@ use mana_platform::http::{
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -69,8 +68,8 @@ pub(crate) async fn all_security_events(
     if kind.as_ref().is_some_and(|kind| kind.len() > 64 || kind.contains('\0')) {
         return Err(refuse("type must be at most 64 characters"));
     }
-    let at = since.as_deref().map(|text| OffsetDateTime::parse(text, &Rfc3339)).transpose();
-    let at = at.map_err(|_| refuse("since must be a time as 2026-01-31T12:00:00Z"))?;
+    let at = since.as_deref().map(str::parse::<Timestamp>).transpose();
+    let at = at.map_err(|error| refuse(&format!("since {error}")))?.map(Timestamp::get);
     let before = cursor.as_deref().map(read_place).transpose()?;
     let filter = EventFilter { kind: kind.as_deref(), since: at, before, limit };
 

@@ -27,7 +27,7 @@ pub struct NewServiceKey {
     /// What it allows.
     #[schema(value_type = Vec<Scope>, min_items = 1, max_items = 16)]
     pub scopes: SomeScopes,
-    /// Requests a minute at most; without it, as many as it likes.
+    /// Requests a minute at most; without it, as many as it likes. Ten charges of a batch are one.
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10_000_000)]
     pub limit_per_minute: Option<PerMinute>,
 }

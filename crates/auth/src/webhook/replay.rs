@@ -8,12 +8,11 @@ use crate::security_event::EventKind;
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::id::first_uuid_at;
-use mana_kernel::{Clock, Rng};
+use mana_kernel::{Clock, Rng, Timestamp};
 use mana_platform::db::Transaction;
 use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
 use mana_platform::{Database, DbError};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,11 +30,9 @@ pub struct ReplayRequest {
     #[schema(max_items = 100)]
     pub event_ids: Vec<EventId>,
     /// What happened from then on.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub from: Option<OffsetDateTime>,
+    pub from: Option<Timestamp>,
     /// And before then; until now if absent.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    pub to: Option<OffsetDateTime>,
+    pub to: Option<Timestamp>,
     /// Of that time, also what the endpoint has taken.
     #[serde(default)]
     pub includes_delivered: bool,
@@ -131,7 +128,7 @@ async fn tell_again(
         transaction.commit().await.map_err(DbError::from)?;
         return Ok(Replayed { replayed });
     };
-    let (mut after, to) = (first_uuid_at(*from), to.map_or(Uuid::max(), first_uuid_at));
+    let (mut after, to) = (first_uuid_at(from.get()), to.map_or(Uuid::max(), |to| first_uuid_at(to.get())));
     let mut replayed = 0_u64;
     loop {
         let (count, last) =

@@ -11,12 +11,11 @@ use crate::{Credits, CreditsState};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{HeaderValue, StatusCode, header};
-use mana_kernel::{Amount, Clock, UserId};
+use mana_kernel::{Amount, Clock, Timestamp, UserId};
 use mana_platform::http::{ApiError, Caller, Parameters, ProblemBody, Scope, ServiceCaller, codes};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
-use time::format_description::well_known::Rfc3339;
-use time::{Date, OffsetDateTime};
+use time::Date;
 use utoipa::{IntoParams, ToSchema};
 
 /// A wallet's totals. What can be spent is `balance` and `freeCreditsRemaining` together.
@@ -52,7 +51,7 @@ pub(crate) struct BalanceResponse {
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 pub(crate) struct BalanceParameters {
-    /// A past time (RFC 3339): the balance as it was then. What is asked once never changes.
+    /// A time at least 30 seconds ago (RFC 3339): the balance as it was then. What is asked once never changes.
     #[param(format = DateTime)]
     as_of: Option<String>,
 }
@@ -174,10 +173,9 @@ fn answer(credits: &Credits, wallet: &Wallet) -> Result<Tagged, LedgerError> {
 
 async fn past(credits: &Credits, user: &UserId, text: &str) -> Result<Tagged, ApiError> {
     let refuse = |detail: &str| ApiError::new(&codes::INVALID_QUERY).with_detail(format!("asOf {detail}"));
-    let at = OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|_| refuse("must be a time as 2026-01-31T12:00:00Z"))?;
+    let at = text.parse::<Timestamp>().map_err(|error| refuse(&error.to_string()))?.get();
     if at > credits.clock.now().saturating_sub(history::SETTLED_AFTER) {
-        return Err(refuse("must be at least ten seconds ago"));
+        return Err(refuse("must be at least 30 seconds ago"));
     }
     let mut transaction = credits.database.begin().await?;
     let past = history::find_past_balance(&mut transaction, user, at).await?;

@@ -7,11 +7,13 @@ use super::store::{self, Changed, Loaded, Remembered};
 use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
 use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
+use futures_util::FutureExt as _;
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
 use mana_platform::{BatchConnection, Database};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -105,7 +107,8 @@ pub(super) enum LookUp {
 /// One answer for each order.
 pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 
-/// Commits all orders together, within the time that a batch has.
+/// Commits all orders together, within the time that a batch has. A defect ends the batch, and not who carries out the next one; the
+/// panic hook has logged and counted it.
 ///
 /// # Errors
 /// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit, or
@@ -116,19 +119,18 @@ pub(super) async fn commit(
     orders: &[Order],
     look_up: LookUp,
 ) -> Result<Answers, LedgerError> {
-    connection
-        .carry_out(async |connection| {
-            let mut batch = Batch::load(connection, books, orders, look_up).await?;
-            let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
-            let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
-            batch.write(connection).await?;
-            if !batch.acts.is_empty() {
-                books.admin_log.record(connection, &batch.acts).await.map_err(LedgerError::Port)?;
-            }
-            tell(connection, books, &batch.events(&*books.on_credits_event), batch.now).await?;
-            Ok(answers)
-        })
-        .await
+    let work = connection.carry_out(async |connection| {
+        let mut batch = Batch::load(connection, books, orders, look_up).await?;
+        let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
+        let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
+        batch.write(connection).await?;
+        if !batch.acts.is_empty() {
+            books.admin_log.record(connection, &batch.acts).await.map_err(LedgerError::Port)?;
+        }
+        tell(connection, books, &batch.events(&*books.on_credits_event), batch.now).await?;
+        Ok(answers)
+    });
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(LedgerError::Defect))
 }
 
 /// Tells apps what happened, and notes whose owners are to be mailed; mostly nothing.

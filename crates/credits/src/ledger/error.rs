@@ -37,6 +37,9 @@ pub enum LedgerError {
     /// As many orders wait as may.
     #[error("the ledger's queue is full")]
     Busy,
+    /// A defect ended the batch.
+    #[error("a defect ended the batch")]
+    Defect,
     /// The database did not take the batch.
     #[error("the database did not take the batch")]
     Unavailable,
@@ -209,7 +212,7 @@ impl Problem for LedgerError {
     fn code(&self) -> &'static ErrorCode {
         match self {
             Self::Refused(refusal) => refusal_code(*refusal),
-            Self::Answer(_) => &codes::INTERNAL,
+            Self::Answer(_) | Self::Defect => &codes::INTERNAL,
             Self::Key(error) => error.code(),
             Self::SessionEnded => &codes::UNAUTHENTICATED,
             Self::Port(error) => error.code(),

@@ -5,10 +5,9 @@ use super::model::{Command, Gift, GrantSource, Terms};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
-use mana_kernel::{Amount, Line, Paragraph, UserId};
+use mana_kernel::{Amount, Line, Paragraph, Timestamp, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// Where the mana of an app's grant comes from.
@@ -60,11 +59,9 @@ pub(crate) struct GiveRequest {
     /// 10 if absent, as other free mana; what is bought has 20.
     priority: Option<Priority>,
     /// From when on it can be spent; at once if absent.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    effective_from: Option<OffsetDateTime>,
+    effective_from: Option<Timestamp>,
     /// From when on it can't be spent any more; never if absent.
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    expires_at: Option<OffsetDateTime>,
+    expires_at: Option<Timestamp>,
     /// Name of this request, as the `Idempotency-Key` header.
     #[serde(skip_serializing)]
     idempotency_key: Option<IdempotencyKey>,
@@ -106,8 +103,8 @@ pub(crate) async fn give(
         source,
         priority: request.priority.map_or(source.priority(), |priority| priority.0),
         cost_micros: 0,
-        effective_from: request.effective_from,
-        expires_at: request.expires_at,
+        effective_from: request.effective_from.map(Timestamp::get),
+        expires_at: request.expires_at.map(Timestamp::get),
     };
     let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Give(Gift { amount: request.amount, terms, note });

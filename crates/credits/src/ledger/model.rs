@@ -331,6 +331,9 @@ impl Wallet {
             return Ok(grant.sequence);
         }
         if self.grants.len() >= MAX_GRANTS {
+            self.forget_what_is_used_up();
+        }
+        if self.grants.len() >= MAX_GRANTS {
             return Err(Refusal::TooManyGrants);
         }
         let grant = Grant { sequence: self.sequence.saturating_add(1), terms, remaining: amount };
@@ -466,6 +469,9 @@ impl Wallet {
         expires_at: OffsetDateTime,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
         if expires_at <= self.changed_at {
             return Err(Refusal::OverAlready);
         }
@@ -486,6 +492,9 @@ impl Wallet {
         effects: &mut Effects,
         ids: &mut Ids,
     ) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
         let now = self.changed_at;
         let position = self.recalled.iter().position(|spend| spend.sequence == sequence);
         let Some(spend) = position.and_then(|position| self.recalled.get(position)).cloned() else {
@@ -600,12 +609,21 @@ impl Wallet {
         Ok(())
     }
 
-    /// Drops grants that are used up and that no hold may give back to.
+    /// Drops grants that are used up and that no hold may give back to; none that will be topped up.
     fn forget_what_is_over(&mut self) {
+        self.forget_grants(Terms::is_standing);
+    }
+
+    /// Drops also those that may be topped up, but for the one that each day tops up.
+    fn forget_what_is_used_up(&mut self) {
+        self.forget_grants(|terms| *terms == Terms::ALLOWANCE);
+    }
+
+    fn forget_grants(&mut self, is_kept: impl Fn(&Terms) -> bool) {
         let holds = &self.holds;
         self.grants.retain(|grant| {
             grant.remaining > Mana::ZERO
-                || grant.terms.is_standing()
+                || is_kept(&grant.terms)
                 || holds.iter().flat_map(|hold| &hold.slices).any(|slice| slice.grant == grant.sequence)
         });
     }

@@ -8,12 +8,15 @@ use super::batch::{self, Books, LookUp, Order};
 use super::error::LedgerError;
 use super::queue::{Questions, Queue, Waiting};
 use crate::idempotency::{Answer, ONE_ANSWER};
+use mana_kernel::UserId;
 use mana_platform::BatchConnection;
 use mana_platform::telemetry::{Counted, spans};
 use metrics::Histogram;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{io, thread};
 use tokio::runtime;
@@ -22,6 +25,9 @@ use tracing::{Instrument as _, Span};
 
 /// Orders that wait on a shard at most; with more, the service is busy.
 const QUEUE: usize = 4096;
+/// Orders of a wallet that wait at most, on whatever shard: what comes beyond is refused, so that no wallet fills a shard. A thousand
+/// requests that are one, sent again and again, still find their answer.
+const QUEUE_OF_WALLET: u32 = 1024;
 /// Orders of a batch at most: beyond it, a longer transaction gains nothing and keeps its wallets locked.
 const MAX_BATCH: usize = 256;
 /// Batches in which all keys are looked up after one was known.
@@ -31,14 +37,58 @@ const CAUTIOUS_BATCHES: u32 = 64;
 #[derive(Debug)]
 pub struct Ledger {
     shards: Vec<Queue<Taken, Answer>>,
+    places: Arc<Places>,
 }
 
-/// An order that is counted as long as it waits.
+/// An order with the place that it has as long as it waits.
 #[derive(Debug)]
 struct Taken {
     order: Order,
-    counted: Counted,
+    place: Place,
     traced: Span,
+}
+
+/// How many orders of each wallet wait, by a hash of its owner. Those of which none waits are not in it.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<u64, u32>>);
+
+/// A place among the orders of a wallet; free again when it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    owner: u64,
+    _counted: Counted,
+}
+
+impl Places {
+    /// A place, if the wallet has one left.
+    fn take(self: &Arc<Self>, owner: u64) -> Option<Place> {
+        let mut waiting = self.locked();
+        let of_wallet = waiting.entry(owner).or_default();
+        if *of_wallet >= QUEUE_OF_WALLET {
+            return None;
+        }
+        *of_wallet = of_wallet.saturating_add(1);
+        let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
+        Some(Place { places: Arc::clone(self), owner, _counted: counted })
+    }
+
+    /// Nothing panics while it is held.
+    fn locked(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.places.locked();
+        if let Entry::Occupied(mut of_wallet) = waiting.entry(self.owner) {
+            *of_wallet.get_mut() = of_wallet.get().saturating_sub(1);
+            if *of_wallet.get() == 0 {
+                of_wallet.remove();
+            }
+        }
+    }
 }
 
 impl Ledger {
@@ -52,7 +102,12 @@ impl Ledger {
         metrics::gauge!("ledger_orders_waiting_max").set(places);
         metrics::gauge!("ledger_orders_waiting").set(0);
         let shards = std::iter::repeat_with(|| Shard::start(books)).take(shards.max(1));
-        Ok(Self { shards: shards.collect::<io::Result<_>>()? })
+        Ok(Self { shards: shards.collect::<io::Result<_>>()?, places: Arc::default() })
+    }
+
+    /// Whether every shard works. One that has ended does not begin again.
+    pub fn is_open(&self) -> bool {
+        self.shards.iter().all(Queue::is_open)
     }
 
     /// Has an order carried out, and gives its answer once that is safe on disk.
@@ -60,15 +115,20 @@ impl Ledger {
     /// Whoever stops waiting may find it done or not: an order that nobody waits for any more is left out if its batch
     /// has not begun.
     pub(crate) async fn submit(&self, order: Order) -> Result<Answer, LedgerError> {
-        let mut hasher = DefaultHasher::new();
-        order.user.as_str().hash(&mut hasher);
+        let owner = hash_of(&order.user);
         let shards = u64::try_from(self.shards.len()).unwrap_or(1);
-        let shard = usize::try_from(hasher.finish().checked_rem(shards).unwrap_or(0)).unwrap_or(0);
-        let counted = Counted::on(metrics::gauge!("ledger_orders_waiting"));
+        let shard = usize::try_from(owner.checked_rem(shards).unwrap_or(0)).unwrap_or(0);
+        let place = self.places.take(owner).ok_or(LedgerError::Busy)?;
         let traced = spans::ledger_order();
         let shard = self.shards.get(shard).ok_or(LedgerError::Stopped)?;
-        shard.ask(Taken { order, counted, traced: traced.clone() }).instrument(traced).await
+        shard.ask(Taken { order, place, traced: traced.clone() }).instrument(traced).await
     }
+}
+
+fn hash_of(user: &UserId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    user.as_str().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What carries out the orders of some wallets, batch by batch.
@@ -103,8 +163,8 @@ impl Shard {
         while questions.recv_many(&mut arrived, MAX_BATCH).await > 0 {
             let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
             let (orders, replies): (Vec<_>, Vec<_>) = waiting
-                .map(|Waiting { question: Taken { order, counted, traced }, reply }| {
-                    (order, (reply, counted, traced))
+                .map(|Waiting { question: Taken { order, place, traced }, reply }| {
+                    (order, (reply, place, traced))
                 })
                 .unzip();
             if orders.is_empty() {
@@ -194,6 +254,7 @@ mod tests {
         AdminAct, AdminLog, Administrator, CreditsEvent, OnCreditsEvent, Policy, PortError, SalesDeed,
         SessionGuard,
     };
+    use futures_util::FutureExt as _;
     use mana_kernel::SessionId;
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
@@ -201,6 +262,7 @@ mod tests {
     use sqlx::postgres::PgConnectOptions;
     use std::collections::HashSet;
     use std::future::Future;
+    use std::net::TcpListener;
     use std::pin::Pin;
     use std::time::Duration;
     use tokio::task::JoinSet;
@@ -259,9 +321,9 @@ mod tests {
         }
     }
 
-    fn order() -> Order {
+    fn order_of(user: &str) -> Order {
         Order {
-            user: "ada".parse().unwrap(),
+            user: user.parse().unwrap(),
             actor: Actor::Service,
             key: None,
             if_version: None,
@@ -272,10 +334,9 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_queue_that_is_full_refuses_at_once() {
-        // Takes connections and says nothing, like a database that stands still.
-        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    /// On a database that takes connections and says nothing, as long as the listener lives.
+    fn on_silent_database() -> (Ledger, TcpListener) {
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
         let options = options.port(silent.local_addr().unwrap().port());
         let books = Arc::new(Books {
@@ -287,14 +348,52 @@ mod tests {
             on_credits_event: Arc::new(Nobody),
             policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
         });
-        let ledger = Arc::new(Ledger::start(&books, 1).unwrap());
+        (Ledger::start(&books, 1).unwrap(), silent)
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_refuses_at_once() {
+        let (ledger, _silent) = on_silent_database();
+        let ledger = Arc::new(ledger);
         let mut orders = JoinSet::new();
         // One more than a batch that never ends and the queue behind it.
-        for _ in 0..=MAX_BATCH.saturating_add(QUEUE) {
+        for number in 0..=MAX_BATCH.saturating_add(QUEUE) {
             let ledger = Arc::clone(&ledger);
-            orders.spawn(async move { ledger.submit(order()).await });
+            orders.spawn(async move { ledger.submit(order_of(&format!("user{number}"))).await });
         }
         let first = orders.join_next().await.unwrap().unwrap();
         assert!(matches!(first, Err(LedgerError::Busy)), "{first:?}");
+    }
+
+    #[tokio::test]
+    async fn a_wallet_that_has_as_many_orders_waiting_as_it_may_leaves_room_for_others() {
+        let (ledger, _silent) = on_silent_database();
+        let submit = |user: &str| Box::pin(ledger.submit(order_of(user)));
+        let mut waiting: Vec<_> = (0..QUEUE_OF_WALLET).map(|_| submit("ada")).collect();
+        assert!(waiting.iter_mut().all(|order| order.now_or_never().is_none()));
+        let beyond = submit("ada").now_or_never();
+        assert!(matches!(beyond, Some(Err(LedgerError::Busy))), "{beyond:?}");
+        assert!(submit("bob").now_or_never().is_none(), "another's waits, on the same shard");
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_order_is_gone() {
+        let places = Arc::new(Places::default());
+        let mut taken: Vec<_> = std::iter::from_fn(|| places.take(1)).collect();
+        assert_eq!(taken.len(), usize::try_from(QUEUE_OF_WALLET).unwrap());
+        taken.pop();
+        taken.extend(places.take(1));
+        assert!(places.take(1).is_none() && places.take(2).is_some());
+        drop(taken);
+        assert!(places.locked().is_empty(), "nothing is kept of wallets without an order");
+    }
+
+    #[tokio::test]
+    async fn a_ledger_is_open_until_a_shard_is_gone() {
+        let (mut ledger, _silent) = on_silent_database();
+        assert!(ledger.is_open());
+        let (gone, _) = Queue::new(1);
+        ledger.shards.push(gone);
+        assert!(!ledger.is_open());
     }
 }

@@ -24,6 +24,11 @@ impl<Question, Answer> Queue<Question, Answer> {
         (Self(sender), questions)
     }
 
+    /// Whether somebody still takes questions.
+    pub(super) fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     /// Waits for the answer. Whoever stops waiting may have been heard or not.
     pub(super) async fn ask(&self, question: Question) -> Result<Answer, LedgerError> {
         let (reply, answer) = oneshot::channel();

@@ -8,9 +8,10 @@ use super::error::LedgerError;
 use super::model::Wallet;
 use super::queue::{Questions, Queue, Waiting};
 use super::store;
+use futures_util::FutureExt as _;
 use mana_kernel::UserId;
-use mana_platform::DbError;
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use time::Date;
@@ -37,6 +38,11 @@ impl Reader {
         Self(queue)
     }
 
+    /// Whether it works.
+    pub fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
     /// A user's wallet as it is, and the zone's today.
     pub(crate) async fn find_wallet(&self, user: &UserId) -> Result<Found, LedgerError> {
         self.0.ask(user.clone()).await
@@ -46,7 +52,9 @@ impl Reader {
 async fn read_batches(books: Arc<Books>, mut questions: Questions<UserId, Found>) {
     let mut asked = Vec::with_capacity(MAX_BATCH);
     while questions.recv_many(&mut asked, MAX_BATCH).await > 0 {
-        let found = read(&books, &asked).await;
+        // A defect ends a read, and not who makes the next one.
+        let found = AssertUnwindSafe(read(&books, &asked)).catch_unwind().await;
+        let found = found.unwrap_or(Err(LedgerError::Defect));
         if let Err(error) = &found {
             let cause: &(dyn Error + 'static) = error;
             tracing::warn!(cause, reads = asked.len(), "wallets can't be read");
@@ -54,6 +62,7 @@ async fn read_batches(books: Arc<Books>, mut questions: Questions<UserId, Found>
         for Waiting { question: user, reply } in asked.drain(..) {
             let answer = match &found {
                 Ok(loaded) => Ok(loaded.wallets.get(user.as_str()).cloned().zip(loaded.today)),
+                Err(LedgerError::Defect) => Err(LedgerError::Defect),
                 Err(_) => Err(LedgerError::Unavailable),
             };
             // Who asked may be gone.
@@ -62,12 +71,12 @@ async fn read_batches(books: Arc<Books>, mut questions: Questions<UserId, Found>
     }
 }
 
-async fn read(books: &Books, asked: &[Waiting<UserId, Found>]) -> Result<store::Loaded, DbError> {
+async fn read(books: &Books, asked: &[Waiting<UserId, Found>]) -> Result<store::Loaded, LedgerError> {
     let users: Vec<String> = asked.iter().map(|asked| asked.question.as_str().to_owned()).collect();
     let mut connection = books.database.acquire().await?;
     let found = store::find_wallets(&mut connection, &users, &books.policy.daily_zone);
     match timeout(LIMIT, found).await {
-        Ok(found) => found,
-        Err(_) => Err(connection.abandon()),
+        Ok(found) => Ok(found?),
+        Err(_) => Err(connection.abandon().into()),
     }
 }

@@ -52,6 +52,7 @@ pub(crate) struct RefundRequest {
         (status = 201, description = "Given back", body = PostedResponse),
         (status = 400, description = "More than is left of the spend, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "No such user or spend", body = ProblemBody),
+        (status = 409, description = "The account is closed", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
     ),
     security(("serviceKey" = [])),

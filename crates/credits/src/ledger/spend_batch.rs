@@ -1,20 +1,29 @@
 //! `POST /api/v1/credits/use/batch`: an app charges many times in one request.
 
+use super::batch::Order;
 use super::charge::{RequestContext, count};
 use super::spend::{self, SpendRequest};
 use crate::CreditsState;
 use crate::idempotency::Answer;
 use axum::Json;
 use axum::extract::State;
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all};
+use mana_kernel::UserId;
 use mana_platform::http::{ApiError, Principal, Valid};
+use mana_platform::rate_limit::Weight;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::HashMap;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
 /// Charges of a request at most.
 const MAX_COMMANDS: usize = 1000;
+/// Charges that count as one request of the caller's limit.
+const PER_REQUEST: usize = 10;
+/// Charges of a user that wait at the same time: the others leave room for what else is asked of the wallet.
+const AT_ONCE: usize = 128;
 
 /// The largest body, in bytes.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
@@ -72,7 +81,7 @@ pub(crate) struct SpendResult {
 /// Spends mana, many times
 ///
 /// Each charge has its own outcome: some may be refused while others are made. Repeated with the same keys, nothing is
-/// charged twice.
+/// charged twice. Ten charges count as one request of the caller's limit; with fewer left, nothing is charged and the answer is 429.
 #[utoipa::path(
     post, path = "/api/v1/credits/use/batch", tag = "credits",
     request_body = SpendBatchRequest,
@@ -83,13 +92,23 @@ pub(crate) async fn spend_batch(
     State(credits): State<CreditsState>,
     principal: Principal,
     context: RequestContext,
+    weight: Weight,
     Valid(request): Valid<SpendBatchRequest>,
 ) -> Result<Json<SpendBatchResponse>, ApiError> {
-    let charges = request.commands.0.into_iter().map(|charge| {
-        let order = spend::order(principal.clone(), context.without_key(), charge);
-        async { Ok::<_, ApiError>(credits.ledger.submit(order?).await?) }
-    });
-    let answers = join_all(charges).await;
+    let SpendBatchRequest { commands: Commands(commands) } = request;
+    weight.count(u32::try_from(commands.len().div_ceil(PER_REQUEST)).unwrap_or(u32::MAX)).await?;
+    let order = |charge| spend::order(principal.clone(), context.without_key(), charge);
+    let orders: Vec<Result<Order, ApiError>> = commands.into_iter().map(order).collect();
+    let users = orders.iter().flatten().map(|order| order.user.clone());
+    let turns: HashMap<UserId, Semaphore> = users.map(|user| (user, Semaphore::new(AT_ONCE))).collect();
+    let answers = join_all(orders.into_iter().map(async |order| {
+        let order = order?;
+        // Given in the order in which they were asked for.
+        let turn = turns.get(&order.user).map(Semaphore::acquire);
+        let _turn = OptionFuture::from(turn).await;
+        Ok::<_, ApiError>(credits.ledger.submit(order).await?)
+    }));
+    let answers = answers.await;
     let results = answers.into_iter().map(|answer| result_of(answer, &context));
     let results = results.collect::<Result<_, _>>().map_err(super::error::LedgerError::from)?;
     Ok(Json(SpendBatchResponse { results }))

@@ -131,10 +131,7 @@ pub(super) async fn days(
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<(Date, Date), ApiError> {
-    let given = |text: Option<&str>| text.map(|text| Date::parse(text, DAY)).transpose();
-    let (Ok(from), Ok(to)) = (given(from), given(to)) else {
-        return Err(refuse("from and to must be days as 2026-01-31"));
-    };
+    let (from, to) = (day_of(from)?, day_of(to)?);
     let to = match to {
         Some(day) => day,
         None => store::find_today(connection, &credits.policy.daily_zone).await?,
@@ -144,6 +141,13 @@ pub(super) async fn days(
         return Err(refuse("from must not be after to, and they span 366 days at most"));
     }
     Ok((from, to))
+}
+
+/// A day that a client names, of years that the database has as well.
+fn day_of(text: Option<&str>) -> Result<Option<Date>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let day = Date::parse(text, DAY).ok().filter(|day| (2000..=9999).contains(&day.year()));
+    day.map(Some).ok_or_else(|| refuse("from and to must be days as 2026-01-31, of the years 2000 to 9999"))
 }
 
 pub(super) fn refuse(detail: &str) -> ApiError {

@@ -45,14 +45,14 @@ impl InProcess {
         }
     }
 
-    /// Counts a request: for an address, in its own bucket and its network's, or in neither.
-    pub(super) fn count(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Decision {
+    /// Counts so many requests, or none of them: for an address, in its own bucket and its network's, or in neither.
+    pub(super) fn count(&self, class: RouteClass, subject: &Subject, quota: Quota, count: u32) -> Decision {
         let mut requests = locked(&self.requests);
         let now = self.clock.now();
         match subject {
-            Subject::Address(address) => requests.count_address(class, *address, quota, now),
-            Subject::User(user) => take(&mut requests.users, (class, user.clone()), quota, now),
-            Subject::ServiceKey(key) => take(&mut requests.service_keys, key.clone(), quota, now),
+            Subject::Address(address) => requests.count_address(class, *address, quota, count, now),
+            Subject::User(user) => take(&mut requests.users, (class, user.clone()), quota, count, now),
+            Subject::ServiceKey(key) => take(&mut requests.service_keys, key.clone(), quota, count, now),
         }
     }
 
@@ -116,12 +116,13 @@ impl Requests {
         class: RouteClass,
         address: AddressBucket,
         quota: Quota,
+        count: u32,
         now: Duration,
     ) -> Decision {
         let (own, network) = ((class, address), (class, address.network()));
         let (of_address, of_network) = (quota, of_network(quota));
-        let of_address = of_address.take(self.addresses.full(&own, of_address, now), now);
-        let of_network = of_network.take(self.networks.full(&network, of_network, now), now);
+        let of_address = of_address.take_many(count, self.addresses.full(&own, of_address, now), now);
+        let of_network = of_network.take_many(count, self.networks.full(&network, of_network, now), now);
         if let (Ok((own_full, _)), Ok((network_full, _))) = (of_address, of_network) {
             self.addresses.put(own, own_full, now);
             self.networks.put(network, network_full, now);
@@ -130,8 +131,8 @@ impl Requests {
     }
 }
 
-fn take<K: Eq + Hash>(buckets: &mut Buckets<K>, key: K, quota: Quota, now: Duration) -> Decision {
-    let taken = quota.take(buckets.full(&key, quota, now), now);
+fn take<K: Eq + Hash>(buckets: &mut Buckets<K>, key: K, quota: Quota, count: u32, now: Duration) -> Decision {
+    let taken = quota.take_many(count, buckets.full(&key, quota, now), now);
     if let Ok((full, _)) = taken {
         buckets.put(key, full, now);
     }
@@ -206,7 +207,7 @@ mod tests {
     fn a_clock_that_is_set_back_keeps_nobody_out() {
         let clock = Arc::new(FakeClock::new());
         let limits = in_process(&clock);
-        let count = || limits.count(RouteClass::Login, &address("198.51.100.1"), quota(1));
+        let count = || limits.count(RouteClass::Login, &address("198.51.100.1"), quota(1), 1);
         assert_eq!(count(), Decision::Allowed { remaining: 0 });
         clock.advance(time::Duration::hours(-1));
         assert_eq!(count(), Decision::Refused { wait: Duration::from_mins(1) });
@@ -218,7 +219,7 @@ mod tests {
     fn a_network_has_no_more_than_eight_of_its_addresses_have_and_one_of_them_keeps_none_out() {
         let clock = Arc::new(FakeClock::new());
         let limits = in_process(&clock);
-        let count = |subject: &Subject| limits.count(RouteClass::Login, subject, quota(10));
+        let count = |subject: &Subject| limits.count(RouteClass::Login, subject, quota(10), 1);
         let flood = (0..1000).filter(|_| is_allowed(count(&address("2001:db8:0:1::1")))).count();
         assert_eq!(flood, 10);
         let sites = (0..1000).map(|site| address(&format!("2001:db8:0:{site:x}::1")));
@@ -235,12 +236,12 @@ mod tests {
     fn many_addresses_take_no_more_than_their_memory_and_make_no_account_forgotten() {
         let limits = in_process(&Arc::new(FakeClock::new()));
         let user = Subject::User(UserId::new(&crate::SystemClock, &crate::SystemRng));
-        assert!(is_allowed(limits.count(RouteClass::Login, &user, quota(1))));
+        assert!(is_allowed(limits.count(RouteClass::Login, &user, quota(1), 1)));
         for number in 0..250_000_u32 {
             let address = std::net::Ipv4Addr::from(number.wrapping_mul(256)).into();
-            limits.count(RouteClass::Login, &Subject::Address(AddressBucket::of(Some(address))), quota(5));
+            limits.count(RouteClass::Login, &Subject::Address(AddressBucket::of(Some(address))), quota(5), 1);
         }
-        assert!(!is_allowed(limits.count(RouteClass::Login, &user, quota(1))));
+        assert!(!is_allowed(limits.count(RouteClass::Login, &user, quota(1), 1)));
         let requests = limits.requests.lock().unwrap();
         let kept = (requests.addresses.len(), requests.networks.len());
         assert!(kept.0 <= 100_000 && kept.1 <= 100_000, "{kept:?}");

@@ -5,12 +5,14 @@ use super::route_class::RouteClass;
 use super::{RateLimits, Subject};
 use crate::http::service::{SERVICE_KEY, the_one};
 use crate::http::{ApiError, ClientInfo, ServiceKey, codes};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use mana_kernel::UserId;
-use std::sync::{Arc, OnceLock};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What is left, and when more is.
@@ -66,12 +68,12 @@ pub(crate) async fn limit(
         }
         of_address = Some(counted);
     }
-    let of_caller = Arc::new(OnceLock::new());
-    request.extensions_mut().insert(AccountLimit { limits, class, counted: Arc::clone(&of_caller) });
+    let of_caller = OfCaller::default();
+    request.extensions_mut().insert(AccountLimit { limits, class, of_caller: of_caller.clone() });
     let mut response = next.run(request).await;
-    let counted = match (of_address, of_caller.get()) {
-        (Some(of_address), Some(of_caller)) => Some(of_address.tighter(*of_caller)),
-        (of_address, of_caller) => of_caller.copied().or(of_address),
+    let counted = match (of_address, of_caller.get().map(|of_caller| of_caller.counted)) {
+        (Some(of_address), Some(of_caller)) => Some(of_address.tighter(of_caller)),
+        (of_address, of_caller) => of_caller.or(of_address),
     };
     if let Some(counted) = counted {
         counted.tell(&mut response);
@@ -110,8 +112,68 @@ impl Counted {
 pub(crate) struct AccountLimit {
     limits: Arc<RateLimits>,
     class: RouteClass,
-    /// What became of it, for the headers.
-    counted: Arc<OnceLock<Counted>>,
+    of_caller: OfCaller,
+}
+
+/// What the caller of a request was counted as, once it was; for the headers, and for whoever counts more.
+#[derive(Debug, Clone, Default)]
+struct OfCaller(Arc<Mutex<Option<CountedCaller>>>);
+
+#[derive(Debug, Clone)]
+struct CountedCaller {
+    subject: Subject,
+    counted: Counted,
+}
+
+impl OfCaller {
+    fn get(&self) -> Option<CountedCaller> {
+        self.locked().clone()
+    }
+
+    /// Nothing panics while it is held.
+    fn locked(&self) -> MutexGuard<'_, Option<CountedCaller>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much a request weighs: for routes that do many things in one. What is counted is the caller's limit, not the address's, from which
+/// many may ask.
+#[derive(Debug)]
+pub struct Weight {
+    limit: Option<AccountLimit>,
+    client: ClientInfo,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Weight {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let limit = parts.extensions.get::<AccountLimit>().cloned();
+        Ok(Self { limit, client: ClientInfo::read(&parts.headers, &parts.extensions) })
+    }
+}
+
+impl Weight {
+    /// Counts the request for its caller as `requests`, of which one is counted already; as all that the caller may ask at once if that is
+    /// more, so that none is refused for ever. To be called when the caller is known.
+    ///
+    /// # Errors
+    /// When that is more than the caller has left. Then none of it is taken.
+    pub async fn count(self, requests: u32) -> Result<(), ApiError> {
+        let Some(limit) = self.limit else { return Ok(()) };
+        let Some(CountedCaller { subject, counted: Counted { policy, quota, .. } }) = limit.of_caller.get()
+        else {
+            return Ok(());
+        };
+        let more = requests.min(quota.limit().get()).saturating_sub(1);
+        if more == 0 {
+            return Ok(());
+        }
+        let decision = limit.limits.count_within(limit.class, &subject, quota, more).await;
+        let counted = Counted { policy, quota, decision };
+        *limit.of_caller.locked() = Some(CountedCaller { subject: subject.clone(), counted });
+        limit.judge(counted, &subject, || self.client)
+    }
 }
 
 impl AccountLimit {
@@ -128,7 +190,7 @@ impl AccountLimit {
         let Some((quota, decision)) = self.limits.count(self.class, &subject).await else {
             return Ok(());
         };
-        self.settle(Counted { policy: self.class.as_str(), quota, decision }, &subject, client, Some(user))
+        self.settle(Counted { policy: self.class.as_str(), quota, decision }, subject, client)
     }
 
     /// Counts the request for the key that it was made with, if that has a limit, and knows the key from then on.
@@ -147,8 +209,8 @@ impl AccountLimit {
             return Ok(());
         };
         let subject = Subject::ServiceKey(key.id.clone());
-        let decision = self.limits.count_within(self.class, &subject, quota).await;
-        self.settle(Counted { policy: OF_SERVICE_KEY, quota, decision }, &subject, client, None)
+        let decision = self.limits.count_within(self.class, &subject, quota, 1).await;
+        self.settle(Counted { policy: OF_SERVICE_KEY, quota, decision }, subject, client)
     }
 
     /// Knows the key no more: it is not accepted.
@@ -159,12 +221,25 @@ impl AccountLimit {
     fn settle(
         &self,
         counted: Counted,
+        subject: Subject,
+        client: impl FnOnce() -> ClientInfo,
+    ) -> Result<(), ApiError> {
+        let judged = self.judge(counted, &subject, client);
+        // There already only at a second look at the caller, which the first one's answer covers.
+        self.of_caller.locked().get_or_insert(CountedCaller { subject, counted });
+        judged
+    }
+
+    fn judge(
+        &self,
+        counted: Counted,
         subject: &Subject,
         client: impl FnOnce() -> ClientInfo,
-        user: Option<&UserId>,
     ) -> Result<(), ApiError> {
-        // Taken already only by a second look at the caller, which the first one's answer covers.
-        let _ = self.counted.set(counted);
+        let user = match subject {
+            Subject::User(user) => Some(user),
+            Subject::Address(_) | Subject::ServiceKey(_) => None,
+        };
         match counted.decision {
             Decision::Refused { wait } => Err(self.limits.refuse(self.class, subject, client(), user, wait)),
             Decision::Allowed { .. } => Ok(()),

@@ -19,6 +19,7 @@ mod tests;
 pub use attempts::AccountKey;
 pub use hits::RateLimitHit;
 pub(crate) use limit::AccountLimit;
+pub use limit::Weight;
 pub use quota::{Decision, Quota, whole_seconds};
 pub use redis::InvalidRedis;
 pub use route_class::RouteClass;
@@ -104,13 +105,13 @@ impl RateLimits {
     /// Counts a request; nothing, if its class has no limit.
     pub async fn count(&self, class: RouteClass, subject: &Subject) -> Option<(Quota, Decision)> {
         let quota = self.quotas.as_ref()?.of(class)?;
-        Some((quota, self.count_within(class, subject, quota).await))
+        Some((quota, self.count_within(class, subject, quota, 1).await))
     }
 
-    /// Counts a request against a limit of the subject's own.
-    async fn count_within(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Decision {
-        let shared = self.ask_redis(|redis| redis.count(class, subject, quota)).await;
-        shared.unwrap_or_else(|| self.in_process.count(class, subject, quota))
+    /// Counts so many requests, or none of them, against a limit of the subject's own.
+    async fn count_within(&self, class: RouteClass, subject: &Subject, quota: Quota, count: u32) -> Decision {
+        let shared = self.ask_redis(|redis| redis.count(class, subject, quota, count)).await;
+        shared.unwrap_or_else(|| self.in_process.count(class, subject, quota, count))
     }
 
     /// Counts an attempt to prove the account's password as failed, before it is looked at. [`Self::attempt_succeeded`]

@@ -51,7 +51,17 @@ impl Quota {
     /// Takes one at `now` from a bucket that is full again at `full`: gives when it then will be, and what is left. Or
     /// says how long to wait for one.
     pub(super) fn take(self, full: Duration, now: Duration) -> Result<(Duration, u32), Duration> {
-        let after = full.max(now).saturating_add(self.emission());
+        self.take_many(1, full, now)
+    }
+
+    /// The same for so many, or none of them.
+    pub(super) fn take_many(
+        self,
+        count: u32,
+        full: Duration,
+        now: Duration,
+    ) -> Result<(Duration, u32), Duration> {
+        let after = full.max(now).saturating_add(self.emission().saturating_mul(count));
         let latest = now.saturating_add(self.whole());
         if let Some(wait) = after.checked_sub(latest).filter(|wait| !wait.is_zero()) {
             return Err(wait);
@@ -140,6 +150,16 @@ mod tests {
         assert_eq!(quota.take(full, now), Err(Duration::from_secs(1)));
         assert!(quota.take(full, now + Duration::from_millis(999)).is_err());
         assert!(quota.take(full, now + Duration::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn many_are_taken_together_or_none_of_them() {
+        let (quota, now) = (Quota::new(10, Duration::from_secs(10)).unwrap(), Duration::from_hours(1));
+        let (full, left) = quota.take_many(7, Duration::ZERO, now).unwrap();
+        assert_eq!(left, 3);
+        assert_eq!(quota.take_many(5, full, now), Err(Duration::from_secs(2)));
+        assert_eq!(quota.take_many(3, full, now).map(|(_, left)| left), Ok(0));
+        assert_eq!(quota.take_many(5, full, now + Duration::from_secs(2)).map(|(_, left)| left), Ok(0));
     }
 
     #[test]

@@ -136,8 +136,14 @@ impl Redis {
         })
     }
 
-    /// Counts a request: for an address, in its own bucket and its network's.
-    pub(super) async fn count(&self, class: RouteClass, subject: &Subject, quota: Quota) -> Option<Decision> {
+    /// Counts so many requests, or none of them: for an address, in its own bucket and its network's.
+    pub(super) async fn count(
+        &self,
+        class: RouteClass,
+        subject: &Subject,
+        quota: Quota,
+        count: u32,
+    ) -> Option<Decision> {
         let class = class.as_str();
         let (key, network) = match subject {
             Subject::Address(address) => {
@@ -150,7 +156,7 @@ impl Redis {
             Subject::User(_) => (format!("mana:rate:{class}:{subject}"), None),
         };
         let mut script = self.gcra.key(key);
-        script.arg(self.now()).arg(micros(quota.emission())).arg(quota.limit().get());
+        script.arg(self.now()).arg(count).arg(micros(quota.emission())).arg(quota.limit().get());
         if let Some(network) = network {
             let quota = of_network(quota);
             script.key(network).arg(micros(quota.emission())).arg(quota.limit().get());

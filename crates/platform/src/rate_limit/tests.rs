@@ -84,8 +84,9 @@ async fn redis_and_the_process_count_requests_alike() {
                 _ => Subject::Address(dice.address(20)),
             };
             let quota = quotas.of(class).unwrap();
-            let ours = in_process.count(class, &subject, quota);
-            let theirs = redis.count(class, &subject, quota).await.unwrap();
+            let count = if dice.roll(8) == 0 { 2 } else { 1 };
+            let ours = in_process.count(class, &subject, quota, count);
+            let theirs = redis.count(class, &subject, quota, count).await.unwrap();
             assert_eq!(ours, theirs, "step {step} of seed {}", dice.seed);
             if let Decision::Refused { wait } = ours {
                 refused += 1;
@@ -161,7 +162,7 @@ async fn replicas_share_a_bucket_and_every_key_has_an_end() {
     let quota = Quotas::from_settings(&settings(&server)).unwrap().of(RouteClass::Register).unwrap();
     let mut allowed = 0;
     for replica in replicas.iter().cycle().take(20) {
-        let decision = replica.count(RouteClass::Register, &subject, quota).await.unwrap();
+        let decision = replica.count(RouteClass::Register, &subject, quota, 1).await.unwrap();
         allowed += u32::from(matches!(decision, Decision::Allowed { .. }));
     }
     assert_eq!(allowed, 5);
@@ -233,7 +234,7 @@ async fn without_redis_the_process_counts_and_with_it_again_redis_does() {
     let redis = limits.redis.as_ref().unwrap();
     let begun = Instant::now();
     let decision = loop {
-        if let Some(decision) = redis.count(RouteClass::Login, &subject, quota).await {
+        if let Some(decision) = redis.count(RouteClass::Login, &subject, quota, 1).await {
             break decision;
         }
         assert!(begun.elapsed() < PATIENCE, "Redis is not found again");

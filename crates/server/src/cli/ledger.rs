@@ -6,6 +6,8 @@ use crate::source::Source;
 use clap::Subcommand;
 use mana_credits::ledger::moving::{self, Counts};
 use mana_credits::ledger::verify::{self, Report, Scope};
+use mana_kernel::Timestamp;
+use mana_kernel::timestamp::InvalidTimestamp;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter};
@@ -156,6 +158,6 @@ fn verified(
     Err(CommandError::Untrue(report.found))
 }
 
-pub(super) fn read_time(text: &str) -> Result<OffsetDateTime, &'static str> {
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "must be a time as 2026-01-31T12:00:00Z")
+pub(super) fn read_time(text: &str) -> Result<OffsetDateTime, InvalidTimestamp> {
+    text.parse().map(Timestamp::get)
 }

@@ -1,6 +1,5 @@
 //! `webhooks`: the endpoints at which apps hear of what happens.
 
-use super::ledger::read_time;
 use super::{CommandError, print, written};
 use crate::source::Source;
 use crate::{app, dev};
@@ -12,11 +11,10 @@ use mana_auth::webhook::{
     EventId, OverlapHours, ReplayRequest, WebhookDelivery, add, enable, list, list_deliveries, remove,
     replay, rotate_secret,
 };
-use mana_kernel::Amount;
 use mana_kernel::text::InvalidText;
+use mana_kernel::{Amount, Timestamp};
 use mana_platform::{Settings, SystemClock, SystemRng};
 use serde_json::json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 #[derive(Debug, Subcommand)]
@@ -66,11 +64,11 @@ pub(super) enum WebhooksCommand {
         #[arg(long, conflicts_with = "from", required_unless_present = "from")]
         event: Vec<Uuid>,
         /// From when on, as 2026-01-31T12:00:00Z
-        #[arg(long, value_parser = read_time)]
-        from: Option<OffsetDateTime>,
+        #[arg(long)]
+        from: Option<Timestamp>,
         /// Before when; until now if absent
-        #[arg(long, value_parser = read_time, requires = "from")]
-        to: Option<OffsetDateTime>,
+        #[arg(long, requires = "from")]
+        to: Option<Timestamp>,
         /// Also what it has taken
         #[arg(long, requires = "from")]
         delivered: bool,

@@ -963,9 +963,16 @@ async fn the_events_of_all_are_filtered_and_paged() {
     assert_eq!(kinds(&format!("{since}&limit=1")).await.len(), 4);
     assert_eq!(kinds(&format!("{since}&userId={}", ada.id)).await, [""; 0]);
     assert_eq!(kinds(&format!("{since}&type=signed_in")).await, ["signed_in"; 2]);
-    for bad in
-        ["limit=0", "limit=501", "since=yesterday", "userId=a%20b", "cursor=AAAA", "type=%00", "cursor=%00"]
-    {
+    for bad in [
+        "limit=0",
+        "limit=501",
+        "since=yesterday",
+        "since=9999-12-31T23:59:59-01:00",
+        "userId=a%20b",
+        "cursor=AAAA",
+        "type=%00",
+        "cursor=%00",
+    ] {
         let refused = story.get(&format!("{EVENTS}?{bad}"), &root).await;
         assert_eq!(refusal(&refused), (400, "request.invalid_query"), "{bad}");
     }

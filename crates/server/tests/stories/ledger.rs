@@ -399,7 +399,13 @@ async fn a_balance_of_the_past_is_answered_and_never_changes() {
         async move { story.get(&path, ada).await }
     };
     assert_eq!(problem(&past(&then).await), (400, "request.invalid_query"), "it is not over yet");
-    story.clock.advance(Duration::seconds(30));
+    story.clock.advance(Duration::seconds(29));
+    assert_eq!(
+        problem(&past(&then).await),
+        (400, "request.invalid_query"),
+        "a batch may still be on its way"
+    );
+    story.clock.advance(Duration::seconds(1));
     let first = past(&then).await.json;
     assert_eq!(
         first,
@@ -414,7 +420,9 @@ async fn a_balance_of_the_past_is_answered_and_never_changes() {
     assert_eq!(past(&expired).await.json, before_booking, "also after the expiry was booked");
     let first_day = in_seconds(&story, -86_400);
     assert_eq!(past(&first_day).await.integer("/freeCreditsRemaining"), 0);
-    assert_eq!(problem(&past("yesterday").await), (400, "request.invalid_query"));
+    for bad in ["yesterday", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00Z"] {
+        assert_eq!(problem(&past(bad).await), (400, "request.invalid_query"), "{bad}");
+    }
 }
 
 #[tokio::test]
@@ -443,6 +451,8 @@ async fn usage_is_counted_by_day_and_by_app_and_for_all_users_by_administrators(
         "from=x",
         "from=2026-02-30",
         "from=2020-01-01&to=2026-01-01",
+        "from=-9999-01-01&to=-9999-01-01",
+        "to=1999-12-31",
         "from=2026-02-01&to=2026-01-01",
     ] {
         let refused = story.get(&format!("/api/v1/credits/usage?{bad}"), &ada).await;
@@ -650,9 +660,81 @@ async fn an_apps_hold_is_neither_another_apps_nor_the_users_to_end() {
 }
 
 #[tokio::test]
+async fn a_users_hold_is_no_apps_to_end_whatever_app_it_is_for() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let mut body = spend_of(10);
+    body["appId"] = json!("shop");
+    let hold = as_user(&story, &ada, HOLDS, &body).await;
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    let more = json!({"expiresInSeconds": 60});
+    for (end, body) in [("capture", json!({})), ("release", json!({})), ("extend", more.clone())] {
+        let refused = as_app(&story.client, "shop", &format!("{path}/{end}"), &body).await;
+        assert_eq!(problem(&refused), (404, "credits.no_such_hold"), "{end}");
+    }
+    assert_eq!(as_user(&story, &ada, &format!("{path}/extend"), &more).await.status, 201, "the control");
+    assert_eq!(as_user(&story, &ada, &format!("{path}/capture"), &json!({})).await.status, 201);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_gift_at_the_end_of_the_calendar_is_refused_and_hurts_nobody() {
+    let story = with_service().await;
+    let mut users = Vec::new();
+    for number in 0..8 {
+        users.push(story.user(&format!("owner{number}@example.com")).await);
+    }
+    for (name, time) in [
+        ("expiresAt", "9999-12-31T23:59:59-01:00"),
+        ("expiresAt", "9999-12-31T23:59:59Z"),
+        ("effectiveFrom", "9999-12-31T23:59:59-01:00"),
+        ("effectiveFrom", "0001-01-01T00:00:00Z"),
+    ] {
+        for refused in join_all(users.iter().map(|user| gift(&story, user, 1, json!({name: time})))).await {
+            assert_eq!(problem(&refused), (400, "request.invalid_body"), "{name} {time}");
+            assert_eq!(refused.text("/errors/0/pointer"), format!("/{name}"));
+        }
+    }
+    let late = json!({"expiresAt": "9998-12-31T23:59:59-01:00"});
+    let gifts = join_all(users.iter().map(|user| gift(&story, user, 1, late.clone()))).await;
+    assert!(gifts.iter().all(|reply| reply.status == 400), "it is the year 9999 in UTC");
+    let late = json!({"expiresAt": "9998-12-31T22:59:59-01:00"});
+    let gifts = join_all(users.iter().map(|user| gift(&story, user, 1, late.clone()))).await;
+    assert!(gifts.iter().all(|reply| reply.status == 201), "the control");
+    let spends = join_all(users.iter().map(|user| async { story.spend(user, &spend_of(1)).await })).await;
+    assert!(spends.iter().all(|reply| reply.status == 201), "on both shards");
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_gift_whose_times_are_finer_than_the_database_keeps_is_kept_as_the_database_keeps_it() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let times = json!({
+        "effectiveFrom": "2026-06-01T02:00:00.0000019+02:00", "expiresAt": "2127-01-01T00:00:00.123456789Z",
+    });
+    assert_eq!(gift(&story, &ada, 10, times.clone()).await.status, 201);
+    books_are_true(&story).await;
+    let whole =
+        json!({"effectiveFrom": "2026-06-01T00:00:00.000001Z", "expiresAt": "2127-01-01T00:00:00.123456Z"});
+    assert_eq!(gift(&story, &ada, 10, whole).await.status, 201);
+    assert_eq!(
+        story.number("SELECT count(*) FROM credits.grants WHERE source = 'promotion'").await,
+        1,
+        "the same grant"
+    );
+    let nothing =
+        json!({"effectiveFrom": "2127-01-01T00:00:00.0000001Z", "expiresAt": "2127-01-01T00:00:00.0000002Z"});
+    assert_eq!(problem(&gift(&story, &ada, 10, nothing).await), (400, "credits.over_already"));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn a_closed_wallet_gives_and_takes_nothing() {
     let story = with_service().await;
     let ada = story.user("ada@example.com").await;
+    let spent = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(10))).await;
+    assert_eq!(spent.status, 201, "{}", spent.json);
     let hold = as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(10))).await;
     story.execute("UPDATE credits.balances SET closed_at = now()").await;
     let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
@@ -662,6 +744,8 @@ async fn a_closed_wallet_gives_and_takes_nothing() {
         as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(1))).await,
         as_app(&story.client, "shop", &format!("{path}/capture"), &json!({})).await,
         gift(&story, &ada, 1, json!({})).await,
+        as_app(&story.client, "shop", REFUND, &for_user(&ada, spend_of(1))).await,
+        as_app(&story.client, "shop", &format!("{path}/extend"), &json!({"expiresInSeconds": 60})).await,
     ];
     let codes: BTreeSet<_> = refusals.iter().map(problem).collect();
     assert_eq!(codes, BTreeSet::from([(409, "credits.wallet_closed")]));

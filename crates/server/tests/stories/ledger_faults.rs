@@ -4,9 +4,13 @@
 use crate::credits::books_are_true;
 use crate::story::{Story, spend_of};
 use futures_util::future::join_all;
+use mana_kernel::Rng;
+use mana_platform::SystemRng;
 use mana_testkit::{Client, Reply};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const USE: &str = "/api/v1/credits/use";
 const HOLDS: &str = "/api/v1/credits/holds";
@@ -23,6 +27,19 @@ const REFUSALS: &str = "
         RETURN NEW;
     END $$;
     CREATE TRIGGER refuse BEFORE INSERT ON credits.transactions FOR EACH ROW EXECUTE FUNCTION public.refuse()";
+
+/// Randomness that a defect can be put into. Of what a spend does, the ledger alone asks for any.
+#[derive(Debug, Default)]
+struct Brittle {
+    is_broken: AtomicBool,
+}
+
+impl Rng for Brittle {
+    fn fill(&self, bytes: &mut [u8]) {
+        assert!(!self.is_broken.load(Ordering::SeqCst), "a defect");
+        SystemRng.fill(bytes);
+    }
+}
 
 fn spend_for(description: &str, key: &str) -> Value {
     json!({"amount": 1, "appId": "chat", "description": description, "idempotencyKey": key})
@@ -137,6 +154,34 @@ async fn an_order_that_the_database_refuses_hurts_no_other_of_its_batch() {
     assert!(again.status == 201 && !is_replay(&again), "{}", again.json);
     let lines = "SELECT count(*) FROM credits.transactions WHERE type = 'usage'";
     assert_eq!(story.number(lines).await, GOOD + 1);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_defect_ends_the_batch_that_it_is_in_and_no_other() {
+    let story = Story::new().await;
+    let rng = Arc::new(Brittle::default());
+    let server = story.replica_on(rng.clone()).await.client;
+    // Enough that each shard has some.
+    let mut users = Vec::new();
+    for number in 0..8 {
+        users.push(story.user(&format!("owner{number}@example.com")).await);
+    }
+    let spends = async |key: &str| {
+        let spend = |user| server.post(USE, &spend_for("An answer", key)).bearer(user).send();
+        join_all(users.iter().map(|user| spend(&user.access_token))).await
+    };
+    for round in ["first", "second"] {
+        rng.is_broken.store(true, Ordering::SeqCst);
+        for refused in spends(round).await {
+            assert_eq!((refused.status.as_u16(), refused.problem()), (500, "service.internal"));
+        }
+        assert_eq!(server.get("/health/ready").send().await.status, 200);
+        rng.is_broken.store(false, Ordering::SeqCst);
+        for done in spends(round).await {
+            assert!(done.status == 201 && !is_replay(&done), "{round}: {}", done.json);
+        }
+    }
     books_are_true(&story).await;
 }
 

@@ -99,6 +99,58 @@ async fn refreshes_are_ten_times_the_global_limit_by_default() {
     assert_eq!(knock(&story.client, REFRESH).await.status, 503);
 }
 
+/// So many charges, each with a key of its own, of more than there is.
+fn charges(count: usize, round: &str) -> Value {
+    let charge = |number| {
+        let key = format!("{round} {number}");
+        json!({"amount": 1_000_000, "appId": "chat", "description": "An answer", "idempotencyKey": key})
+    };
+    json!({"commands": (0..count).map(charge).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn ten_charges_of_a_batch_count_as_a_request_of_their_account() {
+    let story = limited().await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    let batch = async |user: &User, count: usize, round: &str| {
+        let path = "/api/v1/credits/use/batch";
+        story.client.post(path, &charges(count, round)).bearer(&user.access_token).send().await
+    };
+    let small = batch(&ada, 10, "small").await;
+    assert_eq!((small.status.as_u16(), header(&small, "ratelimit")), (200, "\"other\";r=99;t=1"));
+    let refused = batch(&ada, 1_000, "large").await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (429, "request.rate_limited"));
+    assert_eq!(retry_after(&refused), 1, "one request of the hundred");
+    assert_eq!(story.number("SELECT count(*) FROM credits.remembered_answers").await, 10, "none was made");
+    story.clock.advance(Duration::minutes(1));
+    let large = batch(&ada, 1_000, "large").await;
+    assert_eq!((large.status.as_u16(), header(&large, "ratelimit")), (200, "\"other\";r=0;t=60"));
+    let again = batch(&ada, 1, "another").await;
+    assert_eq!((again.status.as_u16(), again.problem()), (429, "request.rate_limited"));
+    // Another account has all of its limit, from the same address.
+    assert_eq!(header(&batch(&bob, 500, "his").await, "ratelimit"), "\"other\";r=50;t=30");
+}
+
+#[tokio::test]
+async fn a_batch_is_never_refused_for_being_larger_than_all_of_a_limit() {
+    let story = Story::new().await;
+    let admin = story.administrator("ada@example.com").await;
+    let body = json!({"name": "Mail", "appId": "mail", "scopes": ["credits:spend"], "limitPerMinute": 20});
+    let created = story.client.post("/api/v1/admin/service-keys", &body).bearer(&admin.access_token);
+    let key = created.send().await.text("/key").to_owned();
+    let limited = story.replica_with(|settings| settings.rate_limit_max = 100).await.client;
+    let batch = async |round: &str| {
+        let mut body = charges(1_000, round);
+        for charge in body["commands"].as_array_mut().unwrap() {
+            charge["userId"] = json!(admin.id);
+        }
+        limited.post("/api/v1/credits/use/batch", &body).header("x-service-key", &key).send().await
+    };
+    let first = batch("first").await;
+    assert_eq!((first.status.as_u16(), header(&first, "ratelimit")), (200, "\"service-key\";r=0;t=60"));
+    assert_eq!(batch("second").await.status, 429);
+}
+
 #[tokio::test]
 async fn what_a_client_says_of_its_address_is_believed_of_trusted_proxies_only() {
     let story = Story::with(|settings| {

@@ -62,6 +62,58 @@ async fn what_was_exported_imported_and_exported_again_is_the_same_to_the_byte()
 }
 
 #[tokio::test]
+async fn metadata_that_a_reader_might_take_otherwise_are_moved_as_they_were() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let spend = async |path: &str, metadata: &str| {
+        let body = format!(r#"{{"amount": 1, "appId": "chat", "description": "A", "metadata": {metadata}}}"#);
+        let request = story.client.request(http::Method::POST, path).body("application/json", body);
+        let done = request.bearer(&ada.access_token).send().await;
+        assert_eq!(done.status, 201, "{}", done.json);
+        done
+    };
+    // As deep as a body may be, and as an answer may that repeats it; and a number that comes out otherwise when it is read and written.
+    let deep = |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    spend("/api/v1/credits/holds", &deep(125)).await;
+    for metadata in [deep(124).as_str(), r#"{"x":37e-23,"y":1.0,"z":1e3}"#] {
+        spend("/api/v1/credits/use", metadata).await;
+        let hold = spend("/api/v1/credits/holds", metadata).await;
+        let capture = format!("/api/v1/credits/holds/{}/capture", hold.text("/hold/id"));
+        assert_eq!(
+            story.client.post(&capture, &json!({})).bearer(&ada.access_token).send().await.status,
+            201
+        );
+    }
+    let file = exported(&story).await;
+    let other = Story::new().await;
+    imported(&other, &file).await.unwrap();
+    assert_eq!(exported(&other).await, file);
+    books_are_true(&other).await;
+}
+
+#[tokio::test]
+async fn times_that_older_versions_kept_finer_than_the_grants_row_has_them_are_no_lie() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    story
+        .execute(
+            "UPDATE credits.balances SET grants = '[{\"sequence\":1,\"source\":\"allowance\",\"remaining\":150,\"priority\":10,\"costMicros\":0,\"expiresAt\":\"2127-01-01T00:00:00.123456789Z\"}]'",
+        )
+        .await;
+    story.execute("ALTER TABLE credits.grants DISABLE TRIGGER USER").await;
+    story.execute("UPDATE credits.grants SET expires_at = '2127-01-01T00:00:00.123456Z'").await;
+    books_are_true(&story).await;
+    let other = Story::new().await;
+    imported(&other, &exported(&story).await).await.unwrap();
+    books_are_true(&other).await;
+    // Its next change puts the row right.
+    assert_eq!(story.spend(&ada, &spend_of(1)).await.status, 201);
+    let fine = "SELECT count(*) FROM credits.balances WHERE grants::text LIKE '%.123456789Z%'";
+    assert_eq!((story.number(fine).await, other.number(fine).await), (0, 1));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn a_history_that_is_longer_than_what_is_read_at_once_is_moved_and_proven() {
     let story = Story::with(|settings| {
         settings.credits_signup_bonus = 2_000;

@@ -102,10 +102,16 @@ impl Story {
         let steady_clock = Arc::new(FakeSteadyClock::default());
         let outbox = Arc::new(Outbox::new(clock.clone(), 100));
         let mailer = mailer.unwrap_or_else(|| outbox.clone());
-        let App { router, workers, .. } =
-            start(&settings, &database, &root_secret, (&clock, &steady_clock), &mailer, Some(&outbox))
-                .await
-                .unwrap();
+        let App { router, workers, .. } = start(
+            &settings,
+            &database,
+            &root_secret,
+            (&clock, &steady_clock, &system_rng()),
+            &mailer,
+            Some(&outbox),
+        )
+        .await
+        .unwrap();
         let client = Client::new(watched(router));
         Self { client, clock, steady_clock, database, workers, outbox, mailer, root_secret, settings }
     }
@@ -120,11 +126,25 @@ impl Story {
         self.start(change, &self.root_secret).await.unwrap()
     }
 
+    /// A second server whose randomness is `rng`.
+    pub(crate) async fn replica_on(&self, rng: Arc<dyn Rng>) -> Replica {
+        self.start_on(|_| {}, &self.root_secret, &rng).await.unwrap()
+    }
+
     /// A server with other settings and another root secret, if it starts. As in production: without a page that shows mails.
     pub(crate) async fn start(
         &self,
         change: impl FnOnce(&mut Settings),
         root_secret: &SecretString,
+    ) -> Result<Replica, BuildError> {
+        self.start_on(change, root_secret, &system_rng()).await
+    }
+
+    async fn start_on(
+        &self,
+        change: impl FnOnce(&mut Settings),
+        root_secret: &SecretString,
+        rng: &Arc<dyn Rng>,
     ) -> Result<Replica, BuildError> {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -132,7 +152,7 @@ impl Story {
             &settings,
             &self.database,
             root_secret,
-            (&self.clock, &self.steady_clock),
+            (&self.clock, &self.steady_clock, rng),
             &self.mailer,
             None,
         )
@@ -310,11 +330,15 @@ pub(crate) fn members(object: &Value) -> Vec<&str> {
     names
 }
 
+fn system_rng() -> Arc<dyn Rng> {
+    Arc::new(SystemRng)
+}
+
 async fn start(
     settings: &Settings,
     database: &TestDatabase,
     root_secret: &SecretString,
-    (clock, steady_clock): (&Arc<FakeClock>, &Arc<FakeSteadyClock>),
+    (clock, steady_clock, rng): (&Arc<FakeClock>, &Arc<FakeSteadyClock>, &Arc<dyn Rng>),
     mailer: &Arc<dyn Mailer>,
     outbox: Option<&Arc<Outbox>>,
 ) -> Result<App, BuildError> {
@@ -322,7 +346,7 @@ async fn start(
         database: database.service(),
         clock: clock.clone(),
         steady_clock: steady_clock.clone(),
-        rng: Arc::new(SystemRng),
+        rng: Arc::clone(rng),
         root_secrets: RootSecrets::parse(root_secret).unwrap(),
         mailer: Arc::clone(mailer),
         dev_outbox: outbox.map(Arc::clone),

@@ -485,7 +485,13 @@ async fn an_operator_has_an_endpoint_told_again() {
         let refused = endpoint.ask(&story, &admin, "replay", bad.clone()).await;
         assert_eq!((refused.status.as_u16(), refused.problem()), (400, "webhook.nothing_named"), "{bad}");
     }
-    for bad in [json!({"eventIds": ["x"]}), json!({"eventIds": [1]}), json!({"from": "yesterday"})] {
+    for bad in [
+        json!({"eventIds": ["x"]}),
+        json!({"eventIds": [1]}),
+        json!({"from": "yesterday"}),
+        json!({"from": "9999-12-31T23:59:59-01:00"}),
+        json!({"from": start, "to": "9999-12-31T23:59:59-01:00"}),
+    ] {
         assert_eq!(endpoint.ask(&story, &admin, "replay", bad.clone()).await.status, 400, "{bad}");
     }
     // An endpoint that was added later is told of what another one heard of.

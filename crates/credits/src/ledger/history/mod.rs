@@ -6,6 +6,7 @@ pub(super) use store::{PastBalance, find_past_balance};
 
 use time::Duration;
 
-/// A moment is over for all servers after this: none of them stamps a change with an earlier time, as far as their clocks
-/// agree to that.
-pub(super) const SETTLED_AFTER: Duration = Duration::seconds(10);
+/// A moment is over for all servers after this: none of them commits a change with an earlier time any more. A batch has its time
+/// before it waits for locks, may take 12 seconds, and its COMMIT may arrive when its connection has been silent for 8 more; the rest
+/// is for clocks that differ.
+pub(super) const SETTLED_AFTER: Duration = Duration::seconds(30);

@@ -119,7 +119,7 @@ async fn find_seen(credits: &Credits, principal: &Principal, id: &str) -> Result
 async fn find_own(credits: &Credits, principal: Principal, id: &str) -> Result<(HoldRow, Payer), ApiError> {
     let row = find_seen(credits, &principal, id).await?;
     let user: UserId = row.user_id.parse().map_err(|_| LedgerError::NoSuchHold)?;
-    if matches!(principal, Principal::User(_)) && row.is_of_service {
+    if matches!(principal, Principal::Service(_)) != row.is_of_service {
         return Err(LedgerError::NoSuchHold.into());
     }
     Ok((row, Payer::of(principal, Some(user), Scope::CreditsSpend)?))

@@ -1,6 +1,7 @@
 //! Mana given: what it cost, from when and until when it can be spent, and what is left of it.
 
 use mana_kernel::Mana;
+use mana_kernel::timestamp::to_microseconds;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -46,9 +47,11 @@ struct Kept {
     expires_at: Option<OffsetDateTime>,
 }
 
+// Times were once kept as an app had named them, finer than the grant's own row has them: read, they are what the row says.
 impl From<Kept> for Grant {
     fn from(kept: Kept) -> Self {
         let Kept { sequence, source, remaining, priority, cost_micros, effective_from, expires_at } = kept;
+        let [effective_from, expires_at] = [effective_from, expires_at].map(|time| time.map(to_microseconds));
         Self {
             sequence,
             terms: Terms { source, priority, cost_micros, effective_from, expires_at },

@@ -41,6 +41,8 @@ struct Reference {
     lines: Vec<Line>,
     /// Grants that the machine has, in its order.
     order: Vec<i64>,
+    /// Standing grants that made room when they were used up.
+    forgotten: BTreeSet<i64>,
 }
 
 /// What a line of the history must say.
@@ -70,6 +72,7 @@ impl Reference {
             spent: 0,
             lines: Vec::new(),
             order: Vec::new(),
+            forgotten: BTreeSet::new(),
         }
     }
 
@@ -80,8 +83,14 @@ impl Reference {
     /// Grants that must still be known.
     fn kept(&self) -> BTreeSet<i64> {
         let standing = self.terms.iter().filter(|(_, terms)| terms.is_standing()).map(|(grant, _)| *grant);
+        let standing = standing.filter(|grant| !self.forgotten.contains(grant));
         let held = self.holds.iter().flat_map(|(_, coins, _)| coins.iter().copied());
         standing.chain(held).chain(self.purse.iter().copied()).collect()
+    }
+
+    fn is_used_up(&self, grant: i64) -> bool {
+        let held = self.holds.iter().flat_map(|(_, coins, _)| coins);
+        !self.purse.iter().chain(held).any(|coin| *coin == grant)
     }
 
     fn post(
@@ -223,6 +232,10 @@ impl Reference {
             return Ok(*grant);
         }
         if kept.len() >= MAX_GRANTS {
+            let used_up = |grant: &&i64| self.terms[*grant] != Terms::ALLOWANCE && self.is_used_up(**grant);
+            self.forgotten.extend(kept.iter().filter(used_up).copied().collect::<Vec<_>>());
+        }
+        if self.kept().len() >= MAX_GRANTS {
             return Err(Refusal::TooManyGrants);
         }
         self.terms.insert(self.sequence + 1, terms);
@@ -290,6 +303,9 @@ impl Reference {
     }
 
     fn extend(&mut self, id: HoldId, expires_at: OffsetDateTime) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
         if expires_at <= self.now {
             return Err(Refusal::OverAlready);
         }
@@ -299,6 +315,9 @@ impl Reference {
     }
 
     fn refund(&mut self, spend: i64, coins: Option<usize>, revives: bool) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
         let open = self.spends.get_mut(&spend).ok_or(Refusal::NoSuchSpend)?;
         let coins = coins.unwrap_or(open.len());
         if coins == 0 || coins > open.len() {
@@ -318,6 +337,7 @@ impl Reference {
                 coin = self.grant_of(terms)?;
             }
             self.purse.push(coin);
+            self.forgotten.remove(&coin);
             line.push(coin);
         }
         self.spent -= coins;
@@ -895,6 +915,45 @@ fn a_wallet_has_no_more_different_grants_than_it_may_but_known_ones_are_topped_u
     assert!(run.apply(&gift(&run, 7)).is_ok());
     run.wait(1);
     assert!(run.apply(&gift(&run, 1_000)).is_ok(), "one has expired");
+}
+
+#[test]
+fn standing_grants_that_are_used_up_make_room_for_others() {
+    let mut run = Run::new(1);
+    let daily = run.must(&Command::SignupBonus { amount: run.amount(1) }).transactions[0].slices[0].grant;
+    let gift = |run: &Run, priority, expires_at| {
+        let source = GrantSource::Promotion;
+        let terms = Terms { source, priority, cost_micros: 0, effective_from: None, expires_at };
+        Command::Give(Gift { amount: run.amount(1), terms, note: note("gift") })
+    };
+    for priority in (1..).take(MAX_GRANTS - 1) {
+        run.must(&gift(&run, priority, None));
+    }
+    let soon = Some(START + Duration::seconds(10));
+    assert_eq!(run.apply(&gift(&run, 1, soon)), Err(Refusal::TooManyGrants), "the control: all are in use");
+    // The first of them is held, and the daily one goes tenth.
+    let hold = run.hold(1, 100);
+    let spend = run.spend(20).sequence;
+    run.must(&gift(&run, 1, soon));
+    assert_eq!(run.wallet.grants.len(), MAX_GRANTS - 19 + 1, "what is held and the daily one are kept");
+    assert!(run.wallet.grants.iter().any(|grant| grant.sequence == daily && grant.remaining == Mana::ZERO));
+    run.must(&run.refund(spend, None, false));
+    run.must(&Command::Release { id: hold });
+    assert_eq!(run.free(), i64::try_from(MAX_GRANTS).unwrap() + 1, "what comes back is there again");
+}
+
+#[test]
+fn a_closed_wallet_is_given_nothing_back_and_its_holds_are_not_extended() {
+    let mut run = Run::new(1);
+    run.give(GrantSource::Purchase, 10, None);
+    let spend = run.spend(4).sequence;
+    let hold = run.hold(3, 10);
+    run.wallet.is_closed = true;
+    run.reference.is_closed = true;
+    assert_eq!(run.apply(&run.refund(spend, None, false)), Err(Refusal::Closed));
+    let extend = Command::Extend { id: hold, expires_at: START + Duration::seconds(20) };
+    assert_eq!(run.apply(&extend), Err(Refusal::Closed));
+    run.must(&Command::Release { id: hold });
 }
 
 #[test]

@@ -510,7 +510,11 @@ impl<'a> Replay<'a> {
         let Ok(kept) = serde_json::from_str::<Vec<Hold>>(&self.snapshot.wallet.holds) else {
             return self.find(15, "the row's holds can't be read".to_owned());
         };
+        let in_row = kept.len();
         let mut kept: BTreeMap<_, Hold> = kept.into_iter().map(|hold| (hold.id.0, hold)).collect();
+        if kept.len() != in_row {
+            self.find(15, "a hold is in the row more than once".to_owned());
+        }
         for record in self.open_holds() {
             let is_same = kept.remove(&record.id).is_some_and(|hold| {
                 hold.app_id == record.app_id

@@ -207,8 +207,12 @@ impl Books {
     }
 
     fn replay(&self) -> Vec<Finding> {
-        let snapshot = self.snapshot();
-        let mut replay = Replay::new(&snapshot);
+        self.replay_to(&self.snapshot())
+    }
+
+    /// The history, compared with what a row says of it.
+    fn replay_to(&self, snapshot: &Snapshot) -> Vec<Finding> {
+        let mut replay = Replay::new(snapshot);
         for line in &self.lines {
             let day = line.created_at.date();
             let refunded_spend = line.reference.and_then(|spend| self.taken(spend));
@@ -319,6 +323,42 @@ fn a_spend_of_what_has_expired_is_found() {
     let mut books = spent_books();
     books.grants[1].expires_at = Some(books.lines[3].created_at);
     assert!(books.invariants().contains(&11));
+}
+
+#[test]
+fn a_time_that_the_wallet_keeps_finer_than_the_grants_row_is_no_lie() {
+    let books = spent_books();
+    let mut snapshot = books.snapshot();
+    let whole = START + Duration::days(30);
+    // As an older version wrote it: the gift's end as the app had named it, cut in the grant's own row only.
+    let kept = |end: OffsetDateTime| {
+        let end = end.format(&time::format_description::well_known::Rfc3339).unwrap();
+        format!(
+            r#"[{{"sequence":1,"source":"allowance","remaining":80,"priority":10,"costMicros":0}},
+                {{"sequence":2,"source":"promotion","remaining":0,"priority":5,"costMicros":0,"expiresAt":"{end}"}},
+                {{"sequence":3,"source":"promotion","remaining":10,"priority":15,"costMicros":0}}]"#
+        )
+    };
+    snapshot.wallet.grants = kept(whole + Duration::nanoseconds(999));
+    assert_eq!(books.replay_to(&snapshot), []);
+    snapshot.wallet.grants = kept(whole + Duration::microseconds(1));
+    let found: Vec<u8> = books.replay_to(&snapshot).iter().map(|finding| finding.invariant).collect();
+    assert_eq!(found, [8], "the control: another time");
+}
+
+#[test]
+fn a_hold_that_the_row_has_twice_is_found() {
+    let mut books = spent_books();
+    let id = HoldId(books.new_id());
+    let charge = Charge { amount: amount(5), note: note("chat") };
+    books.pass(Duration::SECOND);
+    let expires_at = books.wallet.changed_at + Duration::HOUR;
+    books.run(&Command::Hold { id, charge, expires_at });
+    assert_eq!(books.replay(), []);
+    let mut snapshot = books.snapshot();
+    snapshot.wallet.holds = serde_json::to_string(&[&books.wallet.holds[0], &books.wallet.holds[0]]).unwrap();
+    let found: Vec<u8> = books.replay_to(&snapshot).iter().map(|finding| finding.invariant).collect();
+    assert_eq!(found, [15]);
 }
 
 #[test]
