@@ -7,6 +7,7 @@ use crate::purchase::{self, PaymentError, Payments};
 use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
 use mana_platform::DbError;
+use mana_platform::prune::until_empty;
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
@@ -197,11 +198,10 @@ pub(crate) async fn catch_up(
     fixes: bool,
 ) -> Result<u64, PaymentError> {
     let now = payments.books.clock.now();
-    let mut connection = payments.books.database.acquire().await?;
-    while store::delete_before(&mut connection, now.saturating_sub(KEEP), PRUNED).await?
-        >= u64::try_from(PRUNED).unwrap_or(u64::MAX)
-    {}
-    connection.finish().await?;
+    until_empty(&payments.books.database, PRUNED, |connection| {
+        Box::pin(store::delete_before(connection, now.saturating_sub(KEEP), PRUNED))
+    })
+    .await?;
     let told: BTreeMap<String, Event> = stripe
         .list_events_since(since)
         .await?
