@@ -15,7 +15,8 @@ pub mod stripe;
 pub mod webhook;
 
 pub use api::{
-    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SessionGuard,
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError,
+    SessionGuard,
 };
 pub use credits_event::{CreditsEvent, OnCreditsEvent};
 

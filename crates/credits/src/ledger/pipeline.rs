@@ -159,8 +159,10 @@ async fn commit(
 mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
-    use crate::{AdminAct, AdminLog, CreditsEvent, OnCreditsEvent, Policy, PortError, SessionGuard};
-    use mana_kernel::SessionId;
+    use crate::{
+        AdminAct, AdminLog, CreditsEvent, HeldServices, OnCreditsEvent, Policy, PortError, SessionGuard,
+    };
+    use mana_kernel::{SessionId, UserId};
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
     use sqlx::PgConnection;
@@ -181,6 +183,15 @@ mod tests {
             _: &'a [&'a Caller],
         ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>> {
             Box::pin(async { Ok(HashSet::new()) })
+        }
+
+        fn hold_services<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [&'a str],
+            _: &'a [&'a UserId],
+        ) -> Pin<Box<dyn Future<Output = Result<HeldServices, PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(HeldServices::default()) })
         }
     }
 
@@ -211,7 +222,7 @@ mod tests {
     fn order() -> Order {
         Order {
             user: "ada".parse().unwrap(),
-            actor: Actor::Service,
+            actor: Actor::Service("key".to_owned()),
             key: None,
             if_version: None,
             request: "r".parse().unwrap(),
