@@ -36,11 +36,9 @@ pub(crate) fn check() -> Result<Vec<String>, ChoreError> {
 /// Numbers follow each other, so that whoever adds one can only add it above all others.
 fn breaches_of(mut numbers: Vec<u32>) -> Vec<String> {
     numbers.sort_unstable();
-    let mut breaches: Vec<String> = numbers
-        .windows(2)
-        .filter(|pair| pair[0] == pair[1])
-        .map(|pair| format!("migrations/{:04}: two files have this number", pair[0]))
-        .collect();
+    let twice = numbers.iter().zip(numbers.iter().skip(1)).filter(|(number, next)| number == next);
+    let mut breaches: Vec<String> =
+        twice.map(|(number, _)| format!("migrations/{number:04}: two files have this number")).collect();
     let newest = numbers.last().copied().unwrap_or_default();
     for number in 1..=newest {
         match (numbers.binary_search(&number).is_ok(), GAPS.contains(&number)) {

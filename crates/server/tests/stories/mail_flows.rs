@@ -1204,16 +1204,16 @@ async fn a_link_that_gives_a_bonus_and_a_spend_at_once_never_wait_for_each_other
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         story.client.request(Method::POST, "/api/auth/verify-email").body(FORM, body)
     };
-    let spend = || story.client.post("/api/v1/credits/use", &spend_of(1)).bearer(&ada.access_token);
-    // Both come to the wallet, the spend first: it locks the user next.
+    let charge = || story.client.post("/api/v1/credits/use", &spend_of(1)).bearer(&ada.access_token);
+    // Both come to the wallet, the charge first: it locks the user next.
     let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
-    let spent = story.send_to_wait(spend(), 1).await;
+    let spent = story.send_to_wait(charge(), 1).await;
     let confirmed = story.send_to_wait(confirmation(), 2).await;
     let_go(held).await;
     assert_eq!(spent.await.unwrap().problem(), "credits.insufficient_funds", "there was nothing yet");
     let confirmed = confirmed.await.unwrap();
     assert!(location(&confirmed).contains("verified=true"), "{}", location(&confirmed));
-    assert_eq!(spend().send().await.status, 201);
+    assert_eq!(charge().send().await.status, 201);
     // A connection has told of all that it met when it is gone.
     let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND usename = 'mana_service'";

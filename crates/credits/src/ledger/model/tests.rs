@@ -410,10 +410,12 @@ impl Run {
     }
 
     fn apply(&mut self, command: &Command) -> Result<Effects, Refusal> {
-        let spends: Vec<i64> = match command {
-            Command::Refund { spend, .. } => vec![*spend],
-            Command::RefundNewest { .. } => self.reference.spends.keys().copied().collect(),
-            _ => Vec::new(),
+        let spends: Vec<i64> = if let Command::Refund { spend, .. } = command {
+            vec![*spend]
+        } else if matches!(command, Command::RefundNewest { .. }) {
+            self.reference.spends.keys().copied().collect()
+        } else {
+            Vec::new()
         };
         for spend in spends {
             if self.wallet.recalled.iter().all(|recalled| recalled.sequence != spend) {

@@ -58,14 +58,13 @@ impl Books {
     fn run(&mut self, command: &Command) {
         let due = Due { today: self.wallet.changed_at.date(), daily: Some(amount(5)) };
         self.wallet.recalled.clear();
-        match command {
-            Command::Refund { spend, .. } => self.recall(*spend),
-            Command::RefundNewest { .. } => {
-                let spends: Vec<i64> =
-                    self.lines.iter().filter(|line| line.kind == "usage").map(|line| line.sequence).collect();
-                spends.into_iter().for_each(|spend| self.recall(spend));
+        if let Command::Refund { spend, .. } = command {
+            self.recall(*spend);
+        } else if matches!(command, Command::RefundNewest { .. }) {
+            let spends = self.lines.iter().filter(|line| line.kind == "usage");
+            for spend in spends.map(|line| line.sequence).collect::<Vec<_>>() {
+                self.recall(spend);
             }
-            _ => {}
         }
         let mut next = self.next_id;
         let mut ids = || {
