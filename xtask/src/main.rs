@@ -13,6 +13,7 @@ mod monitoring;
 mod pooled;
 mod queries;
 mod simulate;
+mod tables;
 mod threats;
 mod tidy;
 mod torture;

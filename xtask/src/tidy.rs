@@ -1,6 +1,6 @@
 //! The laws of the structure (docs/ARCHITECTURE.md): which crate may know which, and where a thing may be done.
 
-use crate::{ChoreError, migrations, monitoring, root};
+use crate::{ChoreError, migrations, monitoring, root, tables};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::path::{Path, PathBuf};
 use syn::visit::Visit;
@@ -24,7 +24,7 @@ const NOT_IN_KERNEL: [&str; 6] = ["tokio", "axum", "sqlx", "hyper", "tracing", "
 /// What may be named in certain places only: a path and all below it, where, and why.
 type Place = (&'static str, fn(&Path) -> bool, &'static str);
 
-const PLACES: [Place; 6] = [
+const PLACES: [Place; 9] = [
     ("std::fs", |path| !is_in(path, "kernel"), "the kernel does no I/O"),
     ("std::net", |path| !is_in(path, "kernel"), "the kernel does no I/O"),
     (
@@ -35,7 +35,13 @@ const PLACES: [Place; 6] = [
     ("sqlx::query", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
     ("sqlx::query_as", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
     ("sqlx::query_scalar", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
+    ("sqlx::raw_sql", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
+    ("sqlx::QueryBuilder", may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
+    (SQL_BY_METHOD, may_hold_sql, "SQL of a table stands in the store.rs of its feature"),
 ];
+
+/// What a file names that has a connection carry out a text, without naming sqlx.
+const SQL_BY_METHOD: &str = "a text as SQL";
 
 fn is_in(path: &Path, name: &str) -> bool {
     path.components().any(|part| part.as_os_str() == name)
@@ -59,6 +65,7 @@ pub(crate) fn run() -> Result<String, ChoreError> {
             all.push(path);
         }
     }
+    breaches.extend(tables::check(&all)?);
     breaches.extend(monitoring::check(&all)?);
     breaches.extend(crate::threats::breaches()?);
     if breaches.is_empty() {
@@ -141,9 +148,25 @@ impl NamedPaths {
     }
 }
 
+/// Whether it is a method of `sqlx::Executor`.
+fn is_execution(method: &str) -> bool {
+    ["execute", "fetch", "prepare", "describe"].iter().any(|start| method.starts_with(start))
+}
+
 impl Visit<'_> for NamedPaths {
     fn visit_item_use(&mut self, item: &syn::ItemUse) {
         self.add_use("", &item.tree);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &syn::ExprMethodCall) {
+        let is_text =
+            matches!(call.args.first(), Some(syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(_), .. })));
+        let method = call.method.to_string();
+        if method.starts_with("copy_in") || method.starts_with("copy_out") || is_text && is_execution(&method)
+        {
+            self.paths.push(SQL_BY_METHOD.to_owned());
+        }
+        syn::visit::visit_expr_method_call(self, call);
     }
 
     fn visit_path(&mut self, path: &syn::Path) {
@@ -160,12 +183,12 @@ mod tests {
     #[test]
     fn a_path_is_seen_in_use_lines_in_place_and_in_macros() {
         let file = syn::parse_file(
-            "use std::{fs::File, env as e}; fn f() { sqlx::query!(\"SELECT 1\"); std::net::lookup(); }",
+            "use std::{fs::File, env as e}; fn f() { sqlx::query!(\"SELECT 1\"); std::net::lookup(); c.execute(\"DELETE\"); }",
         )
         .unwrap();
         let mut named = NamedPaths::default();
         named.visit_file(&file);
-        for path in ["std::fs::File", "std::env", "sqlx::query", "std::net::lookup"] {
+        for path in ["std::fs::File", "std::env", "sqlx::query", "std::net::lookup", SQL_BY_METHOD] {
             assert!(named.paths.iter().any(|named| named == path), "{path} in {:?}", named.paths);
         }
     }

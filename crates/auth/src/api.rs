@@ -202,6 +202,14 @@ pub trait OnUserRegistered: Send + Sync + std::fmt::Debug {
         bonus: SignupBonus,
     ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
 
+    /// Called before a user is locked whose bonus may come in this transaction: what [`Self::on_bonus_due`] locks is locked before users,
+    /// everywhere.
+    fn before_bonus<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        user: &'a UserId,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'a>>;
+
     /// Called once for a user whose bonus had been withheld until now, in the transaction that proves the address.
     fn on_bonus_due<'a>(
         &'a self,

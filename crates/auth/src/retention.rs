@@ -9,6 +9,8 @@ use crate::{
 };
 use mana_kernel::id::first_uuid_at;
 use mana_platform::DbError;
+use mana_platform::prune::{self, Deletion, give_way};
+use sqlx::PgConnection;
 use std::time::Instant;
 use time::{Duration, OffsetDateTime};
 
@@ -19,8 +21,6 @@ pub(crate) const KEEP_EVENTS_OF_DELETED: Duration = Duration::days(30);
 /// Sessions that are looked at together, one after another in the order of their ids. No index finds those that have ended: it
 /// would have to be written at each refresh (decisions/0040).
 const WINDOW: i64 = 10_000;
-/// A statement that had to wait for long is no reason to wait as long again.
-const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Rows of one statement at most, so that no lock is held for long.
 const BATCH: i64 = 1_000;
 
@@ -34,23 +34,33 @@ pub async fn prune(auth: &Auth) -> Result<(), DbError> {
     let old = now.checked_sub(retention);
     prune_sessions(auth, now.saturating_sub(KEEP_ENDED_SESSIONS)).await?;
     if let Some(old) = old {
-        prune_events(auth, old).await?;
+        until_empty(auth, |connection| {
+            Box::pin(security_event::store::delete_before(connection, old, BATCH))
+        })
+        .await?;
     }
     erase_deleted(auth, now).await?;
-    let mut connection = auth.database.acquire().await?;
-    while is_full(
-        session::liveness::store::delete_old_revocations(&mut connection, KEEP_REVOCATIONS, BATCH).await?,
-    ) {}
+    until_empty(auth, |connection| {
+        Box::pin(session::liveness::store::delete_old_revocations(connection, KEEP_REVOCATIONS, BATCH))
+    })
+    .await?;
     let window = now.saturating_sub(mail::BUDGET_WINDOW);
-    while is_full(mail::store::delete_old_budgets(&mut connection, window, BATCH).await?) {}
-    while is_full(oauth::store::delete_finished_before(&mut connection, now, BATCH).await?) {}
-    while is_full(passkey::store::delete_expired(&mut connection, now, BATCH).await?) {}
-    while is_full(verification::store::delete_expired(&mut connection, now, BATCH).await?) {}
-    while is_full(two_factor::store::delete_expired(&mut connection, now, BATCH).await?) {}
+    until_empty(auth, |connection| Box::pin(mail::store::delete_old_budgets(connection, window, BATCH)))
+        .await?;
+    until_empty(auth, |connection| Box::pin(oauth::store::delete_finished_before(connection, now, BATCH)))
+        .await?;
+    until_empty(auth, |connection| Box::pin(passkey::store::delete_expired(connection, now, BATCH))).await?;
+    until_empty(auth, |connection| Box::pin(verification::store::delete_expired(connection, now, BATCH)))
+        .await?;
+    until_empty(auth, |connection| Box::pin(two_factor::store::delete_expired(connection, now, BATCH)))
+        .await?;
     let day = now.saturating_sub(bonus::WINDOW);
-    while is_full(bonus::store::delete_old_networks(&mut connection, day, BATCH).await?) {}
+    until_empty(auth, |connection| Box::pin(bonus::store::delete_old_networks(connection, day, BATCH)))
+        .await?;
     let kept = first_uuid_at(now.saturating_sub(webhook::model::KEEP));
-    while is_full(webhook::store::delete_events_before(&mut connection, kept, BATCH).await?) {}
+    until_empty(auth, |connection| Box::pin(webhook::store::delete_events_before(connection, kept, BATCH)))
+        .await?;
+    let mut connection = auth.database.acquire().await?;
     webhook::store::delete_expired_secrets(&mut connection, now).await?;
     admin::store::delete_expired(&mut connection, now).await?;
     connection.finish().await
@@ -127,26 +137,15 @@ async fn prune_window(auth: &Auth, window: &Window, before: OffsetDateTime) -> R
     }
 }
 
-/// Deletes events from before `before`, each batch committed by itself.
-async fn prune_events(auth: &Auth, before: OffsetDateTime) -> Result<(), DbError> {
-    loop {
-        let begun = Instant::now();
-        let mut connection = auth.database.acquire().await?;
-        let deleted = security_event::store::delete_before(&mut connection, before, BATCH).await?;
-        connection.finish().await?;
-        if !is_full(deleted) {
-            return Ok(());
-        }
-        give_way(begun).await;
-    }
-}
-
-/// Leaves the database to requests for as long as the work since `begun` has taken.
-async fn give_way(begun: Instant) {
-    tokio::time::sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
+/// Deletes batch after batch, each committed by itself.
+async fn until_empty(
+    auth: &Auth,
+    delete: impl for<'a> Fn(&'a mut PgConnection) -> Deletion<'a> + Send,
+) -> Result<(), DbError> {
+    prune::until_empty(&auth.database, BATCH, delete).await
 }
 
 /// Whether there may be more.
 fn is_full(deleted: u64) -> bool {
-    i64::try_from(deleted).is_ok_and(|deleted| deleted >= BATCH)
+    prune::is_full(deleted, BATCH)
 }

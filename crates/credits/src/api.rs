@@ -46,7 +46,7 @@ pub struct Policy {
 /// What a port's implementation met; already in the shape that a client may see.
 pub type PortError = Box<dyn Problem>;
 
-/// Port: which callers' sessions live. Asked inside the transaction that spends, and held until its commit: a session
+/// Port: which callers' sessions live, and which apps may ask. Asked inside the transaction that spends, and held until its commit: a session
 /// that was ended before spends nothing, and ending one waits for the spend that holds it.
 pub trait SessionGuard: Send + Sync + std::fmt::Debug {
     /// Those of the sessions that live, whose callers are who they say; they can't be ended until `connection`'s
@@ -56,6 +56,24 @@ pub trait SessionGuard: Send + Sync + std::fmt::Debug {
         connection: &'a mut PgConnection,
         callers: &'a [&'a Caller],
     ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>>;
+
+    /// Those of the service keys that are accepted, and those of the users that are disabled: what apps ask for, and whom they charge.
+    /// Until `connection`'s transaction ends, whoever disables a user or revokes a key waits.
+    fn hold_services<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        keys: &'a [&'a str],
+        users: &'a [&'a UserId],
+    ) -> Pin<Box<dyn Future<Output = Result<HeldServices, PortError>> + Send + 'a>>;
+}
+
+/// What of orders of apps may be carried out.
+#[derive(Debug, Clone, Default)]
+pub struct HeldServices {
+    /// Ids of the service keys that are accepted.
+    pub keys: HashSet<String>,
+    /// Users from whom nothing may be taken.
+    pub disabled: HashSet<UserId>,
 }
 
 impl Deref for Credits {

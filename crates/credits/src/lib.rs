@@ -15,7 +15,7 @@ pub mod stripe;
 pub mod webhook;
 
 pub use api::{
-    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, Policy, PortError, SalesDeed,
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError, SalesDeed,
     SessionGuard,
 };
 pub use credits_event::{CreditsEvent, OnCreditsEvent};

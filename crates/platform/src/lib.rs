@@ -10,6 +10,7 @@ pub mod migrate;
 pub mod migration_plan;
 pub mod outbound;
 pub mod pooler;
+pub mod prune;
 pub mod rate_limit;
 pub mod row_security;
 pub mod system;

@@ -5,8 +5,9 @@
 //! the server switches to it inside a transaction that acts for a user.
 //!
 //! Everything happens under a transaction-level advisory lock: several servers may start at once, and a pooler in transaction
-//! mode can't leave the lock behind. All migrations are one transaction, but for those that build an index while the service
-//! writes (`-- no-transaction`): these stand alone, and may be tried again.
+//! mode can't leave the lock behind. Migrations are one transaction, but for those that build an index or validate a constraint while the
+//! service writes (`-- no-transaction`): these stand alone, and may be tried again. What stands before such a one is kept when it fails, and so
+//! is it when what stands behind it fails.
 
 use crate::migration_plan::{self, Step};
 use aws_lc_rs::{hmac, pbkdf2};
@@ -18,6 +19,7 @@ use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::borrow::Cow;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -76,16 +78,37 @@ pub enum SchemaError {
     },
     /// Somebody uses a table that has to change, for longer than others may be kept waiting.
     #[error(
-        "a migration waited {LOCK_TIMEOUT} for a table that somebody uses, and gave way; nothing was changed. \
+        "a migration waited {LOCK_TIMEOUT} for a table that somebody uses, and gave way; {reached}. \
          `mana-core-auth doctor --upgrade` says who holds it; run `migrate` again when that is over"
     )]
-    Locked,
+    Locked {
+        /// How far it came.
+        reached: Reached,
+    },
     /// Anything else the migrator met.
-    #[error("a migration failed, nothing was changed: {0}")]
-    Failed(MigrateError),
+    #[error("a migration failed; {reached}: {cause}")]
+    Failed {
+        /// How far it came.
+        reached: Reached,
+        /// What it met.
+        cause: MigrateError,
+    },
     /// The database could not be asked.
     #[error("the database can't be reached: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+/// The version that a database is at after a migration failed: all up to it was carried out, nothing behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached(Option<i64>);
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(version) => write!(f, "the database is at schema {version}"),
+            None => f.write_str("at which schema the database is could not be asked"),
+        }
+    }
 }
 
 /// The sign-in of the server, as `DATABASE_URL` names it.
@@ -105,7 +128,8 @@ pub fn binary_version() -> i64 {
 /// Makes what roles are missing and applies what migrations are missing. Does nothing when all is there.
 ///
 /// # Errors
-/// When the database is newer than this binary, or the owner lacks a right; nothing is changed then.
+/// When the database is newer than this binary, or the owner lacks a right; nothing is changed then. When a migration fails: the error says
+/// which version was reached, and all up to it is kept.
 pub async fn migrate(
     owner: &PgConnectOptions,
     login: Option<ServiceLogin<'_>>,
@@ -127,7 +151,7 @@ async fn run(
     let migrator = migrator(migrations.to_vec());
     let mut login = login;
     for stretch in stretches(migrations) {
-        match stretch {
+        let ran = match stretch {
             Stretch::Together(last) => {
                 let mut transaction = connection.begin().await?;
                 ensure_roles(&mut transaction, login.take(), rng).await?;
@@ -135,16 +159,25 @@ async fn run(
                     .bind(LOCK_TIMEOUT)
                     .execute(&mut *transaction)
                     .await?;
-                migrator.run_direct(Some(last), &mut *transaction, false).await.map_err(in_words)?;
-                sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
-                    .execute(&mut *transaction)
-                    .await?;
-                transaction.commit().await?;
+                let ran = migrator.run_direct(Some(last), &mut *transaction, false).await;
+                if ran.is_ok() {
+                    sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
+                        .execute(&mut *transaction)
+                        .await?;
+                    transaction.commit().await?;
+                } else {
+                    transaction.rollback().await?;
+                }
+                ran
             }
             Stretch::Alone(version) => {
                 drop_unfinished_indexes(&mut connection).await?;
-                migrator.run_direct(Some(version), &mut connection, false).await.map_err(in_words)?;
+                migrator.run_direct(Some(version), &mut connection, false).await
             }
+        };
+        if let Err(cause) = ran {
+            let reached = Reached(version_of(&mut connection).await.ok());
+            return Err(in_words(cause, reached));
         }
     }
     connection.close().await?;
@@ -260,7 +293,7 @@ async fn size(connection: &mut PgConnection, table: &str) -> Result<(i64, i64), 
     Ok(size.bind(table).fetch_optional(connection).await?.unwrap_or_default())
 }
 
-fn in_words(error: MigrateError) -> SchemaError {
+fn in_words(error: MigrateError, reached: Reached) -> SchemaError {
     if let MigrateError::VersionMissing(database) = error {
         return SchemaError::Newer { database, binary: binary_version() };
     }
@@ -268,11 +301,11 @@ fn in_words(error: MigrateError) -> SchemaError {
         return SchemaError::Foreign(version);
     }
     let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = &error else {
-        return SchemaError::Failed(error);
+        return SchemaError::Failed { reached, cause: error };
     };
     match cause.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-        Some("55P03") => SchemaError::Locked,
-        _ => SchemaError::Failed(error),
+        Some("55P03") => SchemaError::Locked { reached },
+        _ => SchemaError::Failed { reached, cause: error },
     }
 }
 
@@ -281,22 +314,24 @@ fn in_words(error: MigrateError) -> SchemaError {
 /// # Errors
 /// When it is older, newer, or can't be asked.
 pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('mana.migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
-    let database: i64 = if exists {
-        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM mana.migrations")
-            .fetch_one(connection)
-            .await?
-    } else {
-        0
-    };
+    let database = version_of(connection).await?;
     let binary = binary_version();
     match database.cmp(&binary) {
         std::cmp::Ordering::Less => Err(SchemaError::Older { database, binary }),
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(SchemaError::Newer { database, binary }),
     }
+}
+
+/// The version of the database, 0 of an empty one.
+async fn version_of(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('mana.migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(0);
+    }
+    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM mana.migrations").fetch_one(connection).await
 }
 
 fn migrator(migrations: Vec<Migration>) -> Migrator {
@@ -451,7 +486,12 @@ mod tests {
         let after = migration(3, "CREATE TABLE auth.after (a int)");
         let all = [table, unique, after];
         // Two rows are the same: the index is begun and stays behind, unfinished.
-        assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Failed(_))));
+        let failed = run(&all, &owner, None, &SystemRng).await.unwrap_err();
+        assert!(matches!(failed, SchemaError::Failed { reached: Reached(Some(1)), .. }), "{failed}");
+        assert!(
+            failed.to_string().starts_with("a migration failed; the database is at schema 1: "),
+            "{failed}"
+        );
         let mut connection = owner.connect().await.unwrap();
         let left = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
         let count: i64 = sqlx::query_scalar(left).fetch_one(&mut connection).await.unwrap();
@@ -478,7 +518,8 @@ mod tests {
         let mut reading = reader.begin().await.unwrap();
         sqlx::query("SELECT * FROM auth.t").execute(&mut *reading).await.unwrap();
         let all = [table, migration(2, "ALTER TABLE auth.t ADD COLUMN b int")];
-        assert!(matches!(run(&all, &owner, None, &SystemRng).await, Err(SchemaError::Locked)));
+        let gave_way = run(&all, &owner, None, &SystemRng).await;
+        assert!(matches!(gave_way, Err(SchemaError::Locked { reached: Reached(Some(1)) })), "{gave_way:?}");
         reading.rollback().await.unwrap();
         run(&all, &owner, None, &SystemRng).await.unwrap();
     }

@@ -4,6 +4,7 @@ use mana_auth::admin::{self, Act, CreditsDeed, record_credits, record_sale};
 use mana_auth::auto_top_up::{self, PausedFor};
 use mana_auth::bonus::SignupBonus;
 use mana_auth::security_event;
+use mana_auth::service_key;
 use mana_auth::session::hold_live;
 use mana_auth::webhook::model::EventType;
 use mana_auth::webhook::{self, AppEvent, Listeners};
@@ -14,10 +15,11 @@ use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
 use mana_credits::purchase::{self, OnPaymentRisk, PaymentRisk};
 use mana_credits::{
-    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SalesDeed, SessionGuard,
-    personal_data,
+    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, HeldServices, OnCreditsEvent, Policy, SalesDeed,
+    SessionGuard, personal_data,
 };
 use mana_kernel::{Clock, Problem, RequestId, Rng, SessionId, UserId};
+use mana_platform::DbError;
 use mana_platform::http::{Caller, current_request_id};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -50,6 +52,12 @@ impl OnUserRegistered for OpenWallet {
                 SignupBonus::Withheld => Ok(()),
             }
         })
+    }
+
+    fn before_bonus<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
+        Box::pin(
+            async move { registration::hold_wallet(connection, &self.policy, user).await.map_err(boxed) },
+        )
     }
 
     fn on_bonus_due<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
@@ -110,7 +118,7 @@ impl PersonalData for LedgerOfPerson {
     }
 }
 
-/// A spend asks whether its session still lives.
+/// A spend asks whether its session still lives, or its app's key, and whether the user may be charged.
 #[derive(Debug)]
 pub(crate) struct LiveSessions {
     pub(crate) clock: Arc<dyn Clock>,
@@ -129,6 +137,25 @@ impl SessionGuard for LiveSessions {
             hold_live(connection, &sessions, &users, self.clock.now())
                 .await
                 .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+        })
+    }
+
+    fn hold_services<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        keys: &'a [&'a str],
+        users: &'a [&'a UserId],
+    ) -> Port<'a, HeldServices> {
+        Box::pin(async move {
+            let users: Vec<_> = users.iter().map(|user| user.as_str().to_owned()).collect();
+            let failed = |error: DbError| -> Box<dyn Problem> { Box::new(error) };
+            let held = service_key::hold(connection, keys, &users).await.map_err(failed)?;
+            let unreadable = |_| failed(DbError::unreadable("auth.users"));
+            let disabled = held.disabled.into_iter().map(|id| UserId::try_from(id).map_err(unreadable));
+            Ok(HeldServices {
+                keys: held.keys.into_iter().collect(),
+                disabled: disabled.collect::<Result<_, _>>()?,
+            })
         })
     }
 }

@@ -21,6 +21,16 @@ pub(super) async fn insert_pending(
     Ok(())
 }
 
+/// Whether a bonus waits.
+pub(crate) async fn exists_pending(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.pending_bonuses WHERE user_id = $1) AS "exists!""#,
+        user.as_str()
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Takes a bonus that waits; false if none does. Of several at once, one gets it.
 pub(crate) async fn delete_pending(connection: &mut PgConnection, user: &UserId) -> Result<bool, DbError> {
     let done = sqlx::query!("DELETE FROM auth.pending_bonuses WHERE user_id = $1", user.as_str())

@@ -1,4 +1,4 @@
-//! All SQL of `auth.security_events`.
+//! All SQL of `auth.security_events` and `auth.erasures`.
 
 use crate::DataPage;
 use crate::account::export::row;

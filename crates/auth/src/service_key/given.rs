@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 
 /// What it is called where a key's id stands.
-const ID: &str = "environment";
-/// The app it acts as where a request names none: older clients don't.
+pub(super) const ID: &str = "environment";
+/// The app it acts as where a request is about none, and names none in its header: older clients don't.
 const APP: &str = "service";
 
 /// `MANA_CORE_SERVICE_KEY` can't be a key.

@@ -2,6 +2,7 @@
 
 mod create;
 mod given;
+mod hold;
 mod known;
 mod list;
 pub mod model;
@@ -10,6 +11,7 @@ mod store;
 
 pub use create::create;
 pub use given::{GivenServiceKey, WeakServiceKey};
+pub use hold::{Held, hold};
 pub use known::{ServiceKeys, write_notes};
 pub use list::list;
 pub use model::{

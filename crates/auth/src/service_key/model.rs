@@ -22,7 +22,7 @@ pub(super) const USE_STEP: time::Duration = time::Duration::minutes(1);
 pub struct NewServiceKey {
     /// What its owner knows it by.
     pub name: Line<1, 100>,
-    /// The only app that it acts as; without it, each request names the app in `X-App-Id`.
+    /// The only app that it acts as; without it, each request names the app, in `X-App-Id` or as its `appId`.
     pub app_id: Option<Line<1, 128>>,
     /// What it allows.
     #[schema(value_type = Vec<Scope>, min_items = 1, max_items = 16)]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 /// Revokes a service key
 ///
-/// For good. This server refuses it when the answer arrives, others within five seconds.
+/// For good. When the answer arrives, nothing is charged with it any more, and this server refuses it; others within five seconds.
 #[utoipa::path(
     delete, path = "/api/v1/admin/service-keys/{id}", tag = "admin",
     params(("id" = String, Path, description = "As in the list of service keys", max_length = 64)),
@@ -41,11 +41,12 @@ pub(crate) async fn revoke_service_key(
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     auth.service_keys.forget_all();
+    outwait_holders(&auth.database, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Revokes a key for whoever may use the command line; false if there is none that is accepted. Servers refuse it within five
-/// seconds.
+/// Revokes a key for whoever may use the command line; false if there is none that is accepted. Nothing is charged with it any more; servers
+/// refuse it within five seconds.
 ///
 /// # Errors
 /// When the database fails.
@@ -62,5 +63,14 @@ pub async fn revoke(
     }
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    outwait_holders(database, id).await?;
     Ok(true)
+}
+
+/// Waits for the charges that had found the key good. Only after the commit: new ones don't find it any more, so that those before them end,
+/// however many apps ask.
+async fn outwait_holders(database: &Database, id: Uuid) -> Result<(), DbError> {
+    let mut transaction = database.begin().await?;
+    store::outwait_holders(&mut transaction, id).await?;
+    Ok(transaction.commit().await?)
 }

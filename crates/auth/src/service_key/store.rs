@@ -1,5 +1,6 @@
 //! All SQL of `auth.service_keys`.
 
+use super::hold::Held;
 use super::model::{ServiceKeyDetails, ServiceKeyHash};
 use mana_kernel::Line;
 use mana_platform::DbError;
@@ -93,6 +94,44 @@ pub(super) async fn update_revoked(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Those of the keys that are accepted, and those of the users that are disabled; both are locked until the transaction ends. A key is
+/// locked so weakly that its use can be noted meanwhile.
+///
+/// In the order of what was asked, which no index gives, so that PostgreSQL keeps no plan that walks all users.
+pub(super) async fn hold(
+    connection: &mut PgConnection,
+    keys: &[String],
+    users: &[String],
+) -> Result<Held, DbError> {
+    let rows = sqlx::query!(
+        r#"WITH held_users AS (
+               SELECT users.id, disabled_at IS NOT NULL AS is_disabled FROM unnest($2::text[]) AS asked (id) JOIN auth.users ON users.id = asked.id
+               WHERE users.id = ANY($2) ORDER BY asked.id FOR SHARE OF users
+           ), held_keys AS (
+               SELECT service_keys.id FROM unnest($1::text[]) AS asked (id) JOIN auth.service_keys ON service_keys.id = asked.id
+               WHERE service_keys.id = ANY($1) AND revoked_at IS NULL ORDER BY asked.id FOR KEY SHARE OF service_keys
+           )
+           SELECT id AS "id!", false AS "is_key!" FROM held_users WHERE is_disabled UNION ALL SELECT id, true FROM held_keys"#,
+        keys,
+        users,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut held = Held::default();
+    for row in rows {
+        if row.is_key { held.keys.push(row.id) } else { held.disabled.push(row.id) }
+    }
+    Ok(held)
+}
+
+/// Waits until nothing is carried out any more for a key that was revoked.
+pub(super) async fn outwait_holders(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
+    sqlx::query!("SELECT id FROM auth.service_keys WHERE id = $1 FOR UPDATE", id.to_string())
+        .fetch_optional(connection)
+        .await?;
+    Ok(())
 }
 
 /// Writes down when keys were used, unless that is known to the minute: each replica writes what it saw.

@@ -8,6 +8,7 @@ use super::letters;
 use super::model::{GUESSES, Purpose, SignInCode, VerificationError};
 use super::store::{self, NewToken};
 use crate::account::model::{Email, User};
+use crate::account::verify::before_lock;
 use crate::mail::{self, MailError, Written};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::model::SessionError;
@@ -153,6 +154,7 @@ async fn check(
     let found = account::store::find_by_email(&mut transaction, email).await?;
     // Nobody's is asked the same, or the time would tell who has an account.
     let id = found.map_or_else(|| UserId::new(&*auth.clock, &*auth.rng), |account| account.user.id);
+    before_lock(&mut transaction, auth, &id).await?;
     let owner = account::store::lock_user(&mut transaction, &id).await?;
     if is_right(&mut transaction, auth, &id, email, code).await?
         && let Some(user) = &owner

@@ -2,7 +2,8 @@
 
 use super::model::{LinkToken, Purpose};
 use super::store::{self, NewToken};
-use crate::account::model::User;
+use crate::account::model::{AccountError, User};
+use crate::account::verify::before_lock;
 use crate::mail::{self, Letter, MailError, Written};
 use crate::{Auth, account};
 use mana_kernel::SessionId;
@@ -42,17 +43,18 @@ pub(super) async fn look_at<T: LinkToken>(
 }
 
 /// Uses a link up, and says whose account it was good for and which address it was mailed to. The account is locked until the transaction
-/// ends: its lock comes before that of any of its tokens, everywhere.
+/// ends: its lock comes before that of any of its tokens, everywhere, and behind that of a wallet that a bonus waits for.
 pub(super) async fn take<T: LinkToken>(
     connection: &mut PgConnection,
     auth: &Auth,
     text: &str,
-) -> Result<Option<(User, String)>, DbError> {
+) -> Result<Option<(User, String)>, AccountError> {
     let Some(hash) = T::hash_of(text) else { return Ok(None) };
     let now = auth.clock.now();
     let Some((user, email)) = store::find_token(connection, T::PURPOSE, hash, now).await? else {
         return Ok(None);
     };
+    before_lock(connection, auth, &user).await?;
     let user = match T::PURPOSE {
         Purpose::ChangeEmail => account::store::lock_user_exclusively(connection, &user).await?,
         Purpose::VerifyEmail | Purpose::ResetPassword | Purpose::MagicLink | Purpose::SignInCode => {

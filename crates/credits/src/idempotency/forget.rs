@@ -3,6 +3,7 @@
 use super::store;
 use crate::ledger::Books;
 use mana_platform::DbError;
+use mana_platform::prune::until_empty;
 
 /// How long an answer is remembered: longer than any client keeps a request that it may send again.
 const KEEP_DAYS: i32 = 400;
@@ -14,8 +15,9 @@ const BATCH: i64 = 10_000;
 /// # Errors
 /// When the database fails; what was forgotten until then stays forgotten.
 pub async fn forget_old(books: &Books) -> Result<(), DbError> {
-    let mut connection = books.database.acquire().await?;
     let now = books.clock.now();
-    while store::delete_old(&mut connection, now, KEEP_DAYS, BATCH).await? >= BATCH.unsigned_abs() {}
-    connection.finish().await
+    until_empty(&books.database, BATCH, |connection| {
+        Box::pin(store::delete_old(connection, now, KEEP_DAYS, BATCH))
+    })
+    .await
 }

@@ -100,10 +100,11 @@ pub(crate) async fn balance_of_user(
     Parameters(parameters): Parameters<BalanceParameters>,
 ) -> Result<Tagged, ApiError> {
     service.require(Scope::CreditsRead)?;
+    service.app()?;
     let user: UserId = user.parse().map_err(|_| LedgerError::NoSuchUser)?;
     match parameters.as_of {
         Some(text) => Ok(past(&credits, &user, &text).await?),
-        None => Ok(current(&credits, &user, Actor::Service, context).await?),
+        None => Ok(current(&credits, &user, Actor::Service(service.key_id), context).await?),
     }
 }
 

@@ -3,10 +3,14 @@
 use super::error::LedgerError;
 use super::low_balance;
 use super::model::{Command, Due, Effects, Ids, Refusal, Wallet, WalletId};
+use super::recall::recall_spends;
+use super::services;
 use super::store::{self, Changed, Loaded, Remembered};
 use crate::credits_event::events_of;
 use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
-use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
+use crate::{
+    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, HeldServices, OnCreditsEvent, Policy, SessionGuard,
+};
 use futures_util::FutureExt as _;
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
@@ -62,8 +66,8 @@ pub(crate) struct Order {
 pub(crate) enum Actor {
     /// The owner. The session must live when the batch commits.
     Session(Caller),
-    /// An app, by a service key.
-    Service,
+    /// An app, by the service key with this id, which must be accepted still.
+    Service(String),
     /// An administrator, whose session must live too and who must administrate still. What is done is written down.
     Admin(Box<Administrator>),
 }
@@ -73,8 +77,16 @@ impl Actor {
     pub(super) fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Session(caller) => Some(caller),
-            Self::Service => None,
+            Self::Service(_) => None,
             Self::Admin(administrator) => administrator.caller.as_ref(),
+        }
+    }
+
+    /// The service key by which an app asks.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Service(key) => Some(key),
+            Self::Session(_) | Self::Admin(_) => None,
         }
     }
 }
@@ -162,6 +174,7 @@ pub(super) struct Batch {
     accounts: HashMap<String, Account>,
     due: Option<Due>,
     live_sessions: HashSet<SessionId>,
+    services: HeldServices,
     /// What was remembered before, and what this batch adds.
     answers: HashMap<(WalletId, KeyDigest), Stored>,
     new_answers: Vec<(WalletId, KeyDigest)>,
@@ -200,22 +213,23 @@ impl Batch {
         } else {
             books.session_guard.hold_live(connection, &callers).await.map_err(LedgerError::Port)?
         };
+        let services = services::hold(connection, &*books.session_guard, orders).await?;
         let keys: Vec<(WalletId, KeyDigest)> = orders
             .iter()
-            .filter(|order| look_up == LookUp::All || order.if_version.is_some())
+            .filter(|order| look_up == LookUp::All || order.if_version.is_some() || services.spares(order))
             .filter_map(|order| Some((wallets.get(order.user.as_str())?.id, order.key.as_ref()?.key)))
             .collect();
         let answers = idempotency::store::find_answers(connection, &keys).await?;
         recall_spends(connection, &mut wallets, orders).await?;
         let due = today.map(|today| Due { today, daily: books.policy.daily_free });
-        Ok(Self::new(wallets, due, live_sessions, answers, now))
+        Ok(Self::new(wallets, due, (live_sessions, services), answers, now))
     }
 
     /// Of locked wallets by their owners, and what was remembered before.
     pub(super) fn new(
         wallets: HashMap<String, Wallet>,
         due: Option<Due>,
-        live_sessions: HashSet<SessionId>,
+        (live_sessions, services): (HashSet<SessionId>, HeldServices),
         answers: HashMap<(WalletId, KeyDigest), Stored>,
         now: OffsetDateTime,
     ) -> Self {
@@ -225,15 +239,18 @@ impl Batch {
             (user, Account { wallet, effects: Effects::default(), was, was_low })
         });
         let (new_answers, acts) = (Vec::new(), Vec::new());
-        Self { accounts: accounts.collect(), due, live_sessions, answers, new_answers, acts, now }
+        Self { accounts: accounts.collect(), due, live_sessions, services, answers, new_answers, acts, now }
     }
 
     pub(super) fn run(&mut self, order: &Order, new_id: &mut Ids<'_>) -> Result<Answer, LedgerError> {
-        let Self { accounts, due, live_sessions, answers, new_answers, acts, .. } = self;
+        let Self { accounts, due, live_sessions, services, answers, new_answers, acts, .. } = self;
         if let Some(caller) = order.actor.caller()
             && !live_sessions.contains(&caller.session_id)
         {
             return Err(LedgerError::SessionEnded);
+        }
+        if services.refuses_key(&order.actor) {
+            return Err(LedgerError::KeyRevoked);
         }
         let account = accounts.get_mut(order.user.as_str()).ok_or(LedgerError::NoSuchUser)?;
         let due = due.ok_or(LedgerError::NoSuchUser)?;
@@ -242,6 +259,9 @@ impl Batch {
             && let Some(stored) = answers.get(place)
         {
             return Ok(stored.replay(request)?);
+        }
+        if services.spares(order) && !account.wallet.is_closed {
+            return Err(LedgerError::UserDisabled);
         }
         if order.if_version.is_some_and(|version| version != account.wallet.version) {
             return Err(LedgerError::Moved);
@@ -356,23 +376,4 @@ async fn lock_or_open(
     let without: Vec<String> = without.into_iter().map(str::to_owned).collect();
     store::insert_wallets(connection, &without, zone, now).await?;
     Ok(store::lock_wallets(connection, &users, zone).await?)
-}
-
-async fn recall_spends(
-    connection: &mut PgConnection,
-    wallets: &mut HashMap<String, Wallet>,
-    orders: &[Order],
-) -> Result<(), LedgerError> {
-    let mut refunds: HashMap<&str, Vec<i64>> = HashMap::new();
-    for order in orders {
-        if let Some(Command::Refund { spend, .. }) = &order.command {
-            refunds.entry(order.user.as_str()).or_default().push(*spend);
-        }
-    }
-    for (user, sequences) in refunds {
-        if let Some(wallet) = wallets.get_mut(user) {
-            wallet.recalled = store::recall_spends(connection, wallet.id, &sequences).await?;
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::idempotency::{self, Answer, IdempotencyKey, RequestKey};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use mana_kernel::{Line, Paragraph, RequestId, UserId};
+use mana_kernel::{Paragraph, RequestId, UserId};
 use mana_platform::http::{ApiError, Principal, Scope, ServiceCaller, codes, current_request_id};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -47,72 +47,77 @@ impl utoipa::ToSchema for Metadata {}
 #[derive(Debug)]
 pub(super) struct Payer {
     pub(super) user: UserId,
+    /// The app that lines name.
+    pub(super) app_id: String,
     actor: Actor,
-    service: Option<ServiceCaller>,
 }
 
 impl Payer {
-    /// The caller's own wallet; with a service key that has `scope`, that of the user it names.
-    pub(super) fn of(principal: Principal, named: Option<UserId>, scope: Scope) -> Result<Self, ApiError> {
+    /// The caller's own wallet; with a service key that has `scope`, that of the user it names. `app_id` is what the request says.
+    pub(super) fn of(
+        principal: Principal,
+        named: Option<UserId>,
+        scope: Scope,
+        app_id: &str,
+    ) -> Result<Self, ApiError> {
         match principal {
             Principal::User(caller) => {
                 if named.is_some_and(|named| named != caller.user_id) {
                     return Err(ApiError::new(&NO_SUCH_USER));
                 }
                 let user = caller.user_id.clone();
-                Ok(Self { user, actor: Actor::Session(caller), service: None })
+                Ok(Self { user, app_id: app_id.to_owned(), actor: Actor::Session(caller) })
             }
             Principal::Service(service) => {
                 let user = named.ok_or_else(|| {
                     ApiError::new(&codes::INVALID_BODY).with_detail("userId is required with a service key")
                 })?;
-                Self::of_service(service, user, scope)
+                Self::of_service(&service, user, scope, app_id)
             }
         }
     }
 
     /// The wallet of the user that a service names.
-    pub(super) fn of_service(service: ServiceCaller, user: UserId, scope: Scope) -> Result<Self, ApiError> {
+    pub(super) fn of_service(
+        service: &ServiceCaller,
+        user: UserId,
+        scope: Scope,
+        app_id: &str,
+    ) -> Result<Self, ApiError> {
         service.require(scope)?;
-        Ok(Self { user, actor: Actor::Service, service: Some(service) })
-    }
-
-    /// The app that a line names: a service's own, whatever its body claims.
-    pub(super) fn app(&self, claimed: Line<1, 128>) -> String {
-        self.service.as_ref().map_or_else(|| claimed.into(), |service| service.app_id.clone())
+        let app_id = service.app_of(app_id).to_owned();
+        Ok(Self { user, app_id, actor: Actor::Service(service.key_id.clone()) })
     }
 
     /// What a line of the history will say.
     pub(super) fn note(
         &self,
-        app_id: Line<1, 128>,
         description: Paragraph<1, 1000>,
         metadata: Option<&Metadata>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Note, LedgerError> {
         Ok(Note {
-            app_id: self.app(app_id),
+            app_id: self.app_id.clone(),
             description: description.into(),
             metadata: metadata.map(serde_json::to_string).transpose()?,
             idempotency_key: key.map(|key| key.as_str().to_owned()),
-            service_key_id: self.service.as_ref().map(|service| service.key_id.clone()),
+            service_key_id: self.actor.key().map(str::to_owned),
         })
     }
 
     /// The same, from what is in the database already.
     pub(super) fn note_of(
         &self,
-        app_id: &str,
         description: &str,
         metadata: Option<String>,
         key: Option<&IdempotencyKey>,
     ) -> Note {
         Note {
-            app_id: app_id.to_owned(),
+            app_id: self.app_id.clone(),
             description: description.to_owned(),
             metadata,
             idempotency_key: key.map(|key| key.as_str().to_owned()),
-            service_key_id: self.service.as_ref().map(|service| service.key_id.clone()),
+            service_key_id: self.actor.key().map(str::to_owned),
         }
     }
 
@@ -123,9 +128,9 @@ impl Payer {
         operation: &str,
         request: &impl Serialize,
     ) -> Result<Option<RequestKey>, LedgerError> {
-        let scope = match &self.service {
-            Some(service) => format!("service {}", service.app_id),
-            None => "user".to_owned(),
+        let scope = match &self.actor {
+            Actor::Service(_) => format!("service {}", self.app_id),
+            Actor::Session(_) | Actor::Admin(_) => "user".to_owned(),
         };
         Ok(key.map(|key| RequestKey::new(&scope, key, operation, request)).transpose()?)
     }
@@ -242,9 +247,10 @@ pub(crate) struct PostedResponse {
     success: bool,
     /// What was written, as one: of a refund in several lines the first one's id, the amount of all, and the balance after the last.
     transaction: TransactionResponse,
-    /// The lines one by one, as the history has them. Absent unless there are several: a refund that revives mana of two sorts.
+    /// The lines one by one, as the history has them. Absent unless there are several: a refund of several spends, or one that revives mana of
+    /// two sorts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 200)]
+    #[schema(max_items = 300)]
     transactions: Vec<TransactionResponse>,
     new_balance: NewBalance,
 }

@@ -19,8 +19,14 @@ pub enum LedgerError {
     /// The session was ended meanwhile.
     #[error("the session has ended")]
     SessionEnded,
-    /// The session could not be checked.
-    #[error("the session could not be checked: {0}")]
+    /// The service key was revoked meanwhile.
+    #[error("the service key is not accepted any more")]
+    KeyRevoked,
+    /// An app takes from a user who is disabled.
+    #[error("the user is disabled")]
+    UserDisabled,
+    /// The session or the key could not be checked.
+    #[error("the session or the service key could not be checked: {0}")]
     Port(PortError),
     /// An answer could not be written down.
     #[error("an answer could not be serialised: {0}")]
@@ -99,6 +105,14 @@ pub static WALLET_CLOSED: ErrorCode = ErrorCode {
     word: None,
     way_out: "The account was deleted: nothing can be charged or given any more. Stop billing it.",
 };
+/// An app charges a user who is disabled.
+pub static USER_DISABLED: ErrorCode = ErrorCode {
+    code: "credits.user_disabled",
+    kind: Kind::Conflict,
+    title: "This account is disabled",
+    word: None,
+    way_out: "An administrator has disabled the account: nothing is charged to it or set aside until it is enabled again. Refunds and releases go on. The refusal is not remembered, so the same key is good for a later try.",
+};
 /// Captured, released or past its time.
 pub static HOLD_ENDED: ErrorCode = ErrorCode {
     code: "credits.hold_ended",
@@ -129,7 +143,7 @@ pub static NO_SUCH_SPEND: ErrorCode = ErrorCode {
     kind: Kind::NotFound,
     title: "There is no such spend",
     word: None,
-    way_out: "Name a transaction of type usage that this app charged, by its `id`; without one, the app must have charged this user that much lately.",
+    way_out: "Name a transaction of type usage that this app charged, by its `id`; without one, the app must have charged this user that much, not given back, in the latest 10,000 lines and 100 spends.",
 };
 /// No such hold, or somebody else's.
 pub static NO_SUCH_HOLD: ErrorCode = ErrorCode {
@@ -195,6 +209,7 @@ pub static CODES: &[&ErrorCode] = &[
     &FORGIVES_TOO_MUCH,
     &OUT_OF_RANGE,
     &WALLET_CLOSED,
+    &USER_DISABLED,
     &HOLD_ENDED,
     &CAPTURE_EXCEEDS_HOLD,
     &REFUND_EXCEEDS_SPEND,
@@ -215,6 +230,8 @@ impl Problem for LedgerError {
             Self::Answer(_) | Self::Defect => &codes::INTERNAL,
             Self::Key(error) => error.code(),
             Self::SessionEnded => &codes::UNAUTHENTICATED,
+            Self::KeyRevoked => &codes::SERVICE_UNAUTHENTICATED,
+            Self::UserDisabled => &USER_DISABLED,
             Self::Port(error) => error.code(),
             Self::NoSuchUser => &NO_SUCH_USER,
             Self::NoSuchHold => &NO_SUCH_HOLD,

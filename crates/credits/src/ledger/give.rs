@@ -50,7 +50,7 @@ pub(crate) struct GiveRequest {
     user_id: UserId,
     /// Mana to give.
     amount: Amount,
-    /// The app that gives: the key's, whatever this says.
+    /// The app that gives. With a key of one app, or with `X-App-Id`, it is that, whatever this says.
     app_id: Line<1, 128>,
     /// What the person reads in the list of transactions.
     description: Paragraph<1, 1000>,
@@ -93,7 +93,8 @@ pub(crate) async fn give(
     Valid(mut request): Valid<GiveRequest>,
 ) -> Result<Answer, ApiError> {
     let key = context.key(request.idempotency_key.take())?;
-    let payer = Payer::of_service(service, request.user_id.clone(), Scope::CreditsGrant)?;
+    let payer =
+        Payer::of_service(&service, request.user_id.clone(), Scope::CreditsGrant, request.app_id.as_str())?;
     let request_key = payer.request_key(key.as_ref(), "credits.give", &request)?;
     let source = match request.source {
         Some(GivenSource::Adjustment) => GrantSource::Adjustment,
@@ -106,7 +107,7 @@ pub(crate) async fn give(
         effective_from: request.effective_from.map(Timestamp::get),
         expires_at: request.expires_at.map(Timestamp::get),
     };
-    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let note = payer.note(request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Give(Gift { amount: request.amount, terms, note });
     let answer = credits.ledger.submit(payer.order(context, command, request_key, posted)).await?;
     count("give", &answer);

@@ -22,10 +22,12 @@ pub mod moving;
 pub mod pipeline;
 mod queue;
 pub mod reader;
+mod recall;
 pub mod record;
 pub mod refund;
 pub mod registration;
 pub mod root;
+mod services;
 #[cfg(test)]
 mod simulation;
 pub mod spend;

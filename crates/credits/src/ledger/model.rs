@@ -11,12 +11,14 @@ pub mod grant;
 pub mod hold;
 pub mod payment;
 pub mod posting;
+pub mod refund;
 
 pub use command::{BroughtAs, Charge, Command, Gift, Note, Refusal};
 pub use grant::{Grant, GrantSource, Terms};
 pub use hold::{Hold, HoldChange, HoldEnd, Slice};
 pub use payment::{Bought, Settled, Settlement};
 pub use posting::{Change, Counter, Effects, Transaction, TransactionKind};
+pub use refund::RecalledSpend;
 
 use super::chain;
 use mana_kernel::{Amount, HoldId, Mana, TransactionId, mana::OutOfRange};
@@ -72,19 +74,6 @@ pub struct Wallet {
     pub top_up_below: Option<Mana>,
     /// Spends that a refund of this batch is about. Not part of the row.
     pub recalled: Vec<RecalledSpend>,
-}
-
-/// A spend as far as a refund needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecalledSpend {
-    /// Its sequence.
-    pub sequence: i64,
-    /// What it took from which grant, in burn-down order.
-    pub slices: Vec<Slice>,
-    /// What was given back of it already.
-    pub refunded: Mana,
-    /// What the grants are that it took from: they may have been used up since.
-    pub terms: Vec<(i64, Terms)>,
 }
 
 /// Totals of a wallet.
@@ -281,8 +270,16 @@ impl Wallet {
                 Ok(self.book_expired_grants(effects, ids)?)
             }
             Command::Extend { id, expires_at } => self.extend(*id, *expires_at, effects),
+            Command::Refund { .. } | Command::RefundNewest { .. } if self.is_closed => return Err(Refusal::Closed),
             Command::Refund { spend, amount, revives_expired, note } => {
-                self.refund(*spend, *amount, *revives_expired, note, effects, ids)
+                self.refund(*spend, amount.map(Amount::mana), *revives_expired, note, effects, ids)?;
+                Ok(self.book_expired_grants(effects, ids)?)
+            }
+            Command::RefundNewest { amount, revives_expired, note } => {
+                for (spend, part) in self.newest_spends(&note.app_id, amount.mana())? {
+                    self.refund(spend, Some(part), *revives_expired, note, effects, ids)?;
+                }
+                Ok(self.book_expired_grants(effects, ids)?)
             }
             Command::Settle(order) => self.settle_order(order, effects, ids),
         }
@@ -478,77 +475,6 @@ impl Wallet {
         let hold = self.holds.iter_mut().find(|hold| hold.id == id).ok_or(Refusal::HoldEnded)?;
         hold.expires_at = expires_at;
         effects.holds.push(HoldChange::Extended { id, expires_at });
-        Ok(())
-    }
-
-    /// Gives a spend's slices back, the last taken first. What belongs to a grant whose time is over is booked as expired
-    /// in the same breath, unless it is to be revived.
-    fn refund(
-        &mut self,
-        sequence: i64,
-        amount: Option<Amount>,
-        revives_expired: bool,
-        note: &Note,
-        effects: &mut Effects,
-        ids: &mut Ids,
-    ) -> Result<(), Refusal> {
-        if self.is_closed {
-            return Err(Refusal::Closed);
-        }
-        let now = self.changed_at;
-        let position = self.recalled.iter().position(|spend| spend.sequence == sequence);
-        let Some(spend) = position.and_then(|position| self.recalled.get(position)).cloned() else {
-            return Err(Refusal::NoSuchSpend);
-        };
-        let rest = sum(&spend.slices)?.minus(spend.refunded)?;
-        let amount = amount.map_or(rest, Amount::mana);
-        if amount > rest || amount == Mana::ZERO {
-            return Err(Refusal::RefundExceedsSpend);
-        }
-        let reversed: Vec<Slice> = spend.slices.iter().rev().copied().collect();
-        let (_, open) = split(&reversed, spend.refunded)?;
-        let (returned, _) = split(&open, amount)?;
-        let draft = |slices| Draft {
-            kind: TransactionKind::Refund,
-            counter: Counter::Revenue,
-            slices,
-            reference: Some(sequence),
-            hold_id: None,
-            note: note.clone(),
-        };
-        let mut changes = Vec::with_capacity(returned.len());
-        for slice in returned {
-            let terms = spend.terms.iter().find(|(grant, _)| *grant == slice.grant).map(|(_, terms)| *terms);
-            let terms = terms.ok_or(Refusal::NoSuchSpend)?;
-            let grant = if revives_expired && terms.has_expired(now) {
-                let revived = Terms { effective_from: None, expires_at: None, ..terms };
-                // A grant is named after the line that first gave it, so that no line makes two.
-                let is_made = self.grants.iter().any(|grant| grant.sequence > self.sequence);
-                if is_made && !self.grants.iter().any(|grant| grant.terms == revived) {
-                    self.post(draft(std::mem::take(&mut changes)), effects, ids)?;
-                }
-                self.add_to_grant(revived, slice.amount, effects)?
-            } else {
-                self.return_to_grant(slice, terms)?;
-                slice.grant
-            };
-            changes.push(Change { grant, amount: slice.amount.get() });
-        }
-        self.total_spent = self.total_spent.minus(amount)?;
-        if let Some(spend) = position.and_then(|position| self.recalled.get_mut(position)) {
-            spend.refunded = spend.refunded.plus(amount)?;
-        }
-        self.post(draft(changes), effects, ids)?;
-        Ok(self.book_expired_grants(effects, ids)?)
-    }
-
-    fn return_to_grant(&mut self, slice: Slice, terms: Terms) -> Result<(), OutOfRange> {
-        match self.grants.iter_mut().find(|grant| grant.sequence == slice.grant) {
-            Some(grant) => grant.remaining = grant.remaining.plus(slice.amount)?,
-            None => {
-                self.grants.push(Grant { sequence: slice.grant, terms, remaining: slice.amount });
-            }
-        }
         Ok(())
     }
 

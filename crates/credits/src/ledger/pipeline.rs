@@ -251,11 +251,11 @@ mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
     use crate::{
-        AdminAct, AdminLog, Administrator, CreditsEvent, OnCreditsEvent, Policy, PortError, SalesDeed,
+        AdminAct, AdminLog, Administrator, CreditsEvent, HeldServices, OnCreditsEvent, Policy, PortError, SalesDeed,
         SessionGuard,
     };
     use futures_util::FutureExt as _;
-    use mana_kernel::SessionId;
+    use mana_kernel::{SessionId, UserId};
     use mana_platform::http::Caller;
     use mana_platform::{Database, SystemClock, SystemRng};
     use sqlx::PgConnection;
@@ -277,6 +277,15 @@ mod tests {
             _: &'a [&'a Caller],
         ) -> Pin<Box<dyn Future<Output = Result<HashSet<SessionId>, PortError>> + Send + 'a>> {
             Box::pin(async { Ok(HashSet::new()) })
+        }
+
+        fn hold_services<'a>(
+            &'a self,
+            _: &'a mut PgConnection,
+            _: &'a [&'a str],
+            _: &'a [&'a UserId],
+        ) -> Pin<Box<dyn Future<Output = Result<HeldServices, PortError>> + Send + 'a>> {
+            Box::pin(async { Ok(HeldServices::default()) })
         }
     }
 
@@ -324,7 +333,7 @@ mod tests {
     fn order_of(user: &str) -> Order {
         Order {
             user: user.parse().unwrap(),
-            actor: Actor::Service,
+            actor: Actor::Service("key".to_owned()),
             key: None,
             if_version: None,
             request: "r".parse().unwrap(),

@@ -3,8 +3,8 @@
 use super::charge::{Metadata, Payer, PostedResponse, RequestContext, count, posted};
 use super::model::Command;
 use super::store;
-use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
+use crate::{Credits, CreditsState};
 use axum::extract::State;
 use mana_kernel::{Amount, Line, Paragraph, TransactionId, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
@@ -20,12 +20,12 @@ pub(crate) struct RefundRequest {
     user_id: UserId,
     /// Mana to give back.
     amount: Amount,
-    /// The app that gives it back: the key's, whatever this says.
+    /// The app that gives it back. With a key of one app, or with `X-App-Id`, it is that, whatever this says.
     app_id: Line<1, 128>,
     /// What the person reads in the list of transactions.
     description: Paragraph<1, 1000>,
-    /// The spend, by the `id` of its transaction. If absent, it is the app's newest spend of the user of which that much was not
-    /// given back yet, among the hundred latest lines.
+    /// The spend, by the `id` of its transaction. If absent, it is the app's newest spend of the user of which that much was not given back
+    /// yet; if there is none, several are given back, the newest first.
     #[schema(value_type = Option<String>, format = "uuid")]
     transaction_id: Option<TransactionId>,
     /// Whether mana that has expired since comes back as mana that does not expire. Else it stays expired: the refund is booked,
@@ -64,27 +64,28 @@ pub(crate) async fn refund(
     Valid(mut request): Valid<RefundRequest>,
 ) -> Result<Answer, ApiError> {
     let key = context.key(request.idempotency_key.take())?;
-    let app_id = service.app_id.clone();
-    let payer = Payer::of_service(service, request.user_id.clone(), Scope::CreditsRefund)?;
+    let user = request.user_id.clone();
+    let payer = Payer::of_service(&service, user, Scope::CreditsRefund, request.app_id.as_str())?;
     let request_key = payer.request_key(key.as_ref(), "credits.refund", &request)?;
-
-    let mut connection = credits.database.acquire().await?;
-    let found = match request.transaction_id {
-        Some(id) => store::find_spend(&mut connection, id).await?,
-        None => store::find_refundable(&mut connection, &payer.user, &app_id, request.amount.get()).await?,
-    };
-    drop(connection);
-    let own = found.filter(|row| row.user_id == payer.user.as_str() && row.app_id == app_id);
-    // A spend that is not there is still an order: its key may have been answered before.
-    let spend = own.map_or(0, |row| row.sequence);
-    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
-    let command = Command::Refund {
-        spend,
-        amount: Some(request.amount),
-        revives_expired: request.revive_expired,
-        note,
+    let note = payer.note(request.description, request.metadata.as_ref(), key.as_ref())?;
+    let (amount, revives_expired) = (request.amount, request.revive_expired);
+    let command = match request.transaction_id {
+        Some(id) => {
+            let spend = find_own(&credits, &payer, id).await?;
+            Command::Refund { spend, amount: Some(amount), revives_expired, note }
+        }
+        None => Command::RefundNewest { amount, revives_expired, note },
     };
     let answer = credits.ledger.submit(payer.order(context, command, request_key, posted)).await?;
     count("refund", &answer);
     Ok(answer)
+}
+
+/// The spend that a request names, if it is one of this app and user. One that is not there is still an order: its key may have been
+/// answered before.
+async fn find_own(credits: &Credits, payer: &Payer, id: TransactionId) -> Result<i64, ApiError> {
+    let mut connection = credits.database.acquire().await?;
+    let found = store::find_spend(&mut connection, id).await?;
+    let own = found.filter(|row| row.user_id == payer.user.as_str() && row.app_id == payer.app_id);
+    Ok(own.map_or(0, |row| row.sequence))
 }

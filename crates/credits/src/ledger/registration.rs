@@ -1,7 +1,7 @@
 //! What comes with a new account: its wallet, in the transaction that registers the user, and the sign-up bonus.
 
 use super::error::LedgerError;
-use super::model::{Command, Effects};
+use super::model::{Command, Due, Refusal};
 use super::store::{self, Changed};
 use crate::Policy;
 use mana_kernel::{Clock, Rng, TransactionId, UserId};
@@ -21,7 +21,22 @@ pub async fn open_wallet(
     Ok(store::insert_wallets(connection, &users, &policy.daily_zone, clock.now()).await?)
 }
 
-/// Books the sign-up bonus of a user who has a wallet. Whoever calls it sees to it that it happens once.
+/// Locks the wallet of a user until the transaction ends: for whoever locks the user next and may give a bonus then. In this order a spend
+/// locks the two.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_wallet(
+    connection: &mut PgConnection,
+    policy: &Policy,
+    user: &UserId,
+) -> Result<(), LedgerError> {
+    let users = [user.as_str().to_owned()];
+    store::lock_wallets(connection, &users, &policy.daily_zone).await?;
+    Ok(())
+}
+
+/// Books the sign-up bonus of a user who has a wallet, at this moment. Whoever calls it sees to it that it happens once.
 ///
 /// # Errors
 /// When the database fails; what the bonus is given for must roll back then.
@@ -41,8 +56,12 @@ pub async fn give_bonus(
     let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(user.as_str()), loaded.today) else {
         return Err(LedgerError::NoSuchUser);
     };
+    // The wallet may be older than its bonus.
+    wallet.advance_to(now);
     let mut new_id = || TransactionId::new(clock, rng);
-    let effects: Effects = wallet.apply(&Command::SignupBonus { amount }, &mut new_id)?;
+    let due = Due { today, daily: policy.daily_free };
+    let mut effects = wallet.settle(due, &mut new_id).map_err(Refusal::from)?;
+    effects.append(wallet.apply(&Command::SignupBonus { amount }, &mut new_id)?);
     let changed = [Changed { wallet: &wallet, effects: &effects }];
     Ok(store::write(connection, &changed, &[], today, now).await?)
 }

@@ -28,6 +28,8 @@ use uuid::Uuid;
 const START: OffsetDateTime = datetime!(2026-01-01 20:00 UTC);
 const USERS: usize = 3;
 const REPLICAS: usize = 2;
+/// The service key by which apps ask.
+const KEY: &str = "key";
 /// What happens before everybody is left in peace.
 const EVENTS: usize = 600;
 
@@ -236,6 +238,10 @@ impl World {
             let is_ended =
                 session_of(&waiting.order).is_some_and(|session| !self.database.sessions.contains(session));
             assert_eq!(is_ended, matches!(answer, Err(LedgerError::SessionEnded)), "28");
+            assert!(
+                !self.database.disabled.contains(&waiting.order.user) || !takes_for_app(waiting, answer),
+                "28: an app takes from a user who is disabled"
+            );
         }
         let told = format!("replica {number} begins {:?}", intents_of(&orders));
         self.replicas[number].working = Some(Work { orders, batch, answers });
@@ -290,15 +296,30 @@ impl World {
         told
     }
 
-    /// A session ends, once no open transaction holds it.
+    /// A session ends, or a user is disabled or enabled, once no open transaction holds it.
     fn end_session(&mut self) -> String {
         let number = self.below(USERS);
+        if self.is_one_in(2) {
+            return self.turn_user(&user(number));
+        }
         let mut open = self.replicas.iter().filter_map(|replica| replica.working.as_ref());
         if !self.is_last_session() && !open.any(|work| work.holds_session(&session(number))) {
             self.database.sessions.remove(&session(number));
             return format!("session {number} ends");
         }
         "no session ends".to_owned()
+    }
+
+    fn turn_user(&mut self, user: &UserId) -> String {
+        let mut open = self.replicas.iter().filter_map(|replica| replica.working.as_ref());
+        if open.any(|work| work.locks(user)) {
+            return "no user is turned".to_owned();
+        }
+        if self.database.disabled.remove(user) {
+            return format!("{user} is enabled");
+        }
+        self.database.disabled.insert(user.clone());
+        format!("{user} is disabled")
     }
 
     fn is_last_session(&self) -> bool {
@@ -362,6 +383,15 @@ impl World {
             }
         }
     }
+}
+
+/// Whether an app was given something anew, and did not hear again what it had been given.
+fn takes_for_app(waiting: &Waiting, answer: &Result<Answer, LedgerError>) -> bool {
+    let takes = matches!(
+        waiting.order.command,
+        Some(Command::Spend(_) | Command::Hold { .. } | Command::Capture { .. })
+    );
+    takes && waiting.order.actor.key().is_some() && answer.as_ref().is_ok_and(|answer| !answer.is_replay())
 }
 
 fn intents_of(orders: &[Waiting]) -> Vec<usize> {

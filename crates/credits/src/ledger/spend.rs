@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 pub(crate) struct SpendRequest {
     /// Mana to take.
     pub(super) amount: Amount,
-    /// The app that charges. With a service key it is the key's app, whatever this says.
+    /// The app that charges. With a service key of one app, or with `X-App-Id`, it is that, whatever this says.
     pub(super) app_id: Line<1, 128>,
     /// What the person reads in the list of transactions.
     pub(super) description: Paragraph<1, 1000>,
@@ -85,7 +85,7 @@ pub(crate) struct SliceResponse {
         (status = 201, description = "Charged", body = SpendResponse),
         (status = 400, description = "Not enough mana, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "A service key names a user who does not exist", body = ProblemBody),
-        (status = 409, description = "The account is closed", body = ProblemBody),
+        (status = 409, description = "The account is closed, or disabled and a service key charges", body = ProblemBody),
         (status = 412, description = "The balance has changed", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
     ),
@@ -111,10 +111,11 @@ pub(super) fn order(
     mut request: SpendRequest,
 ) -> Result<Order, ApiError> {
     let key = context.key(request.idempotency_key.take())?;
-    let payer = Payer::of(principal, request.user_id.take(), Scope::CreditsSpend)?;
+    let user = request.user_id.take();
+    let payer = Payer::of(principal, user, Scope::CreditsSpend, request.app_id.as_str())?;
     let is_dry_run = request.dry_run;
     let request_key = payer.request_key(key.as_ref(), "credits.use", &request)?;
-    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let note = payer.note(request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Spend(Charge { amount: request.amount, note });
     let order = payer.order(context, command, request_key.filter(|_| !is_dry_run), charged);
     Ok(Order { is_dry_run, ..order })

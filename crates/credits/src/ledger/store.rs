@@ -1,4 +1,4 @@
-//! All SQL that reads and writes wallets.
+//! All SQL of wallets: `credits.balances`, `credits.grants`, `credits.transactions`, `credits.holds` and `credits.usage_stats`.
 #![expect(
     clippy::as_conversions,
     reason = "how a checked query is told that elements of an array may be null"
@@ -514,7 +514,7 @@ pub(crate) async fn recall_spends(
     sequences: &[i64],
 ) -> Result<Vec<RecalledSpend>, DbError> {
     let rows = sqlx::query!(
-        r#"SELECT sequence, slice_grants, slice_amounts, coalesce((
+        r#"SELECT sequence, app_id, slice_grants, slice_amounts, coalesce((
                SELECT sum(refund.amount) FROM credits.transactions refund
                WHERE refund.wallet_id = $1 AND refund.reference = spend.sequence), 0)::bigint AS "refunded!"
            FROM credits.transactions spend WHERE wallet_id = $1 AND sequence = ANY($2) AND type = 'usage'"#,
@@ -535,6 +535,7 @@ pub(crate) async fn recall_spends(
                 slices: slices.collect::<Result<_, DbError>>()?,
                 refunded: mana(row.refunded)?,
                 terms: terms.iter().filter(|(grant, _)| row.slice_grants.contains(grant)).copied().collect(),
+                app_id: row.app_id,
             })
         })
         .collect()
@@ -748,28 +749,36 @@ pub(crate) async fn find_spend(
     .await?)
 }
 
-/// The newest spend of an app among a user's latest hundred lines of which at least `amount` was not given back.
-pub(crate) async fn find_refundable(
+/// A spend of which not all was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenSpend {
+    pub(crate) sequence: i64,
+    /// What was not given back yet.
+    pub(crate) rest: i64,
+}
+
+/// Spends of an app of which not all was given back, among a wallet's lines after `after`; the newest first. What was given back of each
+/// is summed up along its index.
+pub(crate) async fn find_open_spends(
     connection: &mut PgConnection,
-    user: &UserId,
+    wallet: WalletId,
     app_id: &str,
-    amount: i64,
-) -> Result<Option<SpendRow>, DbError> {
+    after: i64,
+) -> Result<Vec<OpenSpend>, DbError> {
     Ok(sqlx::query_as!(
-        SpendRow,
-        r#"SELECT $1 AS "user_id!", sequence, app_id FROM (
-               SELECT * FROM credits.transactions
-               WHERE wallet_id = (SELECT wallet_id FROM credits.balances WHERE user_id = $1) ORDER BY sequence DESC LIMIT 100
-           ) spend
-           WHERE type = 'usage' AND app_id = $2 AND -amount - coalesce((
-               SELECT sum(refund.amount) FROM credits.transactions refund
-               WHERE refund.wallet_id = spend.wallet_id AND refund.reference = spend.sequence), 0) >= $3::bigint
-           ORDER BY sequence DESC LIMIT 1"#,
-        user.as_str(),
+        OpenSpend,
+        r#"SELECT spend.sequence, (-spend.amount - given.back)::bigint AS "rest!"
+           FROM credits.transactions spend, LATERAL (
+               SELECT coalesce(sum(refund.amount), 0) AS back FROM credits.transactions refund
+               WHERE refund.wallet_id = $1 AND refund.reference = spend.sequence
+           ) given
+           WHERE spend.wallet_id = $1 AND spend.sequence > $3 AND spend.type = 'usage' AND spend.app_id = $2 AND -spend.amount > given.back
+           ORDER BY spend.sequence DESC"#,
+        wallet.0,
         app_id,
-        amount,
+        after,
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?)
 }
 

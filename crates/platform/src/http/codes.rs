@@ -146,7 +146,7 @@ pub static SERVICE_APP_MISMATCH: ErrorCode = ErrorCode {
     word: None,
     way_out: "Leave X-App-Id out, or use the key of that app.",
 };
-/// The key is no one app's, and the request names none.
+/// The key is no one app's, and the request is about none.
 pub static SERVICE_APP_MISSING: ErrorCode = ErrorCode {
     code: "service.app_missing",
     kind: Kind::Invalid,

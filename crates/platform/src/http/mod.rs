@@ -25,4 +25,6 @@ pub use page::{page, page_leading_to, see_other};
 pub use problem::{ApiError, ProblemBody};
 pub use query::{Parameters, within};
 pub use redirect::RedirectTargets;
-pub use service::{AuthenticateService, KeyApp, Principal, Scope, Scopes, ServiceCaller, ServiceKey};
+pub use service::{
+    ActingApp, AuthenticateService, KeyApp, Principal, Scope, Scopes, ServiceCaller, ServiceKey,
+};

@@ -84,9 +84,9 @@ pub type Scopes = BTreeSet<Scope>;
 pub enum KeyApp {
     /// This one. `X-App-Id` may repeat it.
     Only(Line<1, 128>),
-    /// The one that `X-App-Id` names.
+    /// The one that `X-App-Id` names; without it, the one that the request is about.
     Any {
-        /// The one where it names none; without it, the request is refused.
+        /// The one of a request that is about none; without it, such a request is refused.
         otherwise: Option<Line<1, 128>>,
     },
 }
@@ -116,18 +116,49 @@ pub trait AuthenticateService: Send + Sync + std::fmt::Debug {
     ) -> Pin<Box<dyn Future<Output = Result<Arc<ServiceKey>, ApiError>> + Send + 'a>>;
 }
 
+/// The app that a request acts as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActingApp {
+    /// The key's own, or the one that `X-App-Id` names: whatever the request is about.
+    Fixed(Line<1, 128>),
+    /// The one that the request is about, as its body says or what it names belongs to.
+    Open {
+        /// The one of a request that is about none.
+        otherwise: Option<Line<1, 128>>,
+    },
+}
+
 /// An app, proven by the service key of this request. A handler that takes one can't be reached without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceCaller {
     /// The key's id.
     pub key_id: String,
     /// The app it acts as.
-    pub app_id: String,
+    pub app: ActingApp,
     /// What it may do.
     pub scopes: Scopes,
 }
 
 impl ServiceCaller {
+    /// The app that it acts as in a request that is about `app`.
+    pub fn app_of<'a>(&'a self, app: &'a str) -> &'a str {
+        match &self.app {
+            ActingApp::Fixed(own) => own.as_str(),
+            ActingApp::Open { .. } => app,
+        }
+    }
+
+    /// The app that it acts as in a request that is about none.
+    ///
+    /// # Errors
+    /// When the key is no one app's.
+    pub fn app(&self) -> Result<&str, ApiError> {
+        match &self.app {
+            ActingApp::Fixed(app) | ActingApp::Open { otherwise: Some(app) } => Ok(app.as_str()),
+            ActingApp::Open { otherwise: None } => Err(ApiError::new(&codes::SERVICE_APP_MISSING)),
+        }
+    }
+
     /// Goes on only with a key that allows `scope`.
     ///
     /// # Errors
@@ -163,8 +194,8 @@ where
             }
         }
         let key = found?;
-        let app_id = app_of(&key.app, &parts.headers)?.into();
-        Ok(Self { key_id: key.id.clone(), app_id, scopes: key.scopes.clone() })
+        let app = app_of(&key.app, &parts.headers)?;
+        Ok(Self { key_id: key.id.clone(), app, scopes: key.scopes.clone() })
     }
 }
 
@@ -203,8 +234,8 @@ pub(crate) fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&
     value.to_str().ok()
 }
 
-/// The app that a request acts as, by its key and by what it says itself.
-fn app_of(app: &KeyApp, headers: &HeaderMap) -> Result<Line<1, 128>, ApiError> {
+/// The app that a request acts as, by its key and by its header.
+fn app_of(app: &KeyApp, headers: &HeaderMap) -> Result<ActingApp, ApiError> {
     let named = if headers.contains_key(&APP_ID) {
         let line = the_one(headers, &APP_ID).and_then(|text| Line::try_from(text.to_owned()).ok());
         Some(line.ok_or_else(|| {
@@ -216,11 +247,9 @@ fn app_of(app: &KeyApp, headers: &HeaderMap) -> Result<Line<1, 128>, ApiError> {
     };
     match (app, named) {
         (KeyApp::Only(own), Some(named)) if named != *own => Err(ApiError::new(&codes::SERVICE_APP_MISMATCH)),
-        (KeyApp::Only(own), _) => Ok(own.clone()),
-        (KeyApp::Any { .. }, Some(named)) => Ok(named),
-        (KeyApp::Any { otherwise }, None) => {
-            otherwise.clone().ok_or_else(|| ApiError::new(&codes::SERVICE_APP_MISSING))
-        }
+        (KeyApp::Only(own), _) => Ok(ActingApp::Fixed(own.clone())),
+        (KeyApp::Any { .. }, Some(named)) => Ok(ActingApp::Fixed(named)),
+        (KeyApp::Any { otherwise }, None) => Ok(ActingApp::Open { otherwise: otherwise.clone() }),
     }
 }
 
@@ -299,22 +328,29 @@ mod tests {
         }
     }
 
-    async fn whoever(principal: Principal) -> String {
+    async fn whoever(principal: Principal) -> Result<String, ApiError> {
         match principal {
-            Principal::User(caller) => format!("user {}", caller.user_id),
-            Principal::Service(service) => format!("{} as {}", service.key_id, service.app_id),
+            Principal::User(caller) => Ok(format!("user {}", caller.user_id)),
+            Principal::Service(service) => Ok(format!("{} as {}", service.key_id, service.app()?)),
         }
+    }
+
+    async fn about_chat(service: ServiceCaller) -> String {
+        service.app_of("chat").to_owned()
     }
 
     async fn spend(service: ServiceCaller) -> Result<String, ApiError> {
         service.require(Scope::CreditsRead)?;
         service.require(Scope::CreditsSpend)?;
-        Ok(service.app_id)
+        Ok(service.key_id)
     }
 
     fn client() -> Client {
-        let routes =
-            Router::new().route("/whoever", get(whoever)).route("/spend", get(spend)).with_state(State);
+        let routes = Router::new()
+            .route("/whoever", get(whoever))
+            .route("/chat", get(about_chat))
+            .route("/spend", get(spend))
+            .with_state(State);
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::new());
         let settings = Settings { rate_limit_max: 5, ..Settings::defaults().unwrap() };
         let limits = Arc::new(RateLimits::new(&settings, &clock).unwrap());
@@ -356,21 +392,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_app_is_that_of_the_key_and_else_the_one_it_names() {
+    async fn the_app_is_that_of_the_key_else_of_the_header_else_what_the_request_is_about() {
         let long = "a".repeat(129);
         for (key, app, status, expected) in [
             ("of-mail", Some("mail"), 200, "of-mail as mail"),
             ("of-mail", Some("chat"), 403, "service.app_mismatch"),
             ("of-any", Some("chat"), 200, "of-any as chat"),
             ("of-any", None, 400, "service.app_missing"),
+            ("given", None, 200, "given as service"),
+            ("given", Some("mail"), 200, "given as mail"),
             ("of-any", Some(""), 400, "request.invalid_header"),
             ("of-any", Some(&long), 400, "request.invalid_header"),
-            ("given", None, 200, "given as service"),
-            ("given", Some("chat"), 200, "given as chat"),
         ] {
             let mut headers = vec![("x-service-key", key)];
             headers.extend(app.map(|app| ("x-app-id", app)));
             assert_eq!(ask("/whoever", &headers).await, (status, expected.to_owned()), "{headers:?}");
+        }
+        for (key, app, expected) in [
+            ("of-mail", None, "mail"),
+            ("of-any", None, "chat"),
+            ("of-any", Some("shop"), "shop"),
+            ("given", None, "chat"),
+        ] {
+            let mut headers = vec![("x-service-key", key)];
+            headers.extend(app.map(|app| ("x-app-id", app)));
+            assert_eq!(ask("/chat", &headers).await, (200, expected.to_owned()), "{headers:?}");
         }
     }
 

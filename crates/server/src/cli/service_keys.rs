@@ -18,7 +18,7 @@ pub(super) enum ServiceKeysCommand {
         /// What you know it by
         #[arg(long, value_parser = line::<100>)]
         name: Line<1, 100>,
-        /// The only app that it acts as; without it, each request names the app in X-App-Id
+        /// The only app that it acts as; without it, each request names the app, in X-App-Id or as its appId
         #[arg(long, value_parser = line::<128>)]
         app: Option<Line<1, 128>>,
         /// What it allows; several by repeating it or separated by commas

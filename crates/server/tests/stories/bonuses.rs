@@ -6,10 +6,12 @@ use futures_util::future::join_all;
 use mana_auth::account::model::{Role, User};
 use mana_auth::account::verify::mark_verified;
 use mana_auth::security_event::Origin;
+use mana_kernel::Clock as _;
 use mana_platform::config::DisposableAddresses;
 use mana_testkit::Client;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 const BONUSES: &str = "SELECT count(*) FROM credits.transactions";
@@ -132,6 +134,32 @@ async fn a_bonus_that_waits_for_the_address_comes_with_its_proof_once() {
     story.execute("UPDATE auth.users SET email_verified = false").await;
     assert!(verify(&story, "ada@example.com").await);
     assert_eq!(balance(&story, "ada@example.com").await, 150);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_bonus_that_waited_is_booked_when_it_is_given_and_leaves_the_past_as_it_was() {
+    let story = Story::with(|settings| settings.credits_bonus_requires_verification = true).await;
+    let ada = story.user("ada@example.com").await;
+    story.clock.advance(Duration::hours(2));
+    let then = story.clock.now().format(&Rfc3339).unwrap();
+    story.clock.advance(Duration::hours(3));
+    let path = format!("/api/v1/credits/balance?asOf={then}");
+    let past = async || {
+        let ada = story.sign_in("ada@example.com").await;
+        story.get(&path, &ada).await.integer("/freeCreditsRemaining")
+    };
+    assert_eq!(past().await, 0);
+    let proven_at = story.clock.now();
+    assert!(prove(&story, &ada.id, "ada@example.com").await);
+    story.clock.advance(Duration::minutes(1));
+    assert_eq!((past().await, balance(&story, "ada@example.com").await), (0, 150));
+    for time in [
+        "SELECT extract(epoch FROM created_at)::bigint FROM credits.transactions",
+        "SELECT extract(epoch FROM updated_at)::bigint FROM credits.balances",
+    ] {
+        assert_eq!(story.number(time).await, proven_at.unix_timestamp(), "{time}");
+    }
     books_are_true(&story).await;
 }
 

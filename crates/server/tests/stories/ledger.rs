@@ -2,7 +2,7 @@
 //! which app may do what to whom.
 
 use crate::credits::books_are_true;
-use crate::story::{Story, User, spend_of};
+use crate::story::{Story, User, let_go, spend_of};
 use futures_util::future::join_all;
 use http::Method;
 use mana_auth::service_key;
@@ -302,6 +302,178 @@ async fn a_refund_that_names_no_spend_finds_the_apps_newest_that_covers_it() {
     assert_eq!(as_app(&story.client, "shop", REFUND, &refund(5, "c")).await.status, 201);
     assert_eq!(balance(&story, &ada).await, (80, 0));
     books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_refund_that_no_spend_covers_is_of_several_the_newest_first() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    for (app, amount) in [("shop", 40), ("other", 20), ("shop", 5), ("shop", 3)] {
+        assert_eq!(as_app(&story.client, app, USE, &for_user(&ada, spend_of(amount))).await.status, 201);
+    }
+    let refund =
+        |amount: i64| for_user(&ada, json!({"amount": amount, "appId": "shop", "description": "Sorry"}));
+    let too_much = as_app(&story.client, "shop", REFUND, &refund(49)).await;
+    assert_eq!(problem(&too_much), (404, "credits.no_such_spend"));
+    let back = as_app(&story.client, "shop", REFUND, &refund(45)).await;
+    assert_eq!((back.status.as_u16(), back.integer("/transaction/amount")), (201, 45), "{}", back.json);
+    let parts: Vec<_> =
+        back.json["transactions"].as_array().unwrap().iter().map(|line| &line["amount"]).collect();
+    assert_eq!(parts, [3, 5, 37]);
+    assert_eq!(balance(&story, &ada).await, (127, 0));
+    assert_eq!(
+        as_app(&story.client, "shop", REFUND, &refund(3)).await.status,
+        201,
+        "what is left of the oldest"
+    );
+    assert_eq!(
+        problem(&as_app(&story.client, "shop", REFUND, &refund(1)).await),
+        (404, "credits.no_such_spend")
+    );
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn parallel_refunds_that_name_no_spend_each_find_theirs_on_two_replicas() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let replica = story.replica().await;
+    for _ in 0..8 {
+        assert_eq!(as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(5))).await.status, 201);
+    }
+    let body = for_user(&ada, json!({"amount": 5, "appId": "shop", "description": "Sorry"}));
+    let refunds = (0..10)
+        .map(|number| as_app(if number % 2 == 0 { &story.client } else { &replica }, "shop", REFUND, &body));
+    let mut statuses: Vec<_> = join_all(refunds).await.iter().map(|reply| reply.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[201; 8].as_slice(), &[404; 2]].concat());
+    let each = "SELECT count(DISTINCT reference) FROM credits.transactions WHERE type = 'refund'";
+    assert_eq!((balance(&story, &ada).await, story.number(each).await), ((150, 0), 8));
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_refund_finds_a_spend_behind_a_thousand_newer_lines() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    assert_eq!(gift(&story, &ada, 2000, json!({})).await.status, 201);
+    assert_eq!(as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(7))).await.status, 201);
+    for count in [1000, 10] {
+        let commands = json!({"commands": vec![for_user(&ada, spend_of(1)); count]});
+        let many = as_app(&story.client, "other", &format!("{USE}/batch"), &commands).await;
+        assert!(many.json["results"].as_array().unwrap().iter().all(|result| result["status"] == 201));
+    }
+    let refund = for_user(&ada, json!({"amount": 7, "appId": "shop", "description": "Sorry"}));
+    assert_eq!(as_app(&story.client, "shop", REFUND, &refund).await.status, 201);
+    assert_eq!(
+        problem(&as_app(&story.client, "shop", REFUND, &refund).await),
+        (404, "credits.no_such_spend")
+    );
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn a_key_of_any_app_acts_as_the_app_that_a_request_is_about_unless_its_header_names_one() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let charged = as_user(&story, &ada, USE, &spend_of(10)).await;
+    assert_eq!((charged.status.as_u16(), charged.text("/transaction/appId")), (201, "chat"));
+    // As clients of the older service send it: no header but the key's.
+    let bare = |path: &str, body: Value| story.client.post(path, &body).header("x-service-key", KEY).send();
+    let refund = for_user(&ada, json!({"amount": 10, "appId": "chat", "description": "Sorry"}));
+    let back = bare(REFUND, refund.clone()).await;
+    assert_eq!((back.status.as_u16(), back.text("/transaction/appId")), (201, "chat"), "{}", back.json);
+    let spent = bare(USE, for_user(&ada, spend_of(4))).await;
+    assert_eq!((spent.status.as_u16(), spent.text("/transaction/appId")), (201, "chat"));
+    assert_eq!(
+        bare("/api/v1/internal/credits/refund", for_user(&ada, refund)).await.status,
+        404,
+        "that was 4"
+    );
+    let hold = bare(HOLDS, for_user(&ada, spend_of(6))).await;
+    assert_eq!((hold.status.as_u16(), hold.text("/hold/appId")), (201, "chat"));
+    let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
+    let other = as_app(&story.client, "shop", &format!("{path}/capture"), &json!({})).await;
+    assert_eq!(
+        problem(&other),
+        (404, "credits.no_such_hold"),
+        "a header stands above what a request is about"
+    );
+    let captured = bare(&format!("{path}/capture"), json!({})).await;
+    assert_eq!((captured.status.as_u16(), captured.text("/transaction/appId")), (201, "chat"));
+    let named = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(1))).await;
+    assert_eq!(named.text("/transaction/appId"), "shop", "whatever its body claims");
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn apps_take_nothing_from_a_disabled_user_but_give_back_and_let_go() {
+    let story = with_service().await;
+    let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
+    let keyed = |amount: i64, key: &str| {
+        let mut body = for_user(&ada, spend_of(amount));
+        body["idempotencyKey"] = json!(key);
+        body
+    };
+    let spent = as_app(&story.client, "shop", USE, &keyed(10, "a")).await;
+    let (kept, freed) = (
+        as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(5))).await,
+        as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(6))).await,
+    );
+    let turn = |act: &'static str| {
+        let path = format!("/api/v1/admin/users/{}/{act}", ada.id);
+        story.client.post(&path, &json!({"reason": "Ticket 17"})).bearer(&root.access_token).send()
+    };
+    assert_eq!(turn("disable").await.status, 200);
+    let of_hold = |hold: &Reply, act: &str| format!("{HOLDS}/{}/{act}", hold.text("/hold/id"));
+    let mut dry = keyed(1, "c");
+    dry["dryRun"] = json!(true);
+    for (path, body) in [
+        (USE.to_owned(), keyed(1, "b")),
+        (USE.to_owned(), dry),
+        (HOLDS.to_owned(), for_user(&ada, spend_of(1))),
+        (of_hold(&kept, "capture"), json!({})),
+    ] {
+        let refused = as_app(&story.client, "shop", &path, &body).await;
+        assert_eq!(problem(&refused), (409, "credits.user_disabled"), "{path}");
+    }
+    let again = as_app(&story.client, "shop", USE, &keyed(10, "a")).await;
+    assert_eq!(again.bytes, spent.bytes, "what was done is told all the same");
+    let refund = for_user(&ada, json!({"amount": 10, "appId": "shop", "description": "Sorry"}));
+    assert_eq!(as_app(&story.client, "shop", REFUND, &refund).await.status, 201);
+    assert_eq!(as_app(&story.client, "shop", &of_hold(&freed, "release"), &json!({})).await.status, 201);
+    assert_eq!(gift(&story, &ada, 1, json!({})).await.status, 201);
+
+    assert_eq!(turn("enable").await.status, 200);
+    assert_eq!(as_app(&story.client, "shop", USE, &keyed(1, "b")).await.status, 201, "with the same key");
+    assert_eq!(as_app(&story.client, "shop", &of_hold(&kept, "capture"), &json!({})).await.status, 201);
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
+async fn an_apps_charge_that_waited_while_its_user_was_disabled_takes_nothing() {
+    let story = with_service().await;
+    let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
+    let body = for_user(&ada, spend_of(7));
+    let charge = || story.client.post(USE, &body).header("x-service-key", KEY);
+    let disable = || {
+        let path = format!("/api/v1/admin/users/{}/disable", ada.id);
+        story.client.post(&path, &json!({"reason": "Ticket 17"})).bearer(&root.access_token)
+    };
+    let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    let charged = story.send_to_wait(charge(), 1).await;
+    assert_eq!(disable().send().await.status, 200);
+    let_go(held).await;
+    assert_eq!(problem(&charged.await.unwrap()), (409, "credits.user_disabled"));
+    story.execute("UPDATE auth.users SET disabled_at = NULL").await;
+
+    // Once it has been found that the user may be charged, whoever disables the user waits.
+    let held = story.holding("LOCK TABLE credits.transactions IN SHARE MODE").await;
+    let charged = story.send_to_wait(charge(), 1).await;
+    let disabled = story.send_to_wait(disable(), 2).await;
+    let_go(held).await;
+    assert_eq!((charged.await.unwrap().status.as_u16(), disabled.await.unwrap().status.as_u16()), (201, 200));
+    assert_eq!(problem(&charge().send().await), (409, "credits.user_disabled"));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::observed::Statements;
 use crate::smtp::{Manners, SmtpServer};
-use crate::story::{PASSWORD, Story, User, members, read_jwt};
+use crate::story::{PASSWORD, Story, User, let_go, members, read_jwt, spend_of};
 use crate::two_factor;
 use futures_util::future::join_all;
 use http::Method;
@@ -1193,4 +1193,32 @@ async fn a_link_goes_through_an_smtp_server_as_it_is_and_late_when_that_was_down
     let followed = story.client.get(link).send().await;
     assert_eq!(location(&followed), format!("{APP}/reset-password?token={}", token_of(link)));
     assert_eq!(reset(&story, &token_of(link)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_link_that_gives_a_bonus_and_a_spend_at_once_never_wait_for_each_other() {
+    let story = Story::with(|settings| settings.credits_bonus_requires_verification = true).await;
+    let ada = story.user("ada@example.com").await;
+    let token = token_of(&verification_link(&story).await);
+    let confirmation = || {
+        let fields = [("token", token.as_str()), ("password", PASSWORD)];
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        story.client.request(Method::POST, "/api/auth/verify-email").body(FORM, body)
+    };
+    let charge = || story.client.post("/api/v1/credits/use", &spend_of(1)).bearer(&ada.access_token);
+    // Both come to the wallet, the charge first: it locks the user next.
+    let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    let spent = story.send_to_wait(charge(), 1).await;
+    let confirmed = story.send_to_wait(confirmation(), 2).await;
+    let_go(held).await;
+    assert_eq!(spent.await.unwrap().problem(), "credits.insufficient_funds", "there was nothing yet");
+    let confirmed = confirmed.await.unwrap();
+    assert!(location(&confirmed).contains("verified=true"), "{}", location(&confirmed));
+    assert_eq!(charge().send().await.status, 201);
+    // A connection has told of all that it met when it is gone.
+    let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'mana_service'";
+    while story.number(end_of_connections).await > 0 {}
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(story.number(deadlocks).await, 0);
 }

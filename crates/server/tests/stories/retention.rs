@@ -1,6 +1,8 @@
 //! What is deleted once nobody needs it, and what is not.
 
 use crate::story::{Story, User};
+use mana_platform::Database;
+use mana_platform::prune::until_empty;
 use time::Duration;
 
 #[tokio::test]
@@ -168,4 +170,34 @@ async fn answers_are_remembered_for_400_days_by_both_clocks_and_what_they_answer
     assert_eq!(spend("new").await.status, 201);
     assert_eq!(story.number("SELECT count(*) FROM credits.transactions WHERE type = 'usage'").await, 2);
     crate::credits::books_are_true(&story).await;
+}
+
+/// As many budgets of mails that are past their time as are deleted together, half as many again, and one that can't be deleted.
+const BUDGETS: &str = "
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END';
+    CREATE TRIGGER refuse BEFORE DELETE ON auth.mail_budgets FOR EACH ROW WHEN (OLD.used = 7) EXECUTE FUNCTION public.refuse();
+    INSERT INTO auth.mail_budgets (address_hash, template, used, began_at)
+    SELECT sha256(n::text::bytea), 'x', CASE n WHEN 1501 THEN 7 ELSE 1 END, now() - interval '90 days' + n * interval '1 second'
+    FROM generate_series(1, 1501) n";
+
+#[tokio::test]
+async fn what_a_batch_has_deleted_stays_deleted_when_a_later_one_fails() {
+    let story = Story::new().await;
+    sqlx::raw_sql(BUDGETS).execute(&mut story.database.owner().await).await.unwrap();
+    story.workers.prune().await;
+    let left = "SELECT count(*) FROM auth.mail_budgets WHERE template = 'x'";
+    assert_eq!(story.number(left).await, 501);
+
+    // Also where each connection is one transaction until it is given back.
+    let options = story.database.service_options().statement_cache_capacity(0);
+    let database = Database::new(options, 1, std::time::Duration::from_mins(1)).in_transactions_only();
+    let failed = until_empty(&database, 200, |connection| {
+        Box::pin(async {
+            let oldest = "DELETE FROM auth.mail_budgets WHERE template = 'x' AND address_hash IN (
+                SELECT address_hash FROM auth.mail_budgets WHERE template = 'x' ORDER BY began_at LIMIT 200)";
+            Ok(sqlx::query(oldest).execute(connection).await?.rows_affected())
+        })
+    });
+    failed.await.unwrap_err();
+    assert_eq!(story.number(left).await, 101);
 }

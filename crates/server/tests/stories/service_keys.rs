@@ -1,13 +1,13 @@
 //! Keys by which apps act for users: made by administrators and at the command line, told once, and refused once revoked.
 
-use crate::story::{PASSWORD, Story, User, let_go, members};
+use crate::story::{PASSWORD, Story, User, let_go, members, spend_of};
 use axum::Router;
 use axum::routing::get;
 use mana_auth::AuthState;
 use mana_auth::service_key::{self, GivenServiceKey, NewServiceKey, ServiceKeySecret};
 use mana_core_auth::workers::Workers;
 use mana_platform::SystemRng;
-use mana_platform::http::{Principal, frame};
+use mana_platform::http::{ApiError, Principal, frame};
 use mana_testkit::{Client, Reply};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -15,12 +15,12 @@ use std::time::Duration;
 
 const KEYS: &str = "/api/v1/admin/service-keys";
 
-async fn whoever(principal: Principal) -> String {
+async fn whoever(principal: Principal) -> Result<String, ApiError> {
     match principal {
-        Principal::User(caller) => format!("user {}", caller.user_id),
+        Principal::User(caller) => Ok(format!("user {}", caller.user_id)),
         Principal::Service(service) => {
             let scopes: Vec<_> = service.scopes.iter().map(ToString::to_string).collect();
-            format!("{} as {}: {}", service.key_id, service.app_id, scopes.join(" "))
+            Ok(format!("{} as {}: {}", service.key_id, service.app()?, scopes.join(" ")))
         }
     }
 }
@@ -227,6 +227,35 @@ async fn who_made_and_revoked_a_key_is_written_down() {
     for (event, kind) in told.iter().zip(["service_key_revoked", "service_key_created"]) {
         assert_eq!((event["type"].as_str(), event["detail"].as_str()), (Some(kind), Some(id.as_str())));
     }
+}
+
+#[tokio::test]
+async fn a_charge_that_waited_while_its_key_was_revoked_is_not_carried_out() {
+    let story = Story::new().await;
+    let (root, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
+    let mut body = spend_of(7);
+    body["userId"] = json!(ada.id);
+    let charge = |key: &str| story.client.post("/api/v1/credits/use", &body).header("x-service-key", key);
+    let (id, key) = key_of_mail(&story, &root).await;
+    assert_eq!(charge(&key).send().await.status, 201, "the control");
+    let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    let charged = story.send_to_wait(charge(&key), 1).await;
+    assert_eq!(revoke(&story.client, &root, &id).await.status, 204);
+    let_go(held).await;
+    let refused = charged.await.unwrap();
+    assert_eq!((refused.status.as_u16(), refused.problem()), (401, "service.unauthenticated"));
+    assert_eq!(story.number("SELECT max(total_spent) FROM credits.balances").await, 7);
+
+    // Once the key was found good, the answer to its revocation waits for what is charged with it; that it was used is noted meanwhile.
+    let (id, key) = key_of_mail(&story, &root).await;
+    let held = story.holding("LOCK TABLE credits.transactions IN SHARE MODE").await;
+    let charged = story.send_to_wait(charge(&key), 1).await;
+    service_key::write_notes(&story.workers.auth).await.unwrap();
+    let path = format!("{KEYS}/{id}");
+    let revocation = story.client.request(http::Method::DELETE, &path).bearer(&root.access_token);
+    let revoked = story.send_to_wait(revocation, 2).await;
+    let_go(held).await;
+    assert_eq!((charged.await.unwrap().status.as_u16(), revoked.await.unwrap().status.as_u16()), (201, 204));
 }
 
 #[tokio::test]

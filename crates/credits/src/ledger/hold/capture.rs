@@ -44,7 +44,7 @@ pub(crate) struct CaptureAnswer {
         (status = 201, description = "Charged", body = CaptureAnswer),
         (status = 400, description = "More than was set aside, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "No such hold, or somebody else's", body = ProblemBody),
-        (status = 409, description = "The hold has ended, or the account is closed", body = ProblemBody),
+        (status = 409, description = "The hold has ended, or the account is closed, or disabled and a service key asks", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
     ),
     security(("bearer" = []), ("serviceKey" = [])),
@@ -60,7 +60,7 @@ pub(crate) async fn capture_hold(
     let key = context.key(request.idempotency_key.take())?;
     let (hold, payer) = find_own(&credits, principal, &id).await?;
     let request_key = payer.request_key(key.as_ref(), "credits.holds.capture", &(hold.id, &request))?;
-    let note = payer.note_of(&hold.app_id, &hold.description, text_of(hold.metadata.as_ref()), key.as_ref());
+    let note = payer.note_of(&hold.description, text_of(hold.metadata.as_ref()), key.as_ref());
     let command = Command::Capture { id: hold.id, amount: request.amount, note };
     let answer = credits.ledger.submit(payer.order(context, command, request_key, captured)).await?;
     count("capture", &answer);

@@ -110,7 +110,7 @@ async fn find_seen(credits: &Credits, principal: &Principal, id: &str) -> Result
     let row = store::find_hold(&mut connection, id).await?.ok_or(LedgerError::NoSuchHold)?;
     let may_see = match principal {
         Principal::User(caller) => caller.user_id.as_str() == row.user_id,
-        Principal::Service(service) => service.app_id == row.app_id,
+        Principal::Service(service) => service.app_of(&row.app_id) == row.app_id,
     };
     if may_see { Ok(row) } else { Err(LedgerError::NoSuchHold.into()) }
 }
@@ -122,7 +122,8 @@ async fn find_own(credits: &Credits, principal: Principal, id: &str) -> Result<(
     if matches!(principal, Principal::Service(_)) != row.is_of_service {
         return Err(LedgerError::NoSuchHold.into());
     }
-    Ok((row, Payer::of(principal, Some(user), Scope::CreditsSpend)?))
+    let payer = Payer::of(principal, Some(user), Scope::CreditsSpend, &row.app_id)?;
+    Ok((row, payer))
 }
 
 impl HoldResponse {

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub(crate) struct OpenHoldRequest {
     /// Mana to set aside.
     amount: Amount,
-    /// The app that sets it aside. With a service key it is the key's app, whatever this says.
+    /// The app that sets it aside. With a service key of one app, or with `X-App-Id`, it is that, whatever this says.
     app_id: Line<1, 128>,
     /// What the person will read in the list of transactions.
     description: Paragraph<1, 1000>,
@@ -46,7 +46,7 @@ pub(crate) struct OpenHoldRequest {
         (status = 201, description = "Set aside", body = HoldAnswer),
         (status = 400, description = "Not enough mana, or a body that does not fit", body = ProblemBody),
         (status = 404, description = "A service key names a user who does not exist", body = ProblemBody),
-        (status = 409, description = "Too many holds are open, or the account is closed", body = ProblemBody),
+        (status = 409, description = "Too many holds are open, or the account is closed, or disabled and a service key asks", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
     ),
     security(("bearer" = []), ("serviceKey" = [])),
@@ -58,9 +58,10 @@ pub(crate) async fn open_hold(
     Valid(mut request): Valid<OpenHoldRequest>,
 ) -> Result<Answer, ApiError> {
     let key = context.key(request.idempotency_key.take())?;
-    let payer = Payer::of(principal, request.user_id.take(), Scope::CreditsSpend)?;
+    let user = request.user_id.take();
+    let payer = Payer::of(principal, user, Scope::CreditsSpend, request.app_id.as_str())?;
     let request_key = payer.request_key(key.as_ref(), "credits.holds.open", &request)?;
-    let note = payer.note(request.app_id, request.description, request.metadata.as_ref(), key.as_ref())?;
+    let note = payer.note(request.description, request.metadata.as_ref(), key.as_ref())?;
     let command = Command::Hold {
         id: HoldId::new(&*credits.clock, &*credits.rng),
         charge: Charge { amount: request.amount, note },

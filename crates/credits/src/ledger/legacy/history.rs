@@ -394,6 +394,7 @@ impl History {
             posted.slices.iter().filter_map(|change| Some((change.grant, *self.terms.get(&change.grant)?)));
         let recalled = RecalledSpend {
             sequence: posted.sequence,
+            app_id: posted.note.app_id.clone(),
             slices: slices.collect(),
             refunded: Mana::ZERO,
             terms: terms.collect(),

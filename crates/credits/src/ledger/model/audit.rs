@@ -226,6 +226,7 @@ impl Audit {
             .filter(|line| line.kind == TransactionKind::Usage && sequences.contains(&line.sequence));
         let recalled = spends.map(|spend| RecalledSpend {
             sequence: spend.sequence,
+            app_id: spend.note.app_id.clone(),
             slices: spend
                 .slices
                 .iter()

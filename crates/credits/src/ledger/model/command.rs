@@ -77,6 +77,15 @@ pub enum Command {
         /// What the refund says.
         note: Note,
     },
+    /// An app gives back what it charged, and does not say which spends that were. The wallet must have those recalled that may be.
+    RefundNewest {
+        /// How much.
+        amount: Amount,
+        /// As of [`Command::Refund`].
+        revives_expired: bool,
+        /// What the refund says, and whose spends it is about.
+        note: Note,
+    },
     /// A payment came in or went back.
     Settle(Settlement),
 }

@@ -180,6 +180,9 @@ impl Reference {
             Command::Refund { spend, amount, revives_expired, .. } => {
                 changed.refund(*spend, amount.map(coins_of), *revives_expired)
             }
+            Command::RefundNewest { amount, revives_expired, .. } => {
+                changed.refund_newest(coins_of(*amount), *revives_expired)
+            }
         }?;
         changed.drop_what_is_over();
         changed.version += 1;
@@ -314,6 +317,26 @@ impl Reference {
         Ok(())
     }
 
+    fn refund_newest(&mut self, coins: usize, revives: bool) -> Result<(), Refusal> {
+        if let Some((spend, _)) = self.spends.iter().rev().find(|(_, open)| open.len() >= coins) {
+            return self.refund(*spend, Some(coins), revives);
+        }
+        let mut missing = coins;
+        let open = self.spends.iter().rev().filter(|(_, open)| !open.is_empty());
+        let open: Vec<_> = open.take(100).map(|(spend, open)| (*spend, open.len())).collect();
+        if open.iter().map(|(_, open)| open).sum::<usize>() < coins {
+            return Err(Refusal::NoSuchSpend);
+        }
+        for (spend, open) in open {
+            let part = missing.min(open);
+            missing -= part;
+            if part > 0 {
+                self.refund(spend, Some(part), revives)?;
+            }
+        }
+        Ok(())
+    }
+
     fn refund(&mut self, spend: i64, coins: Option<usize>, revives: bool) -> Result<(), Refusal> {
         if self.is_closed {
             return Err(Refusal::Closed);
@@ -407,10 +430,17 @@ impl Run {
     }
 
     fn apply(&mut self, command: &Command) -> Result<Effects, Refusal> {
-        if let Command::Refund { spend, .. } = command
-            && self.wallet.recalled.iter().all(|recalled| recalled.sequence != *spend)
-        {
-            self.wallet.recalled.extend(self.audit.recall(&[*spend]));
+        let spends: Vec<i64> = if let Command::Refund { spend, .. } = command {
+            vec![*spend]
+        } else if matches!(command, Command::RefundNewest { .. }) {
+            self.reference.spends.keys().copied().collect()
+        } else {
+            Vec::new()
+        };
+        for spend in spends {
+            if self.wallet.recalled.iter().all(|recalled| recalled.sequence != spend) {
+                self.wallet.recalled.extend(self.audit.recall(&[spend]));
+            }
         }
         self.reference.order = self.wallet.grants.iter().map(|grant| grant.sequence).collect();
         let before = self.wallet.clone();
@@ -548,6 +578,7 @@ enum Step {
     Release(prop::sample::Index),
     Extend(prop::sample::Index, i64),
     Refund(prop::sample::Index, Option<usize>, bool),
+    RefundNewest(usize, bool),
     Close,
 }
 
@@ -584,6 +615,7 @@ fn step() -> impl Strategy<Value = Step> {
         60 => index().prop_map(Step::Release),
         60 => (index(), -5..400_i64).prop_map(|(hold, seconds)| Step::Extend(hold, seconds)),
         240 => (index(), of(1..8_usize), any::<bool>()).prop_map(|(line, coins, revives)| Step::Refund(line, coins, revives)),
+        120 => (coins(), any::<bool>()).prop_map(|(coins, revives)| Step::RefundNewest(coins, revives)),
         3 => Just(Step::Close),
     ]
 }
@@ -649,6 +681,11 @@ fn command(run: &mut Run, step: &Step) -> Option<Command> {
             let line = index.index(run.audit.lines.len() + 1) + 1;
             run.refund(i64::try_from(line).unwrap(), *coins, *revives)
         }
+        Step::RefundNewest(coins, revives) => Command::RefundNewest {
+            amount: run.amount(*coins),
+            revives_expired: *revives,
+            note: note("refund"),
+        },
         Step::Close => return None,
     })
 }

@@ -1,4 +1,4 @@
-//! All SQL of roots and anchors.
+//! All SQL of `credits.roots` and `credits.anchors`.
 
 use super::{Anchor, Root};
 use futures_util::stream::BoxStream;

@@ -68,7 +68,8 @@ impl Intent {
             (Ok(answer), _) => self.outcome = Some(Outcome::Answer(answer)),
             (Err(LedgerError::Unavailable), _) => (),
             (Err(error), Some(Outcome::Answer(_))) => {
-                assert!(matches!(error, LedgerError::SessionEnded), "17: an answer, and then {error:?}");
+                let may_be_late = matches!(error, LedgerError::SessionEnded | LedgerError::UserDisabled);
+                assert!(may_be_late, "17: an answer, and then {error:?}");
             }
             (Err(error), _) => self.outcome = Some(Outcome::Error(error)),
         }
@@ -140,6 +141,9 @@ pub(super) fn intend(world: &mut World) -> Intent {
         (10 | 11, Some(id), _) => Some(Command::Capture { id, amount: part, note }),
         (12, Some(id), _) => Some(Command::Release { id }),
         (13, Some(id), _) => Some(Command::Extend { id, expires_at }),
+        (14..16, _, Some(_)) if world.is_one_in(3) => {
+            Some(Command::RefundNewest { amount, revives_expired: world.is_one_in(2), note })
+        }
         (14..16, _, Some(spend)) => {
             Some(Command::Refund { spend, amount: part, revives_expired: world.is_one_in(2), note })
         }
@@ -150,7 +154,7 @@ pub(super) fn intend(world: &mut World) -> Intent {
         _ => None,
     };
     let caller = Caller { user_id: user.clone(), session_id: session(place) };
-    let actor = if world.is_one_in(3) { Actor::Session(caller) } else { Actor::Service };
+    let actor = if world.is_one_in(3) { Actor::Session(caller) } else { Actor::Service(KEY.to_owned()) };
     let is_spend = matches!(command, Some(Command::Spend(_)));
     let is_dry_run = is_spend && world.is_one_in(10);
     let is_unnamed = is_dry_run || command.is_none() || (is_spend && world.is_one_in(10));

@@ -1,6 +1,7 @@
 //! PostgreSQL as the ledger sees it: what is committed, and nothing else. A row comes back as it was written.
 
 use super::*;
+use crate::HeldServices;
 use crate::idempotency::{KeyDigest, RequestKey, Stored};
 use crate::ledger::model::audit::Audit;
 use crate::ledger::model::{Due, Effects, Ids, Settlement, Transaction, TransactionKind};
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 #[derive(Default)]
 pub(super) struct Database {
     pub(super) sessions: HashSet<SessionId>,
+    /// From whom no app takes.
+    pub(super) disabled: BTreeSet<UserId>,
     accounts: BTreeMap<UserId, Account>,
     answers: HashMap<(WalletId, KeyDigest), ([u8; 32], Answer)>,
 }
@@ -45,10 +48,15 @@ impl Database {
         for order in orders {
             let account = &self.accounts[&order.user];
             let wallet = wallets.entry(order.user.to_string()).or_insert_with(|| account.wallet.clone());
-            if let Some(Command::Refund { spend, .. }) = &order.command
-                && wallet.recalled.iter().all(|recalled| recalled.sequence != *spend)
-            {
-                wallet.recalled.extend(account.audit.recall(&[*spend]));
+            let spends = match &order.command {
+                Some(Command::Refund { spend, .. }) => vec![*spend],
+                Some(Command::RefundNewest { .. }) => self.spends(&order.user),
+                _ => Vec::new(),
+            };
+            for spend in spends {
+                if wallet.recalled.iter().all(|recalled| recalled.sequence != spend) {
+                    wallet.recalled.extend(account.audit.recall(&[spend]));
+                }
             }
             if let Some(key) = &order.key
                 && let Some((digest, answer)) = self.answers.get(&(wallet.id, key.key))
@@ -57,7 +65,9 @@ impl Database {
             }
         }
         let due = Due { today: database_now.date(), daily: Amount::try_from(3).ok() };
-        Batch::new(wallets, Some(due), self.sessions.clone(), answers, now)
+        let services =
+            HeldServices { keys: [KEY.to_owned()].into(), disabled: self.disabled.iter().cloned().collect() };
+        Batch::new(wallets, Some(due), (self.sessions.clone(), services), answers, now)
     }
 
     /// All of a batch or, if this is not called, nothing.

@@ -57,8 +57,14 @@ impl Books {
     /// As a batch does it: what is due by itself first.
     fn run(&mut self, command: &Command) {
         let due = Due { today: self.wallet.changed_at.date(), daily: Some(amount(5)) };
+        self.wallet.recalled.clear();
         if let Command::Refund { spend, .. } = command {
             self.recall(*spend);
+        } else if matches!(command, Command::RefundNewest { .. }) {
+            let spends = self.lines.iter().filter(|line| line.kind == "usage");
+            for spend in spends.map(|line| line.sequence).collect::<Vec<_>>() {
+                self.recall(spend);
+            }
         }
         let mut next = self.next_id;
         let mut ids = || {
@@ -77,7 +83,13 @@ impl Books {
         let refunds = self.lines.iter().filter(|line| line.reference == Some(sequence));
         let refunded = Mana::new(refunds.map(|line| line.amount).sum()).unwrap();
         let terms = self.grants.iter().map(|grant| (grant.grant_sequence, grant.terms().unwrap())).collect();
-        self.wallet.recalled = vec![RecalledSpend { sequence, slices, refunded, terms }];
+        self.wallet.recalled.push(RecalledSpend {
+            sequence,
+            app_id: "chat".to_owned(),
+            slices,
+            refunded,
+            terms,
+        });
     }
 
     fn taken(&self, sequence: i64) -> Option<Vec<Slice>> {
@@ -267,8 +279,12 @@ impl Books {
                 let spends: Vec<i64> =
                     self.lines.iter().filter(|line| line.kind == "usage").map(|line| line.sequence).collect();
                 let Some(spend) = spends.get(pick % spends.len().max(1)).copied() else { return };
-                let (amount, revives_expired) = (Some(amount(size)), size % 2 == 0);
-                Command::Refund { spend, amount, revives_expired, note: note("chat") }
+                let (amount, revives_expired, note) = (amount(size), size % 2 == 0, note("chat"));
+                if pick % 3 == 0 {
+                    Command::RefundNewest { amount, revives_expired, note }
+                } else {
+                    Command::Refund { spend, amount: Some(amount), revives_expired, note }
+                }
             }
         };
         self.run(&command);
