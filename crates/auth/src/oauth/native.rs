@@ -163,8 +163,8 @@ async fn sign_in(
     let origin = Origin::of_request(&client);
     let (mut transaction, user, mail) = arrive(auth, provider, &identity, None, (language, &origin)).await?;
     if let Some(once) = once {
-        let used = use_up(&mut transaction, once, request.nonce.is_some()).await;
-        used.inspect_err(|error| error.log(&provider.id))?;
+        let outcome = use_up(&mut transaction, once, request.nonce.is_some()).await;
+        outcome.inspect_err(|error| error.log(&provider.id))?;
     }
     let device = Device {
         id: request.device_id,

@@ -533,7 +533,7 @@ pub(crate) async fn list_later(
     Ok(sqlx::query_as!(
         LaterSession,
         r#"SELECT id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!",
-                  id NOT IN (SELECT session_id FROM auth.disown_tokens WHERE user_id = $1)
+                  NOT EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = sessions.id)
                   AND id IN (SELECT session_id FROM auth.security_events
                              WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_untold!"
            FROM auth.sessions

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_session_is_remembered_with_no_more_chains_than_it_has() {
-        let (notes, noted) = (Notes::default(), Noted::at(OffsetDateTime::UNIX_EPOCH));
+        let (notes, session) = (Notes::default(), Noted::at(OffsetDateTime::UNIX_EPOCH));
         let note = |chain: u16| {
             let claims = Claims {
                 sub: "u".parse().unwrap(),
@@ -145,13 +145,13 @@ mod tests {
                 nbf: None,
                 jti: format!("chain-{chain:05}.2.x"),
             };
-            notes.note(&claims, &noted, OffsetDateTime::UNIX_EPOCH);
+            notes.note(&claims, &session, OffsetDateTime::UNIX_EPOCH);
         };
         (0..CHAINS_PER_SESSION).for_each(note);
         take(&notes.confirmed);
         (0..CHAINS_PER_SESSION).for_each(note);
         assert!(take(&notes.confirmed).is_empty(), "the control: all of them are known");
         (0..10_000).for_each(note);
-        assert_eq!(lock(&noted.seen).len(), usize::from(CHAINS_PER_SESSION));
+        assert_eq!(lock(&session.seen).len(), usize::from(CHAINS_PER_SESSION));
     }
 }
