@@ -37,6 +37,14 @@ pub struct Reply {
     pub json: Value,
 }
 
+/// An answer whose body is yet to be read.
+#[derive(Debug)]
+pub struct OpenReply {
+    /// Its status.
+    pub status: StatusCode,
+    body: Body,
+}
+
 impl Client {
     /// A client of `router`.
     pub fn new(router: Router) -> Self {
@@ -105,6 +113,12 @@ impl Request {
         self.header(header::CONTENT_TYPE.as_str(), media_type)
     }
 
+    /// Sends it, and leaves the answer's body to be read piece by piece.
+    pub async fn open(self) -> OpenReply {
+        let Ok(response) = self.router.oneshot(self.request).await;
+        OpenReply { status: response.status(), body: response.into_body() }
+    }
+
     /// Sends it.
     ///
     /// # Panics
@@ -115,6 +129,17 @@ impl Request {
         let bytes = body.collect().await.expect("the answer arrives whole").to_bytes();
         let json = serde_json::from_slice(&bytes).unwrap_or_default();
         Reply { status: parts.status, headers: parts.headers, bytes, json }
+    }
+}
+
+impl OpenReply {
+    /// The next piece; none after the last.
+    ///
+    /// # Errors
+    /// When the body breaks off.
+    pub async fn next(&mut self) -> Option<Result<Bytes, axum::Error>> {
+        let frame = self.body.frame().await?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }
 

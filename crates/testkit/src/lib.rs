@@ -14,7 +14,7 @@ mod pooler;
 mod redis;
 
 pub use authenticator::{Algorithm, Authenticator, Ceremony, Created, Signed, attestation_object};
-pub use client::{Client, Reply, Request};
+pub use client::{Client, OpenReply, Reply, Request};
 pub use clock::{FakeClock, FakeSteadyClock};
 pub use database::TestDatabase;
 pub use pooler::keeps_statements_apart;

@@ -1,9 +1,10 @@
 //! `GET /api/v1/auth/export`: everything that is kept of a person, for that person.
 //!
 //! Written as it is read, page by page, so that a long history takes no more memory than a short one. A failure on the way breaks the
-//! answer off, which no reader of JSON takes for a whole one.
+//! answer off, which no reader of JSON takes for a whole one. So does the end of the session that asked.
 
 use super::me;
+use crate::session::liveness::store::{Found, find};
 use crate::{Auth, AuthState, DataPage, PortError, oauth, passkey, security_event, session, two_factor};
 use axum::body::Body;
 use axum::extract::State;
@@ -14,10 +15,15 @@ use mana_kernel::UserId;
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, codes};
 use serde_json::Value;
+use sqlx::PgConnection;
 use std::io;
 use std::sync::Arc;
+use time::{Duration, OffsetDateTime};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+
+/// How long somebody may take to read it.
+const LONGEST: Duration = Duration::minutes(5);
 
 /// The document.
 pub(crate) struct Exported;
@@ -50,7 +56,8 @@ pub(crate) async fn export(State(auth): State<AuthState>, caller: Caller) -> Res
     let document = Document {
         lists: lists_of(&auth.0),
         auth: Arc::clone(&auth.0),
-        user: caller.user_id,
+        deadline: auth.clock.now().saturating_add(LONGEST),
+        caller,
         head: Some(format!("{{\"user\":{user}")),
         list: 0,
         after: None,
@@ -113,7 +120,10 @@ fn lists_of(auth: &Auth) -> Vec<List> {
 /// The document, as far as it is written.
 struct Document {
     auth: Arc<Auth>,
-    user: UserId,
+    /// Whose it is, as long as the session lives.
+    caller: Caller,
+    /// Whoever has not read it by then reads it no further.
+    deadline: OffsetDateTime,
     lists: Vec<List>,
     /// What stands before the lists, until it is written.
     head: Option<String>,
@@ -138,11 +148,20 @@ impl Document {
             self.is_done = true;
             return Ok(Some("}".to_owned()));
         };
-        let page = page(&self.auth, &self.user, list, self.after.as_deref()).await.map_err(|error| {
+        let broken_off = || io::Error::other("the export can't be finished");
+        if self.auth.clock.now() >= self.deadline {
+            tracing::info!(list = list.name, "an export breaks off: its reader took too long");
+            return Err(broken_off());
+        }
+        let page = page(&self.auth, &self.caller, list, self.after.as_deref()).await.map_err(|error| {
             let cause: &(dyn std::error::Error + 'static) = &*error;
             tracing::error!(cause, list = list.name, "an export breaks off");
-            io::Error::other("the export can't be finished")
+            broken_off()
         })?;
+        let Some(page) = page else {
+            tracing::info!(list = list.name, "an export breaks off: its session has ended");
+            return Err(broken_off());
+        };
         let mut piece = String::new();
         let mut separator = ",";
         if !self.is_in_list {
@@ -169,22 +188,42 @@ impl Document {
     }
 }
 
-/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads.
-async fn page(auth: &Auth, user: &UserId, list: List, after: Option<&str>) -> Result<DataPage, PortError> {
+/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads. None if the session has ended: looked at
+/// after the page was read, so that nothing is shown to who was the owner when the reading began.
+async fn page(
+    auth: &Auth,
+    caller: &Caller,
+    list: List,
+    after: Option<&str>,
+) -> Result<Option<DataPage>, PortError> {
     let boxed = |error: DbError| -> PortError { Box::new(error) };
+    let (user, session) = (&caller.user_id, &caller.session_id);
     let mut transaction = auth.database.begin_as(user).await.map_err(boxed)?;
+    let page = read(&mut transaction, auth, user, list, after).await?;
+    let found = find(&mut transaction, session, user, auth.clock.now()).await.map_err(boxed)?;
+    Ok(matches!(found, Found::Live { .. }).then_some(page))
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    list: List,
+    after: Option<&str>,
+) -> Result<DataPage, PortError> {
+    let boxed = |error: DbError| -> PortError { Box::new(error) };
     match list.of {
-        Owner::Sessions => session::store::list_all(&mut transaction, user, after).await.map_err(boxed),
+        Owner::Sessions => session::store::list_all(connection, user, after).await.map_err(boxed),
         Owner::SecurityEvents => {
-            security_event::store::list_all(&mut transaction, user, after).await.map_err(boxed)
+            security_event::store::list_all(connection, user, after).await.map_err(boxed)
         }
         Owner::LinkedAccounts => {
-            let links = oauth::store::list_accounts(&mut transaction, user).await.map_err(boxed)?;
+            let links = oauth::store::list_accounts(connection, user).await.map_err(boxed)?;
             let links = links.into_iter().map(oauth::LinkedAccountResponse::of);
             Ok(DataPage::of(links.map(row).collect(), None))
         }
         Owner::Passkeys => {
-            let passkeys = passkey::store::list_passkeys(&mut transaction, user).await.map_err(boxed)?;
+            let passkeys = passkey::store::list_passkeys(connection, user).await.map_err(boxed)?;
             Ok(DataPage::of(passkeys.into_iter().map(row).collect(), None))
         }
         Owner::SecondFactor => {
@@ -195,10 +234,10 @@ async fn page(auth: &Auth, user: &UserId, list: List, after: Option<&str>) -> Re
         }
         Owner::TrustedDevices => {
             let now = auth.clock.now();
-            let devices = two_factor::store::list_trusted_devices(&mut transaction, user, now).await;
+            let devices = two_factor::store::list_trusted_devices(connection, user, now).await;
             Ok(DataPage::of(devices.map_err(boxed)?.into_iter().map(row).collect(), None))
         }
-        Owner::Credits => auth.personal_data.page(&mut transaction, user, list.name, after).await,
+        Owner::Credits => auth.personal_data.page(connection, user, list.name, after).await,
     }
 }
 

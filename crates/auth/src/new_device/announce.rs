@@ -9,7 +9,7 @@ use crate::session::device::Device;
 use crate::session::model::Session;
 use crate::{Auth, session};
 use askama::Template;
-use mana_platform::http::Language;
+use mana_platform::http::{ClientInfo, Language};
 use mana_platform::mail::Subject;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -35,13 +35,13 @@ pub(crate) async fn announce_if_new(
     let kind = EventKind::NewDevice;
     security_event::record(connection, auth, kind, Some(&user.id), Some(&session.id), origin).await?;
     let token = DisownToken::generate(&*auth.rng);
-    store::insert_token(connection, token.hash(), session).await?;
-    let letter = NewDevice {
-        language,
-        sign_in: SignIn::of(session, language),
-        link: format!("{}/not-me?token={}", auth.policy.public_url, token.expose()),
-    };
-    mail::enqueue(connection, auth, Some(&user.id), &user.email, &letter).await
+    let letter = NewDevice { language, sign_in: SignIn::of(session, language), link: token.link(auth) };
+    let written = mail::enqueue(connection, auth, Some(&user.id), &user.email, &letter).await?;
+    // Of one that no mail tells of, the links that were mailed before take care.
+    if written.is_a_mail() {
+        store::insert_token(connection, token.hash(), &user.id, &session.id, session.created_at).await?;
+    }
+    Ok(written)
 }
 
 /// A sign-in as its owner is told of it. Of what the client said of itself only words of ours are shown: whoever has
@@ -64,6 +64,22 @@ impl SignIn {
             device: device.in_words(language),
             ip_address: session.ip_address.clone(),
         }
+    }
+
+    /// What a client does now.
+    pub(super) fn of_client(client: &ClientInfo, now: OffsetDateTime, language: Language) -> Self {
+        let device = client.user_agent.as_deref().map(Device::of).unwrap_or_default();
+        Self {
+            when: minute(now),
+            device: device.in_words(language),
+            ip_address: client.ip_address.map(|address| address.to_string()),
+        }
+    }
+
+    /// In one line.
+    pub(super) fn in_words(&self) -> String {
+        let Self { when, device, ip_address } = self;
+        ip_address.iter().fold(format!("{when}, {device}"), |line, address| format!("{line}, {address}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which device is new.
 
+use crate::Auth;
 use crate::session::device::Device;
 use crate::session::model::Session;
 use mana_kernel::opaque_secret;
@@ -9,24 +10,33 @@ use time::{Duration, OffsetDateTime};
 const JUST_MADE: Duration = Duration::hours(1);
 
 opaque_secret! {
-    /// What makes a link "this wasn't me" good, once, while the session lives.
+    /// What makes a link "this wasn't me" good, once, for as long as the session is remembered.
     DisownToken, DisownTokenHash, "mnm_"
 }
 
-/// An earlier sign-in of the same user, as far as it tells which device it came from.
+impl DisownToken {
+    /// The link.
+    pub(super) fn link(&self, auth: &Auth) -> String {
+        format!("{}/not-me?token={}", auth.policy.public_url, self.expose())
+    }
+}
+
+/// Earlier sign-ins of the same user that look the same, as far as that tells which device they came from.
 #[derive(Debug, Clone)]
 pub(crate) struct EarlierSignIn {
     pub(crate) device_id: Option<String>,
     pub(crate) user_agent: Option<String>,
-    /// The owner said of it that it was somebody else.
-    pub(crate) is_disowned: bool,
+    /// When the first of them was, of those that the owner has not disowned.
+    pub(crate) known_at: Option<OffsetDateTime>,
+    /// When the first was of which the owner said that it was somebody else.
+    pub(crate) disowned_at: Option<OffsetDateTime>,
 }
 
 /// Whether `session` is from a device that none of the `earlier` ones came from.
 ///
 /// The first sign-in of an account that was made at `account_created_at`, just now, is not: its owner has just made it. That
 /// there are no earlier sign-ins says nothing of an older account: they may be forgotten, or it may be imported. What the owner
-/// has disowned makes no device known.
+/// has disowned makes no device known, nor does what came from the same device after it.
 /// With an id of its own a device is known by that alone; without, by the families of browser and system, or, if both are
 /// unknown, by the user agent as it is. All of it is what the client says: a thief who knows it can copy it.
 pub(super) fn is_new(
@@ -34,12 +44,30 @@ pub(super) fn is_new(
     account_created_at: OffsetDateTime,
     earlier: &[EarlierSignIn],
 ) -> bool {
-    let is_same = |other: &EarlierSignIn| match &session.device_id {
-        Some(id) => other.device_id.as_ref() == Some(id),
-        None => look(session.user_agent.as_deref()) == look(other.user_agent.as_deref()),
-    };
     let is_first = earlier.is_empty() && session.created_at <= account_created_at.saturating_add(JUST_MADE);
-    !is_first && !earlier.iter().any(|other| !other.is_disowned && is_same(other))
+    let (id, user_agent) = (session.device_id.as_deref(), session.user_agent.as_deref());
+    let same = || {
+        let of = |other: &&EarlierSignIn| {
+            is_of_device((id, user_agent), (other.device_id.as_deref(), other.user_agent.as_deref()))
+        };
+        earlier.iter().filter(of)
+    };
+    let known_at = same().filter_map(|other| other.known_at).min();
+    let disowned_at = same().filter_map(|other| other.disowned_at).min();
+    let is_known =
+        known_at.is_some_and(|known_at| disowned_at.is_none_or(|disowned_at| known_at < disowned_at));
+    !is_first && !is_known
+}
+
+/// Whether a sign-in, of such an id and user agent, was not announced because `other` was there: it is taken for one from the same device.
+pub(super) fn is_of_device(
+    (id, user_agent): (Option<&str>, Option<&str>),
+    (other_id, other_user_agent): (Option<&str>, Option<&str>),
+) -> bool {
+    match id {
+        Some(id) => other_id == Some(id),
+        None => look(user_agent) == look(other_user_agent),
+    }
 }
 
 /// What a device looks like from outside: two families, else the text itself.
@@ -78,7 +106,7 @@ mod tests {
 
     fn earlier(device_id: Option<&str>, user_agent: Option<&str>) -> EarlierSignIn {
         let (device_id, user_agent) = (device_id.map(str::to_owned), user_agent.map(str::to_owned));
-        EarlierSignIn { device_id, user_agent, is_disowned: false }
+        EarlierSignIn { device_id, user_agent, known_at: Some(MADE), disowned_at: None }
     }
 
     #[test]
@@ -108,8 +136,14 @@ mod tests {
             first(Duration::hours(1) + Duration::SECOND),
             "an older account's earlier sign-ins are forgotten"
         );
-        let disowned = EarlierSignIn { is_disowned: true, ..earlier(None, Some(FIREFOX)) };
-        assert!(is_new(&session(None, Some(FIREFOX)), MADE, std::slice::from_ref(&disowned)));
-        assert!(!is_new(&session(None, Some(FIREFOX)), MADE, &[disowned, earlier(None, Some(FIREFOX))]));
+        let disowned = |known_at, disowned_at| {
+            let at = |seconds: Option<i64>| seconds.map(|seconds| MADE + Duration::seconds(seconds));
+            let (known_at, disowned_at) = (at(known_at), at(disowned_at));
+            let earlier = EarlierSignIn { known_at, disowned_at, ..earlier(None, Some(FIREFOX)) };
+            is_new(&session(None, Some(NEWER_FIREFOX)), MADE, &[earlier])
+        };
+        assert!(disowned(None, Some(5)));
+        assert!(!disowned(Some(4), Some(5)), "the owner was there before");
+        assert!(disowned(Some(6), Some(5)), "the stranger may have been there again");
     }
 }

@@ -1,23 +1,25 @@
 //! All SQL of `auth.disown_tokens`.
 
 use super::model::DisownTokenHash;
-use crate::session::model::Session;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
-/// Adds the token that ends a session.
+/// Adds a token that ends a session.
 pub(super) async fn insert_token(
     connection: &mut PgConnection,
     hash: DisownTokenHash,
-    session: &Session,
+    user: &UserId,
+    session: &SessionId,
+    now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
         "INSERT INTO auth.disown_tokens (token_hash, user_id, session_id, created_at) VALUES ($1, $2, $3, $4)",
         hash.as_bytes(),
-        session.user_id.as_str(),
-        session.id.as_str(),
-        session.created_at,
+        user.as_str(),
+        session.as_str(),
+        now,
     )
     .execute(connection)
     .await?;
@@ -50,6 +52,17 @@ pub(super) async fn delete_token(
     .fetch_optional(connection)
     .await?;
     Ok(row.and_then(|row| Some((row.session_id.try_into().ok()?, row.user_id.try_into().ok()?))))
+}
+
+/// Voids what else was mailed of sessions.
+pub(super) async fn delete_tokens_of_sessions(
+    connection: &mut PgConnection,
+    sessions: &[String],
+) -> Result<(), DbError> {
+    sqlx::query!("DELETE FROM auth.disown_tokens WHERE session_id = ANY($1)", sessions)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Voids all links that were mailed to a user.

@@ -7,36 +7,40 @@ use super::store;
 use crate::Auth;
 use crate::account::model::{AccountError, Role, User};
 use crate::account::{self, register};
+use crate::mail::Written;
+use crate::new_device::warn;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::model::SessionError;
 use crate::token::root_secret::Purpose;
+use crate::verification::ProtectionChange;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Line, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::db::Transaction;
+use mana_platform::http::Language;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// How often it is looked again after somebody else's registration or link was faster.
 const LOOKS: usize = 3;
 
-/// The user of an identity, in an open transaction in which the link is noted as used.
+/// The user of an identity, in an open transaction in which the link is noted as used. Hold what was written until after the commit.
 pub(super) async fn arrive(
     auth: &Auth,
     provider: &Provider,
     identity: &Identity,
     tokens: Option<&ProviderTokens>,
-    origin: &Origin,
-) -> Result<(Transaction, User), OAuthError> {
+    by: (Language, &Origin),
+) -> Result<(Transaction, User, Written), OAuthError> {
     for _ in 1..LOOKS {
-        match look(auth, provider, identity, tokens, origin).await {
+        match look(auth, provider, identity, tokens, by).await {
             Ok(None) => {}
             Ok(Some(found)) => return Ok(found),
             Err(error) if is_race(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    look(auth, provider, identity, tokens, origin).await?.ok_or(OAuthError::EmailTaken)
+    look(auth, provider, identity, tokens, by).await?.ok_or(OAuthError::EmailTaken)
 }
 
 /// Whether the same person, or somebody with the same address, came through another door at the same time.
@@ -50,24 +54,24 @@ async fn look(
     provider: &Provider,
     identity: &Identity,
     tokens: Option<&ProviderTokens>,
-    origin: &Origin,
-) -> Result<Option<(Transaction, User)>, OAuthError> {
+    by: (Language, &Origin),
+) -> Result<Option<(Transaction, User, Written)>, OAuthError> {
     let mut transaction = auth.database.begin().await?;
     let found = store::find_account(&mut transaction, &identity.issuer, &identity.subject).await?;
-    let (id, user) = match found {
+    let (id, user, mail) = match found {
         Some(found) if found.is_disabled => return Err(SessionError::AccountDisabled.into()),
         Some(found) => {
             let user = account::store::lock_user(&mut transaction, &found.user.id).await?;
-            (found.id, user.ok_or(SessionError::AccountDisabled)?)
+            (found.id, user.ok_or(SessionError::AccountDisabled)?, Written::nothing())
         }
-        None => match settle(&mut transaction, auth, provider, identity, origin).await? {
+        None => match settle(&mut transaction, auth, provider, identity, by).await? {
             Some(settled) => settled,
             None => return Ok(None),
         },
     };
     // Under the account's lock: whoever takes the link away has done so by now, or waits.
     let is_there = note_use(&mut transaction, auth, id, identity, tokens).await?;
-    Ok(is_there.then_some((transaction, user)))
+    Ok(is_there.then_some((transaction, user, mail)))
 }
 
 /// Lets an identity that has no link in by its address, if that can be. None if the address is not the account's any more.
@@ -76,11 +80,12 @@ async fn settle(
     auth: &Auth,
     provider: &Provider,
     identity: &Identity,
-    origin: &Origin,
-) -> Result<Option<(Uuid, User)>, OAuthError> {
+    (language, origin): (Language, &Origin),
+) -> Result<Option<(Uuid, User, Written)>, OAuthError> {
     let told = identity.email.as_ref().ok_or(OAuthError::NoEmail)?;
     let local = account::store::find_by_email(connection, &told.address).await?;
     let has_proven = local.as_ref().map(|local| local.user.email_verified);
+    let is_known = local.is_some();
     let user = match (arrival(told.standing, has_proven), local) {
         (Arrival::Register { is_verified }, None) => {
             let name = identity.name.clone().and_then(|name| Line::try_from(name).ok());
@@ -109,7 +114,13 @@ async fn settle(
         }
     };
     let id = link(connection, auth, provider, identity, &user.id, None, origin).await?;
-    Ok(Some((id, user)))
+    let mail = if is_known {
+        let change = ProtectionChange::ServiceLinked(&provider.title);
+        warn(connection, auth, &user, change, None, (language, origin)).await?
+    } else {
+        Written::nothing()
+    };
+    Ok(Some((id, user, mail)))
 }
 
 /// Links an identity to an account.

@@ -6,12 +6,15 @@ use super::flow::{Flow, Purposed};
 use super::model::{Identity, OAuthError};
 use super::provider::Provider;
 use super::store;
+use crate::mail::Written;
+use crate::new_device::warn;
 use crate::security_event::Origin;
 use crate::session::end::Ended;
 use crate::session::model::SessionError;
 use crate::session::open::{Admission, Device, admit};
 use crate::session::proof::{Method, Proof};
 use crate::session::store::hold_session;
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState};
 use askama::Template;
 use axum::Form;
@@ -191,7 +194,7 @@ async fn finish(
         }
         Purposed::Link { user, session } => {
             let origin = Origin::of_request(visit.client);
-            link(auth, provider, (&identity, &tokens), &user, &session, &origin).await?;
+            link(auth, provider, (&identity, &tokens), (&user, &session), (visit.language, &origin)).await?;
             leave(auth, flow, &[("linked", &provider.id)], None)
         }
     }
@@ -206,21 +209,23 @@ async fn sign_in(
     remember_me: bool,
 ) -> Result<Response, OAuthError> {
     let origin = Origin::of_request(visit.client);
-    let (mut transaction, user) = arrive(auth, provider, identity, Some(tokens), &origin).await?;
     let Visit { client, headers, language } = visit;
+    let (mut transaction, user, mail) =
+        arrive(auth, provider, identity, Some(tokens), (language, &origin)).await?;
     let device = Device { id: None, name: None, client: client.clone(), headers, language, remember_me };
     let proof = Proof::of(Method::Provider);
-    match admit(&mut transaction, auth, &user, proof, device, &origin).await? {
+    let (told, cookie) = match admit(&mut transaction, auth, &user, proof, device, &origin).await? {
         Admission::Opened(opened) => {
             let (.., cookie) = opened.commit(transaction, auth, Ended::default()).await?;
-            leave(auth, flow, &[], cookie)
+            (&[][..], cookie)
         }
         Admission::Challenged(challenge) => {
             arrive::commit(transaction).await?;
-            let asked = [("twoFactorRequired", "true")];
-            leave(auth, flow, &asked, challenge.cookie(&auth.policy))
+            (&[("twoFactorRequired", "true")][..], challenge.cookie(&auth.policy))
         }
-    }
+    };
+    drop(mail);
+    leave(auth, flow, told, cookie)
 }
 
 /// Links who came back to the account of the session that asked for it, if that lives.
@@ -228,15 +233,14 @@ async fn link(
     auth: &Auth,
     provider: &Provider,
     (identity, tokens): (&Identity, &ProviderTokens),
-    user: &UserId,
-    session: &SessionId,
-    origin: &Origin,
+    (user, session): (&UserId, &SessionId),
+    (language, origin): (Language, &Origin),
 ) -> Result<(), OAuthError> {
     let mut transaction = auth.database.begin().await?;
     // The account may be somebody else's by the time that this comes back, or gone.
-    if hold_session(&mut transaction, session, user, auth.clock.now()).await?.is_none() {
-        return Err(SessionError::DeadCookie.into());
-    }
+    let owner = hold_session(&mut transaction, session, user, auth.clock.now()).await?;
+    let owner = owner.ok_or(SessionError::DeadCookie)?;
+    let mut mail = Written::nothing();
     let known = store::find_account(&mut transaction, &identity.issuer, &identity.subject).await?;
     let id = match known {
         Some(known) if known.user.id == *user => known.id,
@@ -246,14 +250,21 @@ async fn link(
                 arrive::link(&mut transaction, auth, provider, identity, user, Some(session), origin).await;
             match linked {
                 Err(error) if arrive::is_of_another(&error) => return Err(OAuthError::AccountTaken),
-                linked => linked?,
+                linked => {
+                    let (id, change) = (linked?, ProtectionChange::ServiceLinked(&provider.title));
+                    let by = (language, origin);
+                    mail = warn(&mut transaction, auth, &owner, change, Some(session), by).await?;
+                    id
+                }
             }
         }
     };
     if !arrive::note_use(&mut transaction, auth, id, identity, Some(tokens)).await? {
         return Err(OAuthError::NotLinked);
     }
-    arrive::commit(transaction).await
+    arrive::commit(transaction).await?;
+    drop(mail);
+    Ok(())
 }
 
 /// Whether the page that the person comes back to is told of a refusal: not of what is our own fault.

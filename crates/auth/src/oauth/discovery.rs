@@ -2,11 +2,12 @@
 
 use super::id_token::{IssuerRule, KeySet};
 use super::model::{ProviderFault, ProviderKind};
+use mana_kernel::Clock;
 use mana_platform::Outbound;
 use mana_platform::outbound::Credentials;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
 use url::Url;
@@ -55,9 +56,9 @@ impl Description {
         outbound: &Outbound,
         kind: ProviderKind,
         issuer: &str,
-        now: OffsetDateTime,
+        clock: &dyn Clock,
     ) -> Result<Arc<Metadata>, ProviderFault> {
-        self.metadata.get(now, MEMORY, async || fetch_metadata(outbound, kind, issuer).await).await
+        self.metadata.get(clock, MEMORY, async || fetch_metadata(outbound, kind, issuer).await).await
     }
 
     /// The issuer's keys.
@@ -65,9 +66,9 @@ impl Description {
         &self,
         outbound: &Outbound,
         metadata: &Metadata,
-        now: OffsetDateTime,
+        clock: &dyn Clock,
     ) -> Result<Arc<KeySet>, ProviderFault> {
-        self.keys.get(now, MEMORY, async || fetch_keys(outbound, metadata).await).await
+        self.keys.get(clock, MEMORY, async || fetch_keys(outbound, metadata).await).await
     }
 
     /// The same, asked for again if what is remembered is not brand new.
@@ -75,9 +76,9 @@ impl Description {
         &self,
         outbound: &Outbound,
         metadata: &Metadata,
-        now: OffsetDateTime,
+        clock: &dyn Clock,
     ) -> Result<Arc<KeySet>, ProviderFault> {
-        self.keys.get(now, KEY_SET_REST, async || fetch_keys(outbound, metadata).await).await
+        self.keys.get(clock, KEY_SET_REST, async || fetch_keys(outbound, metadata).await).await
     }
 }
 
@@ -137,19 +138,17 @@ async fn fetch<T: DeserializeOwned>(
     serde_json::from_slice(&answer.body).map_err(|_| ProviderFault::Malformed(what))
 }
 
-/// One answer, asked for by one request at a time.
+/// One answer, asked for by one request at a time. Whoever finds it young enough waits for nobody.
 #[derive(Debug)]
-struct Remembered<T>(Mutex<Memory<T>>);
-
-#[derive(Debug)]
-struct Memory<T> {
-    value: Option<(Arc<T>, OffsetDateTime)>,
-    failed_at: Option<OffsetDateTime>,
+struct Remembered<T> {
+    value: RwLock<Option<(Arc<T>, OffsetDateTime)>>,
+    /// Held while it is asked for; when that last failed.
+    failed_at: Mutex<Option<OffsetDateTime>>,
 }
 
 impl<T> Default for Remembered<T> {
     fn default() -> Self {
-        Self(Mutex::new(Memory { value: None, failed_at: None }))
+        Self { value: RwLock::new(None), failed_at: Mutex::new(None) }
     }
 }
 
@@ -157,52 +156,109 @@ impl<T> Remembered<T> {
     /// The answer, if it is younger than `age`; else what `fetch` gives.
     async fn get(
         &self,
-        now: OffsetDateTime,
+        clock: &dyn Clock,
         age: Duration,
         fetch: impl AsyncFnOnce() -> Result<T, ProviderFault>,
     ) -> Result<Arc<T>, ProviderFault> {
-        let is_within = |then: OffsetDateTime, age: Duration| (then..then.saturating_add(age)).contains(&now);
-        let mut memory = self.0.lock().await;
-        if let Some((value, fetched_at)) = &memory.value
-            && is_within(*fetched_at, age)
-        {
-            return Ok(Arc::clone(value));
+        if let Some(value) = self.recall(clock.now(), age) {
+            return Ok(value);
         }
-        if memory.failed_at.is_some_and(|failed_at| is_within(failed_at, FAILURE_REST)) {
+        let mut failed_at = self.failed_at.lock().await;
+        // Others may have asked meanwhile.
+        let now = clock.now();
+        if let Some(value) = self.recall(now, age) {
+            return Ok(value);
+        }
+        if failed_at.is_some_and(|failed_at| is_within(now, failed_at, FAILURE_REST)) {
             return Err(ProviderFault::Resting);
         }
         match fetch().await {
             Ok(value) => {
                 let value = Arc::new(value);
-                *memory = Memory { value: Some((Arc::clone(&value), now)), failed_at: None };
+                let mut remembered = self.value.write().unwrap_or_else(PoisonError::into_inner);
+                // As old as the question: the answer may be as well.
+                *remembered = Some((Arc::clone(&value), now));
+                drop(remembered);
+                *failed_at = None;
                 Ok(value)
             }
             Err(fault) => {
-                memory.failed_at = Some(now);
+                // The rest begins when the failure is known: a failure by time-out would be over with it.
+                *failed_at = Some(clock.now());
                 Err(fault)
             }
         }
     }
+
+    fn recall(&self, now: OffsetDateTime, age: Duration) -> Option<Arc<T>> {
+        let remembered = self.value.read().unwrap_or_else(PoisonError::into_inner);
+        let (value, fetched_at) = remembered.as_ref()?;
+        is_within(now, *fetched_at, age).then(|| Arc::clone(value))
+    }
+}
+
+/// Whether `now` is in the time of `age` from `then` on. A clock that went back makes nothing young.
+fn is_within(now: OffsetDateTime, then: OffsetDateTime, age: Duration) -> bool {
+    (then..then.saturating_add(age)).contains(&now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mana_testkit::FakeClock;
+
+    fn fault() -> ProviderFault {
+        ProviderFault::Malformed("answer")
+    }
 
     #[tokio::test]
     async fn an_answer_is_asked_for_once_and_a_failure_is_not_repeated_at_once() {
         let remembered = Remembered::default();
-        let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::seconds(seconds);
-        let get = async |now, answer: Result<u8, ProviderFault>| {
-            remembered.get(at(now), Duration::MINUTE, async || answer).await.ok().map(|value| *value)
+        let clock = FakeClock::new();
+        let begun = clock.now();
+        let get = async |seconds, answer: Result<u8, ProviderFault>| {
+            clock.advance(begun + Duration::seconds(seconds) - clock.now());
+            remembered.get(&clock, Duration::MINUTE, async || answer).await.ok().map(|value| *value)
         };
-        let fault = || Err(ProviderFault::Malformed("answer"));
-        assert_eq!(get(0, fault()).await, None);
+        assert_eq!(get(0, Err(fault())).await, None);
         assert_eq!(get(4, Ok(1)).await, None, "left alone");
         assert_eq!(get(5, Ok(1)).await, Some(1));
         assert_eq!(get(64, Ok(2)).await, Some(1), "remembered");
         assert_eq!(get(65, Ok(3)).await, Some(3));
         assert_eq!(get(64, Ok(4)).await, Some(4), "a clock that went back makes nothing young");
+    }
+
+    #[tokio::test]
+    async fn a_failure_rests_from_when_it_is_known_and_nobody_waits_for_it_again() {
+        let remembered = Remembered::<u8>::default();
+        let clock = FakeClock::new();
+        let times_out = async || {
+            clock.advance(Duration::seconds(8));
+            Err(fault())
+        };
+        assert!(remembered.get(&clock, Duration::MINUTE, times_out).await.is_err());
+        let is_resting = async || {
+            let answer = remembered.get(&clock, Duration::MINUTE, async || Ok(1)).await;
+            matches!(answer, Err(ProviderFault::Resting))
+        };
+        clock.advance(Duration::milliseconds(4_999));
+        assert!(is_resting().await, "it would be asked again by everybody who came while it hung");
+        clock.advance(Duration::milliseconds(1));
+        assert!(!is_resting().await, "the control");
+    }
+
+    #[tokio::test]
+    async fn what_is_young_enough_is_had_while_somebody_asks_for_newer() {
+        let remembered = Remembered::default();
+        let clock = FakeClock::new();
+        remembered.get(&clock, Duration::HOUR, async || Ok(1)).await.ok();
+        clock.advance(Duration::MINUTE);
+        let hangs = remembered.get(&clock, Duration::MINUTE, async || std::future::pending().await);
+        tokio::select! {
+            biased;
+            _ = hangs => unreachable!("it never answers"),
+            got = remembered.get(&clock, Duration::HOUR, async || Ok(2)) => assert_eq!(got.ok().as_deref(), Some(&1)),
+        }
     }
 
     #[test]

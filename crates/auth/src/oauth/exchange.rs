@@ -63,7 +63,7 @@ pub(super) async fn exchange(
     match &provider.protocol {
         Protocol::Oidc { issuer, description } => {
             let outbound = &auth.providers.outbound;
-            let metadata = description.metadata(outbound, provider.kind, issuer, auth.clock.now()).await?;
+            let metadata = description.metadata(outbound, provider.kind, issuer, &*auth.clock).await?;
             // A code of another issuer is not sent to this one (RFC 9207).
             if told_issuer.map_or(metadata.names_issuer, |told| !metadata.rule.may_name(told)) {
                 return Err(OAuthError::NotProven("the answer names another issuer"));
@@ -106,14 +106,14 @@ pub(super) async fn prove(
     let Protocol::Oidc { issuer, description } = &provider.protocol else {
         return Err(OAuthError::UnknownProvider);
     };
-    let (outbound, now) = (&auth.providers.outbound, auth.clock.now());
-    let metadata = description.metadata(outbound, provider.kind, issuer, now).await?;
-    let expected = Expected { issuer: &metadata.rule, audiences, nonce, now };
-    let keys = description.keys(outbound, &metadata, now).await?;
+    let (outbound, clock) = (&auth.providers.outbound, &*auth.clock);
+    let metadata = description.metadata(outbound, provider.kind, issuer, clock).await?;
+    let expected = Expected { issuer: &metadata.rule, audiences, nonce, now: clock.now() };
+    let keys = description.keys(outbound, &metadata, clock).await?;
     if let Verdict::Proven(claims) = id_token::verify(token, &keys, &expected)? {
         return Ok(claims);
     }
-    let keys = description.newer_keys(outbound, &metadata, now).await?;
+    let keys = description.newer_keys(outbound, &metadata, clock).await?;
     match id_token::verify(token, &keys, &expected)? {
         Verdict::Proven(claims) => Ok(claims),
         Verdict::UnknownKey => Err(OAuthError::NotProven("its key is not the issuer's")),

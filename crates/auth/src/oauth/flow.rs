@@ -127,14 +127,11 @@ impl Flow {
         let client = provider.client()?;
         let outbound = &auth.providers.outbound;
         let mut url = match &provider.protocol {
-            Protocol::Oidc { issuer, description } => {
-                let now = auth.clock.now();
-                description
-                    .metadata(outbound, provider.kind, issuer, now)
-                    .await?
-                    .authorization_endpoint
-                    .clone()
-            }
+            Protocol::Oidc { issuer, description } => description
+                .metadata(outbound, provider.kind, issuer, &*auth.clock)
+                .await?
+                .authorization_endpoint
+                .clone(),
             Protocol::GitHub { site, .. } => endpoint(site, "/login/oauth/authorize")?,
             Protocol::Discord { site } => endpoint(site, "/oauth2/authorize")?,
         };

@@ -93,7 +93,7 @@ pub(super) struct Claims {
     exp: i64,
     iat: i64,
     nbf: Option<i64>,
-    nonce: Option<String>,
+    pub(super) nonce: Option<String>,
     pub(super) email: Option<String>,
     email_verified: Option<Flag>,
     /// Microsoft: whether the owner of the address's domain has proven it.
@@ -110,6 +110,12 @@ impl Claims {
     /// Whether the issuer says that it has checked the address.
     pub(super) fn has_verified_email(&self) -> bool {
         self.email_verified.as_ref().is_some_and(Flag::is_set)
+    }
+
+    /// From when on the token is refused because of its age.
+    pub(super) fn dead_at(&self) -> OffsetDateTime {
+        let at = OffsetDateTime::from_unix_timestamp(self.exp.saturating_add(LEEWAY));
+        at.unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// Whether Microsoft says that the address's domain is the tenant's.
@@ -206,12 +212,15 @@ fn is_tenant(text: &str) -> bool {
 pub(super) enum NonceRule<'a> {
     /// This one.
     Is(&'a str),
-    /// What an app says that it asked with, in clear or hashed. Never that of a browser's round trip.
+    /// What an app says that it asked with. Never that of a browser's round trip, whoever sends it.
     OfApp {
         /// None if it says none.
         sent: Option<&'a str>,
         /// Whether the token may have one all the same.
         takes_unsent: bool,
+        /// Whether the token may have it as it was sent, which whoever has the token can read in it. Its hash shows that the app knows more than
+        /// the token says.
+        takes_clear: bool,
     },
 }
 
@@ -232,6 +241,11 @@ pub(super) enum Verdict {
     Proven(Box<Claims>),
     /// None of the keys is the one that it names: the issuer may have a new one.
     UnknownKey,
+}
+
+/// What tells a token from others: what is signed of it, since one text may have several signatures that are right.
+pub(super) fn digest(token: &str) -> [u8; 32] {
+    sha256(token.rsplit_once('.').map_or(token, |(message, _)| message).as_bytes())
 }
 
 /// Verifies an ID token.
@@ -297,11 +311,10 @@ fn has_nonce(told: Option<&str>, rule: NonceRule<'_>) -> bool {
     match (rule, told) {
         (NonceRule::Is(expected), told) => told == Some(expected),
         (NonceRule::OfApp { sent, .. }, None) => sent.is_none(),
-        (NonceRule::OfApp { sent: None, takes_unsent }, Some(told)) => {
-            takes_unsent && !told.starts_with(super::model::Nonce::PREFIX)
-        }
-        (NonceRule::OfApp { sent: Some(sent), .. }, Some(told)) => {
-            told == sent || told == hex(&sha256(sent.as_bytes()))
+        (NonceRule::OfApp { .. }, Some(told)) if told.starts_with(super::model::Nonce::PREFIX) => false,
+        (NonceRule::OfApp { sent: None, takes_unsent, .. }, Some(_)) => takes_unsent,
+        (NonceRule::OfApp { sent: Some(sent), takes_clear, .. }, Some(told)) => {
+            (takes_clear && told == sent) || told == hex(&sha256(sent.as_bytes()))
         }
     }
 }
@@ -462,18 +475,25 @@ mod tests {
     #[test]
     fn an_app_may_bind_its_token_and_never_uses_a_browsers() {
         let hashed = hex(&sha256(b"n"));
-        for (told, sent, takes_unsent, is_good) in [
-            (None, None, false, true),
-            (Some("n"), None, false, false),
-            (Some("n"), None, true, true),
-            (Some("mon_x"), None, true, false),
-            (Some("n"), Some("n"), false, true),
-            (Some(hashed.as_str()), Some("n"), false, true),
-            (None, Some("n"), true, false),
-            (Some("m"), Some("n"), true, false),
+        let hash = Some(hashed.as_str());
+        for (told, sent, takes_unsent, takes_clear, is_good) in [
+            (None, None, false, false, true),
+            (Some("n"), None, false, true, false),
+            (Some("n"), None, true, false, true),
+            (Some("n"), Some("n"), false, true, true),
+            (hash, Some("n"), false, false, true),
+            (hash, Some("n"), false, true, true),
+            (None, Some("n"), true, true, false),
+            (Some("m"), Some("n"), true, true, false),
+            // Whoever has the token reads what it says, and can send that.
+            (Some("n"), Some("n"), true, false, false),
+            (hash, hash, true, false, false),
+            // Of a browser.
+            (Some("mon_x"), None, true, true, false),
+            (Some("mon_x"), Some("mon_x"), true, true, false),
         ] {
-            let rule = NonceRule::OfApp { sent, takes_unsent };
-            assert_eq!(has_nonce(told, rule), is_good, "{told:?} {sent:?} {takes_unsent}");
+            let rule = NonceRule::OfApp { sent, takes_unsent, takes_clear };
+            assert_eq!(has_nonce(told, rule), is_good, "{told:?} {sent:?} {takes_unsent} {takes_clear}");
         }
     }
 

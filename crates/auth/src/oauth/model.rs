@@ -1,6 +1,7 @@
 //! Who somebody is at another service, what of that is believed here, and what may go wrong.
 
 use crate::account::model::{AccountError, Email};
+use crate::mail::MailError;
 use crate::session::model::SessionError;
 use crate::token::root_secret::RootSecretError;
 use mana_kernel::{ErrorCode, Kind, Problem, opaque_secret};
@@ -312,6 +313,12 @@ impl OAuthError {
             | Self::Session(_)
             | Self::Database(_) => {}
         }
+    }
+}
+
+impl From<MailError> for OAuthError {
+    fn from(error: MailError) -> Self {
+        AccountError::Mail(error).into()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::arrive::arrive;
 use super::exchange::{self, identity};
-use super::id_token::NonceRule;
+use super::id_token::{NonceRule, digest};
 use super::model::OAuthError;
+use super::store;
 use crate::account::model::User;
 use crate::security_event::Origin;
 use crate::session::login::TokenResponse;
@@ -22,6 +23,8 @@ use http::HeaderMap;
 use mana_kernel::Line;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// Who wants in.
@@ -32,8 +35,8 @@ pub(crate) struct NativeSignInRequest {
     #[serde(alias = "token")]
     #[schema(value_type = String, format = "password", min_length = 1, max_length = 16384)]
     id_token: Line<1, 16384>,
-    /// The nonce that the app asked with, if it did: the token must have it, in clear or as its SHA-256 in hexadecimal. A token that has one
-    /// is refused without it, unless the operator says otherwise.
+    /// The nonce that the app asked with, if it did: the token must have its SHA-256 in hexadecimal; Google's may have it as it is. A token that
+    /// comes with its nonce is good once. One that has a nonce is refused without it, unless the operator says otherwise.
     nonce: Option<Line<1, 255>>,
     /// The person's name, which Apple tells the app alone, and once.
     name: Option<Line<0, 255>>,
@@ -149,14 +152,20 @@ async fn sign_in(
     let nonce = NonceRule::OfApp {
         sent: request.nonce.as_ref().map(Line::as_str),
         takes_unsent: provider.takes_unsent_nonce,
+        takes_clear: provider.takes_clear_nonce,
     };
     let proven = exchange::prove(auth, provider, request.id_token.as_str(), &audiences, nonce).await;
     let claims = proven.inspect_err(|error| error.log(&provider.id))?;
+    let once = claims.nonce.as_ref().map(|_| (digest(request.id_token.as_str()), claims.dead_at()));
     let mut identity = identity(provider, *claims);
     identity.name = identity.name.or_else(|| exchange::name(request.name?.as_str()));
 
     let origin = Origin::of_request(&client);
-    let (transaction, user) = arrive(auth, provider, &identity, None, &origin).await?;
+    let (mut transaction, user, mail) = arrive(auth, provider, &identity, None, (language, &origin)).await?;
+    if let Some(once) = once {
+        let outcome = use_up(&mut transaction, once, request.nonce.is_some()).await;
+        outcome.inspect_err(|error| error.log(&provider.id))?;
+    }
     let device = Device {
         id: request.device_id,
         name: request.device_name,
@@ -166,7 +175,24 @@ async fn sign_in(
         remember_me: request.remember_me.unwrap_or(false),
     };
     let proof = Proof::of(Method::Provider);
-    Ok(sign_in_answering(transaction, auth, &user, proof, (device, app), &origin, answer).await?)
+    let answered = sign_in_answering(transaction, auth, &user, proof, (device, app), &origin, answer).await?;
+    drop(mail);
+    Ok(answered)
+}
+
+/// Uses a token up that has a nonce and came with it. One that comes without is good as long as nobody has: an app that keeps the nonce from
+/// this service gets the same token for a while. The account is locked: two at once take turns.
+async fn use_up(
+    connection: &mut PgConnection,
+    (digest, dead_at): ([u8; 32], OffsetDateTime),
+    is_with_nonce: bool,
+) -> Result<(), OAuthError> {
+    let is_first = if is_with_nonce {
+        store::insert_finished(connection, &digest, dead_at).await?
+    } else {
+        !store::exists_finished(connection, &digest).await?
+    };
+    if is_first { Ok(()) } else { Err(OAuthError::NotProven("it was used before")) }
 }
 
 fn answer(tokens: TokenResponse) -> Response {

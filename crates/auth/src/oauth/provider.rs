@@ -74,6 +74,8 @@ pub(super) struct Provider {
     pub(super) audiences: Vec<String>,
     /// Whether an app may keep to itself which nonce its token has.
     pub(super) takes_unsent_nonce: bool,
+    /// Whether it puts the nonce into the token as an app gives it, and apps give it unhashed.
+    pub(super) takes_clear_nonce: bool,
     /// Domains whose mailboxes are the provider's own, `*` for all.
     own_domains: Vec<String>,
 }
@@ -236,6 +238,11 @@ impl Providers {
         self.list.iter().filter(|provider| provider.client.is_some())
     }
 
+    /// What people know one as; its id, if it is no longer set up.
+    pub(super) fn title_of<'a>(&'a self, id: &'a str) -> &'a str {
+        self.find(id).map_or(id, |provider| &provider.title)
+    }
+
     /// One by its id.
     pub(super) fn find(&self, id: &str) -> Result<&Provider, OAuthError> {
         self.list.iter().find(|provider| provider.id == id).ok_or(OAuthError::UnknownProvider)
@@ -288,6 +295,7 @@ fn google(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettings
         client,
         audiences: given.google_audiences.clone(),
         takes_unsent_nonce: given.google_takes_unsent_nonce,
+        takes_clear_nonce: true,
         own_domains: owned(&GOOGLE_DOMAINS),
     }))
 }
@@ -318,6 +326,7 @@ fn apple(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettingsE
         client,
         audiences: given.apple_audiences.clone(),
         takes_unsent_nonce: given.apple_takes_unsent_nonce,
+        takes_clear_nonce: given.apple_takes_clear_nonce,
         own_domains: owned(&APPLE_DOMAINS),
     }))
 }
@@ -337,6 +346,7 @@ fn microsoft(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSetti
         client: Some(client),
         audiences: Vec::new(),
         takes_unsent_nonce: false,
+        takes_clear_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -356,6 +366,7 @@ fn github(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSettings
         client: Some(client),
         audiences: Vec::new(),
         takes_unsent_nonce: false,
+        takes_clear_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -374,6 +385,7 @@ fn discord(given: &ProviderSettings) -> Result<Option<Provider>, ProviderSetting
         client: Some(client),
         audiences: Vec::new(),
         takes_unsent_nonce: false,
+        takes_clear_nonce: false,
         own_domains: Vec::new(),
     }))
 }
@@ -395,6 +407,7 @@ fn oidc(provider: OidcProvider) -> Provider {
         client: Some(WebClient::new(&provider.client_id, secret, scopes)),
         audiences: Vec::new(),
         takes_unsent_nonce: false,
+        takes_clear_nonce: false,
         own_domains: provider.email_domains.iter().map(|domain| domain.to_lowercase()).collect(),
     }
 }

@@ -178,16 +178,16 @@ pub(crate) async fn delete_accounts_of(connection: &mut PgConnection, user: &Use
     Ok(())
 }
 
-/// Takes away what was linked to a user's account within a session, and says of which providers.
+/// Takes away what was linked to a user's account within some sessions, and says of which providers.
 pub(crate) async fn delete_accounts_linked_in(
     connection: &mut PgConnection,
     user: &UserId,
-    session: &SessionId,
+    sessions: &[String],
 ) -> Result<Vec<String>, DbError> {
     Ok(sqlx::query_scalar!(
-        "DELETE FROM auth.accounts WHERE user_id = $1 AND linked_in = $2 RETURNING provider",
+        "DELETE FROM auth.accounts WHERE user_id = $1 AND linked_in = ANY($2) RETURNING provider",
         user.as_str(),
-        session.as_str(),
+        sessions,
     )
     .fetch_all(connection)
     .await?)
@@ -199,7 +199,17 @@ pub(super) async fn delete_account(connection: &mut PgConnection, id: Uuid) -> R
     Ok(())
 }
 
-/// Notes that a round trip came back. False if it had before.
+/// Whether a round trip came back, or a token was used up.
+pub(super) async fn exists_finished(connection: &mut PgConnection, hash: &[u8]) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.finished_flows WHERE state_hash = $1) AS "is_finished!""#,
+        hash
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Notes that a round trip came back, or that a token was used up. False if it had before.
 pub(super) async fn insert_finished(
     connection: &mut PgConnection,
     state_hash: &[u8],

@@ -3,12 +3,14 @@
 use super::arrive;
 use super::model::{OAuthError, ProviderKind};
 use super::store;
+use crate::new_device::warn;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::hold::hold;
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState, password, two_factor};
 use axum::extract::{Path, State};
 use http::StatusCode;
-use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, ProblemBody};
+use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, Language, ProblemBody};
 use uuid::Uuid;
 
 /// Unlinks a service from the account
@@ -29,18 +31,24 @@ pub(crate) async fn unlink(
     State(auth): State<AuthState>,
     FreshCaller(caller): FreshCaller,
     client: ClientInfo,
+    language: Language,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let id: Uuid = id.parse().map_err(|_| OAuthError::NotLinked)?;
-    remove(&auth, &caller, id, &Origin::of_request(&client)).await?;
+    remove(&auth, &caller, id, (language, &Origin::of_request(&client))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn remove(auth: &Auth, caller: &Caller, id: Uuid, origin: &Origin) -> Result<(), ApiError> {
+async fn remove(
+    auth: &Auth,
+    caller: &Caller,
+    id: Uuid,
+    (language, origin): (Language, &Origin),
+) -> Result<(), ApiError> {
     let mut transaction = auth.database.begin().await?;
     let user = &caller.user_id;
     // A passkey that is removed at the same time must not count on this link, nor this on that.
-    hold(&mut transaction, auth, caller).await?;
+    let owner = hold(&mut transaction, auth, caller).await?;
     let linked = store::lock_accounts(&mut transaction, user).await?;
     let provider = linked.iter().find(|account| account.id == id).ok_or(OAuthError::NotLinked)?;
     let has_another = linked.len() > 1
@@ -53,5 +61,9 @@ async fn remove(auth: &Auth, caller: &Caller, id: Uuid, origin: &Origin) -> Resu
     let kind = EventKind::ProviderUnlinked(ProviderKind::named(&provider.provider));
     let session = Some(&caller.session_id);
     security_event::record(&mut transaction, auth, kind, Some(user), session, origin).await?;
-    Ok(arrive::commit(transaction).await?)
+    let change = ProtectionChange::ServiceUnlinked(auth.providers.title_of(&provider.provider));
+    let mail = warn(&mut transaction, auth, &owner, change, session, (language, origin)).await?;
+    arrive::commit(transaction).await?;
+    drop(mail);
+    Ok(())
 }

@@ -7,9 +7,11 @@ use super::client_data::ClientData;
 use super::encoded::Encoded;
 use super::model::{CredentialType, PASSKEYS, Passkey, PasskeyError, Purpose, TRANSPORTS};
 use super::store;
+use crate::new_device::warn;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::device::Device;
 use crate::session::hold::hold;
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
@@ -92,7 +94,7 @@ pub(super) async fn add(
     let origin = Origin::of_request(&client);
     let AddPasskeyRequest { credential, name } = request;
     let name = name.map_or_else(|| named_by_client(&client, language), String::from);
-    let passkey = store_new(&auth, &caller, credential, name, &origin).await?;
+    let passkey = store_new(&auth, &caller, credential, name, (language, &origin)).await?;
     Ok((StatusCode::CREATED, Json(passkey)))
 }
 
@@ -101,7 +103,7 @@ async fn store_new(
     caller: &Caller,
     given: NewPublicKeyCredential,
     name: String,
-    origin: &Origin,
+    (language, origin): (Language, &Origin),
 ) -> Result<Passkey, ApiError> {
     let response = &given.response;
     let data = ClientData::read(response.client_data_json.as_bytes());
@@ -131,7 +133,7 @@ async fn store_new(
     };
     let user = &caller.user_id;
     let mut transaction = auth.database.begin().await?;
-    hold(&mut transaction, auth, caller).await?;
+    let owner = hold(&mut transaction, auth, caller).await?;
     if store::count_passkeys(&mut transaction, user).await? >= PASSKEYS {
         return Err(PasskeyError::TooMany.into());
     }
@@ -144,7 +146,10 @@ async fn store_new(
     })?;
     let kind = EventKind::PasskeyAdded(passkey.id);
     security_event::record(&mut transaction, auth, kind, Some(user), Some(session), origin).await?;
+    let change = ProtectionChange::PasskeyAdded;
+    let mail = warn(&mut transaction, auth, &owner, change, Some(session), (language, origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(passkey)
 }
 

@@ -2,16 +2,18 @@
 
 use super::model::{Passkey, PasskeyError};
 use super::store;
+use crate::new_device::warn;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::hold::hold;
 use crate::two_factor::model::{TwoFactorError, is_required};
+use crate::verification::ProtectionChange;
 use crate::{AuthState, oauth, password, two_factor};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, ProblemBody, Valid};
+use mana_platform::http::{ApiError, Caller, ClientInfo, FreshCaller, Language, ProblemBody, Valid};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -80,6 +82,7 @@ pub(super) async fn rename(
 pub(super) async fn remove(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     FreshCaller(caller): FreshCaller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
@@ -101,7 +104,10 @@ pub(super) async fn remove(
     let kind = EventKind::PasskeyRemoved(id);
     let (session, origin) = (Some(&caller.session_id), Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(user), session, &origin).await?;
+    let change = ProtectionChange::PasskeyRemoved;
+    let mail = warn(&mut transaction, &auth, &owner, change, session, (language, &origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(StatusCode::NO_CONTENT)
 }
 

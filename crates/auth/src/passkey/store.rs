@@ -243,16 +243,16 @@ pub(super) async fn delete_passkey(
     Ok(done.rows_affected() == 1)
 }
 
-/// Removes a user's passkeys, all or those that were added in a session; says which.
+/// Removes a user's passkeys, all or those that were added in some sessions; says which.
 pub(crate) async fn delete_passkeys(
     connection: &mut PgConnection,
     user: &UserId,
-    added_in: Option<&SessionId>,
+    added_in: Option<&[String]>,
 ) -> Result<Vec<Uuid>, DbError> {
     Ok(sqlx::query_scalar!(
-        "DELETE FROM auth.passkeys WHERE user_id = $1 AND ($2::text IS NULL OR added_in = $2) RETURNING id",
+        "DELETE FROM auth.passkeys WHERE user_id = $1 AND ($2::text[] IS NULL OR added_in = ANY($2)) RETURNING id",
         user.as_str(),
-        added_in.map(SessionId::as_str),
+        added_in,
     )
     .fetch_all(connection)
     .await?)

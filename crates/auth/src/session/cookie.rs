@@ -1,6 +1,6 @@
 //! The single sign-on cookie on the wire, and the session behind it.
 
-use super::model::{SessionCookie, SessionError};
+use super::model::{Session, SessionCookie, SessionError};
 use super::store::{self, CookieSession};
 use crate::browser_cookie::BrowserCookie;
 use crate::{Auth, Policy};
@@ -57,19 +57,19 @@ pub(crate) async fn present(auth: &Auth, headers: &HeaderMap) -> Result<Presente
     Ok(Presented::Live { found: Box::new(found), renewed })
 }
 
-/// Whether the browser is signed in to the account.
-pub(crate) async fn is_signed_in_to(
+/// The live sessions of the account that the browser is signed in to.
+pub(crate) async fn list_signed_in_to(
     connection: &mut PgConnection,
     auth: &Auth,
     headers: &HeaderMap,
     user: &UserId,
-) -> Result<bool, DbError> {
+) -> Result<Vec<Session>, DbError> {
     let hashes: Vec<_> = read(headers, &auth.policy).iter().map(SessionCookie::hash).collect();
     if hashes.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     let live = store::list_live_by_cookies(connection, &hashes, auth.clock.now()).await?;
-    Ok(live.iter().any(|found| found.user.id == *user))
+    Ok(live.into_iter().filter(|found| found.user.id == *user).map(|found| found.session).collect())
 }
 
 /// The sessions that a request's cookies name, live or not, with their users.

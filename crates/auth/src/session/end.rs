@@ -79,6 +79,21 @@ pub(crate) async fn end_one(
     Ok(Ended::of(1))
 }
 
+/// Ends sessions that were not their owner's, and marks those as such that have ended otherwise.
+pub(crate) async fn end_disowned(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    sessions: &[String],
+    origin: &Origin,
+) -> Result<Ended, DbError> {
+    let ended = store::update_disowned(connection, sessions, auth.clock.now()).await?;
+    let kind = EventKind::of_end(RevokeReason::Disowned);
+    security_event::record_each_by(connection, (&*auth.clock, &*auth.rng), kind, user, &ended, origin)
+        .await?;
+    Ok(Ended::of(ended.len()))
+}
+
 /// Ends those of a user's live sessions that are chosen, however many.
 pub(crate) async fn end_chosen(
     connection: &mut PgConnection,

@@ -79,6 +79,11 @@ impl Proof {
         has_first && has_second
     }
 
+    /// Whether it was by one of these, among others.
+    pub(crate) fn is_by(&self, methods: &[Method]) -> bool {
+        self.0.iter().any(|method| methods.contains(method))
+    }
+
     /// As in the database.
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.iter().map(|method| method.as_str().to_owned()).collect()

@@ -498,16 +498,80 @@ pub(crate) async fn list_earlier(
 ) -> Result<Vec<EarlierSignIn>, DbError> {
     Ok(sqlx::query_as!(
         EarlierSignIn,
-        r#"SELECT DISTINCT device_id, user_agent, revoked_reason IS NOT DISTINCT FROM $3 AS "is_disowned!" FROM (
-               SELECT device_id, user_agent, revoked_reason FROM auth.sessions
-               WHERE user_id = $1 AND id <> $2 ORDER BY created_at DESC LIMIT 500
-           ) AS earlier"#,
+        "SELECT device_id, user_agent, min(created_at) FILTER (WHERE revoked_reason IS DISTINCT FROM $3) AS known_at,
+                min(created_at) FILTER (WHERE revoked_reason = $3) AS disowned_at
+         FROM (
+             SELECT device_id, user_agent, revoked_reason, created_at FROM auth.sessions
+             WHERE user_id = $1 AND id <> $2 ORDER BY created_at DESC LIMIT 500
+         ) AS earlier GROUP BY device_id, user_agent",
         session.user_id.as_str(),
         session.id.as_str(),
         RevokeReason::Disowned.as_str(),
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// A session of the same user, opened with or after another one.
+#[derive(Debug)]
+pub(crate) struct LaterSession {
+    pub(crate) id: String,
+    pub(crate) device_id: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    /// The names of what was proven in it.
+    pub(crate) authenticated_by: Vec<String>,
+    /// It was from a new device, and no link that disowns it was mailed or is left.
+    pub(crate) is_untold: bool,
+}
+
+/// Of the sessions opened with or after one, that one, those that live, and those in which something was added that opens the account.
+pub(crate) async fn list_later(
+    connection: &mut PgConnection,
+    session: &Session,
+    now: OffsetDateTime,
+) -> Result<Vec<LaterSession>, DbError> {
+    Ok(sqlx::query_as!(
+        LaterSession,
+        r#"SELECT id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!",
+                  NOT EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = sessions.id)
+                  AND id IN (SELECT session_id FROM auth.security_events
+                             WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_untold!"
+           FROM auth.sessions
+           WHERE user_id = $1 AND created_at >= $3 AND (id = $2 OR (revoked_at IS NULL AND expires_at > $4) OR id IN (
+               SELECT added_in FROM auth.passkeys WHERE user_id = $1
+               UNION ALL SELECT linked_in FROM auth.accounts WHERE user_id = $1
+               UNION ALL SELECT unnest(ARRAY[confirmed_in, begun_in]) FROM auth.two_factor_auth WHERE user_id = $1
+               UNION ALL SELECT made_in FROM auth.recovery_codes WHERE user_id = $1
+               UNION ALL SELECT asked_in FROM auth.verification_tokens WHERE user_id = $1))"#,
+        session.user_id.as_str(),
+        session.id.as_str(),
+        session.created_at,
+        now,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Ends sessions as their owner's no more, those too that have ended otherwise: what they came from makes no device known. Names those that lived
+/// at `now`.
+pub(crate) async fn update_disowned(
+    connection: &mut PgConnection,
+    sessions: &[String],
+    now: OffsetDateTime,
+) -> Result<Vec<String>, DbError> {
+    let rows = sqlx::query!(
+        r#"WITH chosen AS MATERIALIZED (
+               SELECT id, revoked_at IS NULL AND expires_at > $2 AS has_lived FROM auth.sessions WHERE id = ANY($1) ORDER BY id FOR UPDATE
+           )
+           UPDATE auth.sessions SET revoked_at = coalesce(revoked_at, $2), revoked_reason = $3 FROM chosen WHERE sessions.id = chosen.id
+           RETURNING sessions.id, has_lived AS "has_lived!""#,
+        sessions,
+        now,
+        RevokeReason::Disowned.as_str(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter(|row| row.has_lived).map(|row| row.id).collect())
 }
 
 /// Erases from a user's sessions what tells of the person: the account is gone.

@@ -3,12 +3,14 @@
 use super::challenge::CHALLENGE_COOKIE;
 use super::guess::take_code;
 use super::manage::is_required;
-use super::model::{ChallengeToken, TwoFactorError};
+use super::model::{BegunIn, ChallengeToken, TwoFactorError};
+use super::reauthenticate::needs_factor;
 use super::set_up;
 use super::store;
 use super::verify::{conclude, waiting};
 
 use crate::account::model::User;
+use crate::new_device::warn;
 use crate::security_event::Origin;
 use crate::session::check_password::check_password;
 use crate::session::cookie::{self, Presented};
@@ -18,6 +20,7 @@ use crate::session::hold::hold;
 use crate::session::model::{Session, SessionError};
 use crate::session::open::{Admission, admit};
 use crate::token::access::{self, AccessToken};
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
@@ -109,7 +112,8 @@ pub(crate) async fn enable(
     let origin = Origin::of_request(&client);
     let (mut transaction, owner) = owner(&auth, &headers, &request.password, &origin).await?;
     let Owner { user, session } = &owner;
-    let enrolment = set_up::begin(&mut transaction, &auth, user).await?;
+    let begun_in = BegunIn::Session(session.clone());
+    let enrolment = set_up::begin(&mut transaction, &auth, user, &begun_in).await?;
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
@@ -118,7 +122,7 @@ pub(crate) async fn enable(
 
 /// Takes a code of the authenticator app, by cookie
 ///
-/// Finishes the sign-in that waits for it in this browser; without one, confirms the app that the session's user has just set up.
+/// Finishes the sign-in that waits for it in this browser; without one, confirms the app that was set up in this session within the last 15 minutes.
 #[utoipa::path(
     post, path = "/api/auth/two-factor/verify-totp", tag = "two-factor",
     request_body = CodeRequest,
@@ -145,9 +149,13 @@ pub(crate) async fn verify_totp(
     let mut transaction = auth.database.begin().await?;
     let user = hold(&mut transaction, &auth, &caller_of(&session)).await?;
     let code = request.code.as_str();
-    set_up::confirm(&mut transaction, &auth, &user.id, Some(&session.id), code, &origin).await?;
+    let begun_in = BegunIn::Session(session.id.clone());
+    set_up::confirm(&mut transaction, &auth, &user.id, &begun_in, code, &origin).await?;
     let ended = set_up::end_others(&mut transaction, &auth, &user.id, &session.id, &origin).await?;
+    let change = ProtectionChange::SecondFactorOn;
+    let mail = warn(&mut transaction, &auth, &user, change, Some(&session.id), (language, &origin)).await?;
     ended.commit(transaction, &auth).await?;
+    drop(mail);
     Ok(Json(taken(&auth, user, &session)?).into_response())
 }
 
@@ -191,6 +199,7 @@ pub(crate) async fn verify_backup_code(
 pub(crate) async fn disable(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     headers: HeaderMap,
     Valid(request): Valid<PasswordRequest>,
 ) -> Result<Json<Done>, ApiError> {
@@ -200,8 +209,9 @@ pub(crate) async fn disable(
     if is_required(&auth, user) {
         return Err(TwoFactorError::Required.into());
     }
-    set_up::remove(&mut transaction, &auth, user, Some(session), &origin).await?;
+    let mail = set_up::remove(&mut transaction, &auth, user, Some(session), (language, &origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(Json(Done { status: true }))
 }
 
@@ -221,6 +231,7 @@ pub(crate) async fn disable(
 pub(crate) async fn generate_backup_codes(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     headers: HeaderMap,
     Valid(request): Valid<PasswordRequest>,
 ) -> Result<Json<BackupCodes>, ApiError> {
@@ -232,7 +243,10 @@ pub(crate) async fn generate_backup_codes(
     }
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
+    let change = ProtectionChange::RecoveryCodesMade;
+    let mail = warn(&mut transaction, &auth, user, change, Some(session), (language, &origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(Json(BackupCodes { status: true, backup_codes: codes.recovery_codes }))
 }
 
@@ -294,8 +308,8 @@ fn caller_of(session: &Session) -> Caller {
     Caller { user_id: session.user_id.clone(), session_id: session.id.clone() }
 }
 
-/// The user of the cookie's session, whose password this is, in a transaction that holds both. With a second factor set up, the session must
-/// be fresh as well: the password is only half of the owner.
+/// The user of the cookie's session, whose password this is, in a transaction that holds both. Where a second factor is asked for and set up, the
+/// session must be fresh as well: the password is only half of the owner.
 async fn owner(
     auth: &Auth,
     headers: &HeaderMap,
@@ -303,12 +317,12 @@ async fn owner(
     origin: &Origin,
 ) -> Result<(Transaction, Owner), ApiError> {
     let (session, user) = signed_in(auth, headers).await?;
-    let has_totp = {
+    let needs_factor = {
         let mut transaction = auth.database.begin().await?;
-        store::find_factors(&mut transaction, &user.id).await?.has_totp
+        needs_factor(&mut transaction, auth, &user).await?
     };
     let caller = caller_of(&session);
-    if has_totp && !is_fresh(auth, &caller).await? {
+    if needs_factor && !is_fresh(auth, &caller).await? {
         return Err(SessionError::NotFresh.into());
     }
     let checked = check_password(auth, user.email.clone(), password, origin).await?;

@@ -1,15 +1,17 @@
 //! Setting up an authenticator app in the middle of a sign-in: for who must have one and has none.
 
-use super::model::{ChallengeToken, FactorMethod, TwoFactorError};
+use super::model::{BegunIn, ChallengeToken, FactorMethod, TwoFactorError};
 use super::set_up::{self, Enrolment, RecoveryCodes};
 use super::store;
 use super::verify::{conclude, waiting};
 use crate::account::model::User;
+use crate::new_device::warn;
 use crate::security_event::Origin;
 use crate::session::login::TokenResponse;
 use crate::session::open::{Admission, admit};
 use crate::session::proof::Method;
 use crate::token::{AppId, refresh};
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState};
 use axum::Json;
 use axum::extract::State;
@@ -68,8 +70,8 @@ pub(crate) async fn enrol_pending(
     Valid(request): Valid<EnrolPendingRequest>,
 ) -> Result<Json<Enrolment>, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    let (user, _) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
-    let enrolment = set_up::begin(&mut transaction, &auth, &user).await?;
+    let (user, token) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
+    let enrolment = set_up::begin(&mut transaction, &auth, &user, &BegunIn::SignIn(token.hash())).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(enrolment))
 }
@@ -98,7 +100,8 @@ pub(crate) async fn confirm_pending(
     let origin = Origin::of_request(&client);
     let mut transaction = auth.database.begin().await?;
     let (user, token) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
-    set_up::confirm(&mut transaction, &auth, &user.id, None, request.code.as_str(), &origin).await?;
+    let begun_in = BegunIn::SignIn(token.hash());
+    set_up::confirm(&mut transaction, &auth, &user.id, &begun_in, request.code.as_str(), &origin).await?;
     let browser = (client, &headers, language);
     let (proof, device, cookies) =
         conclude(&mut transaction, &auth, (&token, &user), Method::Code, browser, false).await?;
@@ -111,8 +114,12 @@ pub(crate) async fn confirm_pending(
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
     let others = set_up::end_others(&mut transaction, &auth, &user.id, session, &origin).await?;
+    let change = ProtectionChange::SecondFactorOn;
+    let by = (language, &origin);
+    let mail = warn(&mut transaction, &auth, &opened.user, change, Some(session), by).await?;
     let tokens = refresh::open_chain(&mut transaction, &auth, &opened.user, &opened.session, &app).await?;
     let (.., cookie) = opened.commit(transaction, &auth, others).await?;
+    drop(mail);
     let set_cookie = cookie.map(|value| [(header::SET_COOKIE, value)]);
     let mut response = (set_cookie, Json(ConfirmedSignIn { tokens, codes })).into_response();
     cookies.add_to(&mut response);

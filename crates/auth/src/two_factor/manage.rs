@@ -1,11 +1,13 @@
 //! `/api/v1/auth/two-factor`: the second factor as its owner sees and changes it.
 
-use super::model::{FactorMethod, TwoFactorError};
+use super::model::{BegunIn, FactorMethod, TwoFactorError};
 use super::set_up::{self, Enrolment, RecoveryCodes};
 use super::store;
 use crate::account::model::User;
+use crate::new_device::warn;
 use crate::security_event::Origin;
 use crate::session::hold::hold;
+use crate::verification::ProtectionChange;
 use crate::{Auth, AuthState, account};
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +15,7 @@ use http::StatusCode;
 use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{
-    ApiError, Caller, ClientInfo, FreshCaller, OptionalBody, ProblemBody, Valid, codes,
+    ApiError, Caller, ClientInfo, FreshCaller, Language, OptionalBody, ProblemBody, Valid, codes,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -89,14 +91,15 @@ pub(crate) async fn enrol(
 ) -> Result<Json<Enrolment>, ApiError> {
     let mut transaction = auth.database.begin().await?;
     let user = hold(&mut transaction, &auth, &caller).await?;
-    let enrolment = set_up::begin(&mut transaction, &auth, &user).await?;
+    let enrolment =
+        set_up::begin(&mut transaction, &auth, &user, &BegunIn::Session(caller.session_id)).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(enrolment))
 }
 
 /// Switches the second factor on
 ///
-/// Sign-ins ask for it from now on; the user's other sessions, opened without it, end. The answer's recovery codes are shown this one
+/// In the session that began it, within 15 minutes. Sign-ins ask for it from now on; the user's other sessions, opened without it, end. The answer's recovery codes are shown this one
 /// time.
 #[utoipa::path(
     post, path = "/api/v1/auth/two-factor/confirm", tag = "two-factor",
@@ -112,17 +115,22 @@ pub(crate) async fn enrol(
 pub(crate) async fn confirm(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     FreshCaller(caller): FreshCaller,
     Valid(request): Valid<ConfirmRequest>,
 ) -> Result<Json<RecoveryCodes>, ApiError> {
     let origin = Origin::of_request(&client);
     let (user, session) = (&caller.user_id, &caller.session_id);
     let mut transaction = auth.database.begin().await?;
-    hold(&mut transaction, &auth, &caller).await?;
-    set_up::confirm(&mut transaction, &auth, user, Some(session), request.code.as_str(), &origin).await?;
+    let owner = hold(&mut transaction, &auth, &caller).await?;
+    let begun_in = BegunIn::Session(session.clone());
+    set_up::confirm(&mut transaction, &auth, user, &begun_in, request.code.as_str(), &origin).await?;
     let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, Some(session), &origin).await?;
     let ended = set_up::end_others(&mut transaction, &auth, user, session, &origin).await?;
+    let change = ProtectionChange::SecondFactorOn;
+    let mail = warn(&mut transaction, &auth, &owner, change, Some(session), (language, &origin)).await?;
     ended.commit(transaction, &auth).await?;
+    drop(mail);
     Ok(Json(codes))
 }
 
@@ -139,6 +147,7 @@ pub(crate) async fn confirm(
 pub(crate) async fn disable(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     FreshCaller(caller): FreshCaller,
 ) -> Result<StatusCode, ApiError> {
     let mut transaction = auth.database.begin().await?;
@@ -147,8 +156,10 @@ pub(crate) async fn disable(
         return Err(TwoFactorError::Required.into());
     }
     let origin = Origin::of_request(&client);
-    set_up::remove(&mut transaction, &auth, &user, Some(&caller.session_id), &origin).await?;
+    let session = Some(&caller.session_id);
+    let mail = set_up::remove(&mut transaction, &auth, &user, session, (language, &origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -168,18 +179,22 @@ pub(crate) async fn disable(
 pub(crate) async fn renew_recovery_codes(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     FreshCaller(caller): FreshCaller,
     OptionalBody(_): OptionalBody<NoFields>,
 ) -> Result<Json<RecoveryCodes>, ApiError> {
     let mut transaction = auth.database.begin().await?;
-    hold(&mut transaction, &auth, &caller).await?;
+    let owner = hold(&mut transaction, &auth, &caller).await?;
     if !store::find_factors(&mut transaction, &caller.user_id).await?.has_totp {
         return Err(TwoFactorError::NotSetUp.into());
     }
     let origin = Origin::of_request(&client);
     let (user, session) = (&caller.user_id, Some(&caller.session_id));
     let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, session, &origin).await?;
+    let change = ProtectionChange::RecoveryCodesMade;
+    let mail = warn(&mut transaction, &auth, &owner, change, session, (language, &origin)).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    drop(mail);
     Ok(Json(codes))
 }
 

@@ -1,8 +1,11 @@
 //! What a second factor is, and who needs one.
 
 use crate::account::model::Role;
+use crate::mail::MailError;
 use crate::token::root_secret::RootSecretError;
-use mana_kernel::{ErrorCode, Kind, Problem, opaque_secret};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use mana_kernel::{ErrorCode, Kind, Problem, SessionId, opaque_secret};
 use mana_platform::DbError;
 use mana_platform::config::TwoFactorRequired;
 use mana_platform::http::codes;
@@ -66,6 +69,11 @@ impl Factors {
         }
         methods
     }
+
+    /// Whether the password alone does not show that somebody is the owner: it was asked for a factor, and there is one.
+    pub(crate) fn outrank_the_password(self, role: Role, required: TwoFactorRequired) -> bool {
+        self.has_totp || (self.has_passkey && is_required(role, required))
+    }
 }
 
 /// Whether the installation asks a second factor of everybody with the role.
@@ -74,6 +82,28 @@ pub(crate) fn is_required(role: Role, required: TwoFactorRequired) -> bool {
         TwoFactorRequired::None => false,
         TwoFactorRequired::Admins => role == Role::Admin,
         TwoFactorRequired::All => true,
+    }
+}
+
+/// How long somebody may take to set an authenticator app up.
+pub(super) const ENROLMENT_TTL: Duration = Duration::minutes(15);
+
+/// Where an authenticator app is being set up: only there does its code make it count.
+#[derive(Debug, Clone)]
+pub(super) enum BegunIn {
+    /// Within a session.
+    Session(SessionId),
+    /// In the middle of a sign-in.
+    SignIn(ChallengeTokenHash),
+}
+
+impl BegunIn {
+    /// As in the database.
+    pub(super) fn as_text(&self) -> String {
+        match self {
+            Self::Session(session) => session.to_string(),
+            Self::SignIn(token) => format!("sign-in {}", BASE64URL.encode(token.as_bytes())),
+        }
     }
 }
 
@@ -109,7 +139,7 @@ pub enum TwoFactorError {
     #[error("the installation asks for a second factor")]
     Required,
     /// The password alone does not do.
-    #[error("the account has a second factor")]
+    #[error("the account confirms with its second factor")]
     CodeNeeded,
     /// Neither password nor code.
     #[error("neither a password nor a code")]
@@ -129,6 +159,9 @@ pub enum TwoFactorError {
     /// The picture can't be drawn.
     #[error("a QR code can't be drawn: {0}")]
     QrCode(#[from] qrcode::types::QrError),
+    /// Its owner can't be told.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -188,7 +221,7 @@ pub(super) static CODE_NEEDED: ErrorCode = ErrorCode {
     kind: Kind::Conflict,
     title: "This account confirms with its second factor",
     word: None,
-    way_out: "Send `code` instead of `password`.",
+    way_out: "Send `code` instead of `password`; where the account's factor is a passkey, confirm by /api/v1/auth/reauthenticate/passkey.",
 };
 /// Neither of two.
 pub(super) static NOTHING_GIVEN: ErrorCode = ErrorCode {
@@ -235,6 +268,7 @@ impl Problem for TwoFactorError {
             // An operator left a version out: it comes back.
             Self::Sealed(_) => &codes::UNAVAILABLE,
             Self::Damaged | Self::Totp(_) | Self::QrCode(_) => &codes::INTERNAL,
+            Self::Mail(error) => error.code(),
             Self::Database(error) => error.code(),
         }
     }
@@ -266,5 +300,20 @@ mod tests {
         assert_eq!(none.demanded(Role::User, TwoFactorRequired::All), [FactorMethod::Enrolment]);
         assert_eq!(passkey.demanded(Role::User, TwoFactorRequired::None), [], "a passkey is another way in");
         assert_eq!(passkey.demanded(Role::User, TwoFactorRequired::All), [FactorMethod::Passkey]);
+    }
+
+    #[test]
+    fn a_factor_that_is_asked_for_outranks_the_password_and_nothing_else_does() {
+        use TwoFactorRequired::{Admins, All, None};
+        let totp = Factors { has_totp: true, ..Factors::default() };
+        let passkey = Factors { has_passkey: true, ..Factors::default() };
+        for required in [None, Admins, All] {
+            assert!(totp.outrank_the_password(Role::User, required));
+            assert!(!Factors::default().outrank_the_password(Role::Admin, required), "there is none to give");
+        }
+        assert!(passkey.outrank_the_password(Role::User, All));
+        assert!(passkey.outrank_the_password(Role::Admin, Admins));
+        assert!(!passkey.outrank_the_password(Role::User, Admins));
+        assert!(!passkey.outrank_the_password(Role::Admin, None), "it is another way in");
     }
 }

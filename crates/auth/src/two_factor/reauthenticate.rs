@@ -3,6 +3,7 @@
 use super::guess::take_code;
 use super::model::TwoFactorError;
 use super::store;
+use crate::account::model::User;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::hold::hold;
@@ -18,15 +19,16 @@ use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody, Valid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-/// One of the two. An account with a second factor takes the code only: whoever knows the password is not yet its owner.
+/// One of the two. An account that is asked for a second factor takes the code only: whoever knows the password is not yet its owner.
 #[derive(Deserialize, ToSchema)]
 #[schema(min_properties = 1)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReauthenticateRequest {
-    /// The password, of an account without a second factor.
+    /// The password, of an account that is asked for no second factor.
     #[schema(value_type = Option<String>, format = "password", max_length = 4096)]
     password: Option<SecretString>,
     /// A code of the authenticator app, or a recovery code.
@@ -51,7 +53,7 @@ pub(crate) struct Reauthenticated {
     responses(
         (status = 200, description = "Confirmed", body = Reauthenticated),
         (status = 401, description = "Not the password, or not a code of the account", body = ProblemBody),
-        (status = 409, description = "The account has no second factor, or has one and the password does not do", body = ProblemBody),
+        (status = 409, description = "The account has no second factor, or is asked for one and the password does not do", body = ProblemBody),
         (status = 429, description = "Too many wrong ones: see Retry-After", body = ProblemBody),
     ),
     security(("bearer" = [])),
@@ -69,7 +71,7 @@ pub(crate) async fn reauthenticate(
         (Some(code), _) => take_code(transaction, &auth, &user.id, code.as_str(), &origin).await?,
         (None, None) => return Err(TwoFactorError::NothingGiven.into()),
         (None, Some(password)) => {
-            if store::find_factors(&mut transaction, &user.id).await?.has_totp {
+            if needs_factor(&mut transaction, &auth, &user).await? {
                 return Err(TwoFactorError::CodeNeeded.into());
             }
             // Hashing waits its turn, and must not hold a connection meanwhile.
@@ -83,10 +85,23 @@ pub(crate) async fn reauthenticate(
             if held.ways_in_epoch != checked.ways_in_epoch {
                 return Err(SessionError::InvalidCredentials.into());
             }
+            if needs_factor(&mut transaction, &auth, &held).await? {
+                return Err(TwoFactorError::CodeNeeded.into());
+            }
             (transaction, Method::Password)
         }
     };
     Ok(Json(confirm(transaction, &auth, &caller, method, &origin).await?))
+}
+
+/// Whether the user confirms with a factor, and the password does not do.
+pub(super) async fn needs_factor(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &User,
+) -> Result<bool, DbError> {
+    let factors = store::find_factors(connection, &user.id).await?;
+    Ok(factors.outrank_the_password(user.role, auth.policy.two_factor_required))
 }
 
 /// Notes that the session's owner was there just now, in a transaction that holds the session. Commits.

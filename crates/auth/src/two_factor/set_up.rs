@@ -1,18 +1,22 @@
 //! How an authenticator app is set up: a secret that opens nothing until a code of it has come back. What the routes for it share.
 
 use super::guess;
-use super::model::TwoFactorError;
+use super::model::{BegunIn, ENROLMENT_TTL, TwoFactorError};
 use super::recovery_code::{COUNT, RecoveryCode};
 use super::store::{self, SealedSecret};
 use super::totp::{TotpSecret, qr_code};
 use crate::Auth;
 use crate::account::model::User;
+use crate::mail::Written;
+use crate::new_device::warn;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::end::{Ended, end_chosen};
 use crate::session::model::RevokeReason;
 use crate::session::store::Choice;
 use crate::token::root_secret::Purpose;
+use crate::verification::ProtectionChange;
 use mana_kernel::{SessionId, UserId};
+use mana_platform::http::Language;
 use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -45,12 +49,13 @@ pub(super) async fn begin(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
+    begun_in: &BegunIn,
 ) -> Result<Enrolment, TwoFactorError> {
     let secret = TotpSecret::generate(&*auth.rng);
     let bytes =
         auth.root_secrets.seal(secret.as_bytes(), Purpose::TotpSecrets, user.id.as_str(), &*auth.rng)?;
     let sealed = SealedSecret { bytes, version: auth.root_secrets.current_id().to_owned() };
-    if !store::upsert_unconfirmed(connection, &user.id, &sealed, auth.clock.now()).await? {
+    if !store::upsert_unconfirmed(connection, &user.id, &sealed, begun_in, auth.clock.now()).await? {
         return Err(TwoFactorError::AlreadySetUp);
     }
     let otpauth_url = secret.url(&auth.policy.issuer.issuer, &user.email)?;
@@ -58,18 +63,25 @@ pub(super) async fn begin(
     Ok(Enrolment { secret: secret.base32(), otpauth_url, qr_code_svg })
 }
 
-/// Makes the secret count from now on, if the code is of it. Whoever calls has locked the user: a sign-in that was judged without the
+/// Makes the secret count from now on, if the code is of it and it was begun in the same place a moment ago: who has seen another's secret,
+/// or left one behind, makes nothing of it. Whoever calls has locked the user: a sign-in that was judged without the
 /// factor has its session by now, or is judged anew.
 pub(super) async fn confirm(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &UserId,
-    session: Option<&SessionId>,
+    begun_in: &BegunIn,
     code: &str,
     origin: &Origin,
 ) -> Result<(), TwoFactorError> {
-    let sealed = store::lock_unconfirmed(connection, user).await?.ok_or(TwoFactorError::NotSetUp)?;
     let now = auth.clock.now();
+    let sealed =
+        store::lock_unconfirmed(connection, user, begun_in, now.saturating_sub(ENROLMENT_TTL)).await?;
+    let sealed = sealed.ok_or(TwoFactorError::NotSetUp)?;
+    let session = match begun_in {
+        BegunIn::Session(session) => Some(session),
+        BegunIn::SignIn(_) => None,
+    };
     let step = guess::open(auth, user, &sealed)?.step_of(code, now)?.ok_or(TwoFactorError::WrongCode)?;
     store::update_confirmed(connection, user, session, step, now).await?;
     let kind = EventKind::SecondFactorEnabled;
@@ -105,16 +117,22 @@ pub(super) async fn make_recovery_codes(
     Ok(RecoveryCodes { recovery_codes: codes.iter().map(RecoveryCode::expose).collect() })
 }
 
-/// Switches the factor off. Whoever calls has locked the user.
+/// Switches the factor off, and tells the owner if there was one. Whoever calls has locked the user, and holds what was written until after the commit.
 pub(super) async fn remove(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
     session: Option<&SessionId>,
-    origin: &Origin,
-) -> Result<(), TwoFactorError> {
+    (language, origin): (Language, &Origin),
+) -> Result<Written, TwoFactorError> {
+    let had_one = store::find_factors(connection, &user.id).await?.has_totp;
     store::delete_factors(connection, &user.id).await?;
     store::delete_half_proofs(connection, &user.id).await?;
     let kind = EventKind::SecondFactorDisabled;
-    Ok(security_event::record(connection, auth, kind, Some(&user.id), session, origin).await?)
+    security_event::record(connection, auth, kind, Some(&user.id), session, origin).await?;
+    if !had_one {
+        return Ok(Written::nothing());
+    }
+    let change = ProtectionChange::SecondFactorOff;
+    Ok(warn(connection, auth, user, change, session, (language, origin)).await?)
 }

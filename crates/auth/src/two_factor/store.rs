@@ -1,6 +1,6 @@
 //! All SQL of `auth.two_factor_auth`, `auth.recovery_codes`, `auth.pending_sign_ins` and `auth.trusted_devices`.
 
-use super::model::{ChallengeTokenHash, Factors, TrustedDeviceTokenHash};
+use super::model::{BegunIn, ChallengeTokenHash, Factors, TrustedDeviceTokenHash};
 use crate::session::proof::Proof;
 use mana_kernel::{SessionId, UserId};
 use mana_platform::DbError;
@@ -104,16 +104,19 @@ pub(super) async fn upsert_unconfirmed(
     connection: &mut PgConnection,
     user: &UserId,
     secret: &SealedSecret,
+    begun_in: &BegunIn,
     now: OffsetDateTime,
 ) -> Result<bool, DbError> {
     let done = sqlx::query!(
-        "INSERT INTO auth.two_factor_auth AS known (user_id, secret_sealed, secret_version, created_at, attempts_began_at)
-         VALUES ($1, $2, $3, $4, $4)
-         ON CONFLICT (user_id) DO UPDATE SET secret_sealed = $2, secret_version = $3, created_at = $4 WHERE known.confirmed_at IS NULL",
+        "INSERT INTO auth.two_factor_auth AS known (user_id, secret_sealed, secret_version, created_at, attempts_began_at, begun_in)
+         VALUES ($1, $2, $3, $4, $4, $5)
+         ON CONFLICT (user_id) DO UPDATE SET secret_sealed = $2, secret_version = $3, created_at = $4, begun_in = $5
+             WHERE known.confirmed_at IS NULL",
         user.as_str(),
         secret.bytes,
         secret.version,
         now,
+        begun_in.as_text(),
     )
     .execute(connection)
     .await?;
@@ -141,16 +144,20 @@ pub(crate) async fn insert_confirmed(
     Ok(())
 }
 
-/// The secret that waits to be confirmed, which nobody else can confirm or replace until the transaction ends.
+/// The secret that waits to be confirmed where it was begun, since `after`; nobody else can confirm or replace it until the transaction ends.
 pub(super) async fn lock_unconfirmed(
     connection: &mut PgConnection,
     user: &UserId,
+    begun_in: &BegunIn,
+    after: OffsetDateTime,
 ) -> Result<Option<SealedSecret>, DbError> {
     Ok(sqlx::query_as!(
         SealedSecret,
         "SELECT secret_sealed AS bytes, secret_version AS version FROM auth.two_factor_auth
-         WHERE user_id = $1 AND confirmed_at IS NULL FOR UPDATE",
+         WHERE user_id = $1 AND confirmed_at IS NULL AND begun_in = $2 AND created_at > $3 FOR UPDATE",
         user.as_str(),
+        begun_in.as_text(),
+        after,
     )
     .fetch_optional(connection)
     .await?)
@@ -192,24 +199,27 @@ pub(super) async fn update_confirmed_in(
     Ok(())
 }
 
-/// Deletes of a user's second factor what was made within a session: the codes on paper, and the app with all codes. True if the app was.
-pub(crate) async fn delete_factors_of_session(
+/// Deletes of a user's second factor what was made within sessions: the codes on paper, and the app with all codes, also one that is still being
+/// set up. True if the app counted.
+pub(crate) async fn delete_factors_of_sessions(
     connection: &mut PgConnection,
     user: &UserId,
-    session: &SessionId,
+    sessions: &[String],
 ) -> Result<bool, DbError> {
-    let done = sqlx::query!(
-        "DELETE FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_in = $2",
+    let deleted = sqlx::query_scalar!(
+        r#"DELETE FROM auth.two_factor_auth
+           WHERE user_id = $1 AND (confirmed_in = ANY($2) OR (confirmed_at IS NULL AND begun_in = ANY($2)))
+           RETURNING confirmed_at IS NOT NULL AS "has_counted!""#,
         user.as_str(),
-        session.as_str(),
+        sessions,
     )
-    .execute(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    let has_lost_app = done.rows_affected() == 1;
+    let has_lost_app = deleted == Some(true);
     sqlx::query!(
-        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND ($3 OR made_in = $2)",
+        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND ($3 OR made_in = ANY($2))",
         user.as_str(),
-        session.as_str(),
+        sessions,
         has_lost_app,
     )
     .execute(connection)

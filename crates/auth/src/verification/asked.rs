@@ -3,6 +3,7 @@
 //! The request does the same work for every address: one row, sealed. Only the pass, which nobody waits for, looks whether there is
 //! an account, so neither the answer nor its time says so; an SMTP server that is down is not asked at all.
 
+use super::store::Asking;
 use super::{change_email, email_code, magic_link, reset_password, store, verify_email};
 use crate::account::model::{Email, User};
 use crate::mail::{MailError, Written};
@@ -35,6 +36,9 @@ pub(super) enum Wanted {
         user: UserId,
         /// Which must live when the link is mailed.
         session: SessionId,
+        /// From which address; none of a client without one.
+        #[serde(default)]
+        from: Option<String>,
     },
 }
 
@@ -123,8 +127,9 @@ fn open(auth: &Auth, row: &store::RequestRow) -> Result<Asked, String> {
 }
 
 async fn answer(connection: &mut PgConnection, auth: &Auth, asked: &Asked) -> Result<Written, MailError> {
-    if let Wanted::ChangeEmail { user, session } = &asked.wanted {
-        return change_email::answer(connection, auth, asked, user, session).await;
+    if let Wanted::ChangeEmail { user, session, from } = &asked.wanted {
+        let asking = Asking { session, from: from.as_deref() };
+        return change_email::answer(connection, auth, asked, user, asking).await;
     }
     let Some(user) = lock_owner(connection, &asked.email).await? else { return Ok(Written::nothing()) };
     match &asked.wanted {

@@ -3,25 +3,31 @@
 
 use super::app_page::link;
 use super::asked::{Asked, Wanted, write_down};
+use super::holder::{Holder, find_holder};
 use super::letters::{ChangeEmail, EmailChanges};
-use super::model::{ChangeEmailToken, VerificationError};
-use super::page::{Form, Words, link_is_void, respond};
+use super::model::{ChangeEmailToken, Purpose, VerificationError};
+use super::page::{Field, Form, Words, link_is_void, respond};
+use super::store::Asking;
+use super::verify_email::within_bounds;
 use super::{Acknowledged, store, token};
 use crate::account::model::{EMAIL_TAKEN, Email, User};
 use crate::account::verify::mark_verified;
 use crate::mail::{self, MailError, Written};
 use crate::security_event::{self, EventKind, Origin};
+use crate::session::check_password::check_password;
 use crate::session::hold::hold;
 use crate::session::liveness::store::{Found, find};
+use crate::session::model::SessionError;
 use crate::{Auth, AuthState, account};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
-use mana_kernel::{Line, SessionId, UserId};
+use http::{HeaderMap, StatusCode};
+use mana_kernel::{Line, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, FreshCaller, Language, Parameters, ProblemBody, Valid};
 use mana_platform::mail::Recipient;
+use secrecy::SecretString;
 use serde::Deserialize;
 use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
@@ -55,7 +61,11 @@ pub(crate) async fn change_email(
     language: Language,
     Valid(request): Valid<ChangeEmailRequest>,
 ) -> Result<Json<Acknowledged>, ApiError> {
-    let wanted = Wanted::ChangeEmail { user: caller.user_id.clone(), session: caller.session_id.clone() };
+    let wanted = Wanted::ChangeEmail {
+        user: caller.user_id.clone(),
+        session: caller.session_id.clone(),
+        from: client.ip_address.map(|address| address.to_string()),
+    };
     let asked = Asked::new(&auth, wanted, &request.new_email, language, None);
     let mut transaction = auth.database.begin().await?;
     hold(&mut transaction, &auth, &caller).await?;
@@ -75,12 +85,13 @@ pub(super) async fn answer(
     auth: &Auth,
     asked: &Asked,
     user: &UserId,
-    session: &SessionId,
+    asking: Asking<'_>,
 ) -> Result<Written, MailError> {
     let Some(user) = account::store::lock_user(connection, user).await? else {
         return Ok(Written::nothing());
     };
-    let is_live = matches!(find(connection, session, &user.id, auth.clock.now()).await?, Found::Live { .. });
+    let found = find(connection, asking.session, &user.id, auth.clock.now()).await?;
+    let is_live = matches!(found, Found::Live { .. });
     let Ok(email) = Email::try_from(asked.email.clone()) else { return Ok(Written::nothing()) };
     if !is_live {
         return Ok(Written::nothing());
@@ -93,7 +104,7 @@ pub(super) async fn answer(
         return Ok(told);
     }
     let letter = |token: &str| ChangeEmail { language, link: link(auth, PATH, &[("token", token)]) };
-    let to = (email.as_str(), Some(session));
+    let to = (email.as_str(), Some(asking));
     let written = token::mail_link::<ChangeEmailToken, _>(connection, auth, &user, to, letter).await?;
     // One bell rings for both.
     Ok(if written.is_a_mail() { written } else { told })
@@ -114,9 +125,16 @@ pub(crate) struct ConfirmParameters {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfirmEmailForm {
     token: Line<0, 2048>,
+    /// The account's, of somebody who confirms elsewhere than where they asked.
+    #[schema(value_type = Option<String>, format = "password", max_length = 4096)]
+    #[serde(default, deserialize_with = "within_bounds")]
+    password: Option<SecretString>,
 }
 
 /// The page that confirms a new address
+///
+/// A button where the new address was asked for, and in a browser that is signed in to the account at the address that it signed in from. Elsewhere a
+/// field for the account's password: who reads the mail need not be who asked.
 #[utoipa::path(
     get, path = "/confirm-email", tag = "auth",
     params(ConfirmParameters),
@@ -128,56 +146,124 @@ pub(crate) struct ConfirmEmailForm {
 pub(crate) async fn page(
     State(auth): State<AuthState>,
     language: Language,
+    client: ClientInfo,
+    headers: HeaderMap,
     Parameters(parameters): Parameters<ConfirmParameters>,
 ) -> Result<Response, ApiError> {
+    let token = parameters.token.as_str();
+    let found = look_at(&auth, token, (&client, &headers)).await?;
+    Ok(match found {
+        Some(found) => show(language, token, &found, None),
+        None => link_is_void(language),
+    })
+}
+
+/// What a link is good for.
+struct Link {
+    user: User,
+    /// The new address.
+    email: String,
+    holder: Holder,
+}
+
+async fn look_at(
+    auth: &Auth,
+    text: &str,
+    visitor: (&ClientInfo, &HeaderMap),
+) -> Result<Option<Link>, DbError> {
     let mut transaction = auth.database.begin().await?;
-    let found =
-        token::look_at::<ChangeEmailToken>(&mut transaction, &auth, parameters.token.as_str()).await?;
-    let Some((user, email)) = found else { return Ok(link_is_void(language)) };
+    let found = token::look_at::<ChangeEmailToken>(&mut transaction, auth, text).await?;
+    let Some((user, email)) = found else { return Ok(None) };
+    let from = store::find_asked_from(&mut transaction, &user.id, Purpose::ChangeEmail).await?;
+    let holder = find_holder(&mut transaction, auth, &user, visitor, from.as_deref()).await?;
+    Ok(Some(Link { user, email, holder }))
+}
+
+fn show(language: Language, token: &str, found: &Link, refusal: Option<String>) -> Response {
+    let Link { user, email, holder } = found;
+    let status = if refusal.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let old = masked(&user.email);
-    let (title, line, button) = match language {
+    let (title, line, label, button) = match language {
         Language::English => (
             "Confirm your new address",
-            format!("The account that had {old} until now gets {email}."),
+            format!("The account that had {old} until now gets {email}. If it isn't yours, close this page."),
+            "The password of the account",
             "Confirm the new address",
         ),
         Language::German => (
             "Neue Adresse bestätigen",
-            format!("Das Konto, das bisher {old} hatte, bekommt {email}."),
+            format!(
+                "Das Konto, das bisher {old} hatte, bekommt {email}. Ist es nicht deins, schließ diese Seite."
+            ),
+            "Das Passwort des Kontos",
             "Neue Adresse bestätigen",
         ),
     };
-    let words = Words { title, refusal: None, lines: vec![line] };
-    let hidden = vec![("token", parameters.token.as_str())];
-    let form = Form { action: PATH, hidden, button, ..Form::default() };
-    Ok(respond(StatusCode::OK, language, words, Some(form), &[]))
+    let elsewhere = match language {
+        Language::English => {
+            "Open the link in the network in which you asked for it, or in a browser in which you are signed in."
+        }
+        Language::German => {
+            "Öffne den Link in dem Netz, in dem du die Änderung angefordert hast, oder in einem Browser, in dem du angemeldet bist."
+        }
+    };
+    let form =
+        |field| Form { action: PATH, hidden: vec![("token", token)], field, button, ..Form::default() };
+    let (lines, form) = match holder {
+        Holder::Here => (vec![line], Some(form(None))),
+        Holder::Password => (vec![line], Some(form(Some(Field::Password(label))))),
+        Holder::Nobody => (vec![line, elsewhere.to_owned()], None),
+    };
+    respond(status, language, Words { title, refusal, lines }, form, &[])
 }
 
 /// Confirms a new address
 ///
-/// It is the account's from then on, and what was mailed to the old one is void. The link is good once.
+/// Where it was asked for, in a browser that is signed in to the account at the address that it signed in from, or with the account's password. It is
+/// the account's from then on, and what was mailed to the old one is void. The link is good once.
 #[utoipa::path(
     post, path = "/confirm-email", tag = "auth",
     request_body(content = ConfirmEmailForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Confirmed", content_type = "text/html", body = String),
-        (status = 400, description = "The form does not fit", body = ProblemBody),
+        (status = 400, description = "The password is missing or wrong; as a problem if the form itself does not fit",
+            content((String = "text/html"), (ProblemBody = "application/problem+json"))),
         (status = 404, description = "The link is not good", content_type = "text/html", body = String),
         (status = 409, description = "Somebody else has an account with the address by now", content_type = "text/html", body = String),
+        (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
     ),
 )]
 pub(crate) async fn submit(
     State(auth): State<AuthState>,
     client: ClientInfo,
     language: Language,
+    headers: HeaderMap,
     axum::Form(request): axum::Form<ConfirmEmailForm>,
 ) -> Result<Response, ApiError> {
-    let (status, words) =
-        match confirm(&auth, request.token.as_str(), language, &Origin::of_request(&client)).await? {
-            Outcome::Void => return Ok(link_is_void(language)),
-            Outcome::Changed => (StatusCode::OK, changed(language)),
-            Outcome::Taken => (EMAIL_TAKEN.kind.status(), taken(language)),
-        };
+    let ConfirmEmailForm { token, password } = request;
+    let (token, origin) = (token.as_str(), Origin::of_request(&client));
+    let Some(found) = look_at(&auth, token, (&client, &headers)).await? else {
+        return Ok(link_is_void(language));
+    };
+    if found.holder != Holder::Here {
+        let password = password.filter(|_| found.holder == Holder::Password).unwrap_or_default();
+        match check_password(&auth, found.user.email.clone(), &password, &origin).await {
+            Ok(_) => {}
+            Err(SessionError::InvalidCredentials) => {
+                let refusal = match language {
+                    Language::English => "This is not the password of the account.",
+                    Language::German => "Das ist nicht das Passwort des Kontos.",
+                };
+                return Ok(show(language, token, &found, Some(refusal.to_owned())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (status, words) = match confirm(&auth, token, language, &origin).await? {
+        Outcome::Void => return Ok(link_is_void(language)),
+        Outcome::Changed => (StatusCode::OK, changed(language)),
+        Outcome::Taken => (EMAIL_TAKEN.kind.status(), taken(language)),
+    };
     Ok(respond(status, language, words, None, &[]))
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn answer(
     if written.is_a_mail() {
         let (user, email, now) = (&user.id, user.email.as_str(), auth.clock.now());
         let hash = code.hash(user, &auth.root_secrets)?;
-        let token = NewToken { user, purpose: Purpose::SignInCode, hash, email, asked_in: None, now };
+        let token = NewToken { user, purpose: Purpose::SignInCode, hash, email, asking: None, now };
         store::replace_token(connection, &token).await?;
     }
     Ok(written)

@@ -316,10 +316,152 @@ impl Worded for PasswordChanged {
             ],
             link: None,
             code: None,
-            after: vec![say([
-                "If it wasn't you, set another one now, by \"forgot password\".",
-                "Warst du das nicht, setze jetzt über \"Passwort vergessen\" ein anderes.",
-            ])],
+            after: vec![
+                say([
+                    "If it wasn't you, set another one now, by \"forgot password\".",
+                    "Warst du das nicht, setze jetzt über \"Passwort vergessen\" ein anderes.",
+                ]),
+                say([
+                    "If a mail told you of a sign-in that you did not know, use its link as well, also now that the sign-in has ended: it takes away what a stranger may have added there.",
+                    "Kam eine Mail über eine Anmeldung, die du nicht kanntest, verwende auch ihren Link, selbst wenn die Anmeldung jetzt beendet ist: Er entfernt, was ein Fremder dort hinzugefügt haben kann.",
+                ]),
+            ],
+        }
+    }
+}
+
+/// What was changed about what opens an account.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ProtectionChange<'a> {
+    /// A passkey signs in from now on.
+    PasskeyAdded,
+    /// One does no more.
+    PasskeyRemoved,
+    /// A service of this name signs in from now on.
+    ServiceLinked(&'a str),
+    /// It does no more.
+    ServiceUnlinked(&'a str),
+    /// Sign-ins ask for a second factor.
+    SecondFactorOn,
+    /// They do no more.
+    SecondFactorOff,
+    /// There are new codes on paper.
+    RecoveryCodesMade,
+}
+
+impl ProtectionChange<'_> {
+    fn in_words(self, language: Language) -> (&'static str, String) {
+        let say = |words: [&'static str; 2]| either(language, words);
+        let (subject, line) = match self {
+            Self::PasskeyAdded => (
+                ["A passkey was added to your account", "Zu deinem Konto kam ein Passkey hinzu"],
+                [
+                    "Your account has a new passkey. It signs in from now on.",
+                    "Dein Konto hat einen neuen Passkey. Mit ihm kann man sich ab jetzt anmelden.",
+                ],
+            ),
+            Self::PasskeyRemoved => (
+                ["A passkey of your account was removed", "Ein Passkey deines Kontos wurde entfernt"],
+                [
+                    "A passkey of your account was removed. It signs in no more.",
+                    "Ein Passkey deines Kontos wurde entfernt. Mit ihm kann man sich nicht mehr anmelden.",
+                ],
+            ),
+            Self::ServiceLinked(_) => (
+                ["A service was linked to your account", "Mit deinem Konto wurde ein Dienst verknüpft"],
+                [
+                    "From now on, your account opens by a sign-in there:",
+                    "Ab jetzt öffnet eine Anmeldung dort dein Konto:",
+                ],
+            ),
+            Self::ServiceUnlinked(_) => (
+                [
+                    "A service was unlinked from your account",
+                    "Ein Dienst ist nicht mehr mit deinem Konto verknüpft",
+                ],
+                [
+                    "Your account no longer opens by a sign-in there:",
+                    "Eine Anmeldung dort öffnet dein Konto nicht mehr:",
+                ],
+            ),
+            Self::SecondFactorOn => (
+                [
+                    "Sign-ins to your account ask for a code now",
+                    "Anmeldungen bei deinem Konto verlangen jetzt einen Code",
+                ],
+                [
+                    "An authenticator app was set up for your account. Whoever signs in needs its code.",
+                    "Für dein Konto wurde eine Authenticator-App eingerichtet. Wer sich anmeldet, braucht ihren Code.",
+                ],
+            ),
+            Self::SecondFactorOff => (
+                [
+                    "Sign-ins to your account ask for no code any more",
+                    "Anmeldungen bei deinem Konto verlangen keinen Code mehr",
+                ],
+                [
+                    "The second factor of your account was switched off.",
+                    "Der zweite Faktor deines Kontos wurde abgeschaltet.",
+                ],
+            ),
+            Self::RecoveryCodesMade => (
+                ["Your account has new recovery codes", "Dein Konto hat neue Wiederherstellungscodes"],
+                [
+                    "New recovery codes were made for your account. Those from before are void.",
+                    "Für dein Konto gibt es neue Wiederherstellungscodes. Die bisherigen gelten nicht mehr.",
+                ],
+            ),
+        };
+        let line = match self {
+            Self::ServiceLinked(name) | Self::ServiceUnlinked(name) => format!("{} {name}.", say(line)),
+            Self::PasskeyAdded
+            | Self::PasskeyRemoved
+            | Self::SecondFactorOn
+            | Self::SecondFactorOff
+            | Self::RecoveryCodesMade => say(line).to_owned(),
+        };
+        (say(subject), line)
+    }
+}
+
+/// Tells the owner of a change to what opens the account.
+pub(crate) struct ProtectionChanged<'a> {
+    pub(crate) language: Language,
+    pub(crate) change: ProtectionChange<'a>,
+    /// When and from where, in words of ours.
+    pub(crate) by: String,
+    /// Ends the session that made it, if one did.
+    pub(crate) link: Option<String>,
+}
+
+impl Worded for ProtectionChanged<'_> {
+    const KIND: &'static str = "protection_changed";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let (subject, line) = self.change.in_words(self.language);
+        let label = say(["This was not me", "Das war ich nicht"]);
+        let after = if self.link.is_some() {
+            [
+                "If it was you, there is nothing to do. If it wasn't you, the link leads to a button that ends that sign-in and takes away what was added in it. Then set a new password.",
+                "Warst du es selbst, ist nichts zu tun. Warst du es nicht, führt der Link zu einem Knopf, der diese Anmeldung beendet und entfernt, was dabei hinzugefügt wurde. Setz danach ein neues Passwort.",
+            ]
+        } else {
+            [
+                "If it was you, there is nothing to do. If it wasn't you, look at what opens your account in the app, and set a new password.",
+                "Warst du es selbst, ist nichts zu tun. Warst du es nicht, sieh in der App nach, was dein Konto öffnet, und setz ein neues Passwort.",
+            ]
+        };
+        Words {
+            subject,
+            before: vec![line, self.by.clone()],
+            link: self.link.as_deref().map(|link| (label, link)),
+            code: None,
+            after: vec![say(after)],
         }
     }
 }
@@ -521,6 +663,20 @@ mod tests {
             }
             check(&PasswordChanged { language }, language, "");
             check(&AccountDeleted { language }, language, "");
+            for change in [
+                ProtectionChange::PasskeyAdded,
+                ProtectionChange::PasskeyRemoved,
+                ProtectionChange::ServiceLinked("Example"),
+                ProtectionChange::ServiceUnlinked("Example"),
+                ProtectionChange::SecondFactorOn,
+                ProtectionChange::SecondFactorOff,
+                ProtectionChange::RecoveryCodesMade,
+            ] {
+                let by = "2026-11-23 15:56 UTC, Firefox, 192.0.2.1".to_owned();
+                let told = |link| ProtectionChanged { language, change, by: by.clone(), link };
+                check(&told(Some(link.clone())), language, &link);
+                check(&told(None), language, &by);
+            }
             check(&LowBalance { language, available: 4, below: 12_345 }, language, "12345");
             for reason in [PausedFor::Declined, PausedFor::Disputed, PausedFor::Tax] {
                 for is_till in [false, true] {

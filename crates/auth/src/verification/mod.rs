@@ -11,6 +11,7 @@ mod asked;
 mod change_email;
 mod email_code;
 mod forgot_password;
+mod holder;
 mod landing;
 mod letters;
 mod magic_link;
@@ -24,7 +25,9 @@ mod verify_email;
 
 pub(crate) use app_page::AppUrl;
 pub use asked::answer_asked;
-pub(crate) use letters::{AccountDeleted, LowBalance, PasswordChanged, TopUpPaused};
+pub(crate) use letters::{
+    AccountDeleted, LowBalance, PasswordChanged, ProtectionChange, ProtectionChanged, TopUpPaused,
+};
 pub(crate) use verify_email::send_first;
 
 use crate::AuthState;

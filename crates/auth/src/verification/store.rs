@@ -15,9 +15,18 @@ pub(super) struct NewToken<'a> {
     pub(super) hash: [u8; 32],
     /// Where it is mailed to.
     pub(super) email: &'a str,
-    /// The session that asked for it: once that was ended, but by a sign-out, it is void.
-    pub(super) asked_in: Option<&'a SessionId>,
+    /// Who asked for it, if it was somebody who is signed in.
+    pub(super) asking: Option<Asking<'a>>,
     pub(super) now: OffsetDateTime,
+}
+
+/// Who asked, signed in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    /// Once it was ended, but by a sign-out, the token is void.
+    pub(super) session: &'a SessionId,
+    /// The address.
+    pub(super) from: Option<&'a str>,
 }
 
 /// Gives a user a token in place of the one of the same purpose.
@@ -26,17 +35,19 @@ pub(super) async fn replace_token(
     token: &NewToken<'_>,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "INSERT INTO auth.verification_tokens (user_id, purpose, token_hash, email, attempts, created_at, expires_at, asked_in)
-         VALUES ($1, $2, $3, $4, 0, $5, $6, $7)
+        "INSERT INTO auth.verification_tokens (user_id, purpose, token_hash, email, attempts, created_at, expires_at, asked_in, asked_from)
+         VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8::text::inet)
          ON CONFLICT ON CONSTRAINT verification_tokens_pkey DO UPDATE SET token_hash = excluded.token_hash, email = excluded.email,
-             attempts = 0, created_at = excluded.created_at, expires_at = excluded.expires_at, asked_in = excluded.asked_in",
+             attempts = 0, created_at = excluded.created_at, expires_at = excluded.expires_at, asked_in = excluded.asked_in,
+             asked_from = excluded.asked_from",
         token.user.as_str(),
         token.purpose.as_str(),
         token.hash.as_slice(),
         token.email,
         token.now,
         token.now.saturating_add(token.purpose.ttl()),
-        token.asked_in.map(SessionId::as_str),
+        token.asking.map(|asking| asking.session.as_str()),
+        token.asking.and_then(|asking| asking.from),
     )
     .execute(connection)
     .await?;
@@ -62,6 +73,22 @@ pub(super) async fn find_token(
     .fetch_optional(connection)
     .await?;
     Ok(row.and_then(|row| Some((row.user_id.try_into().ok()?, row.email))))
+}
+
+/// The address from which a user's token was asked for, where that is known.
+pub(super) async fn find_asked_from(
+    connection: &mut PgConnection,
+    user: &UserId,
+    purpose: Purpose,
+) -> Result<Option<String>, DbError> {
+    let from = sqlx::query_scalar!(
+        "SELECT host(asked_from) FROM auth.verification_tokens WHERE user_id = $1 AND purpose = $2",
+        user.as_str(),
+        purpose.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(from.flatten())
 }
 
 /// Uses up a token. False if it was not good at `now`, or somebody else was faster.
@@ -116,16 +143,16 @@ pub(crate) async fn delete_tokens(connection: &mut PgConnection, user: &UserId) 
     Ok(())
 }
 
-/// Voids what was asked for within a session.
+/// Voids what was asked for within some sessions.
 pub(crate) async fn delete_tokens_asked_in(
     connection: &mut PgConnection,
     user: &UserId,
-    session: &SessionId,
+    sessions: &[String],
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND asked_in = $2",
+        "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND asked_in = ANY($2)",
         user.as_str(),
-        session.as_str(),
+        sessions,
     )
     .execute(connection)
     .await?;

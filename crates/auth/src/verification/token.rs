@@ -1,12 +1,11 @@
 //! How a token is made, looked at and used up, whatever it is for.
 
 use super::model::{LinkToken, Purpose};
-use super::store::{self, NewToken};
+use super::store::{self, Asking, NewToken};
 use crate::account::model::{AccountError, User};
 use crate::account::verify::before_lock;
 use crate::mail::{self, Letter, MailError, Written};
 use crate::{Auth, account};
-use mana_kernel::SessionId;
 use mana_platform::DbError;
 use sqlx::PgConnection;
 
@@ -16,14 +15,14 @@ pub(super) async fn mail_link<T: LinkToken, L: Letter>(
     connection: &mut PgConnection,
     auth: &Auth,
     user: &User,
-    (email, asked_in): (&str, Option<&SessionId>),
+    (email, asking): (&str, Option<Asking<'_>>),
     letter: impl FnOnce(&str) -> L,
 ) -> Result<Written, MailError> {
     let token = T::new(&*auth.rng);
     let written = mail::enqueue(connection, auth, Some(&user.id), email, &letter(token.text())).await?;
     if let Some(hash) = T::hash_of(token.text()).filter(|_| written.is_a_mail()) {
         let now = auth.clock.now();
-        let token = NewToken { user: &user.id, purpose: T::PURPOSE, hash, email, asked_in, now };
+        let token = NewToken { user: &user.id, purpose: T::PURPOSE, hash, email, asking, now };
         store::replace_token(connection, &token).await?;
     }
     Ok(written)

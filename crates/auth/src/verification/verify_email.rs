@@ -6,6 +6,7 @@
 
 use super::app_page::{AppUrl, app_pair, link, page_of_app};
 use super::asked::Asked;
+use super::holder::{Holder, find_holder};
 use super::letters::VerifyEmail;
 use super::model::{VerificationError, VerifyToken};
 use super::page::{Field, Form, Words, respond};
@@ -17,7 +18,6 @@ use crate::mail::{MailError, Written};
 use crate::password::{self, NewPassword};
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
-use crate::session::cookie;
 use crate::session::model::SessionError;
 use crate::{Auth, AuthState};
 use axum::extract::State;
@@ -65,7 +65,7 @@ pub(crate) struct VerifyEmailForm {
 }
 
 /// As long as a password may be that somebody signs in with.
-fn within_bounds<'de, D: Deserializer<'de>>(field: D) -> Result<Option<SecretString>, D::Error> {
+pub(super) fn within_bounds<'de, D: Deserializer<'de>>(field: D) -> Result<Option<SecretString>, D::Error> {
     let text = Option::<SecretString>::deserialize(field)?;
     if text.as_ref().is_some_and(|text| text.expose_secret().chars().count() > 4096) {
         return Err(D::Error::custom("must be at most 4096 characters long"));
@@ -111,7 +111,7 @@ async fn send(
 
 /// The page that confirms an address
 ///
-/// A button in a browser that is signed in to the account. Elsewhere, fields for the account's password, and for a new one: who reads the mail need not be who
+/// A button in a browser that is signed in to the account, at the address that it signed in from. Elsewhere, fields for the account's password, and for a new one: who reads the mail need not be who
 /// made the account. Leads to `/verification-failed` of `FRONTEND_URL` with `error` `missing_token`, `invalid_or_expired_token` or
 /// `verification_failed` if the link is not good.
 #[utoipa::path(
@@ -125,6 +125,7 @@ async fn send(
 pub(crate) async fn page(
     State(auth): State<AuthState>,
     language: Language,
+    client: ClientInfo,
     headers: HeaderMap,
     Parameters(parameters): Parameters<VerifyEmailParameters>,
 ) -> Response {
@@ -133,37 +134,24 @@ pub(crate) async fn page(
         return failed(&auth, "missing_token");
     }
     let app = parameters.redirect_to.as_ref().map(Line::as_str);
-    match look_at(&auth, token, &headers).await {
+    match look_at(&auth, token, (&client, &headers)).await {
         Ok(Some((user, holder))) => show(&auth, language, (token, app), (&user, holder), None),
         Ok(None) => failed(&auth, "invalid_or_expired_token"),
         Err(error) => broke_off(&auth, &error),
     }
 }
 
-/// How whoever confirms can show that the account is theirs already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    /// The browser is signed in to it.
-    SignedIn,
-    /// By its password.
-    Password,
-    /// Not at all: it has none.
-    Nobody,
-}
-
 /// The account that the link is good for.
-async fn look_at(auth: &Auth, token: &str, headers: &HeaderMap) -> Result<Option<(User, Holder)>, DbError> {
+async fn look_at(
+    auth: &Auth,
+    token: &str,
+    visitor: (&ClientInfo, &HeaderMap),
+) -> Result<Option<(User, Holder)>, DbError> {
     let mut transaction = auth.database.begin().await?;
     let Some((user, _)) = token::look_at::<VerifyToken>(&mut transaction, auth, token).await? else {
         return Ok(None);
     };
-    let holder = if cookie::is_signed_in_to(&mut transaction, auth, headers, &user.id).await? {
-        Holder::SignedIn
-    } else if password::store::exists_password(&mut transaction, &user.id).await? {
-        Holder::Password
-    } else {
-        Holder::Nobody
-    };
+    let holder = find_holder(&mut transaction, auth, &user, visitor, None).await?;
     Ok(Some((user, holder)))
 }
 
@@ -214,7 +202,7 @@ fn show(
     let field = Some(Field::NewPassword(label, auth.password_rules.min_length));
     let no = Form { action: PATH, lead: Some(lead), hidden, field, button };
     let forms = match holder {
-        Holder::SignedIn => vec![yes],
+        Holder::Here => vec![yes],
         Holder::Password => vec![yes, no],
         Holder::Nobody => vec![no],
     };
@@ -224,7 +212,7 @@ fn show(
 
 /// Confirms an address
 ///
-/// In a browser that is signed in to the account, with the account's password, or with a new one: then whatever was made before (password, sessions,
+/// In a browser that is signed in to the account at the address that it signed in from, with the account's password, or with a new one: then whatever was made before (password, sessions,
 /// factors, linked accounts) is gone. Leads to `/login?verified=true&email=` of the app, or to `/verification-failed` as the page does. The link is good once.
 #[utoipa::path(
     post, path = "/api/auth/verify-email", tag = "auth",
@@ -248,7 +236,7 @@ pub(crate) async fn submit(
     if token.is_empty() {
         return Ok(failed(&auth, "missing_token"));
     }
-    let (user, holder) = match look_at(&auth, token, &headers).await {
+    let (user, holder) = match look_at(&auth, token, (&client, &headers)).await {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(failed(&auth, "invalid_or_expired_token")),
         Err(error) => return Ok(broke_off(&auth, &error)),
@@ -260,7 +248,7 @@ pub(crate) async fn submit(
             Ok(new) => take_over(&auth, token, &user, new, language, &origin).await,
             Err(refusal) => return Ok(show(&auth, language, (token, app), (&user, holder), Some(refusal))),
         },
-        (None, _, Holder::SignedIn) => confirm(&auth, token, &origin).await,
+        (None, _, Holder::Here) => confirm(&auth, token, &origin).await,
         (None, Some(password), Holder::Password) => {
             let checked = check_password(&auth, user.email.clone(), &password, &origin).await;
             match checked {

@@ -46,6 +46,9 @@ pub struct ProviderSettings {
     /// Whether Apple's ID token that has a nonce is also taken from an app that does not send it: for libraries that add one and keep it to themselves. Whoever gets hold of such a token signs in with it until it expires
     #[arg(long, env = "APPLE_TAKES_UNSENT_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]
     pub apple_takes_unsent_nonce: bool,
+    /// Whether Apple's ID token may have the nonce as the app sends it here, and not only its SHA-256 in hexadecimal: for apps that give Apple the nonce unhashed. Whoever gets hold of such a token reads the nonce in it
+    #[arg(long, env = "APPLE_TAKES_CLEAR_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]
+    pub apple_takes_clear_nonce: bool,
     /// Who issues Apple's ID tokens
     #[arg(long, env = "APPLE_ISSUER", value_parser = url_only, default_value = "https://appleid.apple.com", global = true, help_heading = HEADING)]
     pub apple_issuer: String,

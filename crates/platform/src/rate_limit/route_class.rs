@@ -43,7 +43,7 @@ pub(super) const CLASSES: [RouteClass; 9] = [
 
 /// Templates with a class of their own. Whatever the method: one that the route does not take is refused, and must not
 /// be a way to ask without being counted.
-const BY_TEMPLATE: [(&str, RouteClass); 32] = [
+const BY_TEMPLATE: [(&str, RouteClass); 33] = [
     ("/api/v1/auth/register", RouteClass::Register),
     ("/api/v1/auth/login", RouteClass::Login),
     ("/api/auth/sign-in/email", RouteClass::Login),
@@ -51,6 +51,7 @@ const BY_TEMPLATE: [(&str, RouteClass); 32] = [
     ("/api/v1/auth/apple-signin", RouteClass::Login),
     ("/claim-admin", RouteClass::Login),
     ("/api/auth/verify-email", RouteClass::Login),
+    ("/confirm-email", RouteClass::Login),
     ("/magic-link", RouteClass::Login),
     ("/api/v1/auth/magic-link/verify", RouteClass::Login),
     ("/api/v1/auth/email-code/verify", RouteClass::Login),

@@ -336,6 +336,43 @@ async fn a_person_gets_all_that_is_kept_and_nothing_of_anybody_else() {
 }
 
 #[tokio::test]
+async fn an_export_that_is_under_way_breaks_off_when_its_session_ends_or_nobody_reads_it() {
+    let story = Story::new().await;
+    let client = story.unwatched().await;
+    for how in ["its session ends", "nobody reads it", "the control"] {
+        let mallory = story.user(&format!("{}@example.com", how.replace(' ', "-"))).await;
+        let mut export = client.get("/api/v1/auth/export").bearer(&mallory.access_token).open().await;
+        assert_eq!(export.status, 200);
+        let head = export.next().await.unwrap().unwrap();
+        assert!(head.len() < 1000, "the head: {}", String::from_utf8_lossy(&head));
+        match how {
+            "its session ends" => {
+                let out = story.client.request(Method::POST, "/api/v1/auth/logout");
+                out.bearer(&mallory.access_token).send().await;
+            }
+            "nobody reads it" => story.clock.advance(Duration::minutes(5)),
+            _ => story.clock.advance(Duration::minutes(4)),
+        }
+        let (mut rest, mut broke_off) = (Vec::new(), false);
+        while let Some(piece) = export.next().await {
+            match piece {
+                Ok(piece) => rest.extend_from_slice(&piece),
+                Err(_) => {
+                    broke_off = true;
+                    break;
+                }
+            }
+        }
+        let rest = String::from_utf8(rest).unwrap();
+        if how == "the control" {
+            assert!(!broke_off && rest.ends_with('}'), "{rest}");
+        } else {
+            assert!(broke_off && rest.is_empty(), "{how}: {rest}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_long_history_is_exported_to_its_end() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;

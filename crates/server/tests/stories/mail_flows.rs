@@ -6,7 +6,7 @@ use crate::story::{PASSWORD, Story, User, let_go, members, read_jwt, spend_of};
 use crate::two_factor;
 use futures_util::future::join_all;
 use http::Method;
-use mana_testkit::Reply;
+use mana_testkit::{Client, Reply};
 use serde_json::{Value, json};
 use std::time::Duration as Wait;
 use time::Duration;
@@ -180,6 +180,75 @@ async fn the_browser_that_is_signed_in_confirms_by_the_button_alone() {
     assert_eq!(location(&confirmed), format!("{BASE}/login?verified=true&email=ada%40example.com"));
     assert!(story.is_signed_in(&ada).await && is_verified(&story, &ada).await);
     assert_eq!(story.login("ada@example.com").await.status, 200, "the password is what it was");
+}
+
+#[tokio::test]
+async fn a_cookie_that_was_planted_from_elsewhere_gets_no_button() {
+    let story = Story::new().await;
+    // A stranger registers the victim's address, and plants the cookie of that account in the victim's browser.
+    let stranger = story.client.at("198.51.100.7");
+    let body = json!({"email": "victim@example.com", "password": PASSWORD});
+    assert_eq!(stranger.post("/api/v1/auth/register", &body).send().await.status, 201);
+    let mallory = User::of(&stranger.post("/api/v1/auth/login", &body).send().await);
+    let link = verification_link(&story).await;
+    let visit = |client: &Client| client.get(&link).header("cookie", &mallory.cookie).send();
+    let press = |client: &Client| {
+        let form = client.request(Method::POST, "/api/auth/verify-email").header("cookie", &mallory.cookie);
+        form.body(FORM, format!("token={}", token_of(&link))).send()
+    };
+    let shown = page(&visit(&story.client).await, 200);
+    assert_eq!(shown.matches("type=\"password\"").count(), 2, "{shown}");
+    page(&press(&story.client).await, 400);
+    assert!(!is_verified(&story, &mallory).await);
+    let shown = page(&visit(&stranger).await, 200);
+    assert!(!shown.contains("type=\"password\""), "the control: {shown}");
+}
+
+#[tokio::test]
+async fn a_strangers_account_does_not_get_an_address_by_its_owners_click() {
+    let story = Story::new().await;
+    let stranger = story.client.at("2001:db8:7::1");
+    let ask = async |user: &User, email: &str| {
+        let asked = stranger.post("/api/v1/auth/change-email", &json!({"newEmail": email}));
+        assert_eq!(asked.bearer(&user.access_token).send().await.status, 200);
+        link_of(&story, "Confirm your new e-mail address").await
+    };
+    let confirm = async |client: &Client, link: &str, cookie: &str, password: Option<&str>| {
+        let fields = [("token", token_of(link)), ("password", password.unwrap_or_default().to_owned())];
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        client.request(Method::POST, "/confirm-email").header("cookie", cookie).body(FORM, body).send().await
+    };
+    let body = json!({"email": "mallory@example.org", "password": PASSWORD});
+    stranger.post("/api/v1/auth/register", &body).send().await;
+    let mallory = User::of(&stranger.post("/api/v1/auth/login", &body).send().await);
+
+    // The victim clicks, also in a browser that the stranger's cookie was planted in.
+    let link = ask(&mallory, "victim@example.com").await;
+    for cookie in ["", mallory.cookie.as_str()] {
+        let opened = story.client.get(&link).header("cookie", cookie).send().await;
+        assert_eq!(page(&opened, 200).matches("type=\"password\"").count(), 1);
+        for wrong in [None, Some("not the password")] {
+            let text = page(&confirm(&story.client, &link, cookie, wrong).await, 400);
+            assert!(text.contains("role=\"alert\""), "{text}");
+        }
+    }
+    assert_eq!(story.get("/api/v1/auth/me", &mallory).await.text("/email"), "mallory@example.org");
+    // An account without a password has nothing to show elsewhere.
+    story.execute("DELETE FROM auth.passwords").await;
+    let text = page(&story.client.get(&link).send().await, 200);
+    assert!(!text.contains("<form") && text.contains("in the network in which you asked"), "{text}");
+    page(&confirm(&story.client, &link, "", None).await, 400);
+    // The controls: the owner, at the neighbour's address of the same customer, and in a browser that is signed in.
+    page(&confirm(&story.client.at("2001:db8:7::2"), &link, "", None).await, 200);
+
+    let ada = story.user("ada@example.com").await;
+    let link = ask(&ada, "ada@example.org").await;
+    let text = page(&story.client.get(&link).header("cookie", &ada.cookie).send().await, 200);
+    assert!(text.contains("<form") && !text.contains("type=\"password\""), "{text}");
+    page(&confirm(&story.client, &link, &ada.cookie, None).await, 200);
+    let link = ask(&ada, "ada@example.net").await;
+    page(&confirm(&story.client.at("192.0.2.9"), &link, "", Some(PASSWORD)).await, 200);
+    assert_eq!(story.get("/api/v1/auth/me", &ada).await.text("/email"), "ada@example.net");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A sign-in from a new device: its owner is told, and ends it by one click that no scanner of mails makes by accident.
 
+use crate::mail_flows::{NEW_PASSWORD, reset_token};
 use crate::oauth::left_for;
 use crate::provider::Provider;
 use crate::story::{PASSWORD, Story, User};
@@ -216,7 +217,7 @@ async fn every_link_that_is_not_good_reads_the_same() {
     owner(&story).await;
     let there = sign_in_with(&story, CHROME, "en").await;
     let ended = link(&story).await;
-    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&there.access_token).send().await;
+    page(&send_form(&story, token_of(&ended)).await, 200);
     let cookie = there.cookie.split_once('=').unwrap().1;
     let unknown = format!("mnm_{}", "A".repeat(43));
     let mut pages = Vec::new();
@@ -229,14 +230,137 @@ async fn every_link_that_is_not_good_reads_the_same() {
 }
 
 #[tokio::test]
-async fn the_link_is_dead_when_the_session_has_expired() {
-    let story = Story::new().await;
-    owner(&story).await;
+async fn a_stranger_whose_session_has_ended_does_not_come_back_by_what_was_added_in_it() {
+    let there = Provider::start().await;
+    for how in ["signed out", "ended by the owner", "a new password", "a reset", "expired"] {
+        let story = there.story(|_| {}).await;
+        let here = owner(&story).await;
+        // Of an address that nobody has proven, a reset takes everything anyway.
+        story.execute("UPDATE auth.users SET email_verified = true").await;
+        let thief = sign_in_with(&story, CHROME, "en").await;
+        let link = link(&story).await;
+        left_for(&oauth_linking::link(&story, &there, &thief, "google").await);
+        let as_user = |method: Method, path: &str, user: &User, body: serde_json::Value| {
+            let request = story.client.request(method, path).bearer(&user.access_token);
+            request.body("application/json", body.to_string()).send()
+        };
+        match how {
+            "signed out" => {
+                as_user(Method::POST, "/api/v1/auth/logout", &thief, json!({})).await;
+            }
+            "ended by the owner" => {
+                as_user(Method::DELETE, "/api/v1/auth/sessions", &here, json!({})).await;
+            }
+            "a new password" => {
+                let body = json!({"currentPassword": PASSWORD, "newPassword": NEW_PASSWORD});
+                as_user(Method::POST, "/api/v1/auth/change-password", &here, body).await;
+            }
+            "a reset" => {
+                let token = reset_token(&story, "ada@example.com").await;
+                let body = json!({"token": token, "newPassword": NEW_PASSWORD});
+                story.post("/api/v1/auth/reset-password", &body).await;
+            }
+            _ => story.clock.advance(time::Duration::days(8)),
+        }
+        assert!(!story.is_signed_in(&thief).await, "{how}");
+        let stranger = json!({ "idToken": there.id_token(&json!({"aud": "google-app"})) });
+        let back = story.post("/api/v1/auth/google-signin", &stranger).await;
+        assert_eq!(back.text("/user/id"), here.id, "the control: {how}");
+
+        let shown = page(&story.client.get(&link).send().await, 200);
+        assert!(shown.contains("has ended already") && shown.contains("<button>"), "{how}: {shown}");
+        page(&send_form(&story, token_of(&link)).await, 200);
+        assert!(!story.is_signed_in(&User::of(&back)).await, "opened by what was added: {how}");
+        let again = story.post("/api/v1/auth/google-signin", &stranger).await;
+        assert_ne!(again.text("/user/id"), here.id, "{how}");
+        page(&send_form(&story, token_of(&link)).await, 404);
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_opened_from_the_same_device_goes_with_the_first_sign_in() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let here = owner(&story).await;
     sign_in_with(&story, CHROME, "en").await;
     let link = link(&story).await;
-    story.clock.advance(time::Duration::days(8));
-    page(&story.client.get(&link).send().await, 404);
-    page(&send_form(&story, token_of(&link)).await, 404);
+    story.clock.advance(time::Duration::seconds(1));
+    let second = sign_in_with(&story, &CHROME.replace("139", "140"), "en").await;
+    assert_eq!(story.mails().await.len(), 1, "the device is known by now");
+    left_for(&oauth_linking::link(&story, &there, &second, "google").await);
+    page(&send_form(&story, token_of(&link)).await, 200);
+    assert!(!story.is_signed_in(&second).await && story.is_signed_in(&here).await);
+    assert_eq!(story.number("SELECT count(*) FROM auth.accounts").await, 0);
+    let told = async || {
+        let mails = story.all_mails().await;
+        mails.iter().filter(|kept| kept.mail.subject.as_str() == "New sign-in to your account").count()
+    };
+    let before = told().await;
+    sign_in_with(&story, CHROME, "en").await;
+    assert_eq!(told().await, before + 1, "the stranger's device is new again");
+}
+
+#[tokio::test]
+async fn sign_ins_that_no_mail_told_of_go_with_those_that_one_did() {
+    let story = Story::new().await;
+    let here = owner(&story).await;
+    let mut strangers = Vec::new();
+    for number in 0..6 {
+        story.clock.advance(time::Duration::seconds(1));
+        strangers.push(sign_in_with(&story, &format!("Stranger/{number}"), "en").await);
+    }
+    let mails = story.mails().await;
+    assert_eq!(mails.len(), 5, "an hour's share");
+    let (untold, told) = strangers.split_last().unwrap();
+    page(&send_form(&story, token_of(&link(&story).await)).await, 200);
+    assert!(!story.is_signed_in(untold).await && !story.is_signed_in(&told[4]).await);
+    assert!(story.is_signed_in(&told[0]).await, "the control: it has a link of its own");
+    assert!(story.is_signed_in(&here).await);
+}
+
+#[tokio::test]
+async fn the_owner_is_told_of_what_is_added_and_undoes_it_though_the_device_looked_known() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let here = owner(&story).await;
+    story.clock.advance(time::Duration::seconds(1));
+    let thief = sign_in_with(&story, FIREFOX, "en").await;
+    assert!(story.mails().await.is_empty(), "it copies the owner's");
+    left_for(&oauth_linking::link(&story, &there, &thief, "google").await);
+    let mails = story.mails().await;
+    let mail = &mails[0].mail;
+    assert_eq!(
+        (mails.len(), mail.recipient.as_str(), mail.subject.as_str()),
+        (1, "ada@example.com", "A service was linked to your account")
+    );
+    for body in [&mail.text, &mail.html] {
+        assert!(
+            body.contains("Google") && body.contains("127.0.0.1") && body.contains("/not-me?token=mnm_"),
+            "{body}"
+        );
+    }
+    let link = link(&story).await;
+    page(&story.client.get(&link).send().await, 200);
+    assert!(story.is_signed_in(&thief).await, "opening it does nothing");
+    page(&send_form(&story, token_of(&link)).await, 200);
+    assert!(!story.is_signed_in(&thief).await && story.is_signed_in(&here).await);
+    assert_eq!(story.number("SELECT count(*) FROM auth.accounts").await, 0);
+
+    // Five an hour, as of every kind; the sixth change voids no link.
+    let thief = sign_in_with(&story, FIREFOX, "en").await;
+    let mut last = String::new();
+    for number in 0..6 {
+        left_for(&oauth_linking::link(&story, &there, &thief, "google").await);
+        if number < 2 {
+            last = self::link(&story).await;
+        }
+        let id = story.get("/api/v1/auth/linked-accounts", &thief).await.text("/0/id").to_owned();
+        let path = format!("/api/v1/auth/linked-accounts/{id}");
+        story.client.request(Method::DELETE, &path).bearer(&thief.access_token).send().await;
+    }
+    assert_eq!(story.mails().await.len(), 5);
+    page(&send_form(&story, token_of(&last)).await, 200);
+    assert!(!story.is_signed_in(&thief).await);
 }
 
 #[tokio::test]

@@ -3,13 +3,15 @@
 
 use crate::oauth::{APP, Visit, cookies, error, know_ada, left_for, sign_in_with, tokens};
 use crate::provider::{CLIENT_ID, Fault, Provider, new_key, sign};
-use crate::story::Story;
+use crate::story::{Story, hex};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use futures_util::future::join_all;
 use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use mana_auth::token::keys::SigningKey;
+use mana_kernel::secret::sha256;
+use mana_testkit::Client;
 use serde_json::{Value, json};
 use std::time::Instant;
 use time::Duration;
@@ -310,8 +312,11 @@ async fn a_token_that_was_bound_is_not_taken_without_its_nonce() {
             settings.providers.apple_takes_unsent_nonce = true;
         })
         .await;
-    for (path, app) in [(NATIVE, "google-app"), ("/api/v1/auth/apple-signin", "apple-app")] {
-        let bound = there.id_token(&json!({"aud": app, "nonce": "n"}));
+    let hashed = hex(&sha256(b"n"));
+    for (path, app, nonce) in
+        [(NATIVE, "google-app", "n"), ("/api/v1/auth/apple-signin", "apple-app", &hashed)]
+    {
+        let bound = there.id_token(&json!({"aud": app, "nonce": nonce}));
         let stolen = json!({ "idToken": bound });
         let refused = story.post(path, &stolen).await;
         assert_eq!(
@@ -320,13 +325,60 @@ async fn a_token_that_was_bound_is_not_taken_without_its_nonce() {
             "{app}"
         );
         let own = json!({"idToken": bound, "nonce": "n"});
+        assert_eq!(lenient.client.post(path, &stolen).send().await.status, 200, "where the operator says so");
         assert_eq!(story.post(path, &own).await.status, 200, "the control: {app}");
+        // It was good once: whoever has it now, with or without the nonce, is too late.
+        for late in [&own, &stolen] {
+            assert_eq!(lenient.client.post(path, late).send().await.status, 401, "{app}");
+        }
         let unbound = json!({"idToken": there.id_token(&json!({ "aud": app }))});
         assert_eq!(story.post(path, &unbound).await.status, 200, "the control: {app}");
-        assert_eq!(lenient.client.post(path, &stolen).send().await.status, 200, "where the operator says so");
-        let of_browser = there.id_token(&json!({"aud": app, "nonce": format!("mon_{}", "A".repeat(43))}));
-        let refused = lenient.client.post(path, &json!({ "idToken": of_browser })).send().await;
-        assert_eq!(refused.status, 401, "never a browser's: {app}");
+        let mon = format!("mon_{}", "A".repeat(43));
+        let of_browser = there.id_token(&json!({"aud": app, "nonce": mon}));
+        for body in [json!({ "idToken": of_browser }), json!({"idToken": of_browser, "nonce": mon})] {
+            let refused = lenient.client.post(path, &body).send().await;
+            assert_eq!(refused.status, 401, "never a browser's: {app}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_says_of_its_nonce_does_not_prove_that_one_knows_it() {
+    const PATH: &str = "/api/v1/auth/apple-signin";
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let hashed = hex(&sha256(b"n"));
+    let token = there.id_token(&json!({"aud": "apple-app", "nonce": hashed}));
+    let send = async |client: &Client, token: &str, nonce: &str| {
+        client.post(PATH, &json!({"idToken": token, "nonce": nonce})).send().await.status.as_u16()
+    };
+    assert_eq!(send(&story.client, &token, &hashed).await, 401, "whoever has the token reads this in it");
+    assert_eq!(send(&story.client, &token, "n").await, 200, "the control: the app knows more");
+    let clear = there.id_token(&json!({"aud": "apple-app", "nonce": "n"}));
+    assert_eq!(send(&story.client, &clear, "n").await, 401);
+    let lenient = story.replica_with(|settings| settings.providers.apple_takes_clear_nonce = true).await;
+    assert_eq!(send(&lenient.client, &clear, "n").await, 200, "where the operator says so");
+}
+
+#[tokio::test]
+async fn a_token_that_comes_with_its_nonce_is_good_once_also_at_once() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    let body = json!({"idToken": there.id_token(&json!({"aud": "google-app", "nonce": "n"})), "nonce": "n"});
+    assert_eq!(story.post(NATIVE, &body).await.status, 200, "the account is there");
+    let body = json!({"idToken": there.id_token(&json!({"aud": "google-app", "nonce": "m"})), "nonce": "m"});
+    let replies = join_all((0..8).map(|_| story.post(NATIVE, &body))).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 1);
+    assert!(
+        replies.iter().all(|reply| reply.status == 200 || reply.problem() == "auth.provider_token_invalid")
+    );
+    let without = json!({"idToken": there.id_token(&json!({"aud": "google-app"}))});
+    for _ in 0..2 {
+        assert_eq!(
+            story.post(NATIVE, &without).await.status,
+            200,
+            "the control: systems hand one out for an hour"
+        );
     }
 }
 

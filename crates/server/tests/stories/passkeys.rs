@@ -585,7 +585,12 @@ async fn a_passkey_that_a_stranger_added_goes_with_the_strangers_session() {
     assert_eq!(sign_in(&story, &thief, |_| {}).await.status, 200, "the control");
 
     let mails = story.mails().await;
-    let link = mails[0].mail.text.lines().find(|line| line.contains("/not-me?token=")).unwrap();
+    let told =
+        mails.iter().filter(|kept| kept.mail.subject.as_str() == "A passkey was added to your account");
+    assert_eq!(told.count(), 2, "the owner's own, and the stranger's");
+    let new_device = mails.iter().find(|kept| kept.mail.subject.as_str() == "New sign-in to your account");
+    let text = &new_device.unwrap().mail.text;
+    let link = text.lines().find(|line| line.contains("/not-me?token=")).unwrap();
     let form = story.client.request(Method::POST, "/not-me");
     let token = link.split_once('?').unwrap().1.to_owned();
     assert_eq!(form.body("application/x-www-form-urlencoded", token).send().await.status, 200);
@@ -782,6 +787,53 @@ async fn where_everybody_must_have_a_factor_a_passkey_is_one_and_the_last_one_st
     let remove = |client: &Client| client.request(Method::DELETE, &path).bearer(&user.access_token).send();
     assert_eq!(refusal(&remove(&strict.client).await), (409, "auth.second_factor_required"));
     assert_eq!(remove(&story.client).await.status, 204, "the control: where none is asked for");
+}
+
+#[tokio::test]
+async fn where_a_passkey_is_asked_for_the_password_alone_makes_no_session_fresh() {
+    let story = Story::new().await;
+    let holder = holder(&story).await;
+    let strict = story.replica_with(|settings| settings.two_factor_required = TwoFactorRequired::All).await;
+    let body = json!({"email": "ada@example.com", "password": PASSWORD});
+    let login = strict.client.post("/api/v1/auth/login", &body).send().await;
+    let token = login.text("/challengeToken").to_owned();
+    let options = factor_options(&story, &token).await;
+    let signed = holder.authenticator.get(&Ceremony::get(&options.json, PAGE, &holder.user.id));
+    let finish = json!({"challengeToken": token, "credential": signed.json(), "trustDevice": true});
+    let first = strict.client.post("/api/v1/auth/two-factor/passkey", &finish).send().await;
+    assert_eq!(first.status, 200, "{}", first.json);
+    let trust = first.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let trust =
+        trust.map(|value| value.split(';').next().unwrap()).find(|value| value.starts_with("mana.trusted"));
+    let trusted =
+        strict.client.post("/api/v1/auth/login", &body).header("cookie", trust.unwrap()).send().await;
+    story.clock.advance(Duration::minutes(11));
+    // A stolen session with both factors, and one of the owner's trusted browser with the password alone.
+    for session in [User::of(&first), User::of(&trusted)] {
+        let post =
+            |path: &str, body: Value| strict.client.post(path, &body).bearer(&session.access_token).send();
+        let by_password = post("/api/v1/auth/reauthenticate", json!({"password": PASSWORD})).await;
+        assert_eq!(refusal(&by_password), (409, "auth.code_needed"));
+        let enrol = post("/api/v1/auth/two-factor/enrol", json!({})).await;
+        assert_eq!(refusal(&enrol), (403, "auth.fresh_authentication_required"));
+        let by_cookie = strict.client.post("/api/auth/two-factor/enable", &json!({"password": PASSWORD}));
+        let by_cookie = by_cookie.header("cookie", &session.cookie).send().await;
+        assert_eq!(refusal(&by_cookie), (403, "auth.fresh_authentication_required"));
+        let options = post("/api/v1/auth/reauthenticate/passkey-options", json!({})).await;
+        let signed = holder.authenticator.get(&Ceremony::get(&options.json, PAGE, &holder.user.id));
+        let by_passkey =
+            post("/api/v1/auth/reauthenticate/passkey", json!({"credential": signed.json()})).await;
+        assert_eq!(by_passkey.status, 200, "the control: {}", by_passkey.json);
+        assert_eq!(post("/api/v1/auth/two-factor/enrol", json!({})).await.status, 200, "the control");
+    }
+    let lenient = story.sign_in("ada@example.com").await;
+    story.clock.advance(Duration::minutes(11));
+    let body = json!({"password": PASSWORD});
+    let confirmed = as_user(&story, &lenient, Method::POST, "/api/v1/auth/reauthenticate", &body).await;
+    assert_eq!(
+        confirmed.status, 200,
+        "the control: where no factor is asked for, a passkey is another way in"
+    );
 }
 
 #[tokio::test]

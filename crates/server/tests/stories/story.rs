@@ -121,6 +121,13 @@ impl Story {
         self.replica_with(|_| {}).await.client
     }
 
+    /// A second server whose answers go out as they are written: nobody collects them to hold them against the document.
+    pub(crate) async fn unwatched(&self) -> Client {
+        let clocks = (&self.clock, &self.steady_clock);
+        let app = start(&self.settings, &self.database, &self.root_secret, clocks, &self.mailer, None).await;
+        Client::new(app.unwrap().router)
+    }
+
     /// A second server whose settings differ from the first one's.
     pub(crate) async fn replica_with(&self, change: impl FnOnce(&mut Settings)) -> Replica {
         self.start(change, &self.root_secret).await.unwrap()

@@ -469,6 +469,89 @@ async fn clients_of_the_older_service_do_it_by_cookie() {
 }
 
 #[tokio::test]
+async fn an_app_is_confirmed_where_it_was_begun_and_within_a_quarter_of_an_hour() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let thief = story.sign_in("ada@example.com").await;
+    let enrol = async |user: &User| {
+        let enrolment = bearer_post(&story, user, &format!("{BASE}/enrol"), &json!({})).await;
+        enrolment.text("/secret").to_owned()
+    };
+    let by_cookie = async |user: &User, code: &str| {
+        let verify = story.client.post("/api/auth/two-factor/verify-totp", &json!({"code": code}));
+        verify.header("cookie", &user.cookie).send().await
+    };
+    // Begun in a session that ends, for a cookie of whichever age.
+    let secret = enrol(&thief).await;
+    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&thief.access_token).send().await;
+    assert_eq!(by_cookie(&ada, &code(&story, &secret)).await.problem(), "auth.no_second_factor");
+    let body = json!({"code": code(&story, &secret)});
+    let confirm = bearer_post(&story, &ada, &format!("{BASE}/confirm"), &body).await;
+    assert_eq!(confirm.problem(), "auth.no_second_factor");
+    // Too long ago.
+    let secret = enrol(&ada).await;
+    story.clock.advance(Duration::minutes(15));
+    assert_eq!(by_cookie(&ada, &code(&story, &secret)).await.problem(), "auth.no_second_factor");
+    assert!(story.login("ada@example.com").await.json.get("twoFactorRequired").is_none(), "nothing counts");
+    // A newer one, in another session, takes its place.
+    let (first, second) = (story.sign_in("ada@example.com").await, story.sign_in("ada@example.com").await);
+    let older = enrol(&first).await;
+    let newer = enrol(&second).await;
+    assert_eq!(by_cookie(&first, &code(&story, &older)).await.problem(), "auth.no_second_factor");
+    story.clock.advance(Duration::minutes(14));
+    assert_eq!(by_cookie(&second, &code(&story, &newer)).await.status, 200, "the control");
+}
+
+#[tokio::test]
+async fn what_a_stranger_was_setting_up_goes_with_the_strangers_session() {
+    let story = Story::new().await;
+    story.user("ada@example.com").await;
+    let login = json!({"email": "ada@example.com", "password": crate::story::PASSWORD});
+    let login =
+        story.client.post("/api/v1/auth/login", &login).header("user-agent", "Stranger/1").send().await;
+    bearer_post(&story, &User::of(&login), &format!("{BASE}/enrol"), &json!({})).await;
+    assert_eq!(story.number("SELECT count(*) FROM auth.two_factor_auth").await, 1, "the control");
+    let mails = story.mails().await;
+    let text = &mails[0].mail.text;
+    let token = text.lines().find_map(|line| line.split_once("/not-me?").map(|(_, query)| query)).unwrap();
+    let form = story.client.request(Method::POST, "/not-me");
+    let ended = form.body("application/x-www-form-urlencoded", token.to_owned()).send().await;
+    assert_eq!(ended.status, 200);
+    assert_eq!(story.number("SELECT count(*) FROM auth.two_factor_auth").await, 0);
+    assert_eq!(
+        story.number("SELECT count(*) FROM auth.security_events WHERE type = 'second_factor_disabled'").await,
+        0,
+        "it never counted"
+    );
+}
+
+#[tokio::test]
+async fn the_owner_is_told_when_the_factor_or_its_codes_change() {
+    let story = Story::new().await;
+    let owner = owner(&story).await;
+    let post =
+        async |path: &str| bearer_post(&story, &owner.user, &format!("{BASE}{path}"), &json!({})).await;
+    assert_eq!(post("/recovery-codes").await.status, 200);
+    let off = async || {
+        let off = story.client.request(Method::DELETE, BASE).bearer(&owner.user.access_token).send().await;
+        assert_eq!(off.status, 204);
+    };
+    off().await;
+    off().await;
+    let mails = story.mails().await;
+    let subjects: Vec<_> = mails.iter().map(|kept| kept.mail.subject.as_str()).collect();
+    assert_eq!(
+        subjects,
+        [
+            "Sign-ins to your account ask for no code any more",
+            "Your account has new recovery codes",
+            "Sign-ins to your account ask for a code now"
+        ]
+    );
+    assert!(mails.iter().all(|kept| kept.mail.text.contains("/not-me?token=mnm_")));
+}
+
+#[tokio::test]
 async fn the_sign_in_that_follows_login_goes_on_with_its_session_and_is_not_asked_twice() {
     let story = Story::new().await;
     let owner = owner(&story).await;

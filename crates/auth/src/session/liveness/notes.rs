@@ -5,7 +5,7 @@ use crate::Auth;
 use crate::session;
 use crate::session::model::ACTIVITY_STEP;
 use crate::token::access::Claims;
-use crate::token::refresh::model::Issue;
+use crate::token::refresh::model::{CHAINS_PER_SESSION, Issue};
 use crate::token::refresh::store::update_confirmed;
 use mana_kernel::{RefreshChainId, SessionId};
 use mana_platform::DbError;
@@ -59,6 +59,10 @@ impl Notes {
             return;
         }
         let Ok(id) = chain.parse() else { return };
+        // Chains come and go while a session lives. One that is forgotten here is noted twice at worst.
+        if seen.len() >= usize::from(CHAINS_PER_SESSION) && !seen.contains_key(chain) {
+            seen.pop_first();
+        }
         seen.insert(chain.to_owned(), generation);
         lock(&self.confirmed).insert(id, (generation, now));
     }
@@ -118,4 +122,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn take<T: Default>(mutex: &Mutex<T>) -> T {
     std::mem::take(&mut *lock(mutex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::model::Role;
+
+    #[test]
+    fn a_session_is_remembered_with_no_more_chains_than_it_has() {
+        let (notes, session) = (Notes::default(), Noted::at(OffsetDateTime::UNIX_EPOCH));
+        let note = |chain: u16| {
+            let claims = Claims {
+                sub: "u".parse().unwrap(),
+                email: "ada@example.com".to_owned(),
+                role: Role::User,
+                sid: "s".parse().unwrap(),
+                iss: String::new(),
+                aud: String::new(),
+                iat: 0,
+                exp: 0,
+                nbf: None,
+                jti: format!("chain-{chain:05}.2.x"),
+            };
+            notes.note(&claims, &session, OffsetDateTime::UNIX_EPOCH);
+        };
+        (0..CHAINS_PER_SESSION).for_each(note);
+        take(&notes.confirmed);
+        (0..CHAINS_PER_SESSION).for_each(note);
+        assert!(take(&notes.confirmed).is_empty(), "the control: all of them are known");
+        (0..10_000).for_each(note);
+        assert_eq!(lock(&session.seen).len(), usize::from(CHAINS_PER_SESSION));
+    }
 }

@@ -159,7 +159,7 @@ impl ChainState {
 /// A session keeps this many chains for one app: those refreshed last.
 pub(super) const CHAINS_PER_APP: i64 = 64;
 /// And this many in all: what an app calls itself is its own choice.
-pub(super) const CHAINS_PER_SESSION: i64 = 256;
+pub(crate) const CHAINS_PER_SESSION: u16 = 256;
 
 /// Under which versions of the root secret a chain's tokens are made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub(crate) async fn insert_chain(
         chain.session_id.as_str(),
         app.as_str(),
         CHAINS_PER_APP.saturating_sub(1),
-        CHAINS_PER_SESSION.saturating_sub(1),
+        i64::from(CHAINS_PER_SESSION.saturating_sub(1)),
     )
     .execute(&mut *connection)
     .await?;
