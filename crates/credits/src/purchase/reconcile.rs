@@ -8,9 +8,8 @@ use super::sync::{apply, observe_order};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
-use mana_platform::DbError;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 
 /// Orders that are read together.
@@ -69,7 +68,7 @@ impl Report {
     }
 }
 
-/// Compares everything since a time, and what is still open from before. `fixes` puts right what differs.
+/// Compares everything since a time, and what is still open from before. `fixes` puts right what differs; without it, nothing is written.
 ///
 /// # Errors
 /// When Stripe or the database can't be asked.
@@ -81,9 +80,10 @@ pub async fn reconcile(
     let stripe = payments.stripe()?;
     let mut report = Report::default();
     let mut orders = candidates(payments, stripe, since).await?;
-    orders.extend(known_to_stripe(payments, stripe, since, &mut report).await?);
+    let told = known_to_stripe(payments, stripe, since, &mut report).await?;
+    orders.extend(told.orders);
     for order in orders {
-        compare(payments, stripe, &order, fixes, &mut report).await?;
+        compare(payments, stripe, (&order, told.tills.get(&order)), fixes, &mut report).await?;
     }
     report.lost_events = webhook::catch_up(payments, stripe, since.unix_timestamp(), fixes).await?;
     let mut connection = payments.books.database.acquire().await?;
@@ -107,15 +107,24 @@ async fn candidates(
     }
 }
 
+/// What Stripe tells of.
+#[derive(Debug, Default)]
+struct Told {
+    /// Orders.
+    orders: BTreeSet<String>,
+    /// Their tills, the newest of each: the answer that made it may be lost.
+    tills: BTreeMap<String, CheckoutSession>,
+}
+
 /// Orders that Stripe tells of. What is paid there and unknown here is a finding.
 async fn known_to_stripe(
     payments: &Payments,
     stripe: &Stripe,
     since: OffsetDateTime,
     report: &mut Report,
-) -> Result<BTreeSet<String>, PaymentError> {
+) -> Result<Told, PaymentError> {
     let seconds = since.unix_timestamp();
-    let mut orders = BTreeSet::new();
+    let (mut orders, mut tills) = (BTreeSet::new(), BTreeMap::new());
     for session in stripe.list_sessions_since(seconds).await? {
         // Others may sell through the same account.
         let Some(order) = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id")) else {
@@ -123,7 +132,10 @@ async fn known_to_stripe(
         };
         let mut connection = payments.books.database.acquire().await?;
         match store::find_order_id(&mut connection, Some(order), None, None).await? {
-            Some(known) => drop(orders.insert(known)),
+            Some(known) => {
+                orders.insert(known.clone());
+                tills.entry(known).or_insert(session);
+            }
             None if session.payment_status == "paid" => {
                 report.add(
                     None,
@@ -134,8 +146,6 @@ async fn known_to_stripe(
             }
             None => {}
         }
-        drop(connection);
-        adopt(payments, order, &session).await?;
     }
     for payment in stripe.list_payments_since(seconds).await? {
         // Those of a till are found by it.
@@ -158,7 +168,7 @@ async fn known_to_stripe(
         let mut connection = payments.books.database.acquire().await?;
         orders.extend(store::find_order_id(&mut connection, None, None, Some(payment.id())).await?);
     }
-    Ok(orders)
+    Ok(Told { orders, tills })
 }
 
 /// A till whose answer was lost is noted, so that its payment can be found.
@@ -173,21 +183,29 @@ async fn adopt(payments: &Payments, order: &str, session: &CheckoutSession) -> R
     };
     let mut transaction = payments.books.database.begin().await?;
     store::update_session(&mut transaction, order, &columns, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 async fn compare(
     payments: &Payments,
     stripe: &Stripe,
-    id: &str,
+    (id, till): (&str, Option<&CheckoutSession>),
     fixes: bool,
     report: &mut Report,
 ) -> Result<(), PaymentError> {
     let mut connection = payments.books.database.acquire().await?;
-    let Some(order) = store::find_order(&mut connection, id).await? else { return Ok(()) };
+    let Some(mut order) = store::find_order(&mut connection, id).await? else { return Ok(()) };
     let known = store::find_facts(&mut connection, &order).await?;
     drop(connection);
     report.orders = report.orders.saturating_add(1);
+    if order.session_id.is_none()
+        && let Some(till) = till
+    {
+        if fixes {
+            adopt(payments, id, till).await?;
+        }
+        order.session_id = Some(till.id.clone());
+    }
     let Some(session) = order.session_id.clone().or_else(|| order.payment_id.clone()) else { return Ok(()) };
     let seen = match observe_order(stripe, &order).await {
         Ok(Some(seen)) => seen,
@@ -290,5 +308,5 @@ pub async fn keep_reconciled(payments: &Payments) -> Result<(), PaymentError> {
     metrics::gauge!("payments_uncredited").set(u32::try_from(problems).unwrap_or(u32::MAX));
     let seconds = i32::try_from(now.unix_timestamp()).unwrap_or(i32::MAX);
     metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(seconds);
-    Ok(lock.commit().await.map_err(DbError::from)?)
+    Ok(lock.commit().await?)
 }

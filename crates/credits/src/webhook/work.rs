@@ -18,10 +18,6 @@ const BATCH: i64 = 50;
 const LONGEST_PAUSE: Duration = Duration::hours(1);
 /// What failed for so long is left to the comparison with Stripe.
 const GIVE_UP_AFTER: Duration = Duration::days(3);
-/// Deliveries are kept for so long after they were worked on: longer than Stripe keeps its events, so that none is new again.
-const KEEP: Duration = Duration::days(40);
-/// Rows of one statement.
-const PRUNED: i64 = 1_000;
 /// What is of no interest to a shop that sells once.
 const KINDS: [&str; 6] = [
     "checkout.session.",
@@ -189,7 +185,7 @@ fn next_attempt(attempts: i32, now: OffsetDateTime) -> OffsetDateTime {
     now.saturating_add(pause)
 }
 
-/// Takes events in that Stripe tells of and never delivered, and says how many there were. Deletes what is old.
+/// Says how many events there were that Stripe tells of and never delivered; `fixes` takes them in.
 pub(crate) async fn catch_up(
     payments: &Payments,
     stripe: &Stripe,
@@ -197,11 +193,6 @@ pub(crate) async fn catch_up(
     fixes: bool,
 ) -> Result<u64, PaymentError> {
     let now = payments.books.clock.now();
-    let mut connection = payments.books.database.acquire().await?;
-    while store::delete_before(&mut connection, now.saturating_sub(KEEP), PRUNED).await?
-        >= u64::try_from(PRUNED).unwrap_or(u64::MAX)
-    {}
-    connection.finish().await?;
     let told: BTreeMap<String, Event> = stripe
         .list_events_since(since)
         .await?
