@@ -118,7 +118,7 @@ pub struct Settings {
         help_heading = "Tokens"
     )]
     pub jwt_rsa_bits: RsaBits,
-    /// How long a key of the database signs before the next one follows it; 0 leaves that to `keys rotate`
+    /// How long a key of the database signs before the next one follows it, an hour at least; 0 leaves that to `keys rotate`
     #[arg(long, env = "JWT_KEY_ROTATION", value_parser = rotation, default_value = "90d", global = true, help_heading = "Tokens")]
     pub jwt_key_rotation: Duration,
     /// Private key (PEM; RSA, EC on P-256 or Ed25519 as PKCS#8, RSA as PKCS#1 too; `\n` as text is read as a line break) that signs access tokens, whatever the algorithm above; without it keys are made and kept in the database
@@ -142,18 +142,21 @@ pub struct Settings {
     /// The same for a sign-in with rememberMe
     #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub jwt_remember_me_expiry: Duration,
+    /// How long, an hour at most, the token before the newest gets the newest again after the newest was seen in use (tabs that race); before that, it does so without limit (answers that got lost)
+    #[arg(long, env = "REFRESH_GRACE", value_parser = grace, default_value = "10s", global = true, help_heading = "Tokens")]
+    pub refresh_grace: Duration,
     /// Life of a session however much it is used; then a new sign-in is needed
     #[arg(long, env = "SESSION_MAX_AGE", value_parser = lifetime, default_value = "365d", global = true, help_heading = "Sessions")]
     pub session_max_age: Duration,
-    /// How long the token before the newest gets the newest again after the newest was seen in use (tabs that race); before that, it does so without limit (answers that got lost)
-    #[arg(long, env = "REFRESH_GRACE", value_parser = grace, default_value = "10s", global = true, help_heading = "Tokens")]
-    pub refresh_grace: Duration,
     /// Sessions of one user that may live at once; a sign-in beyond it ends the one that rested longest
     #[arg(long, env = "SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Sessions")]
     pub sessions_per_user: u32,
     /// How long after a sign-in or a proof within the session a person may change what protects the account
     #[arg(long, env = "FRESH_AUTHENTICATION", value_parser = lifetime, default_value = "10m", global = true, help_heading = "Sessions")]
     pub fresh_authentication: Duration,
+    /// How long security events are kept; 30d at least
+    #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Sessions")]
+    pub security_event_retention: Duration,
     /// Whose sign-ins need a second factor, whether they have set one up or not; whoever has one is asked for it anyway
     #[arg(
         long,
@@ -182,9 +185,6 @@ pub struct Settings {
     /// Whether a person may sign in by a code of six digits that is mailed to the account's address
     #[arg(long, env = "EMAIL_CODE_SIGN_IN", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Sign-in")]
     pub email_code_sign_in: bool,
-    /// How long security events are kept; 30d at least
-    #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Sessions")]
-    pub security_event_retention: Duration,
 
     /// A service key of all credits scopes for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
     #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Service keys")]

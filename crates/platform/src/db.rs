@@ -368,7 +368,10 @@ fn kind(error: &sqlx::Error) -> &'static str {
     if matches!(error, sqlx::Error::PoolTimedOut) {
         return "pool_timeout";
     }
-    let is_connection = matches!(error, sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+    let is_connection = matches!(
+        error,
+        sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)
+    );
     if is_connection { "connection" } else { "other" }
 }
 
@@ -413,6 +416,8 @@ impl DbError {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
+                // Cut off in the middle of an answer: a pooler that is killed while it is being connected to.
+                | sqlx::Error::Protocol(_)
                 // Written by another version, in the middle of an upgrade.
                 | sqlx::Error::Decode(_)
         )
@@ -422,5 +427,24 @@ impl DbError {
 impl Problem for DbError {
     fn code(&self) -> &'static ErrorCode {
         if self.passes() { &codes::UNAVAILABLE } else { &codes::INTERNAL }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_breaks_off_is_a_lost_connection_and_no_defect() {
+        for lost in [
+            sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".to_owned()),
+            sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into()),
+            fell_silent(),
+        ] {
+            assert_eq!(kind(&lost), "connection", "{lost}");
+            assert_eq!(DbError(lost).code(), &codes::UNAVAILABLE);
+        }
+        let defect = sqlx::Error::ColumnNotFound("id".to_owned());
+        assert_eq!((kind(&defect), DbError(defect).code()), ("other", &codes::INTERNAL));
     }
 }

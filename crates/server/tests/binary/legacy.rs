@@ -546,7 +546,7 @@ fn no_row_stops_the_others_and_columns_that_are_only_counted_may_be_missing() {
     let scene = Scene::new(Spelling::Snake);
     scene.older(ROWS);
     scene.older(
-        r#"
+        r"
 ALTER TABLE {T:packages} ALTER name DROP NOT NULL, ALTER {price_euro_cents} TYPE numeric, ALTER {sort_order} TYPE bigint;
 ALTER TABLE {T:purchases} ALTER credits DROP NOT NULL, ALTER {price_euro_cents} TYPE numeric;
 ALTER TABLE {T:balances} ALTER balance TYPE numeric;
@@ -563,7 +563,7 @@ INSERT INTO {T:balances} ({user_id}, balance, {free_credits_remaining}) VALUES (
 INSERT INTO {T:passwords} VALUES ('dan', NULL);
 INSERT INTO {T:transactions} (id, {user_id}, type, amount, {app_id}, description, {created_at}) VALUES
     ('00000000-0000-4000-8000-0000000000e1', 'late', 'bonus', 3, 'gifts', 'Of a far future', '20000-01-01');
-"#,
+",
     );
     let (code, report, lines) = scene.import(&["--apply"]);
     assert_eq!((code, &report["refused"]), (Some(1), &json!(6)), "{report:#} {lines:#?}");
