@@ -17,8 +17,11 @@ const OF_OTHERS: [&str; 7] = [
     "process_start_time_seconds",
 ];
 
-const RULES: &str = "deploy/prometheus/rules/alerts.yml";
-const TESTS: &str = "deploy/prometheus/tests/alerts.yml";
+/// Each file of rules has one of tests, of the same name.
+const RULES: &str = "deploy/prometheus/rules";
+const TESTS: &str = "deploy/prometheus/tests";
+/// Counts what no server can.
+const MEASURE: &str = "deploy/backup/measure";
 const DOCUMENT: &str = "docs/OPERATIONS.md";
 
 /// Every breach, as a sentence.
@@ -27,6 +30,7 @@ pub(crate) fn check(sources: &[std::path::PathBuf]) -> Result<Vec<String>, Chore
     for path in sources {
         counted.extend(counted_in(&read(path)?, path)?);
     }
+    counted.extend(measured_in(&read(&root().join(MEASURE))?));
     let mut breaches = Vec::new();
     let mut asked = Vec::new();
     for entry in std::fs::read_dir(root().join("deploy/grafana/dashboards"))? {
@@ -35,8 +39,16 @@ pub(crate) fn check(sources: &[std::path::PathBuf]) -> Result<Vec<String>, Chore
         let name = format!("dashboard {}", path.file_name().unwrap_or_default().display());
         asked.extend(expressions(&dashboard).into_iter().map(|expression| (name.clone(), expression)));
     }
-    let rules = read(&root().join(RULES))?;
-    asked.extend(rule_expressions(&rules).into_iter().map(|expression| (RULES.to_owned(), expression)));
+    let mut alerts = Vec::new();
+    for entry in std::fs::read_dir(root().join(RULES))? {
+        let path = entry?.path();
+        let rules = read(&path)?;
+        let file = path.file_name().unwrap_or_default();
+        let name = format!("{RULES}/{}", file.display());
+        asked.extend(rule_expressions(&rules).into_iter().map(|expression| (name.clone(), expression)));
+        let tests = root().join(TESTS).join(file);
+        alerts.extend(values_of(&rules, "- alert:").into_iter().map(|alert| (alert, tests.clone())));
+    }
     for (place, expression) in asked {
         for metric in metrics_of(&expression) {
             if !is_counted(&metric, &counted) {
@@ -50,13 +62,12 @@ pub(crate) fn check(sources: &[std::path::PathBuf]) -> Result<Vec<String>, Chore
             breaches.push(format!("{DOCUMENT} does not explain {metric}"));
         }
     }
-    let tests = read(&root().join(TESTS))?;
-    for alert in values_of(&rules, "- alert:") {
+    for (alert, path) in alerts {
         if !document.contains(&format!("\n### {alert}\n")) {
             breaches.push(format!("{DOCUMENT} has no runbook for {alert}"));
         }
-        if tests.matches(&format!("alertname: {alert}\n")).count() < 2 {
-            breaches.push(format!("{TESTS} does not try {alert} both ways"));
+        if read(&path)?.matches(&format!("alertname: {alert}\n")).count() < 2 {
+            breaches.push(format!("{} does not try {alert} both ways", path.display()));
         }
     }
     breaches.sort();
@@ -99,6 +110,12 @@ fn counted_in(text: &str, path: &Path) -> Result<Vec<String>, ChoreError> {
     let mut counted = Counted::default();
     counted.visit_file(&file);
     Ok(counted.0)
+}
+
+/// The names that a script gives to its function `gauge`.
+fn measured_in(script: &str) -> Vec<String> {
+    let calls = script.lines().filter_map(|line| line.trim().strip_prefix("gauge "));
+    calls.filter_map(|call| call.split(' ').next()).map(str::to_owned).collect()
 }
 
 /// Every `expr` in a dashboard, wherever it stands, and what its variables are filled from.
@@ -213,6 +230,12 @@ mod tests {
     fn names_are_found_in_macros_wherever_they_stand() {
         let text = "fn f() { let a = Counted::on(metrics::gauge!(\"a_open\")); g(|| counter!(\"b_total\", \"x\" => y)); }";
         assert_eq!(counted_in(text, Path::new("x.rs")).unwrap(), ["a_open", "b_total"]);
+    }
+
+    #[test]
+    fn names_are_found_in_a_script() {
+        let script = "gauge() { printf; }\n    gauge a_bytes 'Room'\n    printf 'a_bytes 1'\n    # gauge\n";
+        assert_eq!(measured_in(script), ["a_bytes"]);
     }
 
     #[test]

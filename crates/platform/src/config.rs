@@ -87,7 +87,7 @@ pub struct Settings {
     /// The same database as the role that owns the schema: makes roles and migrates, never serves
     #[arg(long, env = "DATABASE_OWNER_URL", value_parser = secret, hide_env_values = true, global = true, help_heading = "Database")]
     pub database_owner_url: Option<SecretString>,
-    /// Connections to PostgreSQL at most
+    /// Connections to PostgreSQL at most, beside two of the ledger's own
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Database")]
     pub database_max_connections: u32,
     /// Seconds a request waits for a free connection before it is answered with 503

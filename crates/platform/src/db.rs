@@ -67,6 +67,9 @@ const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL l
 /// than PostgreSQL lets it be idle.
 pub const BATCH_LIMIT: Duration = Duration::from_secs(12);
 
+/// For how long a connection is taken to be there still, without asking it.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+
 /// How long a connection that is given back in the middle of something may take to come to rest.
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
 
@@ -79,9 +82,7 @@ impl Database {
             // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    Ok(meta.idle_for < Duration::from_secs(5) || connection.ping().await.is_ok())
-                })
+                Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
             })
             // The pool waits for whatever is still to come before it takes a connection back: for ever, if nothing comes and the
             // connection is not closed either.
@@ -141,16 +142,9 @@ impl Database {
         Ok(Transaction { inner: inner?, traced })
     }
 
-    /// A connection for a batch.
-    ///
-    /// # Errors
-    /// When no connection is to be had.
-    pub async fn acquire_for_batch(&self) -> Result<BatchConnection, DbError> {
-        let wait = Wait::begin();
-        let connection = self.pool.acquire().await;
-        let traced = wait.end();
-        let begin = if self.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
-        Ok(BatchConnection { connection: connection?, begin, traced })
+    /// A connection apart from the pool, for who works on one batch after the other.
+    pub fn batch_connection(&self) -> BatchConnection {
+        BatchConnection { database: self.clone(), kept: None }
     }
 
     /// A transaction as the service in which everything is read as of one moment.
@@ -259,32 +253,65 @@ impl DerefMut for Transaction {
     }
 }
 
-/// A connection of the pool on which one batch is carried out, all of it within [`BATCH_LIMIT`]. Given back when dropped.
+/// A connection of its own for one batch after the other, each within [`BATCH_LIMIT`]. No request takes it, and PostgreSQL has at hand what the
+/// batch before has read and planned. It connects when needed.
 #[derive(Debug)]
 pub struct BatchConnection {
-    connection: sqlx::pool::PoolConnection<Postgres>,
-    begin: &'static str,
-    traced: Span,
+    database: Database,
+    /// With the moment when it was last used. Away while a batch is under way, so that one which ends in the middle takes it along.
+    kept: Option<(PgConnection, Instant)>,
 }
 
 impl BatchConnection {
-    /// The batch's transaction, as [`Database::begin_lookups`].
+    /// Carries out `work` in one transaction, as [`Database::begin_lookups`], and commits it.
     ///
     /// # Errors
-    /// When the connection is lost.
-    pub async fn begin(&mut self) -> Result<sqlx::Transaction<'_, Postgres>, DbError> {
-        Ok(self.connection.begin_with(self.begin).await?)
+    /// When no connection is to be had, when `work` fails, or when nothing was heard until the time was over. If it was to commit, it may have.
+    pub async fn carry_out<T, E: From<DbError>>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let wait = Wait::begin();
+        let connection = self.take().await;
+        let traced = wait.end();
+        let mut connection = connection?;
+        let begin =
+            if self.database.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
+        let batch = async {
+            let mut transaction = connection.begin_with(begin).await.map_err(DbError::from)?;
+            match work(&mut transaction).await {
+                Ok(done) => {
+                    transaction.commit().await.map(|()| Ok(done)).map_err(|error| DbError::from(error).into())
+                }
+                Err(error) => transaction
+                    .rollback()
+                    .await
+                    .map(|()| Err(error))
+                    .map_err(|error| DbError::from(error).into()),
+            }
+        };
+        let done = timeout(BATCH_LIMIT, batch).await.map_err(|_| DbError::from(fell_silent()))?;
+        let done: Result<T, E> = done?;
+        // It has come to an end, good or bad; of any other nobody knows what is still to come on it.
+        self.kept = Some((connection, Instant::now()));
+        let done = done?;
+        traced.record("outcome", "committed");
+        Ok(done)
     }
 
-    /// Notes that the batch is in the books.
-    pub fn committed(&self) {
-        self.traced.record("outcome", "committed");
-    }
-
-    /// Closes it at once, because nothing was heard on it within the limit. If it was to commit, it may have.
-    pub fn abandon(self) -> DbError {
-        drop(self.connection.detach());
-        DbError::from(fell_silent())
+    async fn take(&mut self) -> Result<PgConnection, DbError> {
+        let pool = &self.database.pool;
+        if let Some((mut connection, used)) = self.kept.take()
+            && (used.elapsed() < TRUSTED_FOR
+                || matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(()))))
+        {
+            return Ok(connection);
+        }
+        let options = pool.connect_options();
+        match timeout(pool.options().get_acquire_timeout(), PgConnection::connect_with(&options)).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+        }
     }
 }
 

@@ -90,6 +90,9 @@ pub enum BuildError {
         "CREDITS_DAILY_ZONE is {0:?}, which PostgreSQL knows no time zone by: use a name like Europe/Berlin or UTC"
     )]
     Zone(String),
+    /// The system gives no threads for the ledger.
+    #[error("no thread can be started for the ledger: {0}")]
+    Ledger(std::io::Error),
     /// The settings of a provider can't be used.
     #[error(transparent)]
     Provider(#[from] ProviderSettingsError),
@@ -174,7 +177,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let payments = Arc::new(payments(settings, &books)?);
     let payers: Arc<dyn Payers> = Arc::new(PayersAccounts(Arc::clone(&auth)));
     let credits = Arc::new(Credits {
-        ledger: Ledger::start(&books, LEDGER_SHARDS),
+        ledger: Ledger::start(&books, LEDGER_SHARDS).map_err(BuildError::Ledger)?,
         reader: Reader::start(&books),
         books: Arc::clone(&books),
         payments: Arc::clone(&payments),

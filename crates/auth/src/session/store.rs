@@ -57,7 +57,7 @@ pub async fn hold_live(
     now: OffsetDateTime,
 ) -> Result<HashSet<SessionId>, DbError> {
     let held = sqlx::query_scalar!(
-        "SELECT sessions.id FROM unnest($1::text[], $2::text[]) AS asked (session_id, user_id)
+        "SELECT sessions.id FROM (SELECT unnest($1::text[]) AS session_id, unnest($2::text[]) AS user_id) AS asked
              JOIN auth.users ON users.id = asked.user_id
              JOIN auth.sessions ON sessions.id = asked.session_id AND sessions.user_id = users.id
          WHERE users.id = ANY($2) AND sessions.id = ANY($1)

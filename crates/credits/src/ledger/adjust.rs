@@ -217,7 +217,10 @@ pub async fn adjust_as_operator(
     let context = RequestContext::of_operator(RequestId::new(&*books.clock, &*books.rng));
     let by = Administrator { caller: None, client: ClientInfo::default(), reason };
     let order = order(user, by, context, None, direction.command(amount, direction.note(description)));
-    let answer = batch::commit(books, &[order], LookUp::All).await?.pop().ok_or(LedgerError::Stopped)??;
+    let answer = batch::commit(&mut books.database.batch_connection(), books, &[order], LookUp::All)
+        .await?
+        .pop()
+        .ok_or(LedgerError::Stopped)??;
     let told = serde_json::from_str(answer.body())?;
     Ok(if answer.status().is_success() { Adjusted::Posted(told) } else { Adjusted::Refused(told) })
 }

@@ -9,12 +9,11 @@ use crate::idempotency::{self, Answer, KeyDigest, RequestKey, Stored};
 use crate::{AdminAct, AdminLog, Administrator, CreditsEvent, Deed, OnCreditsEvent, Policy, SessionGuard};
 use mana_kernel::{Clock, RequestId, Rng, SessionId, TransactionId, UserId};
 use mana_platform::http::{ApiError, Caller};
-use mana_platform::{BATCH_LIMIT, BatchConnection, Database, DbError};
+use mana_platform::{BatchConnection, Database};
 use sqlx::PgConnection;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use time::OffsetDateTime;
-use tokio::time::timeout;
 
 /// What it takes to keep the books.
 #[derive(Debug, Clone)]
@@ -111,31 +110,25 @@ pub(super) type Answers = Vec<Result<Answer, LedgerError>>;
 /// # Errors
 /// When the batch as a whole failed. Nothing of it is in the books then, unless the connection was lost in the commit, or
 /// said nothing until the time was over: then that is open.
-pub(super) async fn commit(books: &Books, orders: &[Order], look_up: LookUp) -> Result<Answers, LedgerError> {
-    let mut connection = books.database.acquire_for_batch().await?;
-    match timeout(BATCH_LIMIT, carry_out(&mut connection, books, orders, look_up)).await {
-        Ok(outcome) => outcome.inspect(|_| connection.committed()),
-        Err(_) => Err(connection.abandon().into()),
-    }
-}
-
-async fn carry_out(
+pub(super) async fn commit(
     connection: &mut BatchConnection,
     books: &Books,
     orders: &[Order],
     look_up: LookUp,
 ) -> Result<Answers, LedgerError> {
-    let mut transaction = connection.begin().await?;
-    let mut batch = Batch::load(&mut transaction, books, orders, look_up).await?;
-    let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
-    let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
-    batch.write(&mut transaction).await?;
-    if !batch.acts.is_empty() {
-        books.admin_log.record(&mut transaction, &batch.acts).await.map_err(LedgerError::Port)?;
-    }
-    tell(&mut transaction, books, &batch.events(&*books.on_credits_event), batch.now).await?;
-    transaction.commit().await.map_err(DbError::from)?;
-    Ok(answers)
+    connection
+        .carry_out(async |connection| {
+            let mut batch = Batch::load(connection, books, orders, look_up).await?;
+            let mut new_id = || TransactionId::new(&*books.clock, &*books.rng);
+            let answers = orders.iter().map(|order| batch.run(order, &mut new_id)).collect();
+            batch.write(connection).await?;
+            if !batch.acts.is_empty() {
+                books.admin_log.record(connection, &batch.acts).await.map_err(LedgerError::Port)?;
+            }
+            tell(connection, books, &batch.events(&*books.on_credits_event), batch.now).await?;
+            Ok(answers)
+        })
+        .await
 }
 
 /// Tells apps what happened, and notes whose owners are to be mailed; mostly nothing.

@@ -8,11 +8,16 @@ use super::batch::{self, Books, LookUp, Order};
 use super::error::LedgerError;
 use super::queue::{Questions, Queue, Waiting};
 use crate::idempotency::{Answer, ONE_ANSWER};
+use mana_platform::BatchConnection;
 use mana_platform::telemetry::{Counted, spans};
+use metrics::Histogram;
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Instant;
+use std::{io, thread};
+use tokio::runtime;
+use tracing::dispatcher::{self, Dispatch};
 use tracing::{Instrument as _, Span};
 
 /// Orders that wait on a shard at most; with more, the service is busy.
@@ -37,17 +42,17 @@ struct Taken {
 }
 
 impl Ledger {
-    /// Starts `shards` writers, each of which works on a connection of its own.
-    pub fn start(books: &Arc<Books>, shards: usize) -> Self {
-        let start = || {
-            let (queue, questions) = Queue::new(QUEUE);
-            tokio::spawn(write_batches(Arc::clone(books), questions));
-            queue
-        };
+    /// Starts `shards` writers, each on a thread and a connection of its own: what it has to do between two statements does not stand in line
+    /// behind requests while its wallets are locked.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(books: &Arc<Books>, shards: usize) -> io::Result<Self> {
         let places = u32::try_from(QUEUE.saturating_mul(shards.max(1))).unwrap_or(u32::MAX);
         metrics::gauge!("ledger_orders_waiting_max").set(places);
         metrics::gauge!("ledger_orders_waiting").set(0);
-        Self { shards: std::iter::repeat_with(start).take(shards.max(1)).collect() }
+        let shards = std::iter::repeat_with(|| Shard::start(books)).take(shards.max(1));
+        Ok(Self { shards: shards.collect::<io::Result<_>>()? })
     }
 
     /// Has an order carried out, and gives its answer once that is safe on disk.
@@ -66,57 +71,104 @@ impl Ledger {
     }
 }
 
-/// The life of a shard.
-async fn write_batches(books: Arc<Books>, mut questions: Questions<Taken, Answer>) {
-    let mut arrived = Vec::with_capacity(MAX_BATCH);
-    // Requests that were cut off by the end of the process before are sent again now.
-    let mut caution = Caution(CAUTIOUS_BATCHES);
-    while questions.recv_many(&mut arrived, MAX_BATCH).await > 0 {
-        let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
-        let (orders, replies): (Vec<_>, Vec<_>) = waiting
-            .map(|Waiting { question: Taken { order, counted, traced }, reply }| {
-                (order, (reply, counted, traced))
-            })
-            .unzip();
-        if orders.is_empty() {
-            continue;
-        }
-        metrics::histogram!("ledger_batch_orders").record(u32::try_from(orders.len()).unwrap_or(u32::MAX));
-        let began = Instant::now();
-        let traced = spans::ledger_batch(replies.iter().map(|(_, _, traced)| traced));
-        let answers = write(&books, &orders, &mut caution).instrument(traced).await;
-        metrics::histogram!("ledger_batch_seconds").record(began.elapsed());
-        for (answer, (reply, _, _)) in answers.into_iter().zip(replies) {
-            // Who asked may be gone; it is done all the same.
-            let _ = reply.send(answer);
-        }
-    }
+/// What carries out the orders of some wallets, batch by batch.
+struct Shard {
+    books: Arc<Books>,
+    connection: BatchConnection,
+    caution: Caution,
+    batch_orders: Histogram,
+    batch_seconds: Histogram,
 }
 
-/// Commits a batch. If the database refuses it, its halves are tried apart, down to the order that is to blame: one bad
-/// order hurts nobody else. If the database is away, all are told so at once.
-async fn write(books: &Books, orders: &[Order], caution: &mut Caution) -> Vec<Result<Answer, LedgerError>> {
-    let mut answers = Vec::with_capacity(orders.len());
-    let mut parts = vec![orders];
-    while let Some(part) = parts.pop() {
-        match commit(books, part, caution).await {
-            Ok(done) => answers.extend(done),
-            Err(error) if error.passes() => {
-                let cause: &(dyn Error + 'static) = &error;
-                tracing::warn!(cause, orders = part.len(), "the database did not take a batch of the ledger");
-                answers.extend(part.iter().map(|_| Err(LedgerError::Unavailable)));
+impl Shard {
+    fn start(books: &Arc<Books>) -> io::Result<Queue<Taken, Answer>> {
+        let (queue, questions) = Queue::new(QUEUE);
+        let shard = Self {
+            books: Arc::clone(books),
+            connection: books.database.batch_connection(),
+            // Requests that were cut off by the end of the process before are sent again now.
+            caution: Caution(CAUTIOUS_BATCHES),
+            batch_orders: metrics::histogram!("ledger_batch_orders"),
+            batch_seconds: metrics::histogram!("ledger_batch_seconds"),
+        };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let dispatch = dispatcher::get_default(Dispatch::clone);
+        let work = move || dispatcher::with_default(&dispatch, || runtime.block_on(shard.work(questions)));
+        thread::Builder::new().name("ledger".to_owned()).spawn(work)?;
+        Ok(queue)
+    }
+
+    async fn work(mut self, mut questions: Questions<Taken, Answer>) {
+        let mut arrived = Vec::with_capacity(MAX_BATCH);
+        while questions.recv_many(&mut arrived, MAX_BATCH).await > 0 {
+            let waiting = arrived.drain(..).filter(|waiting| !waiting.reply.is_closed());
+            let (orders, replies): (Vec<_>, Vec<_>) = waiting
+                .map(|Waiting { question: Taken { order, counted, traced }, reply }| {
+                    (order, (reply, counted, traced))
+                })
+                .unzip();
+            if orders.is_empty() {
+                continue;
             }
-            Err(error) => match part {
-                [_] => answers.push(Err(error)),
-                _ => {
-                    let (first, second) = part.split_at(part.len().div_ceil(2));
-                    // The stack gives the first half first, so that answers stay in the order of orders.
-                    parts.extend([second, first]);
-                }
-            },
+            self.batch_orders.record(u32::try_from(orders.len()).unwrap_or(u32::MAX));
+            let began = Instant::now();
+            let traced = spans::ledger_batch(replies.iter().map(|(_, _, traced)| traced));
+            let answers = self.write(&orders).instrument(traced).await;
+            self.batch_seconds.record(began.elapsed());
+            for (answer, (reply, _, _)) in answers.into_iter().zip(replies) {
+                // Who asked may be gone; it is done all the same.
+                let _ = reply.send(answer);
+            }
         }
     }
-    answers
+
+    /// Commits a batch. If the database refuses it, its halves are tried apart, down to the order that is to blame: one bad
+    /// order hurts nobody else. If the database is away, all are told so at once.
+    async fn write(&mut self, orders: &[Order]) -> Vec<Result<Answer, LedgerError>> {
+        let mut answers = Vec::with_capacity(orders.len());
+        let mut parts = vec![orders];
+        while let Some(part) = parts.pop() {
+            match self.commit(part).await {
+                Ok(done) => answers.extend(done),
+                Err(error) if error.passes() => {
+                    let cause: &(dyn Error + 'static) = &error;
+                    tracing::warn!(
+                        cause,
+                        orders = part.len(),
+                        "the database did not take a batch of the ledger"
+                    );
+                    answers.extend(part.iter().map(|_| Err(LedgerError::Unavailable)));
+                }
+                Err(error) => match part {
+                    [_] => answers.push(Err(error)),
+                    _ => {
+                        let (first, second) = part.split_at(part.len().div_ceil(2));
+                        // The stack gives the first half first, so that answers stay in the order of orders.
+                        parts.extend([second, first]);
+                    }
+                },
+            }
+        }
+        answers
+    }
+
+    /// Commits, once more if it lost a race for locks with another replica, or if a key was known that had not been looked up.
+    async fn commit(&mut self, orders: &[Order]) -> Result<batch::Answers, LedgerError> {
+        let Self { books, connection, caution, .. } = self;
+        let mut outcome = batch::commit(connection, books, orders, caution.look_up()).await;
+        if let Err(LedgerError::Database(error)) = &outcome {
+            let has_met_a_known_key = error.constraint() == Some(ONE_ANSWER);
+            if has_met_a_known_key {
+                caution.learn(true);
+            }
+            if has_met_a_known_key || error.lost_a_race() {
+                outcome = batch::commit(connection, books, orders, caution.look_up()).await;
+            }
+        }
+        let is_replay = |answer: &Result<Answer, LedgerError>| answer.as_ref().is_ok_and(Answer::is_replay);
+        caution.learn(outcome.as_ref().is_ok_and(|answers| answers.iter().any(is_replay)));
+        outcome
+    }
 }
 
 /// For how many batches all keys are looked up. Most keys are new, and a look that finds nothing costs as much as what it
@@ -132,27 +184,6 @@ impl Caution {
     fn learn(&mut self, has_met_a_known_key: bool) {
         self.0 = if has_met_a_known_key { CAUTIOUS_BATCHES } else { self.0.saturating_sub(1) };
     }
-}
-
-/// Commits, once more if it lost a race for locks with another replica, or if a key was known that had not been looked up.
-async fn commit(
-    books: &Books,
-    orders: &[Order],
-    caution: &mut Caution,
-) -> Result<batch::Answers, LedgerError> {
-    let mut outcome = batch::commit(books, orders, caution.look_up()).await;
-    if let Err(LedgerError::Database(error)) = &outcome {
-        let has_met_a_known_key = error.constraint() == Some(ONE_ANSWER);
-        if has_met_a_known_key {
-            caution.learn(true);
-        }
-        if has_met_a_known_key || error.lost_a_race() {
-            outcome = batch::commit(books, orders, caution.look_up()).await;
-        }
-    }
-    let is_replay = |answer: &Result<Answer, LedgerError>| answer.as_ref().is_ok_and(Answer::is_replay);
-    caution.learn(outcome.as_ref().is_ok_and(|answers| answers.iter().any(is_replay)));
-    outcome
 }
 
 #[cfg(test)]
@@ -236,7 +267,7 @@ mod tests {
             on_credits_event: Arc::new(Nobody),
             policy: Policy { signup_bonus: None, daily_free: None, daily_zone: "UTC".to_owned() },
         });
-        let ledger = Arc::new(Ledger::start(&books, 1));
+        let ledger = Arc::new(Ledger::start(&books, 1).unwrap());
         let mut orders = JoinSet::new();
         // One more than a batch that never ends and the queue behind it.
         for _ in 0..=MAX_BATCH.saturating_add(QUEUE) {

@@ -14,11 +14,12 @@ use mana_kernel::Clock as _;
 use mana_platform::SystemClock;
 use mana_testkit::keeps_statements_apart;
 use serde_json::Value;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -178,10 +179,23 @@ impl Deployment {
 
     /// A script of `deploy/` as that account, to its end.
     pub(crate) fn script(&self, name: &str, args: &[&Path], variables: &[(&str, String)]) -> Output {
+        self.script_with_input(name, args, variables, "")
+    }
+
+    fn script_with_input(
+        &self,
+        name: &str,
+        args: &[&Path],
+        variables: &[(&str, String)],
+        input: &str,
+    ) -> Output {
         let mut command = Command::new("bash");
         command.arg(deploy(name)).args(args).envs(variables.iter().map(|(name, value)| (name, value)));
-        command.env("HOME", self.home.path());
-        command.uid(account()).gid(account()).current_dir(self.home.path()).output().unwrap()
+        command.env("HOME", self.home.path()).uid(account()).gid(account()).current_dir(self.home.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
     }
 
     fn certificates(&self) -> PathBuf {
@@ -238,6 +252,7 @@ impl Deployment {
             &[
                 ("/etc/postgresql/pg_hba.conf", &format!("{place}/pg_hba.conf")),
                 ("'/certificates/", &format!("'{place}/certificates/")),
+                ("/etc/postgresql/archive", &deploy("postgres/archive").display().to_string()),
                 ("\"/wal/", &format!("\"{place}/wal/")),
                 ("listen_addresses = '*'", "listen_addresses = '127.0.0.1'"),
                 ("shared_buffers = 1GB", "shared_buffers = 64MB"),
@@ -261,33 +276,53 @@ impl Deployment {
         program.stopped_by("INT")
     }
 
+    /// Whether PostgreSQL gets through a recovery. It ends either way.
+    pub(crate) fn recovers(&self, data: &Path, port: u16) -> bool {
+        let log = self.home.path().join("recovery.log");
+        let mut command = Command::new(Self::programs().join("postgres"));
+        command.arg("-D").arg(data).arg("-c");
+        command.arg(format!("config_file={}", self.home.path().join("postgresql.conf").display()));
+        command.arg("-c").arg(format!("port={port}"));
+        let file = File::create(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let mut child = command.uid(account()).gid(account()).current_dir(self.home.path()).spawn().unwrap();
+        let recovers = poll(SOON, "an end of the recovery", || {
+            let text = fs::read_to_string(&log).unwrap();
+            let ended = child.try_wait().unwrap().is_some();
+            (ended || text.contains("ready to accept connections\n") && text.contains("recovery complete"))
+                .then_some(!ended)
+        });
+        send_signal("INT", &[child.id()]);
+        child.wait().unwrap();
+        recovers
+    }
+
     pub(crate) fn start_postgres(&self) {
         let program = self.postgres_on(&self.folder("data"), self.ports.postgres);
         *self.postgres.lock().unwrap() = Some(program);
     }
 
-    /// The image makes the database, then runs the script; over the socket, as the superuser.
+    /// The image makes the database, then `deploy/up` the roles; over the socket, as the superuser.
     fn make_roles(&self) {
-        let (socket, port) = self.socket();
-        let variables = |database: &str| {
-            [
-                ("PGHOST", socket.display().to_string()),
-                ("PGPORT", port.to_string()),
-                ("PGUSER", "postgres".to_owned()),
-                ("PGDATABASE", database.to_owned()),
-                ("PGPASSWORD", SUPERUSER.to_owned()),
-                ("POSTGRES_DB", "mana".to_owned()),
-                ("DATABASE_OWNER_PASSWORD", OWNER.to_owned()),
-                ("DATABASE_PASSWORD", SERVICE.to_owned()),
-                ("DATABASE_BACKUP_PASSWORD", BACKUP.to_owned()),
-                ("PGBOUNCER_PASSWORD", POOLER.to_owned()),
-            ]
-        };
         let mut create = Command::new("psql");
-        create.args(["--no-psqlrc", "--command=CREATE DATABASE mana"]).envs(variables("postgres"));
+        create.args(["--no-psqlrc", "--command=CREATE DATABASE mana"]).envs(self.superuser_variables());
         assert!(create.output().unwrap().status.success());
-        let made = self.script("postgres/init/10-roles.sh", &[], &variables("mana"));
+        let set = self.give_passwords(SERVICE);
+        assert_eq!(set.lines().count(), 4, "of each role that signs in: {set}");
+        assert_eq!(self.give_passwords(SERVICE), "", "a second time changes nothing");
+    }
+
+    /// What `deploy/up` does with the passwords of `.env`: says whose are new.
+    pub(crate) fn give_passwords(&self, service: &str) -> String {
+        let input = format!(
+            "POSTGRES_PASSWORD={SUPERUSER}\nDATABASE_OWNER_PASSWORD={OWNER}\nDATABASE_PASSWORD={service}\nDATABASE_BACKUP_PASSWORD={BACKUP}\nPGBOUNCER_PASSWORD={POOLER}\n"
+        );
+        let mut variables = self.superuser_variables();
+        // As the container was started, before the superuser got another one.
+        variables.push(("PGPASSWORD", "outdated".to_owned()));
+        let made = self.script_with_input("postgres/roles", &[], &variables, &input);
         assert!(made.status.success(), "{made:?}");
+        String::from_utf8(made.stdout).unwrap()
     }
 
     pub(crate) fn start_bouncer(&self) {
@@ -363,6 +398,10 @@ impl Deployment {
         self.ports.postgres
     }
 
+    pub(crate) fn bouncer_port(&self) -> u16 {
+        self.ports.bouncer
+    }
+
     /// For `DATABASE_OWNER_URL`.
     pub(crate) fn owner_url(&self) -> String {
         self.url("mana_owner", OWNER, self.ports.postgres, "mana")
@@ -412,14 +451,28 @@ impl Deployment {
         ]
     }
 
-    /// For the one that restores: the superuser.
-    pub(crate) fn restore_variables(&self) -> Vec<(&'static str, String)> {
+    /// As inside the container of PostgreSQL: the superuser, over the socket.
+    pub(crate) fn superuser_variables(&self) -> Vec<(&'static str, String)> {
+        let (socket, port) = self.socket();
         vec![
-            ("PGHOST", self.folder("run").display().to_string()),
-            ("PGPORT", self.ports.postgres.to_string()),
+            ("PGHOST", socket.display().to_string()),
+            ("PGPORT", port.to_string()),
             ("PGUSER", "postgres".to_owned()),
             ("PGPASSWORD", SUPERUSER.to_owned()),
         ]
+    }
+
+    /// For `deploy/backup/measure`, beside those of backups.
+    pub(crate) fn measure_variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = self.backup_variables();
+        variables.extend([
+            ("POOLER_HOST", "localhost".to_owned()),
+            ("POOLER_PORT", self.ports.bouncer.to_string()),
+            ("POOLER_PASSWORD", POOLER.to_owned()),
+            ("MEASURES", self.folder("measures").display().to_string()),
+            ("DISKS", format!("postgres={0} wal={0}", self.home.path().display())),
+        ]);
+        variables
     }
 
     /// The binary with the settings of the servers.
@@ -464,7 +517,7 @@ impl Deployment {
         let settings = self.file(
             "haproxy.cfg",
             &format!(
-                "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  option forwardfor\n  \
+                "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  timeout check 3s\n  option forwardfor\n  \
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
                  backend auth\n  balance roundrobin\n  option httpchk GET /health/serving\n  http-check expect status 200\n  \
@@ -582,6 +635,11 @@ impl Deployment {
             let beside = time.unix_timestamp().saturating_sub(SystemClock.now().unix_timestamp());
             (beside.saturating_sub(seconds).abs() < 60).then_some(())
         });
+    }
+
+    /// A stop as by a service manager.
+    pub(crate) fn stop_bouncer(&self) {
+        drop(self.bouncer.lock().unwrap().take());
     }
 
     pub(crate) fn kill_bouncer(&self) {

@@ -1,11 +1,13 @@
 //! What is deployed holds together: who is let in, what is watched, what a restart costs, what neighbours can do.
 
 use crate::cluster::Sql;
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, deploy};
 use crate::http::{self, PASSWORD};
 use crate::process::{STOP_LIMIT, poll};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -106,6 +108,116 @@ fn what_is_deployed_serves_lets_in_whom_it_should_and_is_watched() {
         let expression = format!("{resource}{{job=\"mana-core-auth\"}}");
         assert_eq!(deployment.ask_prometheus(&expression).len(), 2, "{resource}");
     }
+}
+
+#[test]
+fn the_owner_sees_what_stands_in_the_way_of_an_upgrade() {
+    let deployment = Deployment::start(4, &AMPLE);
+    let doctor = || {
+        let launch = deployment.command(&["doctor", "--upgrade"]);
+        launch.env("DATABASE_OWNER_URL", deployment.owner_url()).run()
+    };
+    let seen = doctor().succeeded();
+    assert!(seen.contains("none holds a table for more than a minute"), "{seen}");
+    deployment.superuser("mana").run("REVOKE pg_read_all_stats FROM mana_owner");
+    let blind = doctor();
+    assert!(blind.code == Some(1) && blind.stdout.contains("can't be seen"), "{blind:?}");
+    assert_eq!(deployment.give_passwords("service0123456789"), "");
+    assert!(doctor().succeeded().contains("none holds"), "given to those who run already");
+}
+
+#[test]
+fn a_new_password_of_the_service_comes_into_force_without_pgbouncer() {
+    let deployment = Deployment::start(4, &AMPLE);
+    let set = deployment.give_passwords("service9876543210");
+    assert_eq!(set.trim(), "password set: mana_service");
+    assert!(!deployment.lets_in("mana_service", "service0123456789", "require"));
+    assert!(deployment.lets_in("mana_service", "service9876543210", "require"));
+    let url = deployment.service_url();
+    let old = deployment.command(&["doctor"]).env("DATABASE_URL", &url).run();
+    assert_eq!(old.code, Some(1), "{old:?}");
+    let new = url.replace("service0123456789", "service9876543210");
+    deployment.command(&["doctor"]).env("DATABASE_URL", new).run().succeeded();
+}
+
+/// The value of a metric in the text that Prometheus reads.
+fn measured(text: &str, series: &str) -> Option<i64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn what_no_server_counts_is_measured_beside_them() {
+    let deployment = Deployment::start(4, &AMPLE);
+    let measure = || {
+        let done = deployment.script("backup/measure", &[], &deployment.measure_variables());
+        assert!(done.status.success(), "{done:?}");
+        std::fs::read_to_string(deployment.home.path().join("measures/mana.prom")).unwrap()
+    };
+    let text = measure();
+    let mut check =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(check.wait().unwrap().success(), "{text}");
+    assert_eq!(measured(&text, "backup_dump_timestamp_seconds"), Some(0), "{text}");
+    assert_eq!(measured(&text, "backup_base_timestamp_seconds"), Some(0));
+    let free = measured(&text, "disk_free_bytes{disk=\"wal\"}").unwrap();
+    assert!(free > 0 && free < measured(&text, "disk_size_bytes{disk=\"wal\"}").unwrap());
+    assert_eq!(measured(&text, "pgbouncer_up"), Some(1));
+    assert_eq!(measured(&text, "pgbouncer_clients_max"), Some(2000));
+    assert!(measured(&text, "pgbouncer_clients").unwrap() > 0);
+    assert_eq!(measured(&text, "pgbouncer_wait_seconds"), Some(0));
+    assert!(measured(&text, "measured_timestamp_seconds").unwrap() > 1_700_000_000);
+
+    let dump = deployment.script("backup/dump", &[], &deployment.backup_variables());
+    assert!(dump.status.success(), "{dump:?}");
+    deployment.kill_bouncer();
+    // An archive that takes nothing, as a full disk.
+    let mut superuser = deployment.superuser("mana");
+    superuser.run("ALTER SYSTEM SET archive_command = 'false'");
+    superuser.run("SELECT pg_reload_conf()");
+    let text = poll(SOON, "changes that wait", || {
+        superuser.run("CREATE TABLE moved (); DROP TABLE moved; SELECT pg_switch_wal()");
+        let text = measure();
+        (measured(&text, "postgres_archive_waiting") > Some(0)).then_some(text)
+    });
+    assert!(measured(&text, "backup_dump_timestamp_seconds") > Some(1_700_000_000));
+    assert_eq!(measured(&text, "pgbouncer_up"), Some(0));
+    deployment.stop_postgres();
+    let text = measure();
+    assert_eq!(measured(&text, "postgres_archive_waiting"), None, "what can't be asked is left out");
+    assert!(measured(&text, "disk_free_bytes{disk=\"postgres\"}").is_some());
+}
+
+#[test]
+fn health_checks_leave_no_line_in_a_log() {
+    let deployment = Deployment::start(4, &AMPLE);
+    let compose = std::fs::read_to_string(deploy("docker-compose.yml")).unwrap();
+    let checks: Vec<_> = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("test: [CMD, pg_isready, ")?.strip_suffix(']'))
+        .map(|args| args.split(", ").filter(|arg| !arg.starts_with("--port=")).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(checks.len(), 2);
+    let lines = || {
+        ["postgres.log", "pgbouncer.log"].map(|name| {
+            let text = std::fs::read_to_string(deployment.home.path().join(name)).unwrap();
+            text.lines()
+                .filter(|line| line.contains("FATAL") || line.contains("WARNING") || line.contains("ERROR"))
+                .count()
+        })
+    };
+    let before = lines();
+    for (args, port) in checks.iter().zip([deployment.bouncer_port(), deployment.postgres_port()]) {
+        for _ in 0..3 {
+            let ready = Command::new("pg_isready").args(args).arg(format!("--port={port}")).status().unwrap();
+            assert!(ready.success(), "{args:?}");
+        }
+    }
+    assert_eq!(lines(), before);
+    let mut refused = Command::new("pg_isready");
+    refused.args(["--quiet", "--host=127.0.0.1", "--username=root", "--dbname=mana"]);
+    refused.arg(format!("--port={}", deployment.postgres_port())).status().unwrap();
+    assert!(lines()[0] > before[0], "others do");
 }
 
 #[test]

@@ -1,21 +1,54 @@
-//! `deploy/up` before it starts anything: it makes secrets, and refuses what everybody knows.
+//! `deploy/up`: it makes secrets, refuses what everybody knows, and does things in their order. No Docker is needed: what it would ask
+//! of Docker is written down. Compose's files are read by Compose itself.
 
 use crate::deployment::deploy;
-use crate::process::Home;
+use crate::process::{Home, Launch};
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn up(env: &Path) -> Output {
-    Command::new("bash").arg(deploy("up")).arg("--check").env("MANA_ENV_FILE", env).output().unwrap()
+/// A copy of `deploy/` with the list of settings beside it: what is made and changed here is no part of the checkout.
+fn copied(home: &Home) -> PathBuf {
+    let copy = Command::new("cp").arg("-r").arg(deploy("")).arg(home.path().join("deploy")).status().unwrap();
+    assert!(copy.success());
+    fs::copy(deploy("../.env.example"), home.path().join(".env.example")).unwrap();
+    let folder = home.path().join("deploy");
+    for left in [".env", "service.env"] {
+        // Of whoever works with the checkout; mostly there is none.
+        let _ = fs::remove_file(folder.join(left));
+    }
+    folder
 }
 
-/// What it has against the file.
-fn complaints(env: &Path) -> String {
-    let output = up(env);
+fn check(folder: &Path) -> Output {
+    Command::new("bash").arg(folder.join("up")).arg("--check").output().unwrap()
+}
+
+/// What it has against the files.
+fn complaints(folder: &Path) -> String {
+    let output = check(folder);
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// With secrets, and with all that only the operator knows.
+fn complete(folder: &Path) -> String {
+    assert!(!check(folder).status.success(), "the first time it only makes the file");
+    let text = fs::read_to_string(folder.join(".env")).unwrap();
+    let text = [
+        ("DOMAIN", "auth.mana.test"),
+        ("ACME_EMAIL", "ops@mana.test"),
+        ("CORS_ORIGINS", "https://app.mana.test"),
+        ("SMTP_HOST", "mail.mana.test"),
+        ("SMTP_FROM", "mana@mana.test"),
+        ("ALERT_WEBHOOK_URL", "https://chat.mana.test/hook"),
+    ]
+    .iter()
+    .fold(text, |text, (name, value)| set(&text, name, value));
+    fs::write(folder.join(".env"), &text).unwrap();
+    text
 }
 
 fn set(text: &str, name: &str, value: &str) -> String {
@@ -28,41 +61,32 @@ fn set(text: &str, name: &str, value: &str) -> String {
 #[test]
 fn secrets_are_made_and_what_everybody_knows_is_refused() {
     let home = Home::new();
-    let env = home.path().join("env");
-    let made = complaints(&env);
+    let folder = copied(&home);
+    let env = folder.join(".env");
+    let made = complaints(&folder);
     assert!(made.contains("with new secrets"), "{made}");
     assert_eq!(fs::metadata(&env).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(complaints(&env).contains("DOMAIN must be"), "what only the operator knows is asked for");
+    assert!(complaints(&folder).contains("DOMAIN must be"), "what only the operator knows is asked for");
+    fs::remove_file(&env).unwrap();
 
-    let text = fs::read_to_string(&env).unwrap();
     let example = fs::read_to_string(deploy(".env.example")).unwrap();
     let secrets: Vec<&str> = example.lines().filter_map(|line| line.strip_suffix("=change-me")).collect();
     assert_eq!(secrets.len(), 8);
-    let complete = [
-        ("DOMAIN", "auth.mana.test"),
-        ("ACME_EMAIL", "ops@mana.test"),
-        ("CORS_ORIGINS", "https://app.mana.test"),
-        ("SMTP_HOST", "mail.mana.test"),
-        ("SMTP_FROM", "mana@mana.test"),
-        ("ALERT_WEBHOOK_URL", "https://chat.mana.test/hook"),
-    ]
-    .iter()
-    .fold(text, |text, (name, value)| set(&text, name, value));
+    let complete = complete(&folder);
     let write = |text: &str| fs::write(&env, text).unwrap();
-    write(&complete);
-    let good = up(&env);
+    let good = check(&folder);
     assert!(good.status.success(), "{good:?}");
 
     for bad in ["", "change-me", "password", "short1234", "with@sign:and/slash-and-more"] {
         write(&secrets.iter().fold(complete.clone(), |text, secret| set(&text, secret, bad)));
-        let complaints = complaints(&env);
+        let complaints = complaints(&folder);
         for secret in &secrets {
             assert!(complaints.contains(secret), "{secret}={bad:?}: {complaints}");
         }
     }
     let twice = "0123456789abcdef0123456789abcdef";
     write(&set(&set(&complete, "REDIS_PASSWORD", twice), "GRAFANA_PASSWORD", twice));
-    assert!(complaints(&env).contains("the same as another"));
+    assert!(complaints(&folder).contains("the same as another"));
     for (name, bad) in [
         ("DOMAIN", "auth.example.com"),
         ("DOMAIN", "localhost"),
@@ -71,13 +95,185 @@ fn secrets_are_made_and_what_everybody_knows_is_refused() {
         ("ALERT_WEBHOOK_URL", "chat"),
     ] {
         write(&set(&complete, name, bad));
-        assert!(complaints(&env).contains(name), "{name}={bad:?}");
+        assert!(complaints(&folder).contains(name), "{name}={bad:?}");
     }
     write(&format!("{complete}RATE_LIMIT=1\n"));
-    assert!(complaints(&env).contains("RATE_LIMIT is nothing"), "a spelling mistake");
+    assert!(complaints(&folder).contains("RATE_LIMIT is nothing"), "a spelling mistake");
     write(&complete);
     fs::set_permissions(&env, Permissions::from_mode(0o644)).unwrap();
-    assert!(complaints(&env).contains("others may read"));
+    assert!(complaints(&folder).contains("others may read"));
+}
+
+#[test]
+fn what_servers_are_told_beside_is_looked_at() {
+    let home = Home::new();
+    let folder = copied(&home);
+    complete(&folder);
+    let service = folder.join("service.env");
+    assert!(check(&folder).status.success());
+    assert_eq!(fs::metadata(&service).unwrap().permissions().mode() & 0o777, 0o600);
+    let with = |line: &str| fs::write(&service, format!("# Payments\n{line}\n")).unwrap();
+    with("STRIPE_SECRET_KEY=sk_live_0123456789");
+    assert!(check(&folder).status.success());
+    for (line, complaint) in [
+        ("STRIPE_SECRET=sk_live_0123456789", "STRIPE_SECRET in service.env is no setting"),
+        ("BASE_URL=https://auth.mana.test", "BASE_URL in service.env would change nothing"),
+        ("DATABASE_OWNER_URL=postgres://x", "would let servers own the schema"),
+        ("export FRONTEND_URL=https://app.mana.test", "not NAME=value"),
+    ] {
+        with(line);
+        let complaints = complaints(&folder);
+        assert!(complaints.contains(complaint) && !complaints.contains("sk_live"), "{complaints}");
+    }
+    with("");
+    fs::set_permissions(&service, Permissions::from_mode(0o640)).unwrap();
+    assert!(complaints(&folder).contains("others may read"));
+    fs::set_permissions(&service, Permissions::from_mode(0o600)).unwrap();
+
+    let hidden = folder.join("redis/redis.conf");
+    fs::set_permissions(&hidden, Permissions::from_mode(0o600)).unwrap();
+    assert!(complaints(&folder).contains("containers can't read deploy/redis/redis.conf"));
+    fs::set_permissions(&hidden, Permissions::from_mode(0o644)).unwrap();
+
+    let compose = folder.join("docker-compose.yml");
+    let text = fs::read_to_string(&compose).unwrap();
+    let third = text.replace("  auth-2: *auth\n", "  auth-2: *auth\n  auth-3: *auth\n");
+    fs::write(&compose, third).unwrap();
+    let missing = complaints(&folder);
+    assert!(
+        missing.contains("routes.yml does not know auth-3") && missing.contains("prometheus.yml"),
+        "{missing}"
+    );
+}
+
+/// What stands for Docker: notes down what it is asked, with what it is told of the files, and has it done.
+const DOCKER: &str = r#"#!/bin/sh
+printf '%s [%s]\n' "$*" "$FILES_PROMETHEUS-$FILES_REDIS" >> "$HOME/calls"
+case "$*" in
+*' config check') exit "$CONFIG_CHECK" ;;
+*' ps --quiet '*) echo id ;;
+inspect*) echo healthy ;;
+*/roles) cat > "$HOME/passwords" ;;
+esac
+"#;
+
+#[test]
+fn what_is_started_is_started_in_an_order_that_keeps_serving() {
+    let home = Home::new();
+    let folder = copied(&home);
+    let env = complete(&folder);
+    let programs = home.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    for (name, text) in
+        [("docker", DOCKER), ("curl", "#!/bin/sh\nprintf 'curl %s\\n' \"$*\" >> \"$HOME/calls\"\n")]
+    {
+        fs::write(programs.join(name), text).unwrap();
+        fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let run = |config_check: &str| {
+        let mut up = Command::new("bash");
+        up.arg("-c").arg(format!("PATH={}:$PATH exec bash {}/up", programs.display(), folder.display()));
+        let output = up.env("HOME", home.path()).env("CONFIG_CHECK", config_check).output().unwrap();
+        let calls = fs::read_to_string(home.path().join("calls")).unwrap();
+        fs::remove_file(home.path().join("calls")).unwrap();
+        (output, calls)
+    };
+    let (output, calls) = run("0");
+    assert!(output.status.success(), "{output:?}\n{calls}");
+    let mut rest = calls.as_str();
+    for step in [
+        "build auth-1 pgbouncer",
+        "up --detach --no-recreate postgres redis",
+        "exec -T postgres bash /etc/postgresql/roles",
+        "up --detach --no-deps pgbouncer",
+        "run --rm --no-deps -T auth-1 config check",
+        "run --rm --no-deps -T migrate",
+        "up --detach --no-deps auth-1",
+        "inspect",
+        "up --detach --no-deps auth-2",
+        "up --detach --remove-orphans",
+        "curl ",
+    ] {
+        let (_, after) = rest.split_once(step).unwrap_or_else(|| panic!("no {step:?} in its place: {calls}"));
+        rest = after;
+    }
+    assert!(calls.contains("--resolve auth.mana.test:443:127.0.0.1 https://auth.mana.test/health/live"));
+    let passwords = fs::read_to_string(home.path().join("passwords")).unwrap();
+    assert_eq!(passwords.lines().count(), 5);
+    for line in passwords.lines() {
+        let (_, secret) = line.split_once('=').unwrap();
+        assert!(env.contains(&format!("{line}\n")) && !calls.contains(secret), "on no command line");
+    }
+    let files = |calls: &str| calls.lines().next().unwrap().split_once('[').unwrap().1.to_owned();
+    let before = files(&calls);
+    let (of_prometheus, of_redis) = before.trim_end_matches(']').split_once('-').unwrap();
+    assert!(of_prometheus.len() == 16 && of_redis.len() == 16 && of_redis != of_prometheus);
+    assert_eq!(files(&run("0").1), before, "nothing has changed");
+    let rules = folder.join("prometheus/rules/alerts.yml");
+    fs::write(&rules, fs::read_to_string(&rules).unwrap() + "# changed\n").unwrap();
+    let (refused, calls) = run("1");
+    let after = files(&calls);
+    assert!(!after.starts_with(of_prometheus) && after.contains(of_redis), "{after}");
+    assert!(!refused.status.success() && !calls.contains("migrate") && !calls.contains("auth-2"), "{calls}");
+}
+
+/// The variables of a service, as Compose finds them.
+fn environment(folder: &Path, files: &[&str], service: &str) -> BTreeMap<String, String> {
+    let mut compose = Command::new("docker-compose");
+    compose.arg("--env-file").arg(folder.join(".env"));
+    for file in files {
+        compose.arg("-f").arg(folder.join(file));
+    }
+    let output =
+        compose.arg("config").output().expect("docker-compose is installed (apt-get install docker-compose)");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, text) = text.split_once(&format!("\n  {service}:\n")).unwrap();
+    let (_, text) = text.split_once("    environment:\n").unwrap();
+    text.lines()
+        .map_while(|line| line.strip_prefix("      "))
+        .map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            let plain = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+            (name.to_owned(), plain.unwrap_or(value).to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn what_each_container_of_the_service_is_told_can_be_used() {
+    let home = Home::new();
+    let folder = copied(&home);
+    complete(&folder);
+    assert!(check(&folder).status.success());
+    let more = "STRIPE_SECRET_KEY=sk_live_0123456789\nFRONTEND_URL=https://app.mana.test\n";
+    let service = folder.join("service.env");
+    fs::write(&service, fs::read_to_string(&service).unwrap() + more).unwrap();
+    let told = |launch: Launch, variables: &BTreeMap<String, String>| {
+        variables.iter().fold(launch, |launch, (name, value)| launch.env(name, value))
+    };
+    let production: &[&str] = &["docker-compose.yml"];
+    let dev: &[&str] = &["docker-compose.yml", "docker-compose.dev.yml"];
+    for (files, service) in [
+        (production, "auth-1"),
+        (production, "auth-2"),
+        (production, "migrate"),
+        (production, "restored"),
+        (dev, "auth-1"),
+    ] {
+        let variables = environment(&folder, files, service);
+        assert_eq!(variables["STRIPE_SECRET_KEY"], "sk_live_0123456789", "{service}");
+        let checked = told(home.command(&["config", "check"]), &variables).run();
+        assert_eq!(checked.code, Some(0), "{files:?} {service}: {checked:?}");
+        assert!(!checked.stdout.contains("sk_live"), "{checked:?}");
+        let domain = if files == dev { "localhost:3001" } else { "auth.mana.test" };
+        assert!(checked.stdout.contains(domain), "{checked:?}");
+        assert_eq!(variables.contains_key("DATABASE_OWNER_URL"), service == "migrate");
+    }
+    let mut wrong = environment(&folder, dev, "auth-1");
+    wrong.insert("SMTP_PORT".to_owned(), "587".to_owned());
+    let refused = told(home.command(&["config", "check"]), &wrong).run();
+    assert!(refused.sentence().contains("SMTP_PORT"), "a port without a host");
 }
 
 #[test]
@@ -101,4 +297,26 @@ fn servers_are_told_settings_that_exist() {
             assert!(exists(name), "{file} tells servers of {name}, which is no setting");
         }
     }
+}
+
+#[test]
+fn in_kubernetes_the_policy_is_for_the_pods_of_the_service_and_they_have_what_they_are_told_of() {
+    let read = |name: &str| fs::read_to_string(deploy("kubernetes").join(name)).unwrap();
+    let label = |text: &str| {
+        let (_, after) = text.rsplit_once("labels: {app.kubernetes.io/name: ").unwrap();
+        after.split('}').next().unwrap().to_owned()
+    };
+    let policy = read("network-policy.yaml");
+    assert!(!policy.contains("podSelector: {}"), "PgBouncer and Redis may be neighbours");
+    let (_, selected) = policy.split_once("key: app.kubernetes.io/name, operator: In, values: [").unwrap();
+    let selected: Vec<_> = selected.split(']').next().unwrap().split(", ").collect();
+    let pods = ["deployment.yaml", "job-migrate.yaml"].map(read);
+    assert_eq!(selected, pods.each_ref().map(|pod| label(pod)));
+    assert_ne!(label(&pods[0]), label(&pods[1]), "no request is for the job");
+    let secret = read("secret.example.yaml");
+    assert_eq!(secret.matches("sslrootcert=/certificates/ca.crt").count(), 2);
+    for pod in pods {
+        assert!(pod.contains("mountPath: /certificates") && pod.contains("mana-core-auth-database-ca"));
+    }
+    assert!(secret.contains("name: mana-core-auth-database-ca\n"));
 }
