@@ -224,7 +224,7 @@ impl Transaction {
     ///
     /// # Errors
     /// When that is not certain.
-    pub async fn commit(self) -> Result<(), DbError> {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.inner.commit().await?;
         self.traced.record("outcome", "committed");
         Ok(())
@@ -234,8 +234,8 @@ impl Transaction {
     ///
     /// # Errors
     /// When the connection fails; then it is undone as well.
-    pub async fn rollback(self) -> Result<(), DbError> {
-        Ok(self.inner.rollback().await?)
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.inner.rollback().await
     }
 }
 
@@ -327,7 +327,7 @@ impl Connection {
     pub async fn finish(self) -> Result<(), DbError> {
         match self.statements {
             Statements::Single(_) => Ok(()),
-            Statements::Together(transaction) => transaction.commit().await,
+            Statements::Together(transaction) => Ok(transaction.commit().await?),
         }
     }
 

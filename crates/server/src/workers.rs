@@ -17,8 +17,8 @@ use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
 use mana_kernel::Clock as _;
-use mana_platform::SystemClock;
 use mana_platform::http::Language;
+use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -54,7 +54,6 @@ enum Task {
     DemandFactorsOfOldSessions,
     Prune,
     ForgetAnswers,
-    ForgetDeliveries,
     ProveBooks,
     KeepKeys,
     RecordHits,
@@ -71,14 +70,13 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 19] = [
         Self::WriteActivity,
         Self::WriteKeyUse,
         Self::DemandFactors,
         Self::DemandFactorsOfOldSessions,
         Self::Prune,
         Self::ForgetAnswers,
-        Self::ForgetDeliveries,
         Self::ProveBooks,
         Self::KeepKeys,
         Self::RecordHits,
@@ -104,7 +102,6 @@ impl Task {
             Self::DemandFactorsOfOldSessions => ("ending old sessions without a second factor", LONG_WORK),
             Self::Prune => ("deleting what is past its time", LONG_WORK),
             Self::ForgetAnswers => ("forgetting old answers", LONG_WORK),
-            Self::ForgetDeliveries => ("forgetting old deliveries of Stripe", LONG_WORK),
             Self::ProveBooks => ("checking the books", LONG_WORK),
             Self::KeepKeys => ("keeping the signing keys", MOMENTS),
             Self::RecordHits => ("recording who ran into limits", MOMENTS),
@@ -206,7 +203,6 @@ impl Workers {
     pub async fn prune(&self) {
         carry_out(Task::Prune, retention::prune(&self.auth)).await;
         carry_out(Task::ForgetAnswers, forget::forget_old(&self.books)).await;
-        carry_out(Task::ForgetDeliveries, webhook::forget_old(&self.books)).await;
     }
 
     /// Checks the books and takes a root of them, unless the newest root of any server is younger than 55 minutes.
@@ -290,7 +286,7 @@ impl Workers {
                 );
                 written.push(mail.await?);
             }
-            transaction.commit().await?;
+            transaction.commit().await.map_err(DbError::from)?;
             drop(written);
         }
     }

@@ -12,6 +12,7 @@ use crate::session::model::SessionError;
 use crate::token::root_secret::Purpose;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Line, SessionId, UserId};
+use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -170,5 +171,5 @@ pub(super) fn is_of_another(error: &OAuthError) -> bool {
 
 /// Commits.
 pub(super) async fn commit(transaction: Transaction) -> Result<(), OAuthError> {
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }

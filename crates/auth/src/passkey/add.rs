@@ -15,6 +15,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::Line;
+use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -143,7 +144,7 @@ async fn store_new(
     })?;
     let kind = EventKind::PasskeyAdded(passkey.id);
     security_event::record(&mut transaction, auth, kind, Some(user), Some(session), origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(passkey)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn rename(
     let mut transaction = auth.database.begin().await?;
     let named = store::update_name(&mut transaction, &caller.user_id, id, request.name.as_str()).await?;
     let named = named.ok_or(PasskeyError::NotFound)?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(named))
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn remove(
     let kind = EventKind::PasskeyRemoved(id);
     let (session, origin) = (Some(&caller.session_id), Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(user), session, &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

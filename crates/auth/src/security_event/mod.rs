@@ -440,7 +440,7 @@ async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
     let origin = Origin { client, request_id, ..Origin::default() };
     let mut transaction = auth.database.begin().await?;
     record(&mut transaction, auth, EventKind::RateLimited, user_id.as_ref(), None, &origin).await?;
-    transaction.commit().await
+    Ok(transaction.commit().await?)
 }
 
 async fn write(

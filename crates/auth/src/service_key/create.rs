@@ -41,7 +41,7 @@ pub(crate) async fn create_service_key(
     let kind = EventKind::ServiceKeyCreated(id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn revoke_service_key(
     let kind = EventKind::ServiceKeyRevoked(id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     auth.service_keys.forget_all();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -24,6 +24,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::{Line, SessionId};
+use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
@@ -111,7 +112,7 @@ pub(crate) async fn enable(
     let enrolment = set_up::begin(&mut transaction, &auth, user).await?;
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(Enabled { totp_uri: enrolment.otpauth_url, backup_codes: codes.recovery_codes }))
 }
 
@@ -200,7 +201,7 @@ pub(crate) async fn disable(
         return Err(TwoFactorError::Required.into());
     }
     set_up::remove(&mut transaction, &auth, user, Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(Done { status: true }))
 }
 
@@ -231,7 +232,7 @@ pub(crate) async fn generate_backup_codes(
     }
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(BackupCodes { status: true, backup_codes: codes.recovery_codes }))
 }
 

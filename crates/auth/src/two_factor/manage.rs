@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
+use mana_platform::DbError;
 use mana_platform::http::{
     ApiError, Caller, ClientInfo, FreshCaller, OptionalBody, ProblemBody, Valid, codes,
 };
@@ -89,7 +90,7 @@ pub(crate) async fn enrol(
     let mut transaction = auth.database.begin().await?;
     let user = hold(&mut transaction, &auth, &caller).await?;
     let enrolment = set_up::begin(&mut transaction, &auth, &user).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(enrolment))
 }
 
@@ -147,7 +148,7 @@ pub(crate) async fn disable(
     }
     let origin = Origin::of_request(&client);
     set_up::remove(&mut transaction, &auth, &user, Some(&caller.session_id), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,7 +179,7 @@ pub(crate) async fn renew_recovery_codes(
     let origin = Origin::of_request(&client);
     let (user, session) = (&caller.user_id, Some(&caller.session_id));
     let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, session, &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(codes))
 }
 

@@ -6,6 +6,7 @@ use crate::AuthState;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ProblemBody};
 use uuid::Uuid;
 
@@ -44,6 +45,6 @@ pub(crate) async fn revoke(
     if !store::delete_trusted_device(&mut transaction, &caller.user_id, &id).await? {
         return Err(TwoFactorError::UnknownDevice.into());
     }
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(StatusCode::NO_CONTENT)
 }

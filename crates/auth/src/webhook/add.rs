@@ -13,7 +13,7 @@ use http::StatusCode;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Clock, Rng, UserId};
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
-use mana_platform::{Database, Outbound};
+use mana_platform::{Database, DbError, Outbound};
 use sqlx::PgConnection;
 
 /// Adds an endpoint to an app
@@ -48,7 +48,7 @@ pub(crate) async fn add_webhook(
     let kind = EventKind::WebhookAdded(created.details.id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     auth.webhooks.listeners.forget();
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -70,7 +70,7 @@ pub async fn add(
     let created = insert(&mut transaction, root_secrets, (clock, rng), app, new, None).await?;
     let kind = EventKind::WebhookAdded(created.details.id);
     security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(created)
 }
 

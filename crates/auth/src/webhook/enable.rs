@@ -6,8 +6,8 @@ use crate::AuthState;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::Clock;
-use mana_platform::Database;
 use mana_platform::http::{Admin, ApiError, ProblemBody};
+use mana_platform::{Database, DbError};
 use uuid::Uuid;
 
 /// Enables an endpoint
@@ -52,5 +52,5 @@ pub async fn enable(
         return Err(WebhookError::NotFound);
     }
     store::update_enabled(&mut transaction, id, clock.now()).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }

@@ -43,7 +43,7 @@ pub(crate) async fn remove_webhook(
     let kind = EventKind::WebhookRemoved(id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     delete_deliveries(&auth.database, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -61,7 +61,7 @@ pub async fn remove(
     delete(&mut transaction, None, id).await?;
     let kind = EventKind::WebhookRemoved(id);
     security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(delete_deliveries(database, id).await?)
 }
 

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::Clock;
 use mana_kernel::id::first_uuid_at;
-use mana_platform::Database;
 use mana_platform::http::{Admin, ApiError, ProblemBody, Valid};
+use mana_platform::{Database, DbError};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -118,7 +118,7 @@ pub async fn replay(
         let ids: Vec<_> = event_ids.iter().map(|EventId(id)| *id).collect();
         let mut transaction = begin().await?;
         let replayed = store::replay_events(&mut transaction, id, &ids, now).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(DbError::from)?;
         return Ok(Replayed { replayed });
     };
     let (mut after, to) = (first_uuid_at(*from), to.map_or(Uuid::max(), first_uuid_at));
@@ -127,7 +127,7 @@ pub async fn replay(
         let mut transaction = begin().await?;
         let (count, last) =
             store::replay_range(&mut transaction, id, (after, to), *includes_delivered, BATCH, now).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(DbError::from)?;
         replayed = replayed.saturating_add(count);
         let Some(last) = last else { return Ok(Replayed { replayed }) };
         after = last;

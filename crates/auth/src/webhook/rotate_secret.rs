@@ -8,8 +8,8 @@ use crate::token::root_secret::RootSecrets;
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::{Clock, Rng};
-use mana_platform::Database;
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
+use mana_platform::{Database, DbError};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::Duration;
@@ -86,7 +86,7 @@ pub(crate) async fn rotate_webhook_secret(
     let kind = EventKind::WebhookSecretRotated(id);
     let (by, session, origin) = (&admin.user_id, &admin.session_id, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, Some(by), Some(session), &origin).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(rotated))
 }
 
@@ -105,7 +105,7 @@ pub async fn rotate_secret(
     let rotated = follow(&mut transaction, root_secrets, (clock, rng), None, id, overlap).await?;
     let kind = EventKind::WebhookSecretRotated(id);
     security_event::record_of_service(&mut transaction, clock, rng, kind).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(rotated)
 }
 

@@ -14,6 +14,7 @@ use crate::purchase::store as purchases;
 use crate::purchase::sync::sync;
 use crate::purchase::{PaymentError, Payments};
 use crate::stripe::{Stripe, StripeError};
+use mana_platform::DbError;
 use std::ops::ControlFlow;
 use time::Duration;
 
@@ -76,7 +77,7 @@ async fn settled(
         "paid" => {
             let mut transaction = books.database.begin().await?;
             let is_first = store::update_wound_up(&mut transaction, top_up, now).await?;
-            transaction.commit().await?;
+            transaction.commit().await.map_err(DbError::from)?;
             if is_first {
                 count("credited");
             }
@@ -105,7 +106,7 @@ async fn look(payments: &Payments, order: &str) -> Result<(), PaymentError> {
             let found = purchases::find_order(&mut transaction, order).await?;
             let payment = found.and_then(|order| order.payment_id);
             purchases::update_failed(&mut transaction, order, payment.as_deref(), books.clock.now()).await?;
-            Ok(transaction.commit().await?)
+            Ok(transaction.commit().await.map_err(DbError::from)?)
         }
         looked => looked.map(drop),
     }
@@ -185,7 +186,7 @@ async fn make_payment(
         books.clock.now(),
     );
     let noted = noted.await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     // If somebody else was faster, theirs is the one.
     Ok(noted.unwrap_or(made.id))
 }
@@ -195,7 +196,7 @@ async fn look_again(payments: &Payments, top_up: &AutoTopUp) -> Result<(), Payme
     let mut transaction = books.database.begin().await?;
     let at = books.clock.now().saturating_add(BETWEEN_LOOKS);
     store::update_next_look(&mut transaction, top_up, at).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// Waits before the next try, or gives up.
@@ -222,7 +223,7 @@ async fn declined(
         // Under the same key Stripe would give the same refusal again.
         purchases::update_next_attempt(&mut transaction, order).await?;
     }
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// Ends the order and pauses, with a till for its owner where paying in person helps.
@@ -262,7 +263,7 @@ async fn pause_with(
     if known.as_ref().is_some_and(is_same) {
         pause(&mut transaction, payers, top_up, (reason, till), books.clock.now()).await?;
     }
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// Ends the open order, so that it is never charged. One that was charged is what it is.
@@ -292,7 +293,7 @@ pub(super) async fn cancel(
         None => {
             let mut transaction = books.database.begin().await?;
             purchases::update_failed(&mut transaction, order, None, books.clock.now()).await?;
-            transaction.commit().await?;
+            transaction.commit().await.map_err(DbError::from)?;
         }
     }
     if is_open(payments, order).await? { Err(PaymentError::TopUpUnderWay) } else { Ok(()) }

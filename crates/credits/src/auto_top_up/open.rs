@@ -58,7 +58,7 @@ async fn open(
     let package = match find_objection(payments, &mut transaction, payers, &top_up).await? {
         Err(reason) => {
             pause(&mut transaction, payers, &top_up, (reason, None), now).await?;
-            return Ok(transaction.commit().await?);
+            return Ok(transaction.commit().await.map_err(DbError::from)?);
         }
         Ok(package) => package,
     };
@@ -66,7 +66,7 @@ async fn open(
     let month = purchases::find_month(&mut transaction, user, &top_up.currency, zone, now).await?;
     if month.used_cents.saturating_add(top_up.price_cents) > top_up.monthly_cap_cents {
         store::update_capped(&mut transaction, user, month.ends_at).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(DbError::from)?;
         count("capped");
         return Ok(());
     }
@@ -91,7 +91,7 @@ async fn open(
     if !store::update_order(&mut transaction, user, &id, now).await? {
         return Ok(());
     }
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     tracing::info!(order = id, "an auto top-up is due");
     count("opened");
     Ok(())

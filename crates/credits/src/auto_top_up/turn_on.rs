@@ -15,6 +15,7 @@ use axum::Json;
 use axum::extract::State;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Amount, Line, UserId};
+use mana_platform::DbError;
 use mana_platform::config::StripeTax;
 use mana_platform::http::{ApiError, FreshCaller, Language, ProblemBody, Valid};
 use serde::Deserialize;
@@ -133,7 +134,7 @@ pub(crate) async fn turn_on(
         told.await.map_err(PaymentError::Port)?;
     }
     let shown = read(&mut transaction, user, &credits.policy.daily_zone, now).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     if let Some(old) = old_card.filter(|old| card.as_ref() != Some(old)) {
         // It charges nothing any more, whether or not Stripe forgets it.
         if let Err(error) = stripe.detach_payment_method(&old, &format!("forget-{old}")).await {

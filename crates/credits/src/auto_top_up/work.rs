@@ -5,6 +5,7 @@ use super::{Payers, TopUpNews, charge, open, store};
 use crate::purchase::{PaymentError, Payments};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
+use mana_platform::DbError;
 use time::Duration;
 
 /// Nobody else does anything for an auto top-up for so long: a try takes a few calls of some seconds at most. What failed in a way that
@@ -28,7 +29,7 @@ pub async fn work(payments: &Payments, payers: &dyn Payers) -> Result<(), Paymen
         let mut transaction = books.database.begin().await?;
         let until = now.saturating_add(LEASE);
         let claimed = store::update_claimed(&mut transaction, stripe.is_live(), now, until, BATCH).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(DbError::from)?;
         if claimed.is_empty() {
             return Ok(());
         }
@@ -87,7 +88,7 @@ async fn look_at_till(
             }
         }
     }
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// The card that was saved, if it is this user's.
@@ -115,5 +116,5 @@ async fn wind_up(payments: &Payments, stripe: &Stripe, top_up: &AutoTopUp) -> Re
     }
     let mut transaction = payments.books.database.begin().await?;
     store::update_wound_up(&mut transaction, top_up, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }

@@ -19,7 +19,7 @@ pub async fn import(
     for NamedPackage { id, content } in packages {
         imported.push(store::put_package(&mut transaction, id, content, None, clock.now()).await?);
     }
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(imported)
 }
 

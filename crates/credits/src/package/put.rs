@@ -5,6 +5,7 @@ use super::store;
 use crate::CreditsState;
 use axum::Json;
 use axum::extract::{Path, State};
+use mana_platform::DbError;
 use mana_platform::http::{ApiError, FreshAdmin, ProblemBody, Valid, codes};
 
 /// A package
@@ -32,6 +33,6 @@ pub(crate) async fn put_package(
     let mut transaction = credits.database.begin().await?;
     let by = Some(admin.user_id.as_str());
     let package = store::put_package(&mut transaction, &id, &content, by, credits.clock.now()).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(package))
 }

@@ -8,8 +8,9 @@ use super::sync::{apply, observe_order};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
+use mana_platform::DbError;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use time::{Duration, OffsetDateTime};
 
 /// Orders that are read together.
@@ -68,7 +69,7 @@ impl Report {
     }
 }
 
-/// Compares everything since a time, and what is still open from before. `fixes` puts right what differs; without it, nothing is written.
+/// Compares everything since a time, and what is still open from before. `fixes` puts right what differs.
 ///
 /// # Errors
 /// When Stripe or the database can't be asked.
@@ -80,10 +81,9 @@ pub async fn reconcile(
     let stripe = payments.stripe()?;
     let mut report = Report::default();
     let mut orders = candidates(payments, stripe, since).await?;
-    let told = known_to_stripe(payments, stripe, since, &mut report).await?;
-    orders.extend(told.orders);
+    orders.extend(known_to_stripe(payments, stripe, since, &mut report).await?);
     for order in orders {
-        compare(payments, stripe, (&order, told.tills.get(&order)), fixes, &mut report).await?;
+        compare(payments, stripe, &order, fixes, &mut report).await?;
     }
     report.lost_events = webhook::catch_up(payments, stripe, since.unix_timestamp(), fixes).await?;
     let mut connection = payments.books.database.acquire().await?;
@@ -107,24 +107,15 @@ async fn candidates(
     }
 }
 
-/// What Stripe tells of.
-#[derive(Debug, Default)]
-struct Told {
-    /// Orders.
-    orders: BTreeSet<String>,
-    /// Their tills, the newest of each: the answer that made it may be lost.
-    tills: BTreeMap<String, CheckoutSession>,
-}
-
 /// Orders that Stripe tells of. What is paid there and unknown here is a finding.
 async fn known_to_stripe(
     payments: &Payments,
     stripe: &Stripe,
     since: OffsetDateTime,
     report: &mut Report,
-) -> Result<Told, PaymentError> {
+) -> Result<BTreeSet<String>, PaymentError> {
     let seconds = since.unix_timestamp();
-    let (mut orders, mut tills) = (BTreeSet::new(), BTreeMap::new());
+    let mut orders = BTreeSet::new();
     for session in stripe.list_sessions_since(seconds).await? {
         // Others may sell through the same account.
         let Some(order) = session.metadata.as_ref().and_then(|metadata| metadata.get("order_id")) else {
@@ -132,10 +123,7 @@ async fn known_to_stripe(
         };
         let mut connection = payments.books.database.acquire().await?;
         match store::find_order_id(&mut connection, Some(order), None, None).await? {
-            Some(known) => {
-                orders.insert(known.clone());
-                tills.entry(known).or_insert(session);
-            }
+            Some(known) => drop(orders.insert(known)),
             None if session.payment_status == "paid" => {
                 report.add(
                     None,
@@ -146,6 +134,8 @@ async fn known_to_stripe(
             }
             None => {}
         }
+        drop(connection);
+        adopt(payments, order, &session).await?;
     }
     for payment in stripe.list_payments_since(seconds).await? {
         // Those of a till are found by it.
@@ -168,7 +158,7 @@ async fn known_to_stripe(
         let mut connection = payments.books.database.acquire().await?;
         orders.extend(store::find_order_id(&mut connection, None, None, Some(payment.id())).await?);
     }
-    Ok(Told { orders, tills })
+    Ok(orders)
 }
 
 /// A till whose answer was lost is noted, so that its payment can be found.
@@ -183,29 +173,21 @@ async fn adopt(payments: &Payments, order: &str, session: &CheckoutSession) -> R
     };
     let mut transaction = payments.books.database.begin().await?;
     store::update_session(&mut transaction, order, &columns, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 async fn compare(
     payments: &Payments,
     stripe: &Stripe,
-    (id, till): (&str, Option<&CheckoutSession>),
+    id: &str,
     fixes: bool,
     report: &mut Report,
 ) -> Result<(), PaymentError> {
     let mut connection = payments.books.database.acquire().await?;
-    let Some(mut order) = store::find_order(&mut connection, id).await? else { return Ok(()) };
+    let Some(order) = store::find_order(&mut connection, id).await? else { return Ok(()) };
     let known = store::find_facts(&mut connection, &order).await?;
     drop(connection);
     report.orders = report.orders.saturating_add(1);
-    if order.session_id.is_none()
-        && let Some(till) = till
-    {
-        if fixes {
-            adopt(payments, id, till).await?;
-        }
-        order.session_id = Some(till.id.clone());
-    }
     let Some(session) = order.session_id.clone().or_else(|| order.payment_id.clone()) else { return Ok(()) };
     let seen = match observe_order(stripe, &order).await {
         Ok(Some(seen)) => seen,
@@ -308,5 +290,5 @@ pub async fn keep_reconciled(payments: &Payments) -> Result<(), PaymentError> {
     metrics::gauge!("payments_uncredited").set(u32::try_from(problems).unwrap_or(u32::MAX));
     let seconds = i32::try_from(now.unix_timestamp()).unwrap_or(i32::MAX);
     metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(seconds);
-    Ok(lock.commit().await?)
+    Ok(lock.commit().await.map_err(DbError::from)?)
 }

@@ -187,7 +187,7 @@ async fn want(
     let order_id = order.id.clone();
     apply_locked(payments, &mut transaction, order, None).await?;
     let made = store::list_refunds(&mut transaction, &order_id).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     made.into_iter().find(|refund| refund.id == id).ok_or(PaymentError::NoSuchPurchase)
 }
 
@@ -231,7 +231,7 @@ async fn give_up(payments: &Payments, refund: &PurchaseRefund) -> Result<(), Pay
     store::write_facts(&mut transaction, &order, &facts, &BTreeMap::new(), payments.books.clock.now())
         .await?;
     apply_locked(payments, &mut transaction, order, None).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// Asks Stripe again for refunds that it has not answered: whether it did them, and if not, to do them.
@@ -246,7 +246,7 @@ pub async fn send_wanted_refunds(payments: &Payments) -> Result<(), model::Payme
     let mut transaction = payments.books.database.begin().await?;
     let claimed =
         store::update_claimed_refunds(&mut transaction, now, now.saturating_add(LEASE), BATCH).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     for refund in claimed {
         // Stripe forgets idempotency keys after a day, and not what was done under them.
         if let Err(error) = sync(payments, &refund.purchase_id).await {

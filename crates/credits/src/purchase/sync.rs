@@ -85,7 +85,7 @@ pub(crate) async fn apply(
     let mut transaction = payments.books.database.begin().await?;
     let order = store::lock_order(&mut transaction, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let synced = apply_locked(payments, &mut transaction, order, observation).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(synced)
 }
 

@@ -3,12 +3,10 @@
 //! A delivery is verified, stored and acknowledged; it is worked on from the table. What it says is a hint: it tells which
 //! order to look at, and [`crate::purchase`] looks.
 
-mod forget;
 mod receive;
 pub(crate) mod store;
 mod work;
 
-pub use forget::forget_old;
 pub(crate) use work::catch_up;
 pub use work::work;
 

@@ -91,7 +91,7 @@ pub(crate) async fn receive_event(
     }
     let mut transaction = credits.database.begin().await?;
     let is_new = store::insert_event(&mut transaction, &event.id, &event.r#type, text, now).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(mana_platform::DbError::from)?;
     let outcome = if is_new { "stored" } else { "known" };
     metrics::counter!("stripe_deliveries_total", "outcome" => outcome).increment(1);
     payments.errands.announce();

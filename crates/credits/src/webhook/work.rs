@@ -6,6 +6,7 @@ use crate::purchase::sync::sync;
 use crate::purchase::{self, PaymentError, Payments};
 use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
+use mana_platform::DbError;
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
@@ -17,6 +18,10 @@ const BATCH: i64 = 50;
 const LONGEST_PAUSE: Duration = Duration::hours(1);
 /// What failed for so long is left to the comparison with Stripe.
 const GIVE_UP_AFTER: Duration = Duration::days(3);
+/// Deliveries are kept for so long after they were worked on: longer than Stripe keeps its events, so that none is new again.
+const KEEP: Duration = Duration::days(40);
+/// Rows of one statement.
+const PRUNED: i64 = 1_000;
 /// What is of no interest to a shop that sells once.
 const KINDS: [&str; 6] = [
     "checkout.session.",
@@ -45,7 +50,7 @@ pub async fn work(payments: &Payments) -> Result<(), PaymentError> {
         let mut transaction = payments.books.database.begin().await?;
         let claimed = store::update_claimed(&mut transaction, now, now.saturating_add(LEASE), BATCH).await?;
         let waiting = store::count_waiting(&mut transaction).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(DbError::from)?;
         metrics::gauge!("stripe_events_waiting").set(u32::try_from(waiting).unwrap_or(u32::MAX));
         if claimed.is_empty() {
             return Ok(());
@@ -97,7 +102,7 @@ async fn is_of_auto_top_up(payments: &Payments, event: &WaitingEvent) -> Result<
     let mut transaction = payments.books.database.begin().await?;
     let now = payments.books.clock.now();
     let is_known = auto_top_up::store::update_setup_due(&mut transaction, &session, now).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(is_known)
 }
 
@@ -152,7 +157,7 @@ fn named_in(mut metadata: Metadata) -> Option<String> {
 async fn note(payments: &Payments, events: &[String], outcome: &'static str) -> Result<(), PaymentError> {
     let mut transaction = payments.books.database.begin().await?;
     store::update_outcome(&mut transaction, events, outcome, payments.books.clock.now()).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
     metrics::counter!("stripe_events_total", "outcome" => outcome).increment(count);
     Ok(())
@@ -174,7 +179,7 @@ async fn delay(payments: &Payments, event: &WaitingEvent, error: &PaymentError) 
     let mut transaction = payments.books.database.begin().await?;
     let at = next_attempt(event.attempts, now);
     store::update_next_attempt(&mut transaction, event, at, &text).await?;
-    Ok(transaction.commit().await?)
+    Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
 /// 2, 4, 8 … seconds, an hour at most.
@@ -184,7 +189,7 @@ fn next_attempt(attempts: i32, now: OffsetDateTime) -> OffsetDateTime {
     now.saturating_add(pause)
 }
 
-/// Says how many events there were that Stripe tells of and never delivered; `fixes` takes them in.
+/// Takes events in that Stripe tells of and never delivered, and says how many there were. Deletes what is old.
 pub(crate) async fn catch_up(
     payments: &Payments,
     stripe: &Stripe,
@@ -192,6 +197,11 @@ pub(crate) async fn catch_up(
     fixes: bool,
 ) -> Result<u64, PaymentError> {
     let now = payments.books.clock.now();
+    let mut connection = payments.books.database.acquire().await?;
+    while store::delete_before(&mut connection, now.saturating_sub(KEEP), PRUNED).await?
+        >= u64::try_from(PRUNED).unwrap_or(u64::MAX)
+    {}
+    connection.finish().await?;
     let told: BTreeMap<String, Event> = stripe
         .list_events_since(since)
         .await?
@@ -208,7 +218,7 @@ pub(crate) async fn catch_up(
             store::insert_event(&mut transaction, &event.id, &event.r#type, &payload, now).await?;
         }
     }
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(u64::try_from(unknown.len()).unwrap_or(u64::MAX))
 }
 

@@ -329,7 +329,8 @@ impl Import<'_> {
     }
 
     async fn keep(&self, transaction: Transaction) -> Result<(), LegacyError> {
-        Ok(if self.applies { transaction.commit().await } else { transaction.rollback().await }?)
+        let end = if self.applies { transaction.commit().await } else { transaction.rollback().await };
+        Ok(end.map_err(DbError::from)?)
     }
 
     fn refuse(&mut self, table: &'static str, id: &str, reason: String) {

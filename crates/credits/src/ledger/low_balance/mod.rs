@@ -74,6 +74,6 @@ pub(crate) async fn set_low_balance(
     let users = [user.as_str().to_owned()];
     insert_wallets(&mut transaction, &users, &credits.policy.daily_zone, credits.clock.now()).await?;
     store::update_setting(&mut transaction, user, below.map(Amount::get), mail, language.tag()).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(Json(setting))
 }

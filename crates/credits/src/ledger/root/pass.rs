@@ -34,7 +34,7 @@ pub async fn keep_proven(books: &Books) -> Result<(), DbError> {
         let seconds = i32::try_from(root.created_at.unix_timestamp()).unwrap_or(i32::MAX);
         metrics::gauge!("ledger_verify_last_success_timestamp_seconds").set(seconds);
     }
-    lock.commit().await
+    Ok(lock.commit().await?)
 }
 
 /// The next root; none if the books are not true.
