@@ -56,24 +56,12 @@ pub struct Settings {
     #[arg(long, env = "HEADER_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300), global = true, help_heading = "Server")]
     pub header_timeout_seconds: u64,
     /// Seconds a request may take before it is answered with 503
-    #[arg(
-        long,
-        env = "REQUEST_TIMEOUT_SECONDS",
-        default_value_t = 30,
-        global = true,
-        help_heading = "Server"
-    )]
+    #[arg(long, env = "REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600), global = true, help_heading = "Server")]
     pub request_timeout_seconds: u64,
     /// Seconds that requests in flight get to finish after a stop signal
-    #[arg(
-        long,
-        env = "SHUTDOWN_TIMEOUT_SECONDS",
-        default_value_t = 10,
-        global = true,
-        help_heading = "Server"
-    )]
+    #[arg(long, env = "SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600), global = true, help_heading = "Server")]
     pub shutdown_timeout_seconds: u64,
-    /// Seconds between a stop signal and the end of new connections: /health/ready says no meanwhile, so that load balancers turn to other servers first
+    /// Seconds between a stop signal and the end of new connections: /health/serving and /health/ready say no meanwhile, so that load balancers turn to other servers first
     #[arg(long, env = "DRAIN_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=600), global = true, help_heading = "Server")]
     pub drain_seconds: u64,
     /// Networks of the proxies in front, as `10.0.0.0/8,fd00::/8`: only they are believed where a request came from (X-Forwarded-For)
@@ -103,13 +91,7 @@ pub struct Settings {
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Database")]
     pub database_max_connections: u32,
     /// Seconds a request waits for a free connection before it is answered with 503
-    #[arg(
-        long,
-        env = "DATABASE_WAIT_SECONDS",
-        default_value_t = 5,
-        global = true,
-        help_heading = "Database"
-    )]
+    #[arg(long, env = "DATABASE_WAIT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300), global = true, help_heading = "Database")]
     pub database_wait_seconds: u64,
 
     /// Root secret: seals private keys and derives refresh tokens. `id:base64` of 32 bytes; several, newest first, separated by commas. `keys generate` makes one; `dev` keeps its own
@@ -136,8 +118,8 @@ pub struct Settings {
         help_heading = "Tokens"
     )]
     pub jwt_rsa_bits: RsaBits,
-    /// How long a key of the database signs before the next one follows it; 0 leaves that to `keys rotate`
-    #[arg(long, env = "JWT_KEY_ROTATION", value_parser = humantime::parse_duration, default_value = "90d", global = true, help_heading = "Tokens")]
+    /// How long a key of the database signs before the next one follows it, an hour at least; 0 leaves that to `keys rotate`
+    #[arg(long, env = "JWT_KEY_ROTATION", value_parser = rotation, default_value = "90d", global = true, help_heading = "Tokens")]
     pub jwt_key_rotation: Duration,
     /// Private key (PEM; RSA, EC on P-256 or Ed25519 as PKCS#8, RSA as PKCS#1 too; `\n` as text is read as a line break) that signs access tokens, whatever the algorithm above; without it keys are made and kept in the database
     #[arg(long, env = "JWT_PRIVATE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
@@ -160,18 +142,21 @@ pub struct Settings {
     /// The same for a sign-in with rememberMe
     #[arg(long, env = "JWT_REMEMBER_ME_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
     pub jwt_remember_me_expiry: Duration,
-    /// Life of a session however much it is used; then a new sign-in is needed
-    #[arg(long, env = "SESSION_MAX_AGE", value_parser = lifetime, default_value = "365d", global = true, help_heading = "Tokens")]
-    pub session_max_age: Duration,
-    /// How long the token before the newest gets the newest again after the newest was seen in use (tabs that race); before that, it does so without limit (answers that got lost)
-    #[arg(long, env = "REFRESH_GRACE", value_parser = humantime::parse_duration, default_value = "10s", global = true, help_heading = "Tokens")]
+    /// How long, an hour at most, the token before the newest gets the newest again after the newest was seen in use (tabs that race); before that, it does so without limit (answers that got lost)
+    #[arg(long, env = "REFRESH_GRACE", value_parser = grace, default_value = "10s", global = true, help_heading = "Tokens")]
     pub refresh_grace: Duration,
+    /// Life of a session however much it is used; then a new sign-in is needed
+    #[arg(long, env = "SESSION_MAX_AGE", value_parser = lifetime, default_value = "365d", global = true, help_heading = "Sessions")]
+    pub session_max_age: Duration,
     /// Sessions of one user that may live at once; a sign-in beyond it ends the one that rested longest
-    #[arg(long, env = "SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Tokens")]
+    #[arg(long, env = "SESSIONS_PER_USER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Sessions")]
     pub sessions_per_user: u32,
     /// How long after a sign-in or a proof within the session a person may change what protects the account
-    #[arg(long, env = "FRESH_AUTHENTICATION", value_parser = lifetime, default_value = "10m", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "FRESH_AUTHENTICATION", value_parser = lifetime, default_value = "10m", global = true, help_heading = "Sessions")]
     pub fresh_authentication: Duration,
+    /// How long security events are kept; 30d at least
+    #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Sessions")]
+    pub security_event_retention: Duration,
     /// Whose sign-ins need a second factor, whether they have set one up or not; whoever has one is asked for it anyway
     #[arg(
         long,
@@ -179,54 +164,30 @@ pub struct Settings {
         value_enum,
         default_value = "none",
         global = true,
-        help_heading = "Tokens"
+        help_heading = "Sign-in"
     )]
     pub two_factor_required: TwoFactorRequired,
     /// How long a browser is remembered that its owner asked not to be asked for the second factor in
-    #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "TRUSTED_DEVICE_EXPIRY", value_parser = lifetime, default_value = "30d", global = true, help_heading = "Sign-in")]
     pub trusted_device_expiry: Duration,
     /// Domain that passkeys are bound to, for ever: changing it voids them all. `COOKIE_DOMAIN`, or else the host of `BASE_URL`, when not given
-    #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Tokens")]
+    #[arg(long, env = "PASSKEY_RP_ID", global = true, help_heading = "Sign-in")]
     pub passkey_rp_id: Option<String>,
     /// What else may use passkeys, besides `BASE_URL` and those of `CORS_ORIGINS` below that domain, separated by commas: pages of other domains (served at /.well-known/webauthn, which browsers read at the domain itself), and Android apps as `android:apk-key-hash:...`
-    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Tokens")]
+    #[arg(long, env = "PASSKEY_ORIGINS", value_delimiter = ',', global = true, help_heading = "Sign-in")]
     pub passkey_origins: Vec<PasskeyOrigin>,
     /// Whether who has not proven the address of an account may not sign in: login answers 403 with the code `EMAIL_NOT_VERIFIED`
-    #[arg(
-        long,
-        env = "REQUIRE_EMAIL_VERIFICATION",
-        action = clap::ArgAction::Set,
-        default_value_t = false,
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "REQUIRE_EMAIL_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Sign-in")]
     pub require_email_verification: bool,
     /// Whether a person may sign in by a link that is mailed to the account's address
-    #[arg(
-        long,
-        env = "MAGIC_LINK_SIGN_IN",
-        action = clap::ArgAction::Set,
-        default_value_t = false,
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "MAGIC_LINK_SIGN_IN", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Sign-in")]
     pub magic_link_sign_in: bool,
     /// Whether a person may sign in by a code of six digits that is mailed to the account's address
-    #[arg(
-        long,
-        env = "EMAIL_CODE_SIGN_IN",
-        action = clap::ArgAction::Set,
-        default_value_t = false,
-        global = true,
-        help_heading = "Tokens"
-    )]
+    #[arg(long, env = "EMAIL_CODE_SIGN_IN", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Sign-in")]
     pub email_code_sign_in: bool,
-    /// How long security events are kept; 30d at least
-    #[arg(long, env = "SECURITY_EVENT_RETENTION", value_parser = retention, default_value = "365d", global = true, help_heading = "Tokens")]
-    pub security_event_retention: Duration,
 
     /// A service key of all credits scopes for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
-    #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Tokens")]
+    #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Service keys")]
     pub service_key: Option<SecretString>,
 
     /// Characters a new password needs at least (8 to 128)
@@ -258,13 +219,7 @@ pub struct Settings {
     #[arg(long, env = "HASHING_QUEUE", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000), global = true, help_heading = "Passwords")]
     pub hashing_queue: u32,
     /// Seconds a sign-in waits for its turn before the answer is 503
-    #[arg(
-        long,
-        env = "HASHING_WAIT_SECONDS",
-        default_value_t = 5,
-        global = true,
-        help_heading = "Passwords"
-    )]
+    #[arg(long, env = "HASHING_WAIT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300), global = true, help_heading = "Passwords")]
     pub hashing_wait_seconds: u64,
 
     /// Server that takes mails to send; without one, mails are only logged (`serve`) or shown at /dev/outbox (`dev`)
@@ -331,7 +286,7 @@ pub struct Settings {
     #[arg(long, env = "REDIS_HOST", global = true, help_heading = "Limits")]
     pub redis_host: Option<String>,
     /// Its port, with `REDIS_HOST`
-    #[arg(long, env = "REDIS_PORT", default_value_t = 6379, global = true, help_heading = "Limits")]
+    #[arg(long, env = "REDIS_PORT", default_value_t = 6379, value_parser = clap::value_parser!(u16).range(1..), global = true, help_heading = "Limits")]
     pub redis_port: u16,
     /// Its password, with `REDIS_HOST` or `REDIS_SENTINELS`
     #[arg(long, env = "REDIS_PASSWORD", value_parser = secret, hide_env_values = true, global = true, help_heading = "Limits")]
@@ -359,7 +314,7 @@ pub struct Settings {
     #[arg(long, env = "CREDITS_SIGNUP_BONUS", default_value_t = 150, value_parser = clap::value_parser!(i64).range(0..=1_000_000_000), global = true, help_heading = "Credits")]
     pub credits_signup_bonus: i64,
     /// The bonus waits until the address is proven
-    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
+    #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
     pub credits_bonus_requires_verification: bool,
     /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0 for no limit
     #[arg(long, env = "CREDITS_BONUSES_PER_NETWORK", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000), global = true, help_heading = "Credits")]
@@ -715,6 +670,28 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a key signs: what was signed with the one before it must have time to expire.
+fn rotation(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let bounds = Duration::from_hours(1)..=Duration::from_hours(87_600);
+    if duration.is_zero() || bounds.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("must be 0, or 1h to 3650d".to_owned())
+    }
+}
+
+/// For how long a token that was stolen and the one that followed it are not told apart.
+fn grace(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration <= Duration::from_hours(1) { Ok(duration) } else { Err("must be at most 1h".to_owned()) }
+}
+
+/// Every spelling of yes and no that people write into such files. A flag alone is a yes.
+fn truth() -> clap::builder::BoolishValueParser {
+    clap::builder::BoolishValueParser::new()
+}
+
 /// A name that every token carries.
 fn token_name(text: &str) -> Result<String, String> {
     if text.len() <= 255 { Ok(text.to_owned()) } else { Err("must be at most 255 bytes".to_owned()) }
@@ -729,10 +706,10 @@ fn share(text: &str) -> Result<f64, String> {
 /// What the database lets the service delete, and no less.
 fn retention(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration < Duration::from_hours(30 * 24) {
-        Err("must be at least 30d".to_owned())
-    } else {
+    if (Duration::from_hours(30 * 24)..=Duration::from_hours(876_000)).contains(&duration) {
         Ok(duration)
+    } else {
+        Err("must be 30d to 36500d".to_owned())
     }
 }
 
@@ -844,9 +821,60 @@ fn environment(name: &std::ffi::OsStr) -> Option<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, find_dollar, lifetime, network, retention};
+    use super::{Origin, Settings, find_dollar, grace, lifetime, network, retention, rotation};
+    use clap::{Args as _, Command, FromArgMatches as _};
     use proptest::prelude::*;
     use std::time::Duration;
+
+    /// The settings that these flags make.
+    fn settings_of(flags: &[&str]) -> Result<Settings, clap::Error> {
+        let command = Settings::augment_args(Command::new("test"))
+            .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from(["test"].iter().chain(flags))?;
+        Settings::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn every_truth_is_spelled_in_the_same_ways() {
+        let command = Settings::augment_args(Command::new("test"));
+        let truths: Vec<_> = command
+            .get_arguments()
+            .filter(|arg| arg.get_default_values().iter().any(|value| value == "true" || value == "false"))
+            .filter_map(clap::Arg::get_long)
+            .collect();
+        assert!(truths.len() >= 6, "{truths:?}");
+        for name in truths {
+            let read = |value: &str| {
+                let command = Settings::augment_args(Command::new("test"))
+                    .mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+                let matches = command.try_get_matches_from(["test", &format!("--{name}{value}")]).ok()?;
+                matches.get_one::<bool>(&name.replace('-', "_")).copied()
+            };
+            for yes in ["", "=true", "=1", "=yes", "=on", "=TRUE"] {
+                assert_eq!(read(yes), Some(true), "{name}{yes}");
+            }
+            for no in ["=false", "=0", "=no", "=off"] {
+                assert_eq!(read(no), Some(false), "{name}{no}");
+            }
+            assert_eq!(read("=perhaps"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_stops_the_service_is_refused() {
+        assert!(settings_of(&[]).is_ok());
+        for bad in [
+            "--request-timeout-seconds=0",
+            "--database-wait-seconds=0",
+            "--hashing-wait-seconds=0",
+            "--redis-port=0",
+            "--refresh-grace=2h",
+            "--jwt-key-rotation=1m",
+            "--shutdown-timeout-seconds=86400",
+        ] {
+            assert!(settings_of(&[bad]).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_dollar_is_taken_as_it_is_only_in_single_quotes() {
@@ -918,8 +946,11 @@ mod tests {
 
         #[test]
         fn a_duration_is_within_its_bounds_or_refused(text in "([0-9]{1,20}(s|m|h|d|w|y|ms|ns)? ?){0,3}|\\PC{0,20}") {
-            prop_assert!(lifetime(&text).is_ok_and(|life| life >= Duration::from_secs(1)) || lifetime(&text).is_err());
-            prop_assert!(retention(&text).is_ok_and(|kept| kept >= Duration::from_hours(720)) || retention(&text).is_err());
+            let days = |days: u64| Duration::from_hours(days.saturating_mul(24));
+            prop_assert!(lifetime(&text).map_or(true, |life| life >= Duration::from_secs(1) && life <= days(3650)));
+            prop_assert!(retention(&text).map_or(true, |kept| kept >= days(30) && kept <= days(36_500)));
+            prop_assert!(grace(&text).map_or(true, |grace| grace <= Duration::from_hours(1)));
+            prop_assert!(rotation(&text).map_or(true, |after| after.is_zero() || (after >= Duration::from_hours(1) && after <= days(3650))));
         }
     }
 }

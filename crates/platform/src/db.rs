@@ -152,13 +152,14 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_snapshot(&self) -> Result<Transaction, DbError> {
-        let traced = spans::database();
+        let wait = Wait::begin();
         let inner = if self.is_transactions_only {
-            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await?
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await
         } else {
-            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?
+            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await
         };
-        Ok(Transaction { inner, traced })
+        let traced = wait.end();
+        Ok(Transaction { inner: inner?, traced })
     }
 
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
@@ -387,14 +388,17 @@ fn kind(error: &sqlx::Error) -> &'static str {
             (_, Some("23")) => "constraint",
             (_, Some("40")) => "lost_race",
             (_, Some("53" | "58")) => "out_of_resources",
-            (_, Some("08" | "57")) => "connection",
+            (_, Some("08" | "28" | "3D" | "57")) => "connection",
             _ => "other",
         };
     }
     if matches!(error, sqlx::Error::PoolTimedOut) {
         return "pool_timeout";
     }
-    let is_connection = matches!(error, sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_));
+    let is_connection = matches!(
+        error,
+        sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)
+    );
     if is_connection { "connection" } else { "other" }
 }
 
@@ -409,6 +413,14 @@ impl DbError {
         self.0.as_database_error().and_then(sqlx::error::DatabaseError::constraint)
     }
 
+    /// What the database has against a row that it refuses: the name of a constraint, or what it says of a value that it can't take
+    /// (SQLSTATE classes 22 and 23). None if the fault is another.
+    pub fn refusal(&self) -> Option<String> {
+        let error = self.0.as_database_error()?;
+        let is_of_the_row = error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"));
+        is_of_the_row.then(|| error.constraint().unwrap_or_else(|| error.message()).to_owned())
+    }
+
     /// Whether others took the same locks in another order, so that this transaction gave way (deadlock, serialisation).
     pub fn lost_a_race(&self) -> bool {
         let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -418,11 +430,12 @@ impl DbError {
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.
     fn passes(&self) -> bool {
         if let Some(code) = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-            // SQLSTATE classes: 08 connection, 40 rollback, 53 resources, 57 operator, 58 the system below it; 25006 read-only
-            // transaction; 55P03 a lock that was not to be had in time; 25P03 a transaction that was idle for too long.
+            // SQLSTATE classes: 08 connection, 28 a sign-in that is refused and 3D a database that is not there (while a password or
+            // a name is being replaced), 40 rollback, 53 resources, 57 operator, 58 the system below it; 25006 read-only transaction;
+            // 55P03 a lock that was not to be had in time; 25P03 a transaction that was idle for too long.
             // 26000, 42P05: a pooler gave the statement to a connection that does not have it, or has it already.
             return matches!(&*code, "25006" | "25P03" | "26000" | "42P05" | "55P03")
-                || ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
+                || ["08", "28", "3D", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class));
         }
         matches!(
             self.0,
@@ -430,6 +443,8 @@ impl DbError {
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
+                // Cut off in the middle of an answer: a pooler that is killed while it is being connected to.
+                | sqlx::Error::Protocol(_)
                 // Written by another version, in the middle of an upgrade.
                 | sqlx::Error::Decode(_)
         )
@@ -439,5 +454,24 @@ impl DbError {
 impl Problem for DbError {
     fn code(&self) -> &'static ErrorCode {
         if self.passes() { &codes::UNAVAILABLE } else { &codes::INTERNAL }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_breaks_off_is_a_lost_connection_and_no_defect() {
+        for lost in [
+            sqlx::Error::Protocol("unexpected response from SSLRequest: 0x00".to_owned()),
+            sqlx::Error::Io(io::ErrorKind::UnexpectedEof.into()),
+            fell_silent(),
+        ] {
+            assert_eq!(kind(&lost), "connection", "{lost}");
+            assert_eq!(DbError(lost).code(), &codes::UNAVAILABLE);
+        }
+        let defect = sqlx::Error::ColumnNotFound("id".to_owned());
+        assert_eq!((kind(&defect), DbError(defect).code()), ("other", &codes::INTERNAL));
     }
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret as _, SecretString};
+use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +115,8 @@ impl Outbound {
     /// Asks for JSON.
     ///
     /// # Errors
-    /// When the URL is out of reach or there is no whole answer in time.
+    /// At once when the URL is out of reach or too many requests are under way; when its name leads out of reach; when the answer is
+    /// too large; and when there is no whole answer in time.
     pub async fn get(&self, url: &Url, credentials: Credentials<'_>) -> Result<Answer, OutboundError> {
         self.send("GET", url, self.client.get(url.clone()), credentials).await
     }
@@ -122,7 +124,7 @@ impl Outbound {
     /// Sends a form and asks for JSON.
     ///
     /// # Errors
-    /// When the URL is out of reach or there is no whole answer in time.
+    /// As [`Self::get`].
     pub async fn post_form(
         &self,
         url: &Url,
@@ -141,7 +143,8 @@ impl Outbound {
     /// Sends JSON and says with which status it was answered. Nothing else is read of the answer, however long it is.
     ///
     /// # Errors
-    /// When the URL is out of reach or there is no answer in time.
+    /// At once when the URL is out of reach or too many requests are under way; when its name leads out of reach; and when there is
+    /// no answer in time.
     pub async fn post_json(
         &self,
         url: &Url,
@@ -153,8 +156,8 @@ impl Outbound {
         let request = request.header(http::header::CONTENT_TYPE, "application/json");
         let call = spans::call("outbound", Some("POST"), url.host_str().unwrap_or_default());
         let outcome = async {
-            let response =
-                request.send().await.map_err(|error| OutboundError::Failed(error.without_url()))?;
+            let response = request.send().await.map_err(failed)?;
+            spans::call_answered(response.status());
             Ok(response.status())
         }
         .instrument(call.clone())
@@ -197,8 +200,6 @@ impl Outbound {
             Credentials::Basic(name, password) => request.basic_auth(name, Some(password.expose_secret())),
             Credentials::Bearer(token) => request.bearer_auth(token.expose_secret()),
         };
-        // Without the URL: it may carry what is nobody's business.
-        let failed = |error: reqwest::Error| OutboundError::Failed(error.without_url());
         let mut response = request.send().await.map_err(failed)?;
         spans::call_answered(response.status());
         let mut body = Vec::new();
@@ -210,6 +211,18 @@ impl Outbound {
         }
         Ok(Answer { status: response.status(), body })
     }
+}
+
+/// Why a request has no answer. Without the URL, which may carry what is nobody's business.
+fn failed(error: reqwest::Error) -> OutboundError {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if matches!(inner.downcast_ref(), Some(OutboundError::OutOfReach)) {
+            return OutboundError::OutOfReach;
+        }
+        cause = inner.source();
+    }
+    OutboundError::Failed(error.without_url())
 }
 
 /// Where requests may go.
@@ -298,6 +311,16 @@ mod tests {
 
     fn reach(networks: &[&str]) -> Reach {
         Reach { private_networks: networks.iter().map(|network| network.parse().unwrap()).collect() }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_out_of_reach_is_told_from_a_server_that_does_not_answer() {
+        let outbound = Outbound::new(&[], Duration::from_secs(5)).unwrap();
+        let inside = outbound.get(&"https://localhost:1/".parse().unwrap(), Credentials::None).await;
+        assert!(matches!(inside, Err(OutboundError::OutOfReach)), "{inside:?}");
+        let here = Outbound::new(&["127.0.0.0/8".parse().unwrap()], Duration::from_secs(5)).unwrap();
+        let silent = here.get(&"https://localhost:1/".parse().unwrap(), Credentials::None).await;
+        assert!(matches!(silent, Err(OutboundError::Failed(_))), "{silent:?}");
     }
 
     #[test]

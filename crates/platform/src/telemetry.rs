@@ -22,11 +22,12 @@ const SECONDS: [f64; 13] =
 /// Buckets of what is done together: one, and its doublings.
 const ORDERS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Starts writing log lines to standard error: standard output belongs to what a command prints. Begins `traces` too.
+/// Starts writing log lines to standard error, since standard output belongs to what a command prints, and `traces`; from then on a
+/// defect is a log line too. Lines and traces stay as the first call in a process began them.
 ///
 /// # Errors
-/// When `LOG_LEVEL` is not understood. A second call in one process changes nothing.
-pub fn start_logging(settings: &Settings, traces: Option<&Traces>) -> Result<(), ParseError> {
+/// When `LOG_LEVEL` is not understood.
+pub fn start_telemetry(settings: &Settings, traces: Option<&Traces>) -> Result<(), ParseError> {
     // The spans of traces are none of the log's, which shows a request by a span of its own.
     let filter = EnvFilter::builder()
         .parse(&settings.log_level)?

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Drain(Arc<AtomicBool>);
 
 impl Drain {
-    /// From now on, the server is not ready, and no connection is kept for another request.
+    /// From now on, the server takes no more requests from who asks first, and no connection is kept for another request.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

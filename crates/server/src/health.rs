@@ -34,10 +34,21 @@ impl HealthState {
     ) -> Self {
         Self { database, credits, metrics, process: Collector::default(), drain }
     }
+
+    fn check_serving(&self) -> Result<(), ApiError> {
+        if self.drain.has_begun() {
+            return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The server is about to stop"));
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HealthState> {
-    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(health))
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(serving))
+        .routes(routes!(ready))
+        .routes(routes!(health))
 }
 
 pub(crate) fn metrics_routes() -> OpenApiRouter<HealthState> {
@@ -58,7 +69,7 @@ struct Health {
 
 const OK: Health = Health { status: "ok", service: "mana-core-auth", version: env!("CARGO_PKG_VERSION") };
 
-/// A readiness probe asks more often than this.
+/// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The process runs
@@ -67,15 +78,28 @@ async fn live() -> Json<Health> {
     Json(OK)
 }
 
+/// Requests may come here: the server is not about to stop
+///
+/// For load balancers. It says nothing of what the server leans on: what is away is away for all servers, and each of them answers that
+/// better than a balancer without any.
+#[utoipa::path(
+    get, path = "/health/serving", tag = "operations",
+    responses((status = 200, description = "They may", body = Health), (status = 503, description = "They may no more", body = ProblemBody)),
+)]
+async fn serving(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
+    state.check_serving()?;
+    Ok(Json(OK))
+}
+
 /// The service can work: the database answers, the ledger takes orders, and the server is not about to stop
+///
+/// For people and for what watches a server. A load balancer asks `/health/serving`.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses((status = 200, description = "It can", body = Health), (status = 503, description = "It can't right now", body = ProblemBody)),
 )]
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
-    if state.drain.has_begun() {
-        return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The server is about to stop"));
-    }
+    state.check_serving()?;
     if !(state.credits.ledger.is_open() && state.credits.reader.is_open()) {
         return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("A part of the ledger has ended"));
     }

@@ -24,6 +24,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
@@ -36,8 +37,102 @@ const MAIL_PAUSE: Duration = Duration::from_secs(5);
 const WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Endpoints that a server tells at the same time: one that hangs holds up one of these lanes.
 const WEBHOOK_LANES: usize = 4;
+/// What takes moments.
+const MOMENTS: Duration = Duration::from_mins(1);
+/// What takes as long as there is more of it. What is given up is begun where it was left.
+const WORK: Duration = Duration::from_mins(30);
+/// What reads or deletes all that there is.
+const LONG_WORK: Duration = Duration::from_hours(6);
 /// Notices of one transaction.
 const NOTICES: i64 = 50;
+
+/// What is done in a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    WriteActivity,
+    WriteKeyUse,
+    DemandFactors,
+    DemandFactorsOfOldSessions,
+    Prune,
+    ForgetAnswers,
+    ForgetDeliveries,
+    ProveBooks,
+    KeepKeys,
+    RecordHits,
+    AnswerAsked,
+    SendMails,
+    LookAtPurchases,
+    WorkOnDeliveries,
+    AskAboutRefunds,
+    TopUp,
+    FindEmptyWallets,
+    Reconcile,
+    LearnListeners,
+    TellApps,
+    MeasureWebhooks,
+    MailLowBalances,
+}
+
+impl Task {
+    const ALL: [Self; 22] = [
+        Self::WriteActivity,
+        Self::WriteKeyUse,
+        Self::DemandFactors,
+        Self::DemandFactorsOfOldSessions,
+        Self::Prune,
+        Self::ForgetAnswers,
+        Self::ForgetDeliveries,
+        Self::ProveBooks,
+        Self::KeepKeys,
+        Self::RecordHits,
+        Self::AnswerAsked,
+        Self::SendMails,
+        Self::LookAtPurchases,
+        Self::WorkOnDeliveries,
+        Self::AskAboutRefunds,
+        Self::TopUp,
+        Self::FindEmptyWallets,
+        Self::Reconcile,
+        Self::LearnListeners,
+        Self::TellApps,
+        Self::MeasureWebhooks,
+        Self::MailLowBalances,
+    ];
+
+    /// Its name in log lines and metrics, and how long it may take: an answer of the database that never comes would hold it up for
+    /// ever. What it did not commit by then is undone, and its connection is closed.
+    fn details(self) -> (&'static str, Duration) {
+        match self {
+            Self::WriteActivity => ("writing the activity of sessions", MOMENTS),
+            Self::WriteKeyUse => ("writing the use of service keys", MOMENTS),
+            Self::DemandFactors => ("ending sessions without a second factor", WORK),
+            Self::DemandFactorsOfOldSessions => ("ending old sessions without a second factor", LONG_WORK),
+            Self::Prune => ("deleting what is past its time", LONG_WORK),
+            Self::ForgetAnswers => ("forgetting old answers", LONG_WORK),
+            Self::ForgetDeliveries => ("forgetting old deliveries of Stripe", LONG_WORK),
+            Self::ProveBooks => ("checking the books", LONG_WORK),
+            Self::KeepKeys => ("keeping the signing keys", MOMENTS),
+            Self::RecordHits => ("recording who ran into limits", MOMENTS),
+            Self::AnswerAsked => ("answering what was asked for by mail", WORK),
+            Self::SendMails => ("sending mails", WORK),
+            Self::LookAtPurchases => ("looking at purchases that are asked for", WORK),
+            Self::WorkOnDeliveries => ("working on deliveries of Stripe", WORK),
+            Self::AskAboutRefunds => ("asking Stripe about refunds", WORK),
+            Self::TopUp => ("topping wallets up", WORK),
+            Self::FindEmptyWallets => ("finding wallets that ran out", WORK),
+            Self::Reconcile => ("comparing purchases with Stripe", LONG_WORK),
+            Self::LearnListeners => ("learning which apps listen", MOMENTS),
+            Self::TellApps => ("telling apps what happened", WORK),
+            Self::MeasureWebhooks => ("counting what waits for apps", MOMENTS),
+            Self::MailLowBalances => ("mailing of low balances", WORK),
+        }
+    }
+}
+
+/// A task took longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("it was not done within {0:?}")]
+struct TooSlow(Duration);
 
 /// All of them, not started yet: a test makes the one pass it is about.
 #[derive(Debug, Clone)]
@@ -57,6 +152,7 @@ pub struct Workers {
 impl Workers {
     /// Works until it is dropped.
     pub async fn run(self) {
+        self.note_start();
         tokio::join!(
             every(BETWEEN_LOOKS, || self.follow_ended_sessions()),
             every(Duration::from_secs(1), || self.write_notes()),
@@ -81,49 +177,62 @@ impl Workers {
         );
     }
 
+    /// Counts what has not been done yet from now on: of what was never told, nobody can see that it stays away.
+    fn note_start(&self) {
+        for task in Task::ALL {
+            let (pass, _) = task.details();
+            metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now());
+            metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(0);
+        }
+        metrics::gauge!("ledger_verify_last_success_timestamp_seconds").set(now());
+        if self.payments.stripe.is_some() {
+            metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(now());
+        }
+    }
+
     /// Learns which sessions have ended elsewhere.
     pub async fn follow_ended_sessions(&self) {
-        liveness::catch_up(&self.auth).await;
+        // It says itself what fails. Whoever it tells nothing for a while asks the database.
+        let _ = timeout(MOMENTS, liveness::catch_up(&self.auth)).await;
     }
 
     /// Writes down which sessions were active, which refresh answers were seen in use, and which service keys were used.
     pub async fn write_notes(&self) {
-        log_failure("writing the activity of sessions", liveness::write_notes(&self.auth).await);
-        log_failure("writing the use of service keys", service_key::write_notes(&self.auth).await);
+        carry_out(Task::WriteActivity, liveness::write_notes(&self.auth)).await;
+        carry_out(Task::WriteKeyUse, service_key::write_notes(&self.auth)).await;
     }
 
     /// Ends sessions that lack the second factor which the installation asks for.
     pub async fn demand_second_factors(&self) {
-        let done = two_factor::end_sessions_without_factor(&self.auth).await;
-        log_failure("ending sessions without a second factor", done);
+        carry_out(Task::DemandFactors, two_factor::end_sessions_without_factor(&self.auth)).await;
     }
 
     /// The same of sessions from before everybody was to have one.
     pub async fn demand_second_factors_of_old_sessions(&self) {
-        let done = two_factor::end_old_sessions_without_factor(&self.auth).await;
-        log_failure("ending old sessions without a second factor", done);
+        let demand = two_factor::end_old_sessions_without_factor(&self.auth);
+        carry_out(Task::DemandFactorsOfOldSessions, demand).await;
     }
 
     /// Deletes what is past its time.
     pub async fn prune(&self) {
-        log_failure("deleting what is past its time", retention::prune(&self.auth).await);
-        log_failure("forgetting old answers", forget::forget_old(&self.books).await);
-        log_failure("forgetting old deliveries of Stripe", webhook::forget_old(&self.books).await);
+        carry_out(Task::Prune, retention::prune(&self.auth)).await;
+        carry_out(Task::ForgetAnswers, forget::forget_old(&self.books)).await;
+        carry_out(Task::ForgetDeliveries, webhook::forget_old(&self.books)).await;
     }
 
-    /// Checks the books, once an hour among all servers, and takes a root of them.
+    /// Checks the books and takes a root of them, unless the newest root of any server is younger than 55 minutes.
     pub async fn prove_books(&self) {
-        log_failure("checking the books", root::keep_proven(&self.books).await);
+        carry_out(Task::ProveBooks, root::keep_proven(&self.books)).await;
     }
 
     /// Rotates signing keys that are due, and takes over what other servers did.
     pub async fn keep_keys(&self) {
-        self.auth.keys.keep().await;
+        carry_out(Task::KeepKeys, self.auth.keys.keep()).await;
     }
 
     /// Who runs into a limit is written down here and not in the request: a flood must cost as little as it can.
     pub async fn record_rate_limit_hits(&self) {
-        security_event::record_rate_limit_hits(&self.auth).await;
+        carry_out(Task::RecordHits, security_event::record_rate_limit_hits(&self.auth)).await;
     }
 
     /// Histograms gather samples until somebody reads them; without a reader, this keeps them small.
@@ -134,59 +243,59 @@ impl Workers {
 
     /// Answers what was asked for by mail, and sends the mails that are due.
     pub async fn deliver_mails(&self) {
-        log_failure("answering what was asked for by mail", verification::answer_asked(&self.auth).await);
-        log_failure("sending mails", mail::deliver_due(&self.auth).await);
+        carry_out(Task::AnswerAsked, verification::answer_asked(&self.auth)).await;
+        carry_out(Task::SendMails, mail::deliver_due(&self.auth)).await;
     }
 
     /// Looks at purchases whose owners wait.
     pub async fn look_at_purchases(&self) {
-        log_failure("looking at purchases that are asked for", purchase::look_at_asked(&self.payments).await);
+        carry_out(Task::LookAtPurchases, purchase::look_at_asked(&self.payments)).await;
     }
 
     /// Works on what Stripe sent.
     pub async fn work_on_stripe_deliveries(&self) {
-        log_failure("working on deliveries of Stripe", webhook::work(&self.payments).await);
+        carry_out(Task::WorkOnDeliveries, webhook::work(&self.payments)).await;
     }
 
     /// Asks again about refunds.
     pub async fn send_refunds(&self) {
-        log_failure("asking Stripe about refunds", purchase::send_wanted_refunds(&self.payments).await);
+        carry_out(Task::AskAboutRefunds, purchase::send_wanted_refunds(&self.payments)).await;
     }
 
     /// Tops up what runs out.
     pub async fn top_up_wallets(&self) {
-        log_failure("topping wallets up", auto_top_up::work(&self.payments, &*self.payers).await);
+        carry_out(Task::TopUp, auto_top_up::work(&self.payments, &*self.payers)).await;
     }
 
     /// Finds wallets that ran out without a notice, because servers of an older version give none.
     pub async fn catch_up_with_wallets(&self) {
-        log_failure("finding wallets that ran out", auto_top_up::catch_up(&self.payments).await);
+        carry_out(Task::FindEmptyWallets, auto_top_up::catch_up(&self.payments)).await;
     }
 
     /// Compares the purchases with Stripe, and puts right what a lost delivery owes.
     pub async fn reconcile_payments(&self) {
-        log_failure("comparing purchases with Stripe", purchase::keep_reconciled(&self.payments).await);
+        carry_out(Task::Reconcile, purchase::keep_reconciled(&self.payments)).await;
     }
 
     /// Learns which apps hear of spends, so that the ledger need not ask.
     pub async fn learn_listeners(&self) {
-        log_failure("learning which apps listen", self.auth.webhooks.listeners.learn(&self.auth).await);
+        carry_out(Task::LearnListeners, self.auth.webhooks.listeners.learn(&self.auth)).await;
     }
 
     /// Tells apps what waits for them.
     pub async fn deliver_webhooks(&self) {
-        log_failure("telling apps what happened", app_webhook::deliver_due(&self.auth).await);
+        carry_out(Task::TellApps, app_webhook::deliver_due(&self.auth)).await;
     }
 
     /// Counts what waits for apps.
     pub async fn measure_webhooks(&self) {
-        log_failure("counting what waits for apps", app_webhook::measure(&self.auth).await);
+        carry_out(Task::MeasureWebhooks, app_webhook::measure(&self.auth)).await;
     }
 
     /// Mails the owners of wallets in which little is left. A notice goes in the transaction that writes its mail, so that neither is without
     /// the other.
     pub async fn mail_low_balances(&self) {
-        log_failure("mailing of low balances", self.write_low_balance_mails().await);
+        carry_out(Task::MailLowBalances, self.write_low_balance_mails()).await;
     }
 
     async fn write_low_balance_mails(&self) -> Result<(), MailError> {
@@ -220,21 +329,36 @@ impl Workers {
         loop {
             let _ = AssertUnwindSafe(self.deliver_mails()).catch_unwind().await;
             // Too late is as well: the next look comes all the same.
-            let _ = tokio::time::timeout(MAIL_PAUSE, self.auth.mails.written()).await;
+            let _ = timeout(MAIL_PAUSE, self.auth.mails.written()).await;
         }
     }
 }
 
-/// What failed is tried again by the next pass.
-fn log_failure<E: std::error::Error + 'static>(pass: &'static str, outcome: Result<(), E>) {
-    if outcome.is_ok() {
-        let now = u32::try_from(SystemClock.now().unix_timestamp()).unwrap_or(u32::MAX);
-        metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now);
-    }
-    if let Err(error) = outcome {
+/// Does it, within its time. What failed is tried again by the next pass.
+fn carry_out<E: std::error::Error + 'static>(
+    task: Task,
+    work: impl Future<Output = Result<(), E>>,
+) -> impl Future<Output = ()> {
+    let (pass, limit) = task.details();
+    // These are large, and what carries them on keeps them more than once.
+    within(limit, pass, Box::pin(work))
+}
+
+async fn within<E: std::error::Error + 'static>(
+    limit: Duration,
+    pass: &'static str,
+    work: impl Future<Output = Result<(), E>>,
+) {
+    let failed = |cause: &(dyn std::error::Error + 'static)| {
         metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(1);
-        let cause: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(cause, pass, "background work failed and is tried again");
+    };
+    match timeout(limit, work).await {
+        Ok(Ok(())) => {
+            metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now());
+        }
+        Ok(Err(error)) => failed(&error),
+        Err(_) => failed(&TooSlow(limit)),
     }
 }
 
@@ -242,8 +366,12 @@ fn log_failure<E: std::error::Error + 'static>(pass: &'static str, outcome: Resu
 async fn on_bell<Pass: Future<Output = ()>>(bell: &Notify, pass: impl Fn() -> Pass) {
     loop {
         let _ = AssertUnwindSafe(pass()).catch_unwind().await;
-        let _ = tokio::time::timeout(PAYMENT_PAUSE, bell.notified()).await;
+        let _ = timeout(PAYMENT_PAUSE, bell.notified()).await;
     }
+}
+
+fn now() -> u32 {
+    u32::try_from(SystemClock.now().unix_timestamp()).unwrap_or(u32::MAX)
 }
 
 /// Makes a pass at once and then again `pause` after each has ended, so that a slow pass never meets itself.
@@ -252,5 +380,35 @@ async fn every<Pass: Future<Output = ()>>(pause: Duration, pass: impl Fn() -> Pa
         // The panic hook has logged it; one pass that hits a defect must not end the others.
         let _ = AssertUnwindSafe(pass()).catch_unwind().await;
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::collections::HashSet;
+    use std::convert::Infallible;
+
+    #[test]
+    fn what_hangs_is_given_up_and_has_failed() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                within(Duration::ZERO, "hangs", std::future::pending::<Result<(), Infallible>>()).await;
+                within(MOMENTS, "works", std::future::ready(Ok::<(), Infallible>(()))).await;
+            });
+        });
+        let told = recorder.handle().render();
+        assert!(told.contains("worker_passes_failed_total{pass=\"hangs\"} 1"), "{told}");
+        assert!(told.contains("last_success_timestamp_seconds{pass=\"works\"}"), "{told}");
+        assert!(!told.contains("last_success_timestamp_seconds{pass=\"hangs\"}"), "{told}");
+    }
+
+    #[test]
+    fn every_task_has_a_name_of_its_own() {
+        let names: HashSet<_> = Task::ALL.iter().map(|task| task.details().0).collect();
+        assert_eq!(names.len(), Task::ALL.len());
     }
 }

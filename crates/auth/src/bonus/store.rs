@@ -52,7 +52,7 @@ pub(super) async fn exists_mailbox(
     .await?)
 }
 
-/// Notes that a mailbox has its bonus; false if it had it already.
+/// Notes that a mailbox has its bonus; false if it had it already. Since when is for people who look: nothing reads it.
 pub(super) async fn insert_mailbox(
     connection: &mut PgConnection,
     hash: &[u8],

@@ -69,7 +69,8 @@ pub struct OldPassword {
     /// Whose.
     pub user_id: String,
     /// Its hash.
-    pub hashed_password: String,
+    #[serde(default)]
+    pub hashed_password: Option<String>,
 }
 
 impl fmt::Debug for OldPassword {
@@ -136,6 +137,7 @@ impl With {
     pub(super) fn hash(&self) -> Option<String> {
         let credential = self.accounts.iter().find(|account| account.provider_id == "credential");
         let hash = credential.and_then(|account| account.password.clone());
-        hash.or_else(|| Some(self.password.as_ref()?.hashed_password.clone())).filter(|hash| !hash.is_empty())
+        let is_hash = |hash: &String| !hash.is_empty();
+        hash.filter(is_hash).or_else(|| self.password.as_ref()?.hashed_password.clone()).filter(is_hash)
     }
 }

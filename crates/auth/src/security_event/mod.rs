@@ -448,13 +448,14 @@ pub(crate) async fn record_each_by(
 }
 
 /// Writes down who ran into limits since the last time. One that can't be written is told to the log and forgotten.
-pub async fn record_rate_limit_hits(auth: &Auth) {
+///
+/// # Errors
+/// When the database fails. What was not written by then is lost.
+pub async fn record_rate_limit_hits(auth: &Auth) -> Result<(), DbError> {
     for hit in auth.limits.take_hits() {
-        if let Err(error) = record_hit(auth, hit).await {
-            let cause: &(dyn std::error::Error + 'static) = &error;
-            tracing::warn!(cause, "a security event of a rate limit is lost");
-        }
+        record_hit(auth, hit).await?;
     }
+    Ok(())
 }
 
 async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
@@ -462,7 +463,7 @@ async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
     let origin = Origin { client, request_id, ..Origin::default() };
     let mut transaction = auth.database.begin().await?;
     record(&mut transaction, auth, EventKind::RateLimited, user_id.as_ref(), None, &origin).await?;
-    transaction.commit().await.map_err(DbError::from)
+    Ok(transaction.commit().await?)
 }
 
 async fn write(

@@ -1,6 +1,6 @@
 //! Settings of the services that people may sign in with.
 
-use super::{network, secret};
+use super::{network, secret, truth};
 use clap::Args;
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -22,7 +22,7 @@ pub struct ProviderSettings {
     #[arg(long, env = "GOOGLE_AUDIENCES", value_delimiter = ',', global = true, help_heading = HEADING)]
     pub google_audiences: Vec<String>,
     /// Whether Google's ID token that has a nonce is also taken from an app that does not send it: Google's library for iOS adds one and keeps it to itself. Whoever gets hold of such a token signs in with it until it expires
-    #[arg(long, env = "GOOGLE_TAKES_UNSENT_NONCE", action = clap::ArgAction::Set, default_value_t = true, global = true, help_heading = HEADING)]
+    #[arg(long, env = "GOOGLE_TAKES_UNSENT_NONCE", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = HEADING)]
     pub google_takes_unsent_nonce: bool,
     /// Who issues Google's ID tokens
     #[arg(long, env = "GOOGLE_ISSUER", value_parser = url_only, default_value = "https://accounts.google.com", global = true, help_heading = HEADING)]
@@ -44,7 +44,7 @@ pub struct ProviderSettings {
     #[arg(long, env = "APPLE_AUDIENCES", value_delimiter = ',', global = true, help_heading = HEADING)]
     pub apple_audiences: Vec<String>,
     /// Whether Apple's ID token that has a nonce is also taken from an app that does not send it: for libraries that add one and keep it to themselves. Whoever gets hold of such a token signs in with it until it expires
-    #[arg(long, env = "APPLE_TAKES_UNSENT_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]
+    #[arg(long, env = "APPLE_TAKES_UNSENT_NONCE", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = HEADING)]
     pub apple_takes_unsent_nonce: bool,
     /// Whether Apple's ID token may have the nonce as the app sends it here, and not only its SHA-256 in hexadecimal: for apps that give Apple the nonce unhashed. Whoever gets hold of such a token reads the nonce in it
     #[arg(long, env = "APPLE_TAKES_CLEAR_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]

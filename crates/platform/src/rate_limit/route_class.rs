@@ -81,10 +81,11 @@ const BY_TEMPLATE: [(&str, RouteClass); 33] = [
 
 /// What is not counted: probes, keys and documentation, which cost nothing, and the check of a token, which backends
 /// make on each of their own requests.
-const EXEMPT: [(Method, &str); 9] = [
+const EXEMPT: [(Method, &str); 10] = [
     (Method::GET, "/health"),
     (Method::GET, "/health/live"),
     (Method::GET, "/health/ready"),
+    (Method::GET, "/health/serving"),
     (Method::GET, "/metrics"),
     (Method::GET, "/api/v1/auth/jwks"),
     (Method::GET, "/.well-known/jwks.json"),

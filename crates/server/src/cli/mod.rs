@@ -285,7 +285,7 @@ fn run() -> Result<(), CommandError> {
         None | Some(Command::Dev | Command::Serve { .. }) => Traces::from_settings(&cli.settings)?,
         Some(_) => None,
     };
-    telemetry::start_logging(&cli.settings, traces.as_ref())?;
+    telemetry::start_telemetry(&cli.settings, traces.as_ref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(async move {

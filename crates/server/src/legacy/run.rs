@@ -2,6 +2,7 @@
 
 use super::report::{Check, Mana, Refused, Report};
 use super::source::{Legacy, Totals, read};
+use super::tables::MOST_DIGITS;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use mana_auth::legacy::{
@@ -18,6 +19,7 @@ use mana_platform::db::Transaction;
 use mana_platform::{Database, DbError, Settings, SystemClock, SystemRng};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use std::collections::{HashMap, HashSet};
 
@@ -42,10 +44,6 @@ pub(crate) enum LegacyError {
         "the older database lacks {0}: is it that of the older service, and may this login see its tables?"
     )]
     Missing(String),
-    #[error("the older wallets sum to {0}, which is no mana")]
-    Absurd(String),
-    #[error("a row of {0} can't be understood: {1}")]
-    Row(&'static str, serde_json::Error),
     #[error("{0}. What was brought until then stays; start again to go on")]
     Database(#[from] DbError),
     #[error(transparent)]
@@ -112,7 +110,7 @@ pub(crate) async fn run(
         applies: options.applies,
         tells_apart,
         doubles: legacy.list_doubles().await?,
-        packages: legacy.list_packages().await?,
+        packages: Vec::new(),
         sold: legacy.list_sold().await?,
         sales: Sales::default(),
         refused_mana: Mana::default(),
@@ -120,6 +118,7 @@ pub(crate) async fn run(
         report,
         tell,
     };
+    import.understand_packages(&legacy.list_packages().await?);
     import.packages().await?;
     let (mut after, mut seen) = (None::<String>, 0_u64);
     let of = u64::try_from(import.report.source.users).unwrap_or(0);
@@ -182,6 +181,8 @@ struct Import<'a> {
 struct Belongings {
     with: HashMap<String, With>,
     balances: HashMap<String, OldBalance>,
+    /// What wallets had, also of those whose rows can't be understood otherwise.
+    mana: HashMap<String, Mana>,
     orders: HashMap<String, Vec<OldOrder>>,
     /// Rows that can't be understood, and why: of which user.
     broken: HashMap<String, String>,
@@ -267,6 +268,7 @@ impl Belongings {
             }
         }
         for (user, row) in legacy.list_balances(users).await? {
+            all.mana.insert(user.clone(), mana_in(&row));
             if let Some(balance) = all.understand::<OldBalance>("balances", &user, &row) {
                 all.balances.insert(user, balance);
             }
@@ -286,15 +288,29 @@ impl Belongings {
 
     /// What a wallet had.
     fn mana(&self, user: &str) -> Mana {
-        let of = |balance: &OldBalance| Mana {
-            free: balance.free_credits_remaining.unwrap_or(0),
-            paid: balance.balance,
-        };
-        self.balances.get(user).map(of).unwrap_or_default()
+        self.mana.get(user).copied().unwrap_or_default()
     }
 }
 
+/// What a wallet had, by its row. What is no mana counts for nothing, as in the sum of all.
+fn mana_in(row: &str) -> Mana {
+    let row: Value = serde_json::from_str(row).unwrap_or_default();
+    let most = 10_u64.saturating_pow(MOST_DIGITS);
+    let of = |name: &str| row.get(name)?.as_i64().filter(|mana| mana.unsigned_abs() < most);
+    Mana { free: of("freeCreditsRemaining").unwrap_or(0), paid: of("balance").unwrap_or(0) }
+}
+
 impl Import<'_> {
+    /// Refuses the packages whose rows can't be understood. Their orders are of a package that nobody can buy.
+    fn understand_packages(&mut self, rows: &[String]) {
+        for row in rows {
+            match read("packages", row) {
+                Ok(package) => self.packages.push(package),
+                Err(misread) => self.refuse("packages", &misread.id, misread.to_string()),
+            }
+        }
+    }
+
     /// Makes what was for sale, in a transaction of its own.
     async fn packages(&mut self) -> Result<(), LegacyError> {
         let mut transaction = self.database.begin().await?;
@@ -496,7 +512,7 @@ impl Import<'_> {
             if let Some(row) = row {
                 match read::<OldEvent>("security_events", &row) {
                     Ok(event) => chunk.push(event),
-                    Err(error) => self.note("security_events", "", vec![error.to_string()]),
+                    Err(misread) => self.note("security_events", &misread.id, vec![misread.to_string()]),
                 }
             }
             if is_end || chunk.len() >= EVENTS {

@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use mana_credits::ledger::legacy::SoldAs;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use std::collections::HashSet;
@@ -131,7 +132,7 @@ impl Legacy {
     pub(super) async fn count_sessions(&mut self) -> Result<i64, LegacyError> {
         let Some(table) = &self.sessions else { return Ok(0) };
         let sql = format!(
-            "SELECT count(*) FROM {} t WHERE {} > now() AND {} IS NULL",
+            "SELECT count(*) FROM {} t WHERE coalesce({} > now(), true) AND {} IS NULL",
             table.relation,
             table.instant("expiresAt"),
             table.instant("revokedAt"),
@@ -142,12 +143,12 @@ impl Legacy {
     /// What the statistics say was spent.
     pub(super) async fn sum_usage(&mut self) -> Result<i64, LegacyError> {
         let Some(table) = &self.usage else { return Ok(0) };
-        let sql = format!(
-            "SELECT coalesce(sum({}), 0)::bigint FROM {} t",
-            table.column("creditsUsed"),
-            table.relation
-        );
-        self.number(sql).await
+        let sql = format!("SELECT {} FROM {} t", table.sum("creditsUsed"), table.relation);
+        let used: String = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(LegacyError::Source)?;
+        Ok(number(&used))
     }
 
     /// Lines of these users.
@@ -161,24 +162,16 @@ impl Legacy {
         count.fetch_one(&mut self.connection).await.map_err(LegacyError::Source)
     }
 
-    /// How much mana there is in all.
+    /// How much mana there is in all. What is no mana counts for nothing: its user is refused.
     pub(super) async fn sum_balances(&mut self) -> Result<Totals, LegacyError> {
         let table = &self.balances;
-        let sum = |column: &str| {
-            if table.has(column) {
-                format!("coalesce(sum({}), 0)::numeric::text", table.column(column))
-            } else {
-                "'0'".to_owned()
-            }
-        };
-        let sql =
-            format!("SELECT {}, {} FROM {} t", sum("balance"), sum("freeCreditsRemaining"), table.relation);
+        let (balance, free) = (table.sum("balance"), table.sum("freeCreditsRemaining"));
+        let sql = format!("SELECT {balance}, {free} FROM {} t", table.relation);
         let (balance, free): (String, String) = sqlx::query_as(AssertSqlSafe(sql))
             .fetch_one(&mut self.connection)
             .await
             .map_err(LegacyError::Source)?;
-        let number = |text: String| text.parse().map_err(|_| LegacyError::Absurd(text));
-        Ok(Totals { balance: number(balance)?, free: number(free)? })
+        Ok(Totals { balance: number(&balance), free: number(&free) })
     }
 
     /// Users whose address another user has too, in another case: all of an address but the first.
@@ -197,7 +190,7 @@ impl Legacy {
         Ok(ids.into_iter().collect())
     }
 
-    /// What orders say that was sold, the oldest first.
+    /// What orders say that was sold, the oldest first. An order that does not say it in numbers is refused with its user.
     pub(super) async fn list_sold(&mut self) -> Result<Vec<SoldAs>, LegacyError> {
         let Some(table) = &self.purchases else { return Ok(Vec::new()) };
         let package = if table.has("packageId") {
@@ -206,29 +199,29 @@ impl Legacy {
             "NULL".to_owned()
         };
         let sql = format!(
-            "SELECT {package}, {}::bigint, {}::bigint FROM {} t GROUP BY 1, 2, 3 ORDER BY min({}), 1, 2, 3",
+            "SELECT {package}, {}::text, {}::text FROM {} t GROUP BY 1, 2, 3 ORDER BY min({}), 1, 2, 3",
             table.column("credits"),
             table.column("priceEuroCents"),
             table.relation,
             table.instant("createdAt"),
         );
-        let rows: Vec<(Option<String>, i64, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<(Option<String>, Option<String>, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
             .fetch_all(&mut self.connection)
             .await
             .map_err(LegacyError::Source)?;
-        let sold = |(package_id, credits, price_euro_cents)| SoldAs { package_id, credits, price_euro_cents };
-        Ok(rows.into_iter().map(sold).collect())
+        let sold = |(package_id, credits, price): (_, Option<String>, Option<String>)| {
+            let (credits, price_euro_cents) = (credits?.parse().ok()?, price?.parse().ok()?);
+            Some(SoldAs { package_id, credits, price_euro_cents })
+        };
+        Ok(rows.into_iter().filter_map(sold).collect())
     }
 
     /// All packages.
-    pub(super) async fn list_packages<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, LegacyError> {
+    pub(super) async fn list_packages(&mut self) -> Result<Vec<String>, LegacyError> {
         let Some(table) = &self.packages else { return Ok(Vec::new()) };
         let sql = format!("SELECT {} FROM {} t ORDER BY 1", table.object(&[]), table.relation);
-        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_all(&mut self.connection)
-            .await
-            .map_err(LegacyError::Source)?;
-        rows.iter().map(|row| read("packages", row)).collect()
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql));
+        rows.fetch_all(&mut self.connection).await.map_err(LegacyError::Source)
     }
 
     /// Users behind one, in the order of their ids: id and row.
@@ -239,7 +232,7 @@ impl Legacy {
         let table = &self.users;
         let (id, place) = (table.column("id"), table.is_behind("id", "$1"));
         let sql = format!(
-            "SELECT {id}::text, {} FROM {} t WHERE $1::text IS NULL OR {place} ORDER BY {id} LIMIT {PAGE}",
+            "SELECT {id}::text, {} FROM {} t WHERE {id} IS NOT NULL AND ($1::text IS NULL OR {place}) ORDER BY {id} LIMIT {PAGE}",
             table.object(&[]),
             table.relation,
         );
@@ -328,7 +321,27 @@ impl Legacy {
     }
 }
 
+/// A row that is not as the older service wrote them.
+#[derive(Debug, thiserror::Error)]
+#[error("the row {id} of {table} can't be understood: {cause}")]
+pub(super) struct Misread {
+    table: &'static str,
+    /// Its own id; empty where it has none.
+    pub(super) id: String,
+    cause: serde_json::Error,
+}
+
 /// A row as it is called here.
-pub(super) fn read<T: DeserializeOwned>(table: &'static str, row: &str) -> Result<T, LegacyError> {
-    serde_json::from_str(row).map_err(|error| LegacyError::Row(table, error))
+pub(super) fn read<T: DeserializeOwned>(table: &'static str, row: &str) -> Result<T, Misread> {
+    serde_json::from_str(row).map_err(|cause| {
+        let row: Value = serde_json::from_str(row).unwrap_or_default();
+        let id = row.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Misread { table, id, cause }
+    })
+}
+
+/// A sum of many numbers that are each small.
+fn number(text: &str) -> i64 {
+    let number = text.parse::<i128>().unwrap_or(i128::MAX);
+    i64::try_from(number).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX })
 }

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+/// Digits of a sum of mana at most: there is no wallet with as many.
+pub(super) const MOST_DIGITS: u32 = 16;
+
 /// How a column is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -110,7 +113,7 @@ pub(super) static SESSIONS: Spec = Spec {
     others: &["session"],
     schema: "auth",
     is_needed: false,
-    columns: &[need("expiresAt", Kind::Time), may("revokedAt", Kind::Time)],
+    columns: &[may("expiresAt", Kind::Time), may("revokedAt", Kind::Time)],
 };
 
 pub(super) static EVENTS: Spec = Spec {
@@ -119,6 +122,7 @@ pub(super) static EVENTS: Spec = Spec {
     schema: "auth",
     is_needed: false,
     columns: &[
+        may("id", Kind::Text),
         need("userId", Kind::Text),
         need("eventType", Kind::Text).or(&["type"]),
         may("ipAddress", Kind::Text),
@@ -127,13 +131,8 @@ pub(super) static EVENTS: Spec = Spec {
     ],
 };
 
-pub(super) static PASSKEYS: Spec = Spec {
-    name: "passkeys",
-    others: &["passkey"],
-    schema: "auth",
-    is_needed: false,
-    columns: &[need("userId", Kind::Text)],
-};
+pub(super) static PASSKEYS: Spec =
+    Spec { name: "passkeys", others: &["passkey"], schema: "auth", is_needed: false, columns: &[] };
 
 pub(super) static BALANCES: Spec = Spec {
     name: "balances",
@@ -215,7 +214,7 @@ pub(super) static USAGE: Spec = Spec {
     others: &["usageStat"],
     schema: "credits",
     is_needed: false,
-    columns: &[need("creditsUsed", Kind::Value)],
+    columns: &[may("creditsUsed", Kind::Value)],
 };
 
 /// A column of a database: schema, table, name and type.
@@ -284,6 +283,14 @@ impl Table {
             Some((_, column, of)) if of == "timestamp with time zone" => format!("t.{column}"),
             Some((_, column, _)) => format!("(t.{column}::timestamp AT TIME ZONE 'UTC')"),
         }
+    }
+
+    /// The sum of a column over the rows in which it is a whole number of at most [`MOST_DIGITS`] digits, as a text.
+    pub(super) fn sum(&self, name: &str) -> String {
+        let column = self.column(name);
+        format!(
+            "coalesce(sum(CASE WHEN {column}::text ~ '^-?[0-9]{{1,{MOST_DIGITS}}}$' THEN ({column}::text)::numeric END), 0)::text"
+        )
     }
 
     /// A row as a JSON object with the members of one spelling, and `more` of them: pairs of names and SQL.

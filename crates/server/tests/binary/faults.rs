@@ -145,6 +145,42 @@ fn a_connection_that_falls_silent_holds_its_shard_up_for_seconds_and_nothing_is_
 }
 
 #[test]
+fn a_login_or_a_database_that_is_being_replaced_is_away_for_a_while_and_no_defect() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = ledger_server(&home, &cluster).start();
+    let token = owner_of_wallet(&server, "ada@example.com");
+    let mut owner = cluster.owner("postgres");
+    let cut = "ALTER ROLE mana_service NOLOGIN;
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'";
+    for (number, (away, back)) in (1..).zip([
+        ("SELECT 1", "ALTER ROLE mana_service LOGIN"),
+        (
+            "ALTER DATABASE mana RENAME TO aside; ALTER ROLE mana_service LOGIN",
+            "ALTER DATABASE aside RENAME TO mana",
+        ),
+    ]) {
+        owner.run(cut);
+        poll(LIMIT, "the end of its connections", || {
+            let left: Vec<(i64,)> =
+                owner.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = 'mana'");
+            (left == [(0,)]).then_some(())
+        });
+        // Each in a statement of its own: no transaction may be around a rename.
+        for statement in away.split("; ") {
+            owner.run(statement);
+        }
+        let key = format!("spend-{number}");
+        is_told_to_come_again(&spend(server.port, &token, &key).unwrap());
+        owner.run(back);
+        assert!(!is_replay(&spend_until_done(server.port, &token, &key)), "nothing was done before");
+        assert_eq!(spent(&server, &token), number);
+    }
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("database_errors_total{kind=\"connection\"}"), "{metrics}");
+    assert!(!metrics.contains("database_errors_total{kind=\"other\"}"), "{metrics}");
+}
+
+#[test]
 fn a_database_that_takes_no_writes_is_answered_for_and_nothing_is_half_written() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let server = ledger_server(&home, &cluster).start();

@@ -542,6 +542,53 @@ INSERT INTO {T:purchases} (id, {user_id}, credits, {price_euro_cents}, status) V
 }
 
 #[test]
+fn no_row_stops_the_others_and_columns_that_are_only_counted_may_be_missing() {
+    let scene = Scene::new(Spelling::Snake);
+    scene.older(ROWS);
+    scene.older(
+        r"
+ALTER TABLE {T:packages} ALTER name DROP NOT NULL, ALTER {price_euro_cents} TYPE numeric, ALTER {sort_order} TYPE bigint;
+ALTER TABLE {T:purchases} ALTER credits DROP NOT NULL, ALTER {price_euro_cents} TYPE numeric;
+ALTER TABLE {T:balances} ALTER balance TYPE numeric;
+ALTER TABLE {T:passwords} ALTER {hashed_password} DROP NOT NULL;
+ALTER TABLE {T:sessions} DROP {expires_at}; ALTER TABLE {T:usage_stats} DROP {credits_used};
+INSERT INTO {T:packages} (id, name, credits, {price_euro_cents}, {sort_order}) VALUES ('00000000-0000-4000-8000-0000000000a1', NULL, 10, 10, 0),
+    ('00000000-0000-4000-8000-0000000000a2', 'Half a cent', 10, 9.5, 0), ('00000000-0000-4000-8000-0000000000a3', 'Last', 10, 10, 3000000000);
+INSERT INTO {T:users} (id, name, email, {created_at}) VALUES ('nil', 'N', 'nil@example.com', '2025-01-01'), ('half', 'H', 'half@example.com', '2025-01-01'),
+    ('late', 'L', 'late@example.com', '2025-01-01'), ('sold', 'S', 'sold@example.com', '2025-01-01');
+INSERT INTO {T:purchases} (id, {user_id}, {package_id}, credits, {price_euro_cents}, status) VALUES
+    ('00000000-0000-4000-8000-0000000000d1', 'nil', NULL, NULL, 100, 'completed'),
+    ('00000000-0000-4000-8000-0000000000d2', 'sold', '00000000-0000-4000-8000-0000000000a1', 10, 10, 'completed');
+INSERT INTO {T:balances} ({user_id}, balance, {free_credits_remaining}) VALUES ('nil', 7, 1), ('half', 1.5, 2), ('late', 3, 4), ('sold', 10, 0);
+INSERT INTO {T:passwords} VALUES ('dan', NULL);
+INSERT INTO {T:transactions} (id, {user_id}, type, amount, {app_id}, description, {created_at}) VALUES
+    ('00000000-0000-4000-8000-0000000000e1', 'late', 'bonus', 3, 'gifts', 'Of a far future', '20000-01-01');
+",
+    );
+    let (code, report, lines) = scene.import(&["--apply"]);
+    assert_eq!((code, &report["refused"]), (Some(1), &json!(6)), "{report:#} {lines:#?}");
+    for (id, reason) in [
+        ("00000000-0000-4000-8000-0000000000a1", "invalid type: null"),
+        ("00000000-0000-4000-8000-0000000000a2", "9.5"),
+        ("00000000-0000-4000-8000-0000000000a3", "3000000000"),
+        ("nil", "the row 00000000-0000-4000-8000-0000000000d1 of purchases"),
+        ("half", "1.5"),
+        ("late", "the row 00000000-0000-4000-8000-0000000000e1 of transactions"),
+    ] {
+        assert!(told(&lines, "refused", id).contains(reason), "{id}: {lines:#?}");
+    }
+    assert_eq!(
+        (&report["users"]["imported"], &report["users"]["withoutPassword"], &report["credits"]["purchases"]),
+        (&json!(6), &json!(1), &json!(4)),
+        "all but who are refused; the one who never had a password has none: {report:#}"
+    );
+    assert_eq!((&report["source"]["liveSessions"], &report["source"]["used"]), (&json!(1), &json!(0)));
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["ok"] == json!(true)), "{report:#}");
+    scene.cluster.books_are_true("mana");
+}
+
+#[test]
 fn a_database_that_is_not_the_older_services_is_refused_in_one_sentence() {
     let scene = Scene::new(Spelling::Snake);
     scene.older("ALTER TABLE {T:users} DROP COLUMN email; ALTER TABLE {T:purchases} DROP COLUMN credits; DROP TABLE {T:transactions};");

@@ -238,3 +238,41 @@ fn in_dev_mode_mana_is_bought_at_a_till_of_its_own() {
         (balance["balance"] == 2_100).then_some(())
     });
 }
+
+#[test]
+fn what_has_never_been_done_is_told_from_the_start() {
+    const COMPARED: &str = "payments_reconcile_last_success_timestamp_seconds";
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    // A Stripe that can't be asked, as with a key that was rolled.
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let server = with(home.serve(), &cluster, &nowhere).start();
+    let metrics = poll(Duration::from_secs(30), "a comparison that failed", || {
+        let metrics = server.get("/metrics").body;
+        let failed = "worker_passes_failed_total{pass=\"comparing purchases with Stripe\"} 1";
+        metrics.contains(failed).then_some(metrics)
+    });
+    let started = metric(&metrics, "process_start_time_seconds");
+    for name in [
+        COMPARED,
+        "ledger_verify_last_success_timestamp_seconds",
+        "worker_pass_last_success_timestamp_seconds{pass=\"comparing purchases with Stripe\"}",
+        "worker_pass_last_success_timestamp_seconds{pass=\"keeping the signing keys\"}",
+    ] {
+        assert!(metric(&metrics, name) >= started, "{name}: {metrics}");
+    }
+    drop(server);
+
+    let without = with(home.serve(), &cluster, &nowhere).env("STRIPE_SECRET_KEY", "").start();
+    let metrics = poll(Duration::from_secs(30), "a first pass", || {
+        let metrics = without.get("/metrics").body;
+        metrics.contains("worker_pass_last_success_timestamp_seconds").then_some(metrics)
+    });
+    assert!(!metrics.contains(COMPARED), "who sells nothing misses nothing: {metrics}");
+}
+
+/// The whole seconds of a series.
+fn metric(metrics: &str, series: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {series} in {metrics}"));
+    value.split('.').next().unwrap().parse().unwrap()
+}

@@ -74,6 +74,7 @@ fn health_says_whether_the_server_beside_it_is_ready() {
     let pause = cluster.pause();
     let paused = health().sentence();
     assert!(paused.contains("not ready") && paused.contains("503"), "{paused}");
+    assert_eq!(server.get("/health/serving").status, 200, "what is away is answered for here");
     drop(pause);
     poll(Duration::from_secs(20), "readiness", || (health().code == Some(0)).then_some(()));
 
@@ -82,6 +83,7 @@ fn health_says_whether_the_server_beside_it_is_ready() {
         (server.get("/health/ready").status == 503).then_some(())
     });
     assert!(health().sentence().contains("not ready"));
+    assert_eq!(server.get("/health/serving").status, 503);
     let answer = server.get("/health/live");
     assert_eq!((answer.status, answer.header("connection")), (200, "close"), "whoever comes is still served");
     // A second signal does not wait for the rest of ten minutes.

@@ -17,6 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const USE: &str = "/api/v1/credits/use";
+/// One of `CORS_ORIGINS` as they are when nobody says anything.
+const PAGE: &str = "http://localhost:3000";
 /// The key of the probe's first spend.
 const FIRST: &str = "first";
 const CLIENTS: usize = 4;
@@ -126,10 +128,13 @@ impl Dice {
     }
 }
 
+fn spend_of(key: &str) -> String {
+    json!({"amount": 1, "appId": "chat", "description": "An answer", "idempotencyKey": key}).to_string()
+}
+
 pub(crate) fn spend(port: u16, token: &str, key: &str) -> std::io::Result<Reply> {
-    let body = json!({"amount": 1, "appId": "chat", "description": "An answer", "idempotencyKey": key});
     let begun = Instant::now();
-    let reply = http::exchange(port, "POST", USE, token, &body.to_string());
+    let reply = http::exchange(port, "POST", USE, token, &spend_of(key));
     assert!(begun.elapsed() < PATIENCE, "{key}: {:?} after {:?}", reply, begun.elapsed());
     reply
 }
@@ -238,7 +243,7 @@ impl Stage<'_> {
         spend(self.deployment.server_port(server), &self.token, &format!("probe-{}", self.number))
     }
 
-    /// While it is away, who comes is told so by each server.
+    /// While it is away, who comes is told so by each server, and through the balancer, which takes none of them out.
     fn is_refused(&mut self) {
         for server in [0, 1] {
             poll(PATIENCE, "a refusal that says when to come again", || {
@@ -251,6 +256,27 @@ impl Stage<'_> {
             let keys = http::exchange(port, "GET", "/.well-known/jwks.json", "", "").unwrap();
             assert_eq!(keys.status, 200, "what needs no database goes on");
         }
+        self.number = self.number.saturating_add(1);
+        let refused = self.spend_from_a_page(&format!("probe-{}", self.number));
+        assert!(is_told_to_come_again(&refused), "{refused:?}");
+        assert_eq!(refused.header("access-control-allow-origin"), PAGE, "the page may read why");
+        assert_eq!(self.deployment.get("/.well-known/jwks.json").status, 200);
+    }
+
+    /// Through the balancer, as a browser does.
+    fn spend_from_a_page(&self, key: &str) -> Reply {
+        let body = spend_of(key);
+        let port = self.deployment.port();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "POST {USE} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\norigin: {PAGE}\r\n\
+             authorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        http::receive(stream).unwrap()
     }
 
     /// Nobody notices.

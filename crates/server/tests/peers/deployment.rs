@@ -520,7 +520,7 @@ impl Deployment {
                 "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  timeout check 3s\n  option forwardfor\n  \
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
-                 backend auth\n  balance roundrobin\n  option httpchk GET /health/ready\n  http-check expect status 200\n  \
+                 backend auth\n  balance roundrobin\n  option httpchk GET /health/serving\n  http-check expect status 200\n  \
                  default-server inter 200ms fall 1 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
                 self.ports.balancer
             ),

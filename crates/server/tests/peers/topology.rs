@@ -263,7 +263,7 @@ fn two_servers_restarted_in_turn_under_load_lose_not_one_request() {
             server.signal("TERM");
             // Not ready, but at work: whoever does not know yet is served.
             poll(STOP_LIMIT, "a server that says that it will stop", || {
-                (server.get("/health/ready").status == 503).then_some(())
+                (server.get("/health/serving").status == 503).then_some(())
             });
             let late = server.get_as(&tokens[0], "/api/v1/auth/me");
             assert_eq!((late.status, late.header("connection")), (200, "close"));

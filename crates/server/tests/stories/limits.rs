@@ -255,6 +255,7 @@ async fn probes_keys_preflights_and_validation_are_never_limited() {
         for path in [
             "/health",
             "/health/live",
+            "/health/serving",
             "/metrics",
             "/api/v1/auth/jwks",
             "/.well-known/jwks.json",

@@ -55,22 +55,17 @@ impl KeyRing {
         Ok(Self { chest, held: RwLock::new(held), asked_at: Mutex::default() })
     }
 
-    /// The pass of a running server: does what is due, and takes over what other servers did. Never fails, because what it
-    /// holds in memory goes on; says in the log what went wrong.
-    pub async fn keep(&self) {
-        let kept = match self.chest.maintain(Occasion::Pass).await {
+    /// The pass of a running server: does what is due, and takes over what other servers did.
+    ///
+    /// # Errors
+    /// When something is due and can't be done, or the keys can't be read. Those in memory go on.
+    pub async fn keep(&self) -> Result<(), KeyError> {
+        match self.chest.maintain(Occasion::Pass).await {
             Ok((stored, _)) => self.take(&stored),
             Err(error) => {
-                {
-                    let cause: &(dyn Error + 'static) = &error;
-                    tracing::error!(cause, "the signing keys can't be kept up to date");
-                }
-                self.reload().await
+                self.reload().await?;
+                Err(error)
             }
-        };
-        if let Err(error) = kept {
-            let cause: &(dyn Error + 'static) = &error;
-            tracing::error!(cause, "the signing keys can't be read: those in memory go on");
         }
     }
 

@@ -31,8 +31,8 @@ pub enum BringError {
 
 impl From<DbError> for BringError {
     fn from(error: DbError) -> Self {
-        match error.constraint() {
-            Some(constraint) => Self::Refused(format!("the database refuses it: {constraint}")),
+        match error.refusal() {
+            Some(reason) => Self::Refused(format!("the database refuses it: {reason}")),
             None => Self::Database(error),
         }
     }

@@ -29,7 +29,7 @@ pub(super) async fn open_wallet(
     Ok(())
 }
 
-/// Notes what a wallet had when it was brought.
+/// Notes what a wallet had when it was brought. When that was is for people who look: nothing reads it.
 pub(super) async fn insert_imported(
     connection: &mut PgConnection,
     wallet: i64,
