@@ -100,6 +100,7 @@ pub(crate) async fn usage_of_app(
     Parameters(parameters): Parameters<AppUsageParameters>,
 ) -> Result<Response, ApiError> {
     service.require(Scope::UsageRead)?;
+    let app = service.app()?;
     let AppUsageParameters { from, to, group_by, user_id, limit, cursor } = parameters;
     let grouping = match group_by.as_deref() {
         None | Some("day") => AppGrouping::Day,
@@ -113,7 +114,7 @@ pub(crate) async fn usage_of_app(
 
     let mut transaction = credits.database.begin().await?;
     let (from, to) = days(&mut transaction, &credits, from.as_deref(), to.as_deref()).await?;
-    let whose = (service.app_id.as_str(), user.as_ref());
+    let whose = (app, user.as_ref());
     let page = (after.as_deref(), limit);
     let rows = store::sum_usage_of_app(&mut transaction, whose, (from, to), grouping, page).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|length| length == limit);
@@ -128,7 +129,7 @@ pub(crate) async fn usage_of_app(
     let last = rows.last().filter(|_| is_full).map(|row| row.place.clone());
     let next = last.map(|place| next_link(PATH, &asked, place.as_bytes()));
     let items = rows.into_iter().map(item).collect();
-    let response = AppUsageResponse { app_id: service.app_id, from, to, items };
+    let response = AppUsageResponse { app_id: app.to_owned(), from, to, items };
     Ok((next, Json(response)).into_response())
 }
 

@@ -635,7 +635,8 @@ async fn what_is_done_at_the_command_line_is_written_down_as_the_operators() {
     let added = webhook::add(&database, &secrets, by, &outbound, &app, &new.unwrap()).await.unwrap();
     let id = added.details.id;
     webhook::rotate_secret(&database, &secrets, by, id, OverlapHours::default()).await.unwrap();
-    let again = ReplayRequest { from: Some(shop.clock.now()), ..ReplayRequest::default() };
+    let from = shop.clock.now().format(&Rfc3339).unwrap().parse().unwrap();
+    let again = ReplayRequest { from: Some(from), ..ReplayRequest::default() };
     webhook::replay(&database, by, id, &again).await.unwrap();
     webhook::enable(&database, by, id).await.unwrap();
     webhook::remove(&database, by, id).await.unwrap();

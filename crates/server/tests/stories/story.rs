@@ -123,8 +123,8 @@ impl Story {
 
     /// A second server whose answers go out as they are written: nobody collects them to hold them against the document.
     pub(crate) async fn unwatched(&self) -> Client {
-        let clocks = (&self.clock, &self.steady_clock);
-        let app = start(&self.settings, &self.database, &self.root_secret, clocks, &self.mailer, None).await;
+        let tools = (&self.clock, &self.steady_clock, &system_rng());
+        let app = start(&self.settings, &self.database, &self.root_secret, tools, &self.mailer, None).await;
         Client::new(app.unwrap().router)
     }
 
