@@ -15,8 +15,8 @@ pub mod stripe;
 pub mod webhook;
 
 pub use api::{
-    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError, SalesDeed,
-    SessionGuard,
+    AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError,
+    SalesDeed, SessionGuard,
 };
 pub use credits_event::{CreditsEvent, OnCreditsEvent};
 

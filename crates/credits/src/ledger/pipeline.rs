@@ -251,8 +251,8 @@ mod tests {
     use super::super::batch::{Actor, Outcome};
     use super::*;
     use crate::{
-        AdminAct, AdminLog, Administrator, CreditsEvent, HeldServices, OnCreditsEvent, Policy, PortError, SalesDeed,
-        SessionGuard,
+        AdminAct, AdminLog, Administrator, CreditsEvent, HeldServices, OnCreditsEvent, Policy, PortError,
+        SalesDeed, SessionGuard,
     };
     use futures_util::FutureExt as _;
     use mana_kernel::{SessionId, UserId};

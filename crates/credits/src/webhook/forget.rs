@@ -18,8 +18,11 @@ const PRUNED: i64 = 1_000;
 /// When the database fails.
 pub async fn forget_old(books: &Books) -> Result<(), DbError> {
     let (database, before) = (&books.database, books.clock.now().saturating_sub(KEEP));
-    until_empty(database, PRUNED, |connection| Box::pin(store::delete_before(connection, before, PRUNED))).await?;
-    until_empty(database, PRUNED, |connection| Box::pin(store::delete_waiting_before(connection, before, PRUNED)))
+    until_empty(database, PRUNED, |connection| Box::pin(store::delete_before(connection, before, PRUNED)))
         .await?;
+    until_empty(database, PRUNED, |connection| {
+        Box::pin(store::delete_waiting_before(connection, before, PRUNED))
+    })
+    .await?;
     until_empty(database, PRUNED, |connection| Box::pin(store::update_emptied(connection, PRUNED))).await
 }
