@@ -278,20 +278,16 @@ impl BatchConnection {
         let begin =
             if self.database.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
         let batch = async {
-            let mut transaction = connection.begin_with(begin).await.map_err(DbError::from)?;
-            match work(&mut transaction).await {
-                Ok(done) => {
-                    transaction.commit().await.map(|()| Ok(done)).map_err(|error| DbError::from(error).into())
-                }
-                Err(error) => transaction
-                    .rollback()
-                    .await
-                    .map(|()| Err(error))
-                    .map_err(|error| DbError::from(error).into()),
+            let mut transaction = connection.begin_with(begin).await?;
+            let done = work(&mut transaction).await;
+            match &done {
+                Ok(_) => transaction.commit().await?,
+                Err(_) => transaction.rollback().await?,
             }
+            Ok(done)
         };
-        let done = timeout(BATCH_LIMIT, batch).await.map_err(|_| DbError::from(fell_silent()))?;
-        let done: Result<T, E> = done?;
+        let done = timeout(BATCH_LIMIT, batch).await.unwrap_or_else(|_| Err(fell_silent()));
+        let done = done.map_err(DbError::from)?;
         // It has come to an end, good or bad; of any other nobody knows what is still to come on it.
         self.kept = Some((connection, Instant::now()));
         let done = done?;

@@ -146,14 +146,13 @@ async fn end_session(auth: &Auth, token: &DisownToken, origin: &Origin) -> Resul
     while !strangers.is_empty() {
         ended = ended.and(end_disowned(&mut transaction, auth, &user, &strangers, origin).await?);
         store::delete_tokens_of_sessions(&mut transaction, &strangers).await?;
-        let removed = remove_ways_back(&mut transaction, &user, &strangers).await?;
-        for kind in removed.events {
+        let Removed { events, opened_by } = remove_ways_back(&mut transaction, &user, &strangers).await?;
+        for kind in events {
             security_event::record(&mut transaction, auth, kind, Some(&user), Some(&id), origin).await?;
         }
         // And by what was added, from wherever. Which passkey or service opened a session is not known: the owner's own may be among them.
-        strangers = take_from(&mut others, |other| {
-            Proof::from_names(&other.authenticated_by).is_by(&removed.opened_by)
-        });
+        strangers =
+            take_from(&mut others, |other| Proof::from_names(&other.authenticated_by).is_by(&opened_by));
     }
     ended.commit(transaction, auth).await?;
     Ok(true)
