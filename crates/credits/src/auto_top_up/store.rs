@@ -1,4 +1,4 @@
-//! All SQL of `credits.auto_top_ups`.
+//! All SQL of `credits.auto_top_ups`, and of the threshold in `credits.balances`.
 
 use super::model::{AutoTopUp, PauseReason, Status, WatchedWallet};
 use super::show::AutoTopUpRow;
