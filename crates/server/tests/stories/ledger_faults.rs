@@ -55,10 +55,10 @@ fn statuses(replies: &[Reply]) -> Vec<u16> {
     statuses
 }
 
-/// Until a transaction waits for a lock that this connection holds.
+/// Until a transaction waits for a lock that this connection holds. Asked of the locks: who is connected stays, within a transaction, what it
+/// was at the first look, and a shard connects when it has something to do.
 async fn somebody_waits(owner: &mut PgConnection) {
-    let waits =
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))";
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))";
     while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *owner).await.unwrap() {}
 }
 
