@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What else writes a table, below `crates`, and why. docs/ARCHITECTURE.md tells it, too.
-const ALSO_WRITE: [(&str, &[&str]); 5] = [
+const ALSO_WRITE: [(&str, &[&str]); 6] = [
     // A refresh is one durable write because of it.
     ("auth/src/token/refresh/store.rs", &["auth.sessions"]),
     // In the statement that writes what the answers are about.
@@ -23,8 +23,9 @@ const ALSO_WRITE: [(&str, &[&str]); 5] = [
         ],
     ),
     ("credits/src/ledger/legacy/store.rs", &["credits.balances"]),
-    // A setting of the wallet's owner, which no command changes.
+    // Settings of the wallet's owner, which no command changes.
     ("credits/src/ledger/low_balance/store.rs", &["credits.balances"]),
+    ("credits/src/auto_top_up/store.rs", &["credits.balances"]),
 ];
 
 /// Every breach, as a sentence with its place.
