@@ -318,6 +318,9 @@ impl Reference {
     }
 
     fn refund_newest(&mut self, coins: usize, revives: bool) -> Result<(), Refusal> {
+        if self.is_closed {
+            return Err(Refusal::Closed);
+        }
         if let Some((spend, _)) = self.spends.iter().rev().find(|(_, open)| open.len() >= coins) {
             return self.refund(*spend, Some(coins), revives);
         }
