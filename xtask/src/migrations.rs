@@ -8,7 +8,7 @@ use mana_platform::migration_plan;
 const LAST_BEFORE_THE_FIRST_RELEASE: u32 = 17;
 
 /// Numbers that no file ever had and none may get: a database that is further on would never carry it out, and nothing would notice.
-const GAPS: [u32; 5] = [12, 21, 28, 29, 30];
+const GAPS: [u32; 2] = [12, 21];
 
 /// Every breach, as a sentence with its place.
 pub(crate) fn check() -> Result<Vec<String>, ChoreError> {
@@ -84,7 +84,7 @@ mod tests {
             (&[][..], &[12][..], "0012"),
             (&[], &[26], "0026"),
             (&[20], &[], "0020"),
-            (&[], &[27, 28], "0028"),
+            (&[], &[28], "0027"),
         ] {
             let breaches = but_for(left_out, more);
             assert!(breaches.len() == 1 && breaches[0].contains(place), "{breaches:?}");

@@ -39,6 +39,9 @@ impl HealthState {
         if self.drain.has_begun() {
             return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The server is about to stop"));
         }
+        if !(self.credits.ledger.is_open() && self.credits.reader.is_open()) {
+            return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("A part of the ledger has ended"));
+        }
         Ok(())
     }
 }
@@ -78,7 +81,7 @@ async fn live() -> Json<Health> {
     Json(OK)
 }
 
-/// Requests may come here: the server is not about to stop
+/// Requests may come here: the server is not about to stop, and all of it works
 ///
 /// For load balancers. It says nothing of what the server leans on: what is away is away for all servers, and each of them answers that
 /// better than a balancer without any.
@@ -100,9 +103,6 @@ async fn serving(State(state): State<HealthState>) -> Result<Json<Health>, ApiEr
 )]
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
     state.check_serving()?;
-    if !(state.credits.ledger.is_open() && state.credits.reader.is_open()) {
-        return Err(ApiError::new(&codes::UNAVAILABLE).with_detail("A part of the ledger has ended"));
-    }
     let ping = sqlx::raw_sql("SELECT 1").execute(state.database.pool());
     match tokio::time::timeout(PATIENCE, ping).await {
         Ok(Ok(_)) => Ok(Json(OK)),

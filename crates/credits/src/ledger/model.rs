@@ -270,9 +270,7 @@ impl Wallet {
                 Ok(self.book_expired_grants(effects, ids)?)
             }
             Command::Extend { id, expires_at } => self.extend(*id, *expires_at, effects),
-            Command::Refund { .. } | Command::RefundNewest { .. } if self.is_closed => {
-                return Err(Refusal::Closed);
-            }
+            Command::Refund { .. } | Command::RefundNewest { .. } if self.is_closed => Err(Refusal::Closed),
             Command::Refund { spend, amount, revives_expired, note } => {
                 self.refund(*spend, amount.map(Amount::mana), *revives_expired, note, effects, ids)?;
                 Ok(self.book_expired_grants(effects, ids)?)
