@@ -80,12 +80,9 @@ mod tests {
             breaches_of(numbers.chain(more.iter().copied()).collect())
         };
         assert!(but_for(&[], &[]).is_empty() && but_for(&[], &[27]).is_empty());
-        for (left_out, more, place) in [
-            (&[][..], &[12][..], "0012"),
-            (&[], &[26], "0026"),
-            (&[20], &[], "0020"),
-            (&[], &[28], "0027"),
-        ] {
+        for (left_out, more, place) in
+            [(&[][..], &[12][..], "0012"), (&[], &[26], "0026"), (&[20], &[], "0020"), (&[], &[28], "0027")]
+        {
             let breaches = but_for(left_out, more);
             assert!(breaches.len() == 1 && breaches[0].contains(place), "{breaches:?}");
         }

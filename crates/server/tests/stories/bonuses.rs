@@ -155,8 +155,8 @@ async fn a_bonus_that_waited_is_booked_when_it_is_given_and_leaves_the_past_as_i
     story.clock.advance(Duration::minutes(1));
     assert_eq!((past().await, balance(&story, "ada@example.com").await), (0, 150));
     for time in [
-        "SELECT extract(epoch FROM created_at)::bigint FROM credits.transactions",
-        "SELECT extract(epoch FROM updated_at)::bigint FROM credits.balances",
+        "SELECT floor(extract(epoch FROM created_at))::bigint FROM credits.transactions",
+        "SELECT floor(extract(epoch FROM updated_at))::bigint FROM credits.balances",
     ] {
         assert_eq!(story.number(time).await, proven_at.unix_timestamp(), "{time}");
     }

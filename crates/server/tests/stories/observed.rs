@@ -1,5 +1,6 @@
 //! What this test's requests do unseen: the statements they send to the database, the metrics they touch. Of this thread
-//! alone, on which a test's whole service runs, so tests beside it change nothing.
+//! alone, on which a test's whole service runs but the ledger, so tests beside it change nothing. Statements of the ledger are seen if the watch
+//! began before the service: its threads listen with whoever started them.
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, LocalRecorderGuard, Metadata, Recorder, SharedString, Unit,
