@@ -58,7 +58,7 @@ fn breaches_of(mut numbers: Vec<u32>) -> Vec<String> {
 fn breaches_in(name: &str, sql: &str) -> Vec<String> {
     if sql.starts_with("-- no-transaction") && !migration_plan::is_repeatable(sql) {
         return vec![format!(
-            "migrations/{name}: without a transaction stands one CREATE INDEX CONCURRENTLY IF NOT EXISTS, because it may be tried again, and nothing else"
+            "migrations/{name}: without a transaction stands one CREATE INDEX CONCURRENTLY IF NOT EXISTS, or VALIDATE CONSTRAINT alone, because these may be tried again, and nothing else"
         )];
     }
     let steps = migration_plan::steps(sql);
