@@ -127,7 +127,7 @@ pub struct Settings {
     /// Its public half (PEM). Checked against the private key at start, not needed
     #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
     pub jwt_public_key: Option<String>,
-    /// `iss` of access tokens
+    /// `iss` of access tokens, and the name under which authenticator apps and dialogs for passkeys show accounts of this service
     #[arg(long, env = "JWT_ISSUER", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_issuer: String,
     /// `aud` of access tokens
@@ -255,10 +255,10 @@ pub struct Settings {
     /// Registrations per client address and minute; 0 for no limit, as in the next ones
     #[arg(long, env = "RATE_LIMIT_REGISTER", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_register: u32,
-    /// Sign-ins per client address and minute
+    /// Sign-ins and other proofs of who somebody is (second factors, mailed links, `/reauthenticate`) per client address and minute
     #[arg(long, env = "RATE_LIMIT_LOGIN", default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_login: u32,
-    /// Forgotten passwords per client address and minute
+    /// Mails with a link to a new password, or with a link or code to sign in, that are asked for per client address and minute
     #[arg(long, env = "RATE_LIMIT_FORGOT_PASSWORD", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_forgot_password: u32,
     /// Repeated verification mails per client address and minute
@@ -267,7 +267,7 @@ pub struct Settings {
     /// New passwords by mail per client address and minute
     #[arg(long, env = "RATE_LIMIT_RESET", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_reset: u32,
-    /// Changes of a password per client address and minute, and per account
+    /// Changes of a password or an address per client address and minute, and per account
     #[arg(long, env = "RATE_LIMIT_CHANGE_PASSWORD", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_change_password: u32,
     /// Deletions of an account per client address and minute, and per account

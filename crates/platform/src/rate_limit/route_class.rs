@@ -10,15 +10,15 @@ use std::time::Duration;
 pub enum RouteClass {
     /// New accounts.
     Register,
-    /// Everything that checks a password for somebody who is not signed in.
+    /// Everything that takes a proof of who somebody is: passwords, codes, mailed links, passkeys, tokens of others, also of who is signed in.
     Login,
-    /// Mails with a link to a new password.
+    /// Mails with something to get in with: a link to a new password, a link or a code to sign in.
     ForgotPassword,
     /// Mails that prove an address, sent again.
     Resend,
-    /// New passwords by such a link.
+    /// New passwords by a mailed link.
     Reset,
-    /// New passwords by the old one.
+    /// A new password by the old one, and another address.
     ChangePassword,
     /// Ends of accounts.
     DeleteAccount,
