@@ -50,7 +50,8 @@ pub(crate) struct Shown {
 }
 
 /// Takes what a browser sends for a challenge of the purpose. The passkey's use is noted in the transaction that comes back; what is wrong is
-/// written down at once. `bound` says whose passkey it must be, where that is known: then it need not have verified its user.
+/// written down at once. `bound` says whose passkey it must be, where that is known. With `needs_verification` it must have verified its user;
+/// without, a touch will do.
 pub(crate) async fn take_passkey(
     auth: &Auth,
     given: &PublicKeyCredential,

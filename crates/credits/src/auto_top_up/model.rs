@@ -110,7 +110,7 @@ pub(crate) struct AutoTopUp {
     pub(crate) payment_method_id: Option<String>,
     pub(crate) setup_session_id: Option<String>,
     pub(crate) consented_at: OffsetDateTime,
-    /// The wallet as it was when this was turned on.
+    /// The version of the wallet when this was turned on.
     pub(crate) seen_version: i64,
     pub(crate) order_id: Option<String>,
     /// An order that is not to be charged any more.
@@ -144,7 +144,7 @@ pub(crate) struct Blemishes {
 }
 
 impl AutoTopUp {
-    /// Whether a wallet that was full enough has fallen below the threshold, and nothing is under way for it.
+    /// Whether a wallet has changed since this was turned on and is below the threshold, however it came there, and nothing is under way for it.
     pub(crate) fn is_crossed(&self, wallet: &WatchedWallet, now: OffsetDateTime) -> bool {
         self.status == Status::Active
             && self.order_id.is_none()

@@ -47,7 +47,7 @@ impl TryFrom<bool> for Consent {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AutoTopUpRequest {
-    /// Mana is bought when less than this can be spent after a spend.
+    /// Mana is bought when the wallet changes and less than this can be spent then.
     threshold_mana: Amount,
     /// Which package; it must hold the threshold at least.
     package_id: Line<1, 64>,

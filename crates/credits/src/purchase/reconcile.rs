@@ -301,6 +301,10 @@ fn difference(order: &Order, known: &Facts, seen: &Observation) -> Option<String
 
 /// Compares and puts right by itself, one server at a time, and keeps the day's statement. Does nothing without Stripe.
 ///
+/// The transaction that holds the advisory lock stays open, idle and without a lock of a row, while Stripe is asked: PostgreSQL must let it be
+/// idle for as long as a pass may take (`idle_in_transaction_session_timeout`). If it is ended all the same, another server may begin too, which
+/// is safe: to settle twice is to settle once. An index that is built concurrently waits until the pass is over.
+///
 /// # Errors
 /// When Stripe or the database can't be asked.
 pub async fn keep_reconciled(payments: &Payments) -> Result<(), PaymentError> {

@@ -51,7 +51,7 @@ pub(crate) async fn observe_order(
     }
 }
 
-/// Everything that Stripe says of a session. No transaction is open meanwhile.
+/// Everything that Stripe says of a session. No transaction that holds an order or a wallet is open meanwhile.
 async fn observe(stripe: &Stripe, session: &str) -> Result<Observation, StripeError> {
     let session = stripe.find_session(session).await?;
     let payment = match &session.payment_intent {

@@ -15,6 +15,9 @@ const MARGIN: Duration = Duration::minutes(5);
 /// Checks what changed since the newest root, and takes the next one. Does nothing while another server is at it, or if the
 /// newest root is less than an hour old. The first check is of all wallets.
 ///
+/// The transaction that holds the advisory lock stays open and idle while others read the books: PostgreSQL must let it be idle for so long. If it
+/// is ended all the same, another server may begin too; of two that take the next root, one fails.
+///
 /// # Errors
 /// When the database fails.
 pub async fn keep_proven(books: &Books) -> Result<(), DbError> {
