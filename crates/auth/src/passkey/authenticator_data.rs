@@ -167,8 +167,15 @@ mod tests {
 
         #[test]
         fn any_bytes_behind_a_right_beginning_end_in_an_answer(flags: u8, bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            let _ = AuthenticatorData::read(&data(flags | 0x41, &[&attested(16)[..34], &bytes]));
+            let begun = data(flags | 0x41, &[&attested(16)[..34], &bytes]);
+            if let Some(read) = AuthenticatorData::read(&begun) {
+                let new = read.attested.unwrap();
+                prop_assert_eq!(new.credential_id, &[9_u8; 16][..]);
+                prop_assert!(bytes.starts_with(new.public_key));
+            }
             let _ = AuthenticatorData::read(&data(flags, &[&bytes]));
+            let without_parts = data(flags & 0x3f, &[&bytes]);
+            prop_assert_eq!(AuthenticatorData::read(&without_parts).is_some(), bytes.is_empty());
         }
     }
 }

@@ -93,5 +93,14 @@ mod tests {
         fn any_bytes_end_in_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
             let _ = ClientData::read(&bytes);
         }
+
+        #[test]
+        fn what_a_browser_says_is_read_as_it_was_said(kind: String, origin: String, is_framed: bool) {
+            let json = serde_json::json!({"type": kind, "challenge": "AA", "origin": origin, "crossOrigin": is_framed});
+            let bytes = json.to_string().into_bytes();
+            let data = ClientData::read(&bytes).unwrap();
+            prop_assert_eq!(data.hash, sha256(&bytes));
+            prop_assert_eq!((data.kind, data.origin, data.is_framed), (kind, origin, is_framed));
+        }
     }
 }

@@ -652,6 +652,7 @@ mod tests {
     fn every_letter_says_what_it_has_to_in_both_forms_and_languages() {
         let link = "https://auth.example.com/x?token=mrp_x&app=y".to_owned();
         for language in [Language::English, Language::German] {
+            let say = |words: [&'static str; 2]| either(language, words);
             check(&VerifyEmail { language, link: link.clone() }, language, &link);
             check(&ResetPassword { language, link: link.clone() }, language, &link);
             check(&MagicLink { language, link: link.clone() }, language, &link);
@@ -661,8 +662,10 @@ mod tests {
                 let masked = "n***@example.com".to_owned();
                 check(&EmailChanges { language, masked, is_done }, language, "n***@example.com");
             }
-            check(&PasswordChanged { language }, language, "");
-            check(&AccountDeleted { language }, language, "");
+            let signed_out = say(["All other devices are signed out", "Alle anderen Geräte sind abgemeldet"]);
+            check(&PasswordChanged { language }, language, signed_out);
+            let is_deleted = say(["Your account is deleted,", "Dein Konto ist gelöscht,"]);
+            check(&AccountDeleted { language }, language, is_deleted);
             for change in [
                 ProtectionChange::PasskeyAdded,
                 ProtectionChange::PasskeyRemoved,
@@ -678,9 +681,25 @@ mod tests {
                 check(&told(None), language, &by);
             }
             check(&LowBalance { language, available: 4, below: 12_345 }, language, "12345");
-            for reason in [PausedFor::Declined, PausedFor::Disputed, PausedFor::Tax] {
+            for (reason, why) in [
+                (PausedFor::Declined, ["was declined several times", "wurde mehrmals abgelehnt"]),
+                (PausedFor::AuthenticationRequired, ["confirm the payment", "Zahlung selbst bestätigst"]),
+                (PausedFor::PackageChanged, ["The package has changed", "Das Paket hat sich geändert"]),
+                (PausedFor::PackageGone, ["no longer for sale", "nicht mehr verkauft"]),
+                (PausedFor::PaymentMethodGone, ["The saved card is", "Die gespeicherte Karte ist"]),
+                (PausedFor::ProviderRefuses, ["not because of your card", "nicht wegen deiner Karte"]),
+                (PausedFor::Debt, ["Your wallet owes mana", "Dein Guthaben ist im Minus"]),
+                (PausedFor::Disputed, ["is contested", "wird bestritten"]),
+                (PausedFor::Refunded, ["has gone back to you", "ging an dich zurück"]),
+                (PausedFor::Uncredited, ["could not be added to", "nicht hinzugefügt werden. Jemand"]),
+                (PausedFor::WalletClosed, ["Nothing can be added", "kann nichts hinzugefügt werden"]),
+                (PausedFor::UserDisabled, ["Nothing can be added", "kann nichts hinzugefügt werden"]),
+                (PausedFor::Tax, ["Mana is sold with tax now", "Mana wird jetzt mit Steuer verkauft"]),
+            ] {
                 for is_till in [false, true] {
-                    check(&TopUpPaused { language, reason, link: link.clone(), is_till }, language, &link);
+                    let letter = TopUpPaused { language, reason, link: link.clone(), is_till };
+                    check(&letter, language, &link);
+                    check(&letter, language, say(why));
                 }
             }
         }
