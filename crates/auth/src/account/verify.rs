@@ -24,7 +24,7 @@ pub(crate) async fn before_lock(
 
 /// Notes that whoever owns the account reads the mail of its address, in the transaction that uses the proof up. False if
 /// that was known, or the account has another address by now. A sign-up bonus that waited for it is given. Whoever calls has locked the user,
-/// after [`before_lock`].
+/// after `before_lock`.
 ///
 /// # Errors
 /// When the database or the port fails; then nothing may be kept.
