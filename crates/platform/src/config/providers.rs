@@ -47,7 +47,7 @@ pub struct ProviderSettings {
     #[arg(long, env = "APPLE_TAKES_UNSENT_NONCE", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = HEADING)]
     pub apple_takes_unsent_nonce: bool,
     /// Whether Apple's ID token may have the nonce as the app sends it here, and not only its SHA-256 in hexadecimal: for apps that give Apple the nonce unhashed. Whoever gets hold of such a token reads the nonce in it
-    #[arg(long, env = "APPLE_TAKES_CLEAR_NONCE", action = clap::ArgAction::Set, default_value_t = false, global = true, help_heading = HEADING)]
+    #[arg(long, env = "APPLE_TAKES_CLEAR_NONCE", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = HEADING)]
     pub apple_takes_clear_nonce: bool,
     /// Who issues Apple's ID tokens
     #[arg(long, env = "APPLE_ISSUER", value_parser = url_only, default_value = "https://appleid.apple.com", global = true, help_heading = HEADING)]
