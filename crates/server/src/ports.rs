@@ -82,13 +82,10 @@ pub(crate) struct CloseWallet {
 impl OnUserDeleted for CloseWallet {
     fn on_user_deleted<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, ()> {
         Box::pin(async move {
-            let failed = |error| -> Box<dyn Problem> { Box::new(error) };
             // Orders are locked before wallets.
-            purchase::forget_payer(connection, user).await.map_err(failed)?;
-            closing::close_wallet(connection, &*self.clock, user)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
-            mana_credits::auto_top_up::end(connection, &*self.clock, user).await.map_err(failed)
+            purchase::forget_payer(connection, user).await.map_err(problem)?;
+            closing::close_wallet(connection, &*self.clock, user).await.map_err(problem)?;
+            mana_credits::auto_top_up::end(connection, &*self.clock, user).await.map_err(problem)
         })
     }
 }
@@ -110,9 +107,7 @@ impl PersonalData for LedgerOfPerson {
         after: Option<&'a str>,
     ) -> Port<'a, DataPage> {
         Box::pin(async move {
-            let page = personal_data::page(connection, user, list, after)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+            let page = personal_data::page(connection, user, list, after).await.map_err(problem)?;
             Ok(DataPage { rows: page.rows, next: page.next })
         })
     }
@@ -134,9 +129,7 @@ impl SessionGuard for LiveSessions {
             let sessions: Vec<_> =
                 callers.iter().map(|caller| caller.session_id.as_str().to_owned()).collect();
             let users: Vec<_> = callers.iter().map(|caller| caller.user_id.as_str().to_owned()).collect();
-            hold_live(connection, &sessions, &users, self.clock.now())
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            hold_live(connection, &sessions, &users, self.clock.now()).await.map_err(problem)
         })
     }
 
@@ -149,7 +142,7 @@ impl SessionGuard for LiveSessions {
         Box::pin(async move {
             let users: Vec<_> = users.iter().map(|user| user.as_str().to_owned()).collect();
             let failed = |error: DbError| -> Box<dyn Problem> { Box::new(error) };
-            let held = service_key::hold(connection, keys, &users).await.map_err(failed)?;
+            let held = service_key::hold(connection, keys, &users).await.map_err(problem)?;
             let unreadable = |_| failed(DbError::unreadable("auth.users"));
             let disabled = held.disabled.into_iter().map(|id| UserId::try_from(id).map_err(unreadable));
             Ok(HeldServices {
@@ -182,7 +175,7 @@ impl OnPaymentRisk for PaymentRisks {
             };
             security_event::record_payment_news(connection, &*self.clock, &*self.rng, user, kind, order)
                 .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+                .map_err(problem)
         })
     }
 }
@@ -193,11 +186,7 @@ pub(crate) struct PayersAccounts(pub(crate) Arc<Auth>);
 
 impl Payers for PayersAccounts {
     fn may_be_charged<'a>(&'a self, connection: &'a mut PgConnection, user: &'a UserId) -> Port<'a, bool> {
-        Box::pin(async move {
-            auto_top_up::may_be_charged(connection, user)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
-        })
+        Box::pin(async move { auto_top_up::may_be_charged(connection, user).await.map_err(problem) })
     }
 
     fn on_top_up_news<'a>(
@@ -213,14 +202,17 @@ impl Payers for PayersAccounts {
                 TopUpNews::Paused { reason, till, language } => {
                     let reason = paused_for(reason);
                     let told = auto_top_up::record_paused(connection, &self.0, user, reason, till, language);
-                    return told.await.map_err(|error| -> Box<dyn Problem> { Box::new(error) });
+                    return told.await.map_err(problem);
                 }
             };
-            auto_top_up::record_turned(connection, &self.0, user, is_on)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            auto_top_up::record_turned(connection, &self.0, user, is_on).await.map_err(problem)
         })
     }
+}
+
+/// An error as a port hands it over: who asked learns its code, and not its type.
+fn problem(error: impl Problem + 'static) -> Box<dyn Problem> {
+    Box::new(error)
 }
 
 fn paused_for(reason: PauseReason) -> PausedFor {
@@ -258,7 +250,7 @@ impl AdminLog for AdminEvents {
     fn hold_office<'a>(&'a self, connection: &'a mut PgConnection, by: &'a Administrator) -> Port<'a, ()> {
         Box::pin(async move {
             let held = self.act(by, current_request_id()).hold_office(connection).await;
-            held.map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            held.map_err(problem)
         })
     }
 
@@ -275,9 +267,7 @@ impl AdminLog for AdminEvents {
                 }
                 SalesDeed::PackageChanged { package } => admin::SalesDeed::PackageChanged { package },
             };
-            record_sale(connection, &self.act(by, current_request_id()), &deed)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            record_sale(connection, &self.act(by, current_request_id()), &deed).await.map_err(problem)
         })
     }
 
@@ -290,9 +280,7 @@ impl AdminLog for AdminEvents {
                     Deed::Taken => CreditsDeed::Taken,
                     Deed::Forgiven => CreditsDeed::Forgiven,
                 };
-                record_credits(connection, &act, user, deed, *amount, *transaction)
-                    .await
-                    .map_err(|error| -> Box<dyn Problem> { Box::new(error) })?;
+                record_credits(connection, &act, user, deed, *amount, *transaction).await.map_err(problem)?;
             }
             Ok(())
         })
@@ -320,9 +308,7 @@ impl OnCreditsEvent for AppEvents {
     ) -> Port<'a, ()> {
         Box::pin(async move {
             let told: Vec<_> = events.iter().map(app_event).collect();
-            webhook::announce(connection, (&*self.clock, &*self.rng), &told)
-                .await
-                .map_err(|error| -> Box<dyn Problem> { Box::new(error) })
+            webhook::announce(connection, (&*self.clock, &*self.rng), &told).await.map_err(problem)
         })
     }
 }
