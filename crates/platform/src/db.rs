@@ -65,7 +65,7 @@ const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL l
 
 /// How long a batch may take, from the first statement to the answer to its commit: longer than it may wait for a lock, and
 /// than PostgreSQL lets it be idle.
-pub const BATCH_LIMIT: Duration = Duration::from_secs(12);
+const BATCH_LIMIT: Duration = Duration::from_secs(12);
 
 /// For how long a connection is taken to be there still, without asking it.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
@@ -253,7 +253,7 @@ impl DerefMut for Transaction {
     }
 }
 
-/// A connection of its own for one batch after the other, each within [`BATCH_LIMIT`]. No request takes it, and PostgreSQL has at hand what the
+/// A connection of its own for one batch after the other, each within 12 seconds. No request takes it, and PostgreSQL has at hand what the
 /// batch before has read and planned. It connects when needed.
 #[derive(Debug)]
 pub struct BatchConnection {
