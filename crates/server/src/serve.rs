@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Why the service did not start, or did not end well.
@@ -127,6 +127,7 @@ pub(crate) async fn run(
     service: Service,
     traces: Option<Traces>,
 ) -> Result<(), ServeError> {
+    let mut signals = StopSignals::listen()?;
     let (stop, stopped) = oneshot::channel();
     let App { router, internal, workers, drain } = service.app;
     let Stopping { drain: drain_for, limit } = service.stopping;
@@ -143,14 +144,14 @@ pub(crate) async fn run(
         }));
     tokio::select! {
         ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
-        signal = stop_signal() => tracing::info!(signal = signal?, "stopping: requests in flight may finish"),
+        signal = signals.next() => tracing::info!(signal, "stopping: requests in flight may finish"),
     }
     drain.begin();
     let is_cut_short = tokio::select! {
         ended = &mut server => return ended.map_err(|error| ServeError::Io(error.into())),
         () = tokio::time::sleep(drain_for) => false,
-        again = stop_signal() => {
-            tracing::warn!(signal = again?, "stopping at once");
+        again = signals.next() => {
+            tracing::warn!(signal = again, "stopping at once");
             true
         }
     };
@@ -165,8 +166,8 @@ pub(crate) async fn run(
                 tracing::warn!("some requests did not finish in time");
             }
         }
-        again = stop_signal() => {
-            tracing::warn!(signal = again?, "stopping at once");
+        again = signals.next() => {
+            tracing::warn!(signal = again, "stopping at once");
             is_in_a_hurry = true;
         }
     }
@@ -183,11 +184,24 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn stop_signal() -> Result<&'static str, ServeError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok("SIGINT"),
-        _ = terminate.recv() => Ok("SIGTERM"),
+/// What asks for a stop. One for a run: a signal that comes while nobody waits is kept for who waits next.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, ServeError> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(ServeError::Signal)?,
+            terminate: signal(SignalKind::terminate()).map_err(ServeError::Signal)?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
     }
 }
