@@ -151,8 +151,8 @@ impl Redis {
                 let network = format!("mana:rate:{class}:{{{}}}", address.network());
                 (format!("{network}:{address}"), Some(network))
             }
-            // All routes share the limit of a key.
-            Subject::ServiceKey(_) => (format!("mana:rate:{subject}"), None),
+            // All routes share the limit of an app or a key.
+            Subject::App(_) | Subject::ServiceKey(_) => (format!("mana:rate:{subject}"), None),
             Subject::User(_) => (format!("mana:rate:{class}:{subject}"), None),
         };
         let mut script = self.gcra.key(key);
