@@ -200,18 +200,21 @@ async fn spend(stage: &Stage, scripts: Vec<Spend>, times: Times, what: &str) -> 
     Ok(Measured { connections, tally, observed, batch })
 }
 
+fn orders_in(batch: Option<MeanBatch>) -> String {
+    batch.map_or_else(|| "no batches".to_owned(), |mean| format!("{:.1}", mean.orders))
+}
+
 fn print_spends(title: &str, loads: Vec<Measured>) {
     head(
         title,
         &[&["connections"], &LATENCIES[..], &PROCESSORS[..], &["spends in a batch", "bound by"]].concat(),
     );
     for load in &loads {
-        let batch = load.batch.map_or_else(|| "no batches".to_owned(), |mean| format!("{:.1}", mean.orders));
         row(&[
             vec![load.connections.to_string()],
             report::latencies(&load.tally),
             report::processors(&load.observed, load.tally.rate()),
-            vec![batch, report::bound(&load.observed)],
+            vec![orders_in(load.batch), report::bound(&load.observed)],
         ]
         .concat());
     }
@@ -342,19 +345,22 @@ async fn measure_open(
     };
     head(
         &format!("Spends at a fixed rate, of {} a second", whole(possible)),
-        &[&["share", "due/s"], &LATENCIES[..], &PROCESSORS[..]].concat(),
+        &[&["share", "due/s"], &LATENCIES[..], &PROCESSORS[..], &["spends in a batch"]].concat(),
     );
     for share in OPEN_SHARES {
         let due = Duration::from_secs_f64(possible).saturating_mul(share) / 100;
         let due = u32::try_from(due.as_secs()).unwrap_or(u32::MAX).max(1);
         eprintln!("measuring: {due} spends a second");
+        let before = Batches::now(stage.server.address).await?;
         let load = load::open(stage.server.address, spenders.of_all(OPEN_CONNECTIONS), due, times);
         let (done, observed) = observed::during(stage, times, load).await?;
+        let batch = Batches::now(stage.server.address).await?.mean_since(&before);
         let tally = done.tally.checked("spends at a fixed rate")?;
         row(&[
             vec![format!("{share} %"), due.to_string()],
             report::latencies(&tally),
             report::processors(&observed, tally.rate()),
+            vec![orders_in(batch)],
         ]
         .concat());
     }
