@@ -342,12 +342,12 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
 }
 
 fn lets_nobody_in_yet(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
-        // Too many connections; starting up or shutting down.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| matches!(&*code, "53300" | "57P03")),
-        _ => false,
+    if let sqlx::Error::Io(error) = error {
+        return error.kind() == io::ErrorKind::ConnectionRefused;
     }
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // Too many connections; starting up or shutting down.
+    code.is_some_and(|code| matches!(&*code, "53300" | "57P03"))
 }
 
 /// Has the transaction of `connection` give way, and let go what it locks, as a batch does: for whoever is about to lock what batches wait for.

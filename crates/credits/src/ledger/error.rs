@@ -4,8 +4,8 @@ use super::model::Refusal;
 use crate::PortError;
 use crate::idempotency::{KeyError, ONE_ANSWER};
 use mana_kernel::{ErrorCode, Kind, Problem};
-use mana_platform::DbError;
 use mana_platform::http::codes;
+use mana_platform::{DbError, lost_a_race};
 
 /// What may go wrong with a command.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +65,10 @@ impl LedgerError {
 
     /// Whether others took the same locks in another order, so that to do all of it again is worth it.
     pub(super) fn lost_a_race(&self) -> bool {
-        match self {
-            Self::Database(error) => error.lost_a_race(),
-            Self::Port(error) => mana_platform::lost_a_race(&**error),
-            _ => false,
+        if let Self::Port(error) = self {
+            return lost_a_race(&**error);
         }
+        matches!(self, Self::Database(error) if error.lost_a_race())
     }
 
     /// Whether a key was known that had not been looked up.

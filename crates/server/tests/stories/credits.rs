@@ -62,7 +62,7 @@ async fn a_spend_answers_with_its_transaction_and_the_new_balance() {
 async fn numbers_in_metadata_keep_their_value_and_strings_all_of_it() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;
-    let spend = async |metadata: &str| {
+    let charge = async |metadata: &str| {
         let body = spend_of(1).to_string();
         let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
         let request = story.client.request(http::Method::POST, USE).body("application/json", body);
@@ -76,15 +76,15 @@ async fn numbers_in_metadata_keep_their_value_and_strings_all_of_it() {
         ("0.12345678901234567890", "0.12345678901234568"),
         (long, long),
     ] {
-        let spent = spend(&format!("{{\"z\":{given},\"a\":[{given}]}}")).await;
+        let charged = charge(&format!("{{\"z\":{given},\"a\":[{given}]}}")).await;
         let expected = format!("\"metadata\":{{\"z\":{kept},\"a\":[{kept}]}}");
-        for reply in [spent, story.get(TRANSACTIONS, &ada).await] {
+        for reply in [charged, story.get(TRANSACTIONS, &ada).await] {
             let text = String::from_utf8(reply.bytes.to_vec()).unwrap();
             assert!(text.contains(&expected), "{given}: {text}");
         }
     }
     for beyond in ["9007199254740993", "12345678901234567890123", "-1e300"] {
-        let refused = spend(&format!("{{\"z\":{beyond}}}")).await;
+        let refused = charge(&format!("{{\"z\":{beyond}}}")).await;
         assert_eq!((refused.status.as_u16(), refused.problem()), (400, "request.invalid_body"), "{beyond}");
     }
     books_are_true(&story).await;

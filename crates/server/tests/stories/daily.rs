@@ -36,6 +36,7 @@ impl World {
         world
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "no story is as far away as time reaches")]
     async fn becomes(&self, at: OffsetDateTime) {
         self.story.clock.advance(at - self.story.clock.now());
         sqlx::query("UPDATE faked.moment SET at = $1")
@@ -56,8 +57,8 @@ impl World {
             assert_eq!(server.get(&path).header("x-service-key", KEY).send().await.status, 200);
             let mut spend = spend_of(1);
             spend["userId"] = json!(user.id);
-            let spent = server.post("/api/v1/credits/use", &spend).header("x-service-key", KEY).send().await;
-            assert_eq!(spent.status, 201, "{}", spent.json);
+            let done = server.post("/api/v1/credits/use", &spend).header("x-service-key", KEY).send().await;
+            assert_eq!(done.status, 201, "{}", done.json);
         }
         let days: Vec<String> = sqlx::query_scalar(
             "SELECT metadata ->> 'day' FROM credits.transactions JOIN credits.balances USING (wallet_id)

@@ -7,7 +7,7 @@ use crate::till::{PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
 use mana_kernel::Rng;
 use mana_platform::SystemRng;
-use mana_testkit::{Client, Reply};
+use mana_testkit::{Client, Reply, Request};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -321,7 +321,7 @@ async fn what_apps_owners_administrators_and_stripe_do_at_once_meets_no_deadlock
             somebody_waits(&mut owner).await;
             sqlx::raw_sql("COMMIT").execute(&mut owner).await.unwrap();
         };
-        let requests = join_all(requests.into_iter().map(|request| request.send()));
+        let requests = join_all(requests.into_iter().map(Request::send));
         let (replies, (), (), ()) =
             tokio::join!(requests, begin, workers.work_on_payments(), others_workers.work_on_payments());
         for reply in &replies {
@@ -347,11 +347,11 @@ async fn a_spend_that_lost_a_race_for_the_account_is_tried_again() {
     // Has the account and wants the wallet, in the order in which nobody here locks them. The spend looks first who waits for whom, and gives way.
     let mut owner = story.holding(ACCOUNTS).await;
     sqlx::raw_sql("SET LOCAL deadlock_timeout = '10min'").execute(&mut owner).await.unwrap();
-    let spend = story.client.post(USE, &spend_of(1)).bearer(&ada.access_token);
-    let spent = story.send_to_wait(spend, 1).await;
+    let charge = story.client.post(USE, &spend_of(1)).bearer(&ada.access_token);
+    let sent = story.send_to_wait(charge, 1).await;
     sqlx::raw_sql("SELECT FROM credits.balances FOR UPDATE; COMMIT").execute(&mut owner).await.unwrap();
-    let spent = spent.await.unwrap();
-    assert_eq!(spent.status, 201, "{}", spent.json);
+    let done = sent.await.unwrap();
+    assert_eq!(done.status, 201, "{}", done.json);
     assert_eq!(deadlocks(&story).await, 1, "it lost one");
     books_are_true(&story).await;
 }

@@ -1,4 +1,4 @@
-//! All SQL of `credits.roots` and `credits.anchors`.
+//! All SQL of `credits.roots`, `credits.anchors` and `credits.verify_rounds`.
 
 use super::{Anchor, Root};
 use futures_util::stream::BoxStream;
