@@ -113,6 +113,27 @@ pub(super) async fn delete_token(
     Ok(done.rows_affected() == 1)
 }
 
+/// The hash that a user's code must match; none if [`update_guessed`] would give none.
+pub(super) async fn find_code_hash(
+    connection: &mut PgConnection,
+    user: &UserId,
+    email: &str,
+    limit: i32,
+    now: OffsetDateTime,
+) -> Result<Option<Vec<u8>>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT token_hash FROM auth.verification_tokens
+         WHERE user_id = $1 AND purpose = $2 AND email = $3 AND attempts < $4 AND expires_at > $5",
+        user.as_str(),
+        Purpose::SignInCode.as_str(),
+        email,
+        limit,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// Counts a guess at a user's code, and gives the hash that it must match; none if there is no code that was mailed to `email`
 /// and is good at `now`, or there were `limit` guesses.
 pub(super) async fn update_guessed(

@@ -1070,13 +1070,30 @@ async fn a_mailed_code_signs_in_once_and_within_ten_minutes() {
 
 #[tokio::test]
 async fn a_wrong_code_costs_the_same_work_whether_the_address_has_an_account() {
-    let story = with_codes().await;
-    for email in ["ada@example.com", "bob@example.com", "disabled@example.com"] {
+    let story = Story::with(|settings| {
+        settings.email_code_sign_in = true;
+        settings.credits_bonus_requires_verification = true;
+    })
+    .await;
+    for email in ["ada@example.com", "bob@example.com", "disabled@example.com", "waits@example.com"] {
         story.register(email).await;
     }
+    // A bonus waits for the proof of two addresses, one of which has a code.
+    story
+        .execute(
+            "DELETE FROM auth.pending_bonuses USING auth.users
+             WHERE users.id = user_id AND email NOT IN ('ada@example.com', 'waits@example.com')",
+        )
+        .await;
     story.execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'disabled@example.com'").await;
     let code = wrong(&ask_code(&story, "ada@example.com").await, 1);
-    let emails = ["ada@example.com", "bob@example.com", "disabled@example.com", "nobody@example.com"];
+    let emails = [
+        "ada@example.com",
+        "bob@example.com",
+        "disabled@example.com",
+        "waits@example.com",
+        "nobody@example.com",
+    ];
     let statements = Statements::watch();
     let mut work = Vec::new();
     // A connection's first statements may cost it more.
@@ -1092,6 +1109,18 @@ async fn a_wrong_code_costs_the_same_work_whether_the_address_has_an_account() {
     for (same, email) in work.iter().zip(emails) {
         assert_eq!(same, &work[0], "{email}");
     }
+    drop(statements);
+
+    // Nor does it wait for what the account spends. The right one does, to give the bonus.
+    let code = ask_code(&story, "waits@example.com").await;
+    let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    assert_eq!(verify_code(&story, "waits@example.com", &wrong(&code, 1)).await.status, 401);
+    let body = json!({"email": "waits@example.com", "code": code});
+    let right = story.client.post("/api/v1/auth/email-code/verify", &body);
+    let right = story.send_to_wait(right, 1).await;
+    let_go(held).await;
+    assert_eq!(right.await.unwrap().status, 200);
+    assert_eq!(story.number("SELECT count(*) FROM auth.pending_bonuses").await, 1, "it was given");
 }
 
 #[tokio::test]
