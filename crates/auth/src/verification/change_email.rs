@@ -201,10 +201,10 @@ fn show(language: Language, token: &str, found: &Link, refusal: Option<String>) 
     };
     let elsewhere = match language {
         Language::English => {
-            "Open the link in the network in which you asked for it, or in a browser in which you are signed in."
+            "Open the link in the network in which you asked for it. If you are in another one now, ask for the new address again from here, and use the link that comes then."
         }
         Language::German => {
-            "Öffne den Link in dem Netz, in dem du die Änderung angefordert hast, oder in einem Browser, in dem du angemeldet bist."
+            "Öffne den Link in dem Netz, in dem du die Änderung angefordert hast. Bist du jetzt in einem anderen, fordere die neue Adresse von hier aus noch einmal an und verwende den Link, der dann kommt."
         }
     };
     let form =

@@ -237,6 +237,7 @@ async fn a_strangers_account_does_not_get_an_address_by_its_owners_click() {
     story.execute("DELETE FROM auth.passwords").await;
     let text = page(&story.client.get(&link).send().await, 200);
     assert!(!text.contains("<form") && text.contains("in the network in which you asked"), "{text}");
+    assert!(text.contains("ask for the new address again from here"), "which helps: {text}");
     page(&confirm(&story.client, &link, "", None).await, 400);
     // The controls: the owner, at the neighbour's address of the same customer, and in a browser that is signed in.
     page(&confirm(&story.client.at("2001:db8:7::2"), &link, "", None).await, 200);
