@@ -353,7 +353,7 @@ mod tests {
             .with_state(State);
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::new());
         let settings = Settings { rate_limit_max: 5, ..Settings::defaults().unwrap() };
-        let limits = Arc::new(RateLimits::new(&settings, &clock).unwrap());
+        let limits = Arc::new(RateLimits::new(&settings, None, &clock));
         let own = "http://localhost:3001".parse().unwrap();
         Client::new(
             crate::http::frame::around(routes, &[], &own, Duration::from_secs(5), &[], &limits).unwrap(),
