@@ -196,6 +196,7 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let credits = CreditsState(credits);
     let health_routes = Router::from(health::routes().with_state(health.clone()));
     let internal_routes = Router::from(health::metrics_routes().with_state(health))
+        .merge(axum::Router::from(mana_auth::internal_routes().with_state(AuthState(Arc::clone(&auth)))))
         .merge(axum::Router::from(mana_credits::internal_routes().with_state(credits.clone())));
     let public_routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))

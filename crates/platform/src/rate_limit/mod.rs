@@ -103,6 +103,25 @@ impl RateLimits {
         Some((quota, self.count_within(class, subject, quota, 1).await))
     }
 
+    /// Counts a request for the account that it is about, whoever asks.
+    ///
+    /// # Errors
+    /// When there has been enough of that.
+    pub async fn count_about(
+        &self,
+        class: RouteClass,
+        user: &UserId,
+        client: &ClientInfo,
+    ) -> Result<(), ApiError> {
+        let subject = Subject::User(user.clone());
+        match self.count(class, &subject).await {
+            Some((_, Decision::Refused { wait })) => {
+                Err(self.refuse(class, &subject, client.clone(), Some(user), wait))
+            }
+            Some((_, Decision::Allowed { .. })) | None => Ok(()),
+        }
+    }
+
     /// Counts so many requests, or none of them, against a limit of the subject's own.
     async fn count_within(&self, class: RouteClass, subject: &Subject, quota: Quota, count: u32) -> Decision {
         let shared = self.ask_redis(|redis| redis.count(class, subject, quota, count)).await;
