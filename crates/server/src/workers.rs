@@ -25,6 +25,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
@@ -33,6 +34,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 const BETWEEN_LOOKS_BY_BELL: Duration = Duration::from_millis(100);
 /// However many sessions end here, the others are rung for no more than once in so long.
 const BETWEEN_RINGS: Duration = Duration::from_millis(20);
+/// Until what failed of it is tried again.
+const AFTER_A_LOST_RING: Duration = Duration::from_secs(1);
 /// How long a delivery that another replica took in, or that is tried again, waits at most beyond its time.
 const PAYMENT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
@@ -211,13 +214,21 @@ impl Workers {
         tokio::join!(
             every(BETWEEN_RINGS, || async {
                 liveness::ended_here(&self.auth).await;
-                bell.ring().await;
+                // Until it is rung, though nobody needs this ring by then: so a Redis that is back is found before the next one.
+                while !bell.ring().await {
+                    tokio::time::sleep(AFTER_A_LOST_RING).await;
+                }
             }),
             every(BETWEEN_LOOKS_BY_BELL, || async {
                 bell.heard().await;
                 self.follow_ended_sessions().await;
             }),
-            bell.listen(),
+            // A task of its own, so that a flood of rings takes no time from other work; it ends with this one.
+            every(AFTER_A_LOST_RING, || async {
+                let (mut listening, bell) = (JoinSet::new(), Arc::clone(bell));
+                listening.spawn(async move { bell.listen().await });
+                let _ = listening.join_next().await;
+            }),
         );
     }
 

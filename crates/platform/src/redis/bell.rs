@@ -18,6 +18,8 @@ use tokio::time::{sleep, timeout};
 const CHANNEL: &str = "mana:sessions:ended";
 /// Who hears nothing for so long asks whether the connection lives.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Whoever hears more in a second hangs up for a while: that many servers there are not, and each ring costs something.
+const FLOOD: u32 = 2_000;
 /// How long it takes to listen again, at first and at most; doubled each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -38,10 +40,12 @@ impl Bell {
         Self { redis, publish, heard: Notify::new() }
     }
 
-    /// Rings for the others, unless Redis is lost. Not to be waited for by a request.
-    pub async fn ring(&self) {
-        let outcome = if self.redis.tell(&self.publish.key(CHANNEL)).await { "rung" } else { "failed" };
+    /// Rings for the others, unless Redis is lost; says whether it did. Not to be waited for by a request.
+    pub async fn ring(&self) -> bool {
+        let is_rung = self.redis.tell(&self.publish.key(CHANNEL)).await;
+        let outcome = if is_rung { "rung" } else { "failed" };
         metrics::counter!("session_bell_rings_total", "outcome" => outcome).increment(1);
+        is_rung
     }
 
     /// Waits until somebody has rung since the last time. However often that was, it is once.
@@ -80,14 +84,22 @@ impl Bell {
         }
     }
 
-    /// Takes what comes at once, so that a flood of it piles up nowhere. Gives the reason why nothing more comes.
+    /// Takes what comes at once, so that it piles up nowhere, and hangs up when it is too much. Gives the reason why nothing more comes.
     async fn hear(&self, subscription: PubSub) -> String {
         let (mut asking, mut rings) = subscription.split();
+        let (mut second, mut heard) = (Instant::now(), 0_u32);
         loop {
             match timeout(SILENCE, rings.next()).await {
                 Ok(Some(_)) => {
                     metrics::counter!("session_bell_heard_total").increment(1);
                     self.heard.notify_one();
+                    if second.elapsed() >= Duration::from_secs(1) {
+                        (second, heard) = (Instant::now(), 0);
+                    }
+                    heard = heard.saturating_add(1);
+                    if heard > FLOOD {
+                        return "a flood of it".to_owned();
+                    }
                 }
                 Ok(None) => return "the connection was closed".to_owned(),
                 Err(_) => match timeout(PAUSE, asking.ping::<Value>()).await {
