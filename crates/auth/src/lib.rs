@@ -50,6 +50,11 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(webhook::routes())
 }
 
+/// What only apps may do.
+pub fn internal_routes() -> OpenApiRouter<AuthState> {
+    session::internal_routes()
+}
+
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [
@@ -57,6 +62,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         admin::model::CODES,
         password::CODES,
         session::model::CODES,
+        session::mint::CODES,
         oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,

@@ -4,6 +4,7 @@
 //! answer off, which no reader of JSON takes for a whole one. So does the end of the session that asked.
 
 use super::me;
+use crate::session::hold::refuse_minted;
 use crate::session::liveness::store::{Found, find};
 use crate::{Auth, AuthState, DataPage, PortError, oauth, passkey, security_event, session, two_factor};
 use axum::body::Body;
@@ -13,7 +14,7 @@ use futures_util::stream;
 use http::header;
 use mana_kernel::UserId;
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, codes};
+use mana_platform::http::{ApiError, Caller, ProblemBody, codes};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::io;
@@ -47,10 +48,14 @@ impl utoipa::ToSchema for Exported {}
 /// `stripeCustomers` and `autoTopUp`. Secrets, as the hash of the password, are in none of it; nor from where others acted on the account.
 #[utoipa::path(
     get, path = "/api/v1/auth/export", tag = "auth",
-    responses((status = 200, description = "All of it, as a file", body = Exported)),
+    responses(
+        (status = 200, description = "All of it, as a file", body = Exported),
+        (status = 403, description = "By a session that an app opened", body = ProblemBody),
+    ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn export(State(auth): State<AuthState>, caller: Caller) -> Result<Response, ApiError> {
+    refuse_minted(&mut *auth.database.acquire().await?, &caller).await?;
     let user = me::read(&auth, &caller).await?;
     let user = serde_json::to_value(user).map_err(|_| ApiError::new(&codes::INTERNAL))?;
     let document = Document {

@@ -67,7 +67,9 @@ pub(super) fn is_new(
     account_created_at: OffsetDateTime,
     earlier: &[EarlierSignIn],
 ) -> bool {
-    let is_first = earlier.is_empty() && session.created_at <= account_created_at.saturating_add(JUST_MADE);
+    let is_first = session.opened_by_app.is_none()
+        && earlier.is_empty()
+        && session.created_at <= account_created_at.saturating_add(JUST_MADE);
     let (id, user_agent) = (session.device_id.as_deref(), session.user_agent.as_deref());
     let same = || {
         let of = |other: &&EarlierSignIn| {
@@ -124,6 +126,7 @@ mod tests {
             created_at: OffsetDateTime::UNIX_EPOCH,
             last_activity_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: OffsetDateTime::UNIX_EPOCH,
+            opened_by_app: None,
         }
     }
 
@@ -209,6 +212,9 @@ mod tests {
             first(Duration::hours(1) + Duration::SECOND),
             "an older account's earlier sign-ins are forgotten"
         );
+        let opened_by_app = Some("chat".to_owned());
+        let minted = Session { opened_by_app, ..session(Some("app:chat"), Some(FIREFOX)) };
+        assert!(is_new(&minted, MADE, &[]), "nobody has made an account by it");
         let disowned = |known_at, disowned_at| {
             let at = |seconds: Option<i64>| seconds.map(|seconds| MADE + Duration::seconds(seconds));
             let (known_at, disowned_at) = (at(known_at), at(disowned_at));

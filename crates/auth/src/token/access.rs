@@ -9,6 +9,8 @@ use crate::session::liveness;
 use mana_kernel::{ErrorCode, Problem, SessionId, UserId};
 use mana_platform::http::{ApiError, Caller, codes};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// Longer ones are refused before any of it is read, in bytes. Ours have some 800.
@@ -125,9 +127,28 @@ pub(crate) fn sign(
     session: &SessionId,
     token_id: String,
 ) -> Result<AccessToken, TokenError> {
+    sign_for(auth, user, session, token_id, life(auth, None))
+}
+
+/// How long a token lives of which the session ends then whatever happens.
+pub(crate) fn life(auth: &Auth, session_ends_at: Option<OffsetDateTime>) -> Duration {
+    let usual = auth.policy.access_token_ttl;
+    let left =
+        session_ends_at.map(|end| end.unix_timestamp().saturating_sub(auth.clock.now().unix_timestamp()));
+    left.map_or(usual, |left| usual.min(Duration::from_secs(u64::try_from(left).unwrap_or_default().max(1))))
+}
+
+/// The same, which lives for so long.
+pub(crate) fn sign_for(
+    auth: &Auth,
+    user: &User,
+    session: &SessionId,
+    token_id: String,
+    life: Duration,
+) -> Result<AccessToken, TokenError> {
     let policy = &auth.policy;
     let issued_at = auth.clock.now().unix_timestamp();
-    let lifetime = i64::try_from(policy.access_token_ttl.as_secs()).unwrap_or(i64::MAX);
+    let lifetime = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims {
         sub: user.id.clone(),
         email: user.email.clone(),

@@ -1,11 +1,11 @@
 //! The Redis that sentinels name as the master. They are asked again whenever it is lost.
 
-use super::redis::InvalidRedis;
+use super::InvalidRedis;
 use crate::Settings;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use ::redis::{
-    AsyncConnectionConfig, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, RedisResult,
     ScriptInvocation,
 };
 use secrecy::ExposeSecret as _;
@@ -47,8 +47,15 @@ fn address(text: &str) -> Option<ConnectionAddr> {
 /// A connection to it, found when it is first needed.
 pub(super) struct Master {
     sentinels: Arc<tokio::sync::Mutex<SentinelClient>>,
-    found: Arc<Mutex<Option<MultiplexedConnection>>>,
+    found: Arc<Mutex<Option<Found>>>,
     config: AsyncConnectionConfig,
+}
+
+/// Where it is, and a connection to it.
+#[derive(Clone)]
+struct Found {
+    client: Client,
+    connection: MultiplexedConnection,
 }
 
 impl Master {
@@ -61,12 +68,20 @@ impl Master {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> RedisResult<T> {
+        script.invoke_async(&mut self.find().await?.connection).await
+    }
+
+    /// For a connection of another sort.
+    pub(super) async fn client(&self) -> RedisResult<Client> {
+        Ok(self.find().await?.client)
+    }
+
+    async fn find(&self) -> RedisResult<Found> {
         let found = lock(&self.found).clone();
-        let mut connection = match found {
-            Some(connection) => connection,
-            None => self.search().await?,
-        };
-        script.invoke_async(&mut connection).await
+        match found {
+            Some(found) => Ok(found),
+            None => self.search().await,
+        }
     }
 
     /// It does not answer, or no more as a master: the sentinels may know another one by now.
@@ -75,7 +90,7 @@ impl Master {
     }
 
     /// Goes on when the one who asks waits no longer; the next one then finds what it found.
-    async fn search(&self) -> RedisResult<MultiplexedConnection> {
+    async fn search(&self) -> RedisResult<Found> {
         let Ok(mut sentinels) = Arc::clone(&self.sentinels).try_lock_owned() else {
             return Err((ErrorKind::Io, "the sentinels are being asked").into());
         };
@@ -84,14 +99,15 @@ impl Master {
             let client = sentinels.async_get_client().await?;
             let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
             tracing::info!(master = %client.get_connection_info().addr(), "the sentinels name a Redis");
-            *lock(&found) = Some(connection.clone());
-            Ok(connection)
+            let master = Found { client, connection };
+            *lock(&found) = Some(master.clone());
+            Ok(master)
         });
         search.await.unwrap_or_else(|error| Err(RedisError::from(std::io::Error::other(error))))
     }
 }
 
-fn lock(found: &Mutex<Option<MultiplexedConnection>>) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+fn lock(found: &Mutex<Option<Found>>) -> MutexGuard<'_, Option<Found>> {
     found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
