@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn panels_lie_beside_each_other() {
-        let panel = |id, x, y| serde_json::json!({"id": id, "title": id.to_string(), "gridPos": {"x": x, "y": y, "w": 8, "h": 8}});
+        let panel = |id: u32, x: u32, y: u32| serde_json::json!({"id": id, "title": id.to_string(), "gridPos": {"x": x, "y": y, "w": 8, "h": 8}});
         let dashboard = |panels: &[Value]| misplaced(&serde_json::json!({ "panels": panels }));
         assert_eq!(dashboard(&[panel(1, 0, 0), panel(2, 8, 0), panel(3, 0, 8)]), Vec::<String>::new());
         assert_eq!(dashboard(&[panel(1, 0, 0), panel(2, 7, 7)]), ["2 lies over 1"]);
