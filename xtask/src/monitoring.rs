@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_folded_expression_is_read_to_its_end() {
-        let rules = "  - alert: A\n    expr: >-\n      sum(increase(a_total[1h])) > 10\n      and sum(b) > 1\n    for: 5m\n  - expr: c > 1\n    for: 1m\n";
+        let rules = "  - alert: A\n    expr: >-\n      sum(increase(a_total[1h])) > 10\n      and sum(b) > 1\n    for: 5m\n  - alert: B\n    expr: c > 1\n    for: 1m\n";
         let found = rule_expressions(rules);
         assert_eq!(found, ["sum(increase(a_total[1h])) > 10 and sum(b) > 1", "c > 1"]);
         assert_eq!(increases_of(&found[0]).collect::<Vec<_>>(), ["a_total"]);
