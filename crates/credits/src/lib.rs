@@ -38,6 +38,14 @@ pub fn internal_routes() -> OpenApiRouter<CreditsState> {
     ledger::internal_routes()
 }
 
+/// Has what is rare there from the start of a server on: of what begins with its first time, nobody can see that it rose.
+pub fn count_from_zero() {
+    metrics::counter!("ledger_verify_wallets_total").increment(0);
+    metrics::counter!("payments_lost_events_total").increment(0);
+    auto_top_up::count_from_zero();
+    stripe::client::count_from_zero();
+}
+
 /// The error catalogue of the credits.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     let package: &[&'static ErrorCode] = &[&package::model::BONUS_BEYOND_CREDITS];
