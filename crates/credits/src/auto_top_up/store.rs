@@ -474,7 +474,7 @@ pub(super) async fn update_failures(
     Ok(())
 }
 
-/// Looks again at a time, if an order or a till is still what it was.
+/// Looks again at a time, if an order or a till is still what it was, and its owner wants it still.
 pub(super) async fn update_next_look(
     connection: &mut PgConnection,
     top_up: &AutoTopUp,
@@ -482,11 +482,14 @@ pub(super) async fn update_next_look(
 ) -> Result<(), DbError> {
     sqlx::query!(
         "UPDATE credits.auto_top_ups SET next_look_at = $2
-         WHERE user_id = $1 AND order_id IS NOT DISTINCT FROM $3 AND setup_session_id IS NOT DISTINCT FROM $4",
+         WHERE user_id = $1 AND order_id IS NOT DISTINCT FROM $3 AND setup_session_id IS NOT DISTINCT FROM $4 AND status = $5
+             AND withdrawn_order_id IS NOT DISTINCT FROM $6",
         top_up.user.as_str(),
         at,
         top_up.order_id,
         top_up.setup_session_id,
+        top_up.status.as_str(),
+        top_up.withdrawn_order_id,
     )
     .execute(connection)
     .await?;
@@ -561,14 +564,15 @@ pub(super) async fn update_claimed(
     row.map(Row::into_model).transpose()
 }
 
-/// There is news of an order: if it is an open one of an auto top-up, that looks at it at once.
+/// There is news of an order: if it is an open one of an auto top-up, that looks at it at once. Not of one that was withdrawn: whoever has
+/// withdrawn it is looking at it.
 pub(crate) async fn update_due(
     connection: &mut PgConnection,
     order: &str,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE credits.auto_top_ups SET next_look_at = least(next_look_at, $2) WHERE order_id = $1",
+        "UPDATE credits.auto_top_ups SET next_look_at = least(next_look_at, $2) WHERE order_id = $1 AND withdrawn_order_id IS DISTINCT FROM $1",
         order,
         now,
     )
