@@ -105,7 +105,7 @@ pub(crate) async fn turn_on(
     let card = kept_card(&request, &customer, known.as_ref(), known_till.as_ref());
     let till = match card {
         Some(_) => Till { customer, session: None, is_new: false },
-        None => open_till(payments, stripe, user, &request, customer, known.is_some(), known_till).await?,
+        None => open_till(payments, stripe, user, &request, customer, known_till).await?,
     };
     let now = credits.clock.now();
     let agreement = Agreement {
@@ -280,7 +280,6 @@ async fn open_till(
     user: &UserId,
     request: &AutoTopUpRequest,
     customer: String,
-    is_known: bool,
     known_till: Option<KnownTill>,
 ) -> Result<Till, PaymentError> {
     let (success, cancel) = return_urls(payments, request)?;
@@ -290,15 +289,13 @@ async fn open_till(
     {
         return Ok(Till { customer, session: Some(*session), is_new: false });
     }
-    if is_known {
-        let now = payments.books.clock.now();
-        let mut transaction = payments.books.database.begin().await?;
-        let a_day_ago = now.saturating_sub(Duration::DAY);
-        if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
-            return Err(PaymentError::TooManySetups);
-        }
-        transaction.commit().await.map_err(DbError::from)?;
+    let now = payments.books.clock.now();
+    let mut transaction = payments.books.database.begin().await?;
+    let a_day_ago = now.saturating_sub(Duration::DAY);
+    if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
+        return Err(PaymentError::TooManySetups);
     }
+    transaction.commit().await.map_err(DbError::from)?;
     let (customer, session) = match save_card(payments, stripe, user, request, &customer).await {
         Err(PaymentError::Stripe(error)) if error.misses("customer") => {
             let customer = another_customer(payments, stripe, user, &customer).await?;

@@ -1062,3 +1062,33 @@ async fn a_card_that_is_declined_while_its_owner_turns_it_off_or_leaves_is_forgo
     shop.deliver().await;
     all_is_well(&shop).await;
 }
+
+#[tokio::test]
+async fn what_a_test_key_left_open_is_no_hindrance_to_a_live_one() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    assert!(shown(&shop, &ada).await["purchaseId"].is_string());
+
+    let live = shop.replica_with(|settings| settings.stripe_secret_key = Some("sk_live_story".into())).await;
+    let elsewhere = |page: i32| with("successUrl", json!(format!("http://localhost:3000/{page}")));
+    let mut session = String::new();
+    for page in 0..20 {
+        session = session_of(&change(&live.client, &ada, &elsewhere(page)).send().await);
+    }
+    let refused = change(&live.client, &ada, &elsewhere(20)).send().await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.too_many_setups"));
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.clock.advance(Duration::minutes(1));
+    live.workers.top_up_wallets().await;
+    let now = shown(&shop, &ada).await;
+    assert_eq!((&now["status"], &now["purchaseId"]), (&json!("active"), &Value::Null));
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await.0, 0, "a server with the test key lets it be");
+    live.workers.top_up_wallets().await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+}
