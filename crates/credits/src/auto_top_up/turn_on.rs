@@ -148,8 +148,8 @@ async fn conclude(
     agree(credits, caller, &Agreement { ended_order: ended.as_deref(), ..agreement }).await
 }
 
-/// Writes down what was agreed to, by somebody whose session lives until that is there. The account is held before the wallet, and the wallet
-/// before the auto top-up.
+/// Writes down what was agreed to, by somebody whose session lives until that is there. The wallet is locked before the account, as everywhere,
+/// and both before the auto top-up.
 async fn agree(
     credits: &CreditsState,
     caller: &Caller,
@@ -158,12 +158,13 @@ async fn agree(
     let user = &caller.user_id;
     let zone = &credits.policy.daily_zone;
     let mut transaction = credits.database.begin().await?;
+    insert_wallets(&mut transaction, &[user.to_string()], zone, agreement.now).await?;
+    store::lock_wallet(&mut transaction, user).await?;
     let callers = [caller];
     let held = credits.session_guard.hold_live(&mut transaction, &callers);
     if !held.await.map_err(PaymentError::Port)?.contains(&caller.session_id) {
         return Err(LedgerError::SessionEnded.into());
     }
-    insert_wallets(&mut transaction, &[user.to_string()], zone, agreement.now).await?;
     store::update_threshold(&mut transaction, user, Some(agreement.threshold_mana)).await?;
     if !store::upsert_agreement(&mut transaction, user, agreement).await? {
         return Err(PaymentError::TopUpUnderWay);

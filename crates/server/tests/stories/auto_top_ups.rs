@@ -1,7 +1,8 @@
 //! Auto top-up: one fall below the threshold is one purchase, whatever happens on the way, and nobody is charged who has not agreed.
 
+use crate::mail_flows::{token_of, verification_link};
 use crate::payments::all_is_well;
-use crate::story::{PASSWORD, User, spend_of};
+use crate::story::{PASSWORD, User, let_go, spend_of};
 use crate::till::{CREDITS, PRICE, PaymentPasses as _, Shop};
 use futures_util::future::{LocalBoxFuture, join_all};
 use http::Method;
@@ -1091,4 +1092,36 @@ async fn what_a_test_key_left_open_is_no_hindrance_to_a_live_one() {
     assert_eq!(shop.paid(&ada).await.0, 0, "a server with the test key lets it be");
     live.workers.top_up_wallets().await;
     assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+}
+
+#[tokio::test]
+async fn turning_it_on_and_a_deletion_or_a_bonus_never_wait_for_each_other() {
+    let shop = Shop::with(|settings| settings.credits_bonus_requires_verification = true).await;
+    for leaves in [false, true] {
+        let user = shop.user(&format!("{leaves}@example.com")).await;
+        let first = if leaves {
+            deletion(&shop, &user)
+        } else {
+            let token = token_of(&verification_link(&shop).await);
+            let fields = [("token", token.as_str()), ("password", PASSWORD)];
+            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+            let confirmation = shop.client.request(Method::POST, "/api/auth/verify-email");
+            confirmation.body("application/x-www-form-urlencoded", form)
+        };
+        // Both come to the wallet, the change last: the other locks the account next.
+        let held = shop.holding("SELECT FROM credits.balances FOR UPDATE").await;
+        let first = shop.send_to_wait(first, 1).await;
+        let changed = shop.send_to_wait(change(&shop.client, &user, &wish()), 2).await;
+        let_go(held).await;
+        assert!(first.await.unwrap().status.as_u16() < 400, "leaves: {leaves}");
+        let changed = changed.await.unwrap();
+        let expected = if leaves { 401 } else { 200 };
+        assert_eq!(changed.status.as_u16(), expected, "leaves: {leaves}, {}", changed.json);
+    }
+    // A connection has told of all that it met when it is gone.
+    let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'mana_service'";
+    while shop.number(end_of_connections).await > 0 {}
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(shop.number(deadlocks).await, 0);
 }
