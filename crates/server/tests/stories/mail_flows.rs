@@ -25,7 +25,7 @@ pub(crate) async fn link_of(story: &Story, subject: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix(BASE)).unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
-async fn verification_link(story: &Story) -> String {
+pub(crate) async fn verification_link(story: &Story) -> String {
     link_of(story, "Confirm your e-mail address").await
 }
 
@@ -40,7 +40,7 @@ fn parameter(link: &str, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn token_of(link: &str) -> String {
+pub(crate) fn token_of(link: &str) -> String {
     match link.strip_prefix("/api/auth/reset-password/") {
         Some(rest) => rest.split('?').next().unwrap().to_owned(),
         None => parameter(link, "token").unwrap(),
