@@ -202,7 +202,7 @@ async fn is_right(
     if !code.is(&stored, user, &auth.root_secrets)? {
         return Ok(false);
     }
-    Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?)
+    Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?.is_some())
 }
 
 fn require_on(auth: &Auth) -> Result<(), VerificationError> {

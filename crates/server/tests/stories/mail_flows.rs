@@ -18,7 +18,7 @@ pub(crate) const NEW_PASSWORD: &str = "another horse battery";
 const REQUESTS: &str = "SELECT count(*) FROM auth.mail_requests";
 
 /// Path and query of the link in the newest mail with the subject.
-async fn link_of(story: &Story, subject: &str) -> String {
+pub(crate) async fn link_of(story: &Story, subject: &str) -> String {
     let mails = story.all_mails().await;
     let kept = mails.iter().find(|kept| kept.mail.subject.as_str() == subject);
     let text = &kept.unwrap_or_else(|| panic!("no mail {subject}")).mail.text;
