@@ -55,6 +55,13 @@ pub fn internal_routes() -> OpenApiRouter<AuthState> {
     session::internal_routes()
 }
 
+/// Has what is rare there from the start of a server on: of what begins with its first time, nobody can see that it rose.
+pub fn count_from_zero() {
+    security_event::count_from_zero();
+    mail::count_from_zero();
+    webhook::count_from_zero();
+}
+
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use mana_auth::mail::MailError;
 use mana_auth::session::liveness;
 use mana_auth::{
-    Auth, account, mail, retention, security_event, service_key, two_factor, verification,
+    Auth, account, admin, mail, retention, security_event, service_key, two_factor, verification,
     webhook as app_webhook,
 };
 use mana_credits::auto_top_up::{self, Payers};
@@ -66,6 +66,7 @@ enum Task {
     ForgetDeliveries,
     ProveBooks,
     KeepKeys,
+    CountAdministrators,
     RecordHits,
     AnswerAsked,
     SendMails,
@@ -82,7 +83,7 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::WriteActivity,
         Self::WriteKeyUse,
         Self::DemandFactors,
@@ -92,6 +93,7 @@ impl Task {
         Self::ForgetDeliveries,
         Self::ProveBooks,
         Self::KeepKeys,
+        Self::CountAdministrators,
         Self::RecordHits,
         Self::AnswerAsked,
         Self::SendMails,
@@ -120,6 +122,7 @@ impl Task {
             Self::ForgetDeliveries => ("forgetting old deliveries of Stripe", LONG_WORK),
             Self::ProveBooks => ("checking the books", LONG_WORK),
             Self::KeepKeys => ("keeping the signing keys", MOMENTS),
+            Self::CountAdministrators => ("counting administrators", MOMENTS),
             Self::RecordHits => ("recording who ran into limits", MOMENTS),
             Self::AnswerAsked => ("answering what was asked for by mail", WORK),
             Self::SendMails => ("sending mails", WORK),
@@ -173,6 +176,7 @@ impl Workers {
             every(Duration::from_mins(15), || self.prove_books()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
+            every(Duration::from_secs(15), || self.count_administrators()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
             on_bell(&self.payments.errands.orders, || self.look_at_purchases()),
@@ -196,6 +200,8 @@ impl Workers {
             metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(0);
         }
         metrics::gauge!("ledger_verify_last_success_timestamp_seconds").set(now());
+        mana_auth::count_from_zero();
+        mana_credits::count_from_zero();
         if self.payments.stripe.is_some() {
             metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(now());
         }
@@ -264,6 +270,11 @@ impl Workers {
     /// Rotates signing keys that are due, and takes over what other servers did.
     pub async fn keep_keys(&self) {
         carry_out(Task::KeepKeys, self.auth.keys.keep()).await;
+    }
+
+    /// Counts who may administer.
+    pub async fn count_administrators(&self) {
+        carry_out(Task::CountAdministrators, admin::measure(&self.auth)).await;
     }
 
     /// Who runs into a limit is written down here and not in the request: a flood must cost as little as it can.

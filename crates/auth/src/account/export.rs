@@ -193,8 +193,9 @@ impl Document {
     }
 }
 
-/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads. None if the session has ended: looked at
-/// after the page was read, so that nothing is shown to who was the owner when the reading began.
+/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads. One at a time: exports that held one
+/// and waited for another would keep all connections from everybody. None if the session has ended: looked at after the page was read, so that
+/// nothing is shown to who was the owner when the reading began.
 async fn page(
     auth: &Auth,
     caller: &Caller,
@@ -203,7 +204,17 @@ async fn page(
 ) -> Result<Option<DataPage>, PortError> {
     let boxed = |error: DbError| -> PortError { Box::new(error) };
     let (user, session) = (&caller.user_id, &caller.session_id);
-    let mut transaction = auth.database.begin_as(user).await.map_err(boxed)?;
+    let begun = match list.of {
+        // Which no user may read, as the secret lies there.
+        Owner::SecondFactor => auth.database.begin().await,
+        Owner::Sessions
+        | Owner::SecurityEvents
+        | Owner::LinkedAccounts
+        | Owner::Passkeys
+        | Owner::TrustedDevices
+        | Owner::Credits => auth.database.begin_as(user).await,
+    };
+    let mut transaction = begun.map_err(boxed)?;
     let page = read(&mut transaction, auth, user, list, after).await?;
     let found = find(&mut transaction, session, user, auth.clock.now()).await.map_err(boxed)?;
     Ok(matches!(found, Found::Live { .. }).then_some(page))
@@ -232,9 +243,7 @@ async fn read(
             Ok(DataPage::of(passkeys.into_iter().map(row).collect(), None))
         }
         Owner::SecondFactor => {
-            // Which no user may read, as the secret lies there.
-            let mut transaction = auth.database.begin().await.map_err(boxed)?;
-            let factor = two_factor::store::list_second_factor(&mut transaction, user).await;
+            let factor = two_factor::store::list_second_factor(connection, user).await;
             Ok(DataPage::of(factor.map_err(boxed)?.into_iter().map(row).collect(), None))
         }
         Owner::TrustedDevices => {

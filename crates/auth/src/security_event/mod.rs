@@ -26,6 +26,13 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new().routes(routes!(list::security_events)).routes(routes!(list_all::all_security_events))
 }
 
+/// Those that somebody is called for.
+pub(crate) fn count_from_zero() {
+    for kind in [EventKind::BecameAdmin, EventKind::RefreshReplayed] {
+        metrics::counter!("security_events_total", "type" => kind.as_str()).increment(0);
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {

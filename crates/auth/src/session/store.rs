@@ -535,37 +535,47 @@ pub(crate) async fn list_earlier(
     .await?)
 }
 
-/// A session of the same user, opened with or after another one.
+/// A session of a user, as one that may be a stranger's.
 #[derive(Debug)]
-pub(crate) struct LaterSession {
+pub(crate) struct OtherSession {
     pub(crate) id: String,
     pub(crate) device_id: Option<String>,
     pub(crate) user_agent: Option<String>,
     /// The names of what was proven in it.
     pub(crate) authenticated_by: Vec<String>,
-    /// It was from a new device, and no link that disowns it was mailed or is left.
-    pub(crate) is_untold: bool,
+    pub(crate) created_at: OffsetDateTime,
+    /// When the newest of what it added was, of what is there and opens the account or is to change its address.
+    pub(crate) added_at: Option<OffsetDateTime>,
+    /// A mail has told of it, by a link that was not used.
+    pub(crate) has_link: bool,
+    /// It was from a new device, if it was opened with or after the one in question.
+    pub(crate) is_announced: bool,
 }
 
-/// Of the sessions opened with or after one, that one, those that live, and those in which something was added that opens the account.
-pub(crate) async fn list_later(
+/// A session, and its user's others that live, or in which something was added that is there.
+pub(crate) async fn list_others(
     connection: &mut PgConnection,
     session: &Session,
     now: OffsetDateTime,
-) -> Result<Vec<LaterSession>, DbError> {
+) -> Result<Vec<OtherSession>, DbError> {
     Ok(sqlx::query_as!(
-        LaterSession,
-        r#"SELECT id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!",
-                  NOT EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = sessions.id)
-                  AND id IN (SELECT session_id FROM auth.security_events
-                             WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_untold!"
-           FROM auth.sessions
-           WHERE user_id = $1 AND created_at >= $3 AND (id = $2 OR (revoked_at IS NULL AND expires_at > $4) OR id IN (
-               SELECT added_in FROM auth.passkeys WHERE user_id = $1
-               UNION ALL SELECT linked_in FROM auth.accounts WHERE user_id = $1
-               UNION ALL SELECT unnest(ARRAY[confirmed_in, begun_in]) FROM auth.two_factor_auth WHERE user_id = $1
-               UNION ALL SELECT made_in FROM auth.recovery_codes WHERE user_id = $1
-               UNION ALL SELECT asked_in FROM auth.verification_tokens WHERE user_id = $1))"#,
+        OtherSession,
+        r#"SELECT session.id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!", session.created_at,
+                  added.at AS "added_at?",
+                  EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = session.id) AS "has_link!",
+                  session.id IN (SELECT session_id FROM auth.security_events
+                                 WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_announced!"
+           FROM auth.sessions session LEFT JOIN (
+               SELECT added_in, max(at) AS at FROM (
+                   SELECT added_in, created_at AS at FROM auth.passkeys WHERE user_id = $1
+                   UNION ALL SELECT linked_in, created_at FROM auth.accounts WHERE user_id = $1
+                   UNION ALL SELECT confirmed_in, confirmed_at FROM auth.two_factor_auth WHERE user_id = $1
+                   UNION ALL SELECT begun_in, NULL FROM auth.two_factor_auth WHERE user_id = $1
+                   UNION ALL SELECT made_in, created_at FROM auth.recovery_codes WHERE user_id = $1
+                   UNION ALL SELECT asked_in, created_at FROM auth.verification_tokens WHERE user_id = $1
+               ) AS each GROUP BY added_in
+           ) AS added ON added.added_in = session.id
+           WHERE user_id = $1 AND (session.id = $2 OR (revoked_at IS NULL AND expires_at > $4) OR added.added_in IS NOT NULL)"#,
         session.user_id.as_str(),
         session.id.as_str(),
         session.created_at,

@@ -19,6 +19,9 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// How far ahead the clock of the server that issued a token may be, in seconds.
 const MAX_SKEW_SECONDS: i64 = 60;
 
+/// For how long after its expiry a token still ends its session.
+const ENDS_SECONDS_AFTER: i64 = 24 * 60 * 60;
+
 /// A signed access token. Has no Display and no way into a log; serialises into the answer that hands it out.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
@@ -202,17 +205,26 @@ pub(crate) async fn verify_or_learn(auth: &Auth, token: &str) -> Result<Claims, 
     }
 }
 
-/// As [`verify_or_learn`], and also what a token claimed that has expired, as long as its key is known. For ending the session that it
-/// names, and for nothing else.
+/// As [`verify_or_learn`], and also what a token claimed that has expired, at most a day ago: by it somebody signs out whose device has slept. An older
+/// one, of which more lie about, ends nothing. For ending the session that it names, and for nothing else.
 pub(crate) async fn verify_for_end(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
     match verify_or_learn(auth, token).await {
         Err(InvalidToken::Expired) => {
             let intact =
                 auth.intact_tokens.recall_or(token, &auth.keys, || verify_signature(&auth.keys, token))?;
-            Ok(intact.claims.clone())
+            if is_slept_on(&intact.claims, auth.clock.now().unix_timestamp()) {
+                Ok(intact.claims.clone())
+            } else {
+                Err(InvalidToken::Expired)
+            }
         }
         verdict => verdict,
     }
+}
+
+/// Whether it has expired no longer ago than a device may have slept.
+fn is_slept_on(claims: &Claims, now: i64) -> bool {
+    now <= claims.exp.saturating_add(ENDS_SECONDS_AFTER)
 }
 
 fn bounded(token: &str) -> Option<&str> {

@@ -51,6 +51,7 @@ mod refresh_under_fire;
 mod register;
 mod retention;
 mod service_keys;
+mod silence;
 mod single_sign_on;
 mod validate;
 mod webhooks;
