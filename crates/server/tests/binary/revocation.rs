@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::process::{Home, Launch, Server, poll};
 use mana_testkit::RedisServer;
 use serde_json::json;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,21 +60,17 @@ fn sign_out_reaches(here: &Server, there: &Server) -> Duration {
 fn pace(here: &Server, there: &Server, times: usize) -> (Duration, Duration) {
     let mut paces: Vec<_> = (0..times).map(|_| sign_out_reaches(here, there)).collect();
     paces.sort_unstable();
-    (paces[times / 2], paces[times - 1])
+    (paces[times.div_euclid(2)], *paces.last().unwrap())
 }
 
 /// Rings so many times, as anybody may who reaches Redis.
 fn forge(redis: &RedisServer, times: usize) {
     let mut stream = UnixStream::connect(redis.url().strip_prefix("unix://").unwrap()).unwrap();
     let forged = "PUBLISH mana:sessions:ended everybody\r\n".repeat(times);
-    let mut answers = stream.try_clone().unwrap();
+    let answers = stream.try_clone().unwrap();
     let reader = thread::spawn(move || {
-        let mut answer = [0; 4096];
-        let mut answered = 0;
-        while answered < times {
-            let length = answers.read(&mut answer).unwrap();
-            answered += answer[..length].iter().filter(|byte| **byte == b'\n').count();
-        }
+        let mut answers = BufReader::new(answers).lines();
+        (0..times).for_each(|_| drop(answers.next().unwrap().unwrap()));
     });
     stream.write_all(forged.as_bytes()).unwrap();
     reader.join().unwrap();
@@ -112,7 +108,9 @@ fn with_redis_servers_ring_for_each_other_and_without_it_look_in_turn() {
     let launch = || server(&home, &cluster).env("REDIS_URL", redis.url()).env("REDIS_WAIT_MS", "1000");
     let (here, there) = (launch().start(), launch().start());
     let both = [&here, &there];
-    both.iter().for_each(|server| await_bell(server, 1));
+    for server in both {
+        await_bell(server, 1);
+    }
     here.register("ada@example.com");
     let heard = metric(&there, "session_bell_heard_total");
     let (median, slowest) = pace(&here, &there, 15);
@@ -120,11 +118,15 @@ fn with_redis_servers_ring_for_each_other_and_without_it_look_in_turn() {
     assert!(metric(&there, "session_bell_heard_total") > heard);
 
     redis.kill();
-    both.iter().for_each(|server| await_bell(server, 0));
+    for server in both {
+        await_bell(server, 0);
+    }
     let (median, slowest) = pace(&here, &there, 15);
     eprintln!("without Redis a sign-out reaches the other server after {median:.1?}, {slowest:.1?} at most");
     redis.restart();
-    both.iter().for_each(|server| await_bell(server, 1));
+    for server in both {
+        await_bell(server, 1);
+    }
     let heard = metric(&there, "session_bell_heard_total");
     sign_out_reaches(&here, &there);
     poll(RECOVERY, "a bell that is heard again", || {

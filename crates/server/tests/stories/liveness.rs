@@ -205,7 +205,7 @@ async fn an_end_that_another_server_rings_for_is_looked_for_at_once() {
     let begun = std::time::Instant::now();
     let mut email = 0;
     while takes(&other, &ada).await {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "nothing was heard");
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "nothing was heard");
         // Whoever began to listen after one end hears the next one.
         email += 1;
         let guest = story.user(&format!("guest-{email}@example.com")).await;
