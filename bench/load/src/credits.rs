@@ -82,7 +82,8 @@ const SPREAD_CONNECTIONS: [usize; 3] = [1, 32, 256];
 const HOT_CONNECTIONS: [usize; 2] = [32, 256];
 const BALANCE_CONNECTIONS: [usize; 2] = [32, 256];
 const OPEN_CONNECTIONS: usize = 256;
-const OPEN_SHARES: [u32; 3] = [25, 50, 75];
+/// The last is more than can be done.
+const OPEN_SHARES: [u32; 5] = [25, 50, 75, 90, 120];
 const REFERENCE_CONNECTIONS: usize = 64;
 
 const HISTORY_CONNECTIONS: usize = 8;
@@ -92,8 +93,10 @@ const PAGE_LINES: u64 = 50;
 const LINE: &[u8] = br#""balanceAfter":"#;
 
 const BALANCE: &[u8] = br#""freeCreditsRemaining":"#;
-/// How many orders a batch of the ledger had; the service without group commit has no such metric.
-const BATCH_METRIC: &str = "ledger_batch_orders";
+/// How many orders a batch of the ledger had.
+const BATCH_ORDERS: &str = "ledger_batch_orders";
+/// How long its transaction took, from the first statement to the answer to the commit.
+const BATCH_SECONDS: &str = "ledger_batch_seconds";
 
 /// Who spends.
 struct Spenders {
@@ -111,8 +114,8 @@ struct Rates {
     /// That at [`OPEN_CONNECTIONS`].
     many: Option<f64>,
     hot: Option<f64>,
-    /// Mean milliseconds of one spend after the other.
-    alone: Option<f64>,
+    /// Mean milliseconds of one spend after the other, over HTTP and of its transaction alone.
+    alone: Option<[f64; 2]>,
 }
 
 /// Measures what is wanted and prints it.
@@ -184,8 +187,8 @@ struct Measured {
     connections: usize,
     tally: Tally,
     observed: Observed,
-    /// Spends in a batch.
-    batch: Option<f64>,
+    /// None without a batch.
+    batch: Option<MeanBatch>,
 }
 
 async fn spend(stage: &Stage, scripts: Vec<Spend>, times: Times, what: &str) -> Result<Measured, BenchError> {
@@ -197,18 +200,21 @@ async fn spend(stage: &Stage, scripts: Vec<Spend>, times: Times, what: &str) -> 
     Ok(Measured { connections, tally, observed, batch })
 }
 
+fn orders_in(batch: Option<MeanBatch>) -> String {
+    batch.map_or_else(|| "no batches".to_owned(), |mean| format!("{:.1}", mean.orders))
+}
+
 fn print_spends(title: &str, loads: Vec<Measured>) {
     head(
         title,
         &[&["connections"], &LATENCIES[..], &PROCESSORS[..], &["spends in a batch", "bound by"]].concat(),
     );
     for load in &loads {
-        let batch = load.batch.map_or_else(|| "no batches".to_owned(), |mean| format!("{mean:.1}"));
         row(&[
             vec![load.connections.to_string()],
             report::latencies(&load.tally),
             report::processors(&load.observed, load.tally.rate()),
-            vec![batch, report::bound(&load.observed)],
+            vec![orders_in(load.batch), report::bound(&load.observed)],
         ]
         .concat());
     }
@@ -232,7 +238,8 @@ async fn measure_spends(
     let log_bytes = storage::log_position(&mut owner).await?.saturating_sub(log_before);
     let after = storage::tables(&stage.postgres, storage::OF_CREDITS).await?;
     rates.spread = loads.iter().map(|load| load.tally.rate()).reduce(f64::max);
-    rates.alone = loads.iter().find(|load| load.connections == 1).map(|load| load.tally.mean_millis());
+    let alone = loads.iter().find(|load| load.connections == 1);
+    rates.alone = alone.and_then(|load| Some([load.tally.mean_millis(), load.batch?.millis]));
     rates.many = loads.iter().find(|load| load.connections == OPEN_CONNECTIONS).map(|load| load.tally.rate());
     print_spends(&format!("Spends, {} users in turn", spenders.tokens.len()), loads);
     print_storage(&before, &after, log_bytes);
@@ -338,19 +345,22 @@ async fn measure_open(
     };
     head(
         &format!("Spends at a fixed rate, of {} a second", whole(possible)),
-        &[&["share", "due/s"], &LATENCIES[..], &PROCESSORS[..]].concat(),
+        &[&["share", "due/s"], &LATENCIES[..], &PROCESSORS[..], &["spends in a batch"]].concat(),
     );
     for share in OPEN_SHARES {
         let due = Duration::from_secs_f64(possible).saturating_mul(share) / 100;
         let due = u32::try_from(due.as_secs()).unwrap_or(u32::MAX).max(1);
         eprintln!("measuring: {due} spends a second");
+        let before = Batches::now(stage.server.address).await?;
         let load = load::open(stage.server.address, spenders.of_all(OPEN_CONNECTIONS), due, times);
         let (done, observed) = observed::during(stage, times, load).await?;
+        let batch = Batches::now(stage.server.address).await?.mean_since(&before);
         let tally = done.tally.checked("spends at a fixed rate")?;
         row(&[
             vec![format!("{share} %"), due.to_string()],
             report::latencies(&tally),
             report::processors(&observed, tally.rate()),
+            vec![orders_in(batch)],
         ]
         .concat());
     }
@@ -421,7 +431,15 @@ async fn check_page(server: SocketAddr, request: Option<&Vec<u8>>, first: u64) -
 #[derive(Debug, Clone, Copy)]
 struct Batches {
     orders: f64,
+    seconds: f64,
     batches: f64,
+}
+
+/// What batches were in the mean.
+#[derive(Debug, Clone, Copy)]
+struct MeanBatch {
+    orders: f64,
+    millis: f64,
 }
 
 impl Batches {
@@ -432,17 +450,23 @@ impl Batches {
     }
 
     fn read(text: &str) -> Self {
-        let total = |suffix: &str| {
-            let name = format!("{BATCH_METRIC}{suffix}");
-            let lines = text.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once(' '));
+        let total = |name: &str| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
             lines.filter_map(|(_, number)| number.parse::<f64>().ok()).sum()
         };
-        Self { orders: total("_sum"), batches: total("_count") }
+        Self {
+            orders: total(&format!("{BATCH_ORDERS}_sum")),
+            seconds: total(&format!("{BATCH_SECONDS}_sum")),
+            batches: total(&format!("{BATCH_ORDERS}_count")),
+        }
     }
 
-    fn mean_since(self, earlier: &Self) -> Option<f64> {
+    fn mean_since(self, earlier: &Self) -> Option<MeanBatch> {
         let batches = self.batches - earlier.batches;
-        (batches > 0.0).then(|| (self.orders - earlier.orders) / batches)
+        (batches > 0.0).then(|| MeanBatch {
+            orders: (self.orders - earlier.orders) / batches,
+            millis: (self.seconds - earlier.seconds) * 1_000.0 / batches,
+        })
     }
 }
 
@@ -452,10 +476,14 @@ mod tests {
 
     #[test]
     fn the_mean_of_a_batch_is_that_of_the_load() {
-        let before = Batches::read("ledger_batch_orders_sum 10\nledger_batch_orders_count 10\nother_sum 7\n");
-        let after =
-            Batches::read("ledger_batch_orders_sum{a=\"b\"} 70\nledger_batch_orders_count{a=\"b\"} 20\n");
-        assert_eq!(after.mean_since(&before).map(whole).as_deref(), Some("6"));
+        let before = Batches::read(
+            "ledger_batch_orders_sum 10\nledger_batch_orders_count 10\nledger_batch_seconds_sum 1\nother_sum 7\n",
+        );
+        let after = Batches::read(
+            "ledger_batch_orders_sum{a=\"b\"} 70\nledger_batch_orders_count{a=\"b\"} 20\nledger_batch_seconds_sum{a=\"b\"} 1.5\n",
+        );
+        let mean = after.mean_since(&before).unwrap();
+        assert_eq!((whole(mean.orders), whole(mean.millis)), ("6".to_owned(), "50".to_owned()));
         assert!(Batches::read("").mean_since(&Batches::read("")).is_none());
     }
 }

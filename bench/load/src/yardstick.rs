@@ -285,17 +285,23 @@ impl Yardsticks {
         }
     }
 
-    /// Prints how long one spend after the other takes, the service's being `service` milliseconds at the mean.
-    pub(crate) fn compare_alone(&self, service: f64) {
-        head("One spend after the other, on an idle server", &["by", "mean ms", "the service takes of it"]);
-        row(&["the service, over HTTP", &format!("{service:.3}"), ""]);
+    /// Prints how long one spend after the other takes, `service` being the milliseconds of the service's at the mean: over HTTP with its
+    /// token, and of its transaction alone, which is what pgbench's are too.
+    pub(crate) fn compare_alone(&self, [service, transaction]: [f64; 2]) {
+        head(
+            "One spend after the other, on an idle server",
+            &["by", "mean ms", "the service over HTTP takes of it", "its transaction takes of it"],
+        );
+        row(&["the service, over HTTP", &format!("{service:.3}"), "", ""]);
+        row(&["the service, its transaction alone", &format!("{transaction:.3}"), "", ""]);
         let [line, books, seven] = self.alone;
         for (name, millis) in [
             ("pgbench: a transaction of seven statements", seven),
             ("pgbench: one call, the same books", books),
             ("pgbench: one statement, a line only", line),
         ] {
-            row(&[name.to_owned(), format!("{millis:.3}"), percent(service, millis)]);
+            let shares = [percent(service, millis), percent(transaction, millis)];
+            row(&[vec![name.to_owned(), format!("{millis:.3}")], shares.to_vec()].concat());
         }
     }
 }

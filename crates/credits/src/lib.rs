@@ -18,7 +18,7 @@ pub use api::{
     AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError,
     SalesDeed, SessionGuard,
 };
-pub use credits_event::{CreditsEvent, OnCreditsEvent};
+pub use credits_event::{ChargedBy, CreditsEvent, OnCreditsEvent};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;

@@ -28,10 +28,12 @@ const ORDERS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// # Errors
 /// When `LOG_LEVEL` is not understood.
 pub fn start_telemetry(settings: &Settings, traces: Option<&Traces>) -> Result<(), ParseError> {
-    // The spans of traces are none of the log's, which shows a request by a span of its own.
+    // The spans of traces are none of the log's, which shows a request by a span of its own. PostgreSQL's notices say of each
+    // migration that what is there already was left as it is.
     let filter = EnvFilter::builder()
         .parse(&settings.log_level)?
-        .add_directive(format!("{}=off", spans::TARGET).parse()?);
+        .add_directive(format!("{}=off", spans::TARGET).parse()?)
+        .add_directive("sqlx::postgres::notice=warn".parse()?);
     // A subscriber that is already there stays: only tests start two services in one process.
     let _already_started = match traces {
         None => Registry::default().with(filter).with(lines(settings)).try_init(),

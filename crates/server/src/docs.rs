@@ -2,7 +2,7 @@
 
 use crate::{errors, openapi};
 use askama::Template;
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use http::{HeaderValue, header};
@@ -21,6 +21,8 @@ pub(crate) fn routes() -> Router {
     let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]).validator_url("none"));
     Router::new()
         .merge(page)
+        // Who opens the service's address in a browser wants to know what it is.
+        .route("/", get(|| async { Redirect::to("/docs/") }))
         .route("/docs/errors", get(error_page))
         .route("/openapi.json", get(|| async { Json(openapi::document()) }))
         .layer(middleware::map_response(allow_page))

@@ -18,16 +18,24 @@ use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
 use mana_kernel::Clock as _;
 use mana_platform::http::Language;
+use mana_platform::redis::Bell;
 use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// However often others ring, there is no more than one look for it in so long.
+const BETWEEN_LOOKS_BY_BELL: Duration = Duration::from_millis(100);
+/// However many sessions end here, the others are rung for no more than once in so long.
+const BETWEEN_RINGS: Duration = Duration::from_millis(20);
+/// Until what failed of it is tried again.
+const AFTER_A_LOST_RING: Duration = Duration::from_secs(1);
 /// How long a delivery that another replica took in, or that is tried again, waits at most beyond its time.
 const PAYMENT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
@@ -150,6 +158,8 @@ pub struct Workers {
     pub payments: Arc<Payments>,
     /// The accounts of those who pay.
     pub(crate) payers: Arc<dyn Payers>,
+    /// What servers tell each other by that sessions have ended; none without Redis.
+    pub(crate) bell: Option<Arc<Bell>>,
 }
 
 impl Workers {
@@ -158,6 +168,7 @@ impl Workers {
         self.note_start();
         tokio::join!(
             every(BETWEEN_LOOKS, || self.follow_ended_sessions()),
+            self.carry_the_bell(),
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(15), || self.demand_second_factors()),
@@ -200,6 +211,31 @@ impl Workers {
     pub async fn follow_ended_sessions(&self) {
         // It says itself what fails. Whoever it tells nothing for a while asks the database.
         let _ = timeout(MOMENTS, liveness::catch_up(&self.auth)).await;
+    }
+
+    /// Rings for the other servers when sessions have ended here, and looks when they ring, for ever; without Redis, not at all. What is not
+    /// heard is learned by the next look in turn.
+    pub async fn carry_the_bell(&self) {
+        let Some(bell) = &self.bell else { return };
+        tokio::join!(
+            every(BETWEEN_RINGS, || async {
+                liveness::ended_here(&self.auth).await;
+                // Until it is rung, though nobody needs this ring by then: so a Redis that is back is found before the next one.
+                while !bell.ring().await {
+                    tokio::time::sleep(AFTER_A_LOST_RING).await;
+                }
+            }),
+            every(BETWEEN_LOOKS_BY_BELL, || async {
+                bell.heard().await;
+                self.follow_ended_sessions().await;
+            }),
+            // A task of its own, so that a flood of rings takes no time from other work; it ends with this one.
+            every(AFTER_A_LOST_RING, || async {
+                let (mut listening, bell) = (JoinSet::new(), Arc::clone(bell));
+                listening.spawn(async move { bell.listen().await });
+                let _ = listening.join_next().await;
+            }),
+        );
     }
 
     /// Writes down which sessions were active, which refresh answers were seen in use, and which service keys were used.

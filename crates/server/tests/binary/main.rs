@@ -24,6 +24,7 @@ mod readme;
 mod refresh;
 mod refusals;
 mod revocation;
+mod scarcity;
 mod serve;
 mod service_keys;
 mod smuggling;

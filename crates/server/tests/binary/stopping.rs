@@ -5,7 +5,7 @@ use crate::http::{self, PASSWORD};
 use crate::process::{Home, STOP_LIMIT, poll};
 use serde_json::json;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LOGINS: usize = 8;
 
@@ -33,7 +33,6 @@ fn a_stop_lets_requests_in_flight_finish() {
         });
 
         server.signal(signal);
-        let stopped = Instant::now();
         poll(STOP_LIMIT, "a closed door for new requests", || {
             TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
         });
@@ -45,7 +44,6 @@ fn a_stop_lets_requests_in_flight_finish() {
         }
         drop(owner);
         assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
-        assert!(stopped.elapsed() < STOP_LIMIT, "{:?}", stopped.elapsed());
         assert!(home.is_quiet(), "PostgreSQL outlived the server");
         drop(silent);
     }

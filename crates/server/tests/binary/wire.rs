@@ -1,9 +1,10 @@
-//! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction, or lets it fall silent.
+//! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction, lets it fall silent, or takes its time.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream, UnixStream, tcp};
@@ -42,6 +43,7 @@ type Next = Arc<Mutex<Option<(Cut, &'static str)>>>;
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     next: Next,
+    delay_millis: Arc<AtomicU64>,
     _runtime: Runtime,
 }
 
@@ -52,15 +54,21 @@ impl Proxy {
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
         let next = Next::default();
-        let shared = Arc::clone(&next);
+        let delay_millis = Arc::<AtomicU64>::default();
+        let (chosen, delay) = (Arc::clone(&next), Arc::clone(&delay_millis));
         runtime.spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = UnixStream::connect(&socket).await.unwrap();
-                tokio::spawn(relay(client, server, Arc::clone(&shared)));
+                tokio::spawn(relay(client, server, Arc::clone(&chosen), Arc::clone(&delay)));
             }
         });
-        Self { port, next, _runtime: runtime }
+        Self { port, next, delay_millis, _runtime: runtime }
+    }
+
+    /// Keeps each answer of PostgreSQL back for so long from now on.
+    pub(crate) fn delay(&self, by: Duration) {
+        self.delay_millis.store(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     /// Cuts the next transaction that writes `text`.
@@ -75,12 +83,22 @@ impl Proxy {
 }
 
 /// Ends, and with it the connection, when either side does or when it is cut.
-async fn relay(client: TcpStream, server: UnixStream, next: Next) -> io::Result<()> {
+async fn relay(
+    client: TcpStream,
+    server: UnixStream,
+    next: Next,
+    delay_millis: Arc<AtomicU64>,
+) -> io::Result<()> {
     let (mut from_client, to_client) = client.into_split();
     let (from_server, mut to_server) = server.into_split();
     let is_silent = Arc::new(AtomicBool::new(false));
     let stays_open = Arc::new(AtomicBool::new(false));
-    tokio::spawn(answer(from_server, to_client, Arc::clone(&is_silent), Arc::clone(&stays_open)));
+    tokio::spawn(answer(
+        from_server,
+        to_client,
+        (Arc::clone(&is_silent), Arc::clone(&stays_open)),
+        delay_millis,
+    ));
     // The first message has no type before its length.
     let length = from_client.read_u32().await?;
     let mut message = length.to_be_bytes().to_vec();
@@ -118,8 +136,8 @@ async fn relay(client: TcpStream, server: UnixStream, next: Next) -> io::Result<
 async fn answer(
     mut from_server: OwnedReadHalf,
     mut to_client: tcp::OwnedWriteHalf,
-    is_silent: Arc<AtomicBool>,
-    stays_open: Arc<AtomicBool>,
+    (is_silent, stays_open): (Arc<AtomicBool>, Arc<AtomicBool>),
+    delay_millis: Arc<AtomicU64>,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
@@ -130,6 +148,7 @@ async fn answer(
         if length == 0 || is_silent.load(Ordering::SeqCst) {
             return Ok(());
         }
+        tokio::time::sleep(Duration::from_millis(delay_millis.load(Ordering::SeqCst))).await;
         to_client.write_all(&bytes[..length]).await?;
     }
 }

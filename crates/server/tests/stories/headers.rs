@@ -256,3 +256,13 @@ async fn a_401_says_how_to_authenticate() {
         reply.problem();
     }
 }
+
+#[tokio::test]
+async fn the_address_of_the_service_leads_to_its_documentation() {
+    let story = Story::new().await;
+    let root = story.client.get("/").send().await;
+    assert_eq!((root.status.as_u16(), &root.headers["location"]), (303, &"/docs/".parse().unwrap()));
+    let page = story.client.get("/docs/").send().await;
+    assert_eq!(page.status, 200);
+    assert!(String::from_utf8_lossy(&page.bytes).contains("swagger-ui"));
+}

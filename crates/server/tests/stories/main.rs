@@ -37,6 +37,7 @@ mod logout;
 mod low_balance;
 mod mail_flows;
 mod mails;
+mod minted_sessions;
 mod moving;
 mod new_devices;
 mod oauth;
