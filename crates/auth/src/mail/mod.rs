@@ -158,7 +158,7 @@ fn sealed_as(id: Uuid) -> String {
 }
 
 /// The kinds of all mails.
-const TEMPLATES: [&str; 12] = [
+const TEMPLATES: [&str; 13] = [
     "account_deleted",
     "auto_top_up_paused",
     "change_email",
@@ -170,6 +170,7 @@ const TEMPLATES: [&str; 12] = [
     "protection_changed",
     "reset_password",
     "sign_in_code",
+    "taken_away",
     "verify_email",
 ];
 

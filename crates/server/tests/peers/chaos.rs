@@ -375,16 +375,6 @@ impl Stage<'_> {
         value.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
     }
 
-    /// What was under way on a connection that has fallen silent keeps none of its place.
-    fn no_place_of_the_pool_is_lost(&self) {
-        for server in [0, 1] {
-            poll(RECOVERY, "a pool in which all is free again", || {
-                let in_use = self.metric(server, "database_pool_connections{state=\"in_use\"}");
-                (in_use == 0).then_some(())
-            });
-        }
-    }
-
     fn redis_is_up(&self, is_up: u64) {
         for server in [0, 1] {
             poll(RECOVERY, "what is said of Redis", || {
@@ -453,7 +443,6 @@ impl Stage<'_> {
                 deployment.network_is_silent(true);
                 self.is_refused();
                 deployment.network_is_silent(false);
-                self.no_place_of_the_pool_is_lost();
             }
             Fault::ServerKilled => {
                 deployment.take_server(server).kill();
