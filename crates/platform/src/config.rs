@@ -189,6 +189,9 @@ pub struct Settings {
     /// A service key of all credits scopes for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
     #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Service keys")]
     pub service_key: Option<SecretString>,
+    /// Requests a minute with `MANA_CORE_SERVICE_KEY`, of all apps together; 0 for no limit
+    #[arg(long, env = "MANA_CORE_SERVICE_KEY_LIMIT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Service keys")]
+    pub service_key_limit: u32,
 
     /// Characters a new password needs at least (8 to 128)
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u8).range(8..=128), global = true, help_heading = "Passwords")]

@@ -2,13 +2,14 @@
 
 use crate::http::codes;
 use crate::telemetry::spans;
-use mana_kernel::{ErrorCode, Problem, UserId};
+use mana_kernel::{ErrorCode, Kind, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
-use std::io;
+use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::{io, iter};
+use tokio::time::{sleep, timeout};
 use tracing::Span;
 
 /// An open transaction. Dropped without a commit, it rolls back.
@@ -70,6 +71,13 @@ const BATCH_LIMIT: Duration = Duration::from_secs(12);
 /// For how long a connection is taken to be there still, without asking it.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
+/// How long a connection is used before a new one takes its place. A name may lead elsewhere by then, and what was set for new sessions is not
+/// heard of by old ones.
+const CONNECTION_LIFE: Duration = Duration::from_mins(10);
+
+/// Pauses before a server that lets nobody in just now is tried again: the first, which doubles, and the longest.
+const CONNECT_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+
 /// How long a connection that is given back in the middle of something may take to come to rest.
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
 
@@ -79,6 +87,7 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(wait)
+            .max_lifetime(CONNECTION_LIFE)
             // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
@@ -256,8 +265,15 @@ impl DerefMut for Transaction {
 #[derive(Debug)]
 pub struct BatchConnection {
     database: Database,
-    /// With the moment when it was last used. Away while a batch is under way, so that one which ends in the middle takes it along.
-    kept: Option<(PgConnection, Instant)>,
+    /// Away while a batch is under way, so that one which ends in the middle takes it along.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    connection: PgConnection,
+    made: Instant,
+    used: Instant,
 }
 
 impl BatchConnection {
@@ -265,18 +281,18 @@ impl BatchConnection {
     ///
     /// # Errors
     /// When no connection is to be had, when `work` fails, or when nothing was heard until the time was over. If it was to commit, it may have.
-    pub async fn carry_out<T, E: From<DbError>>(
+    pub async fn carry_out<T, E: From<DbError> + Problem>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         let wait = Wait::begin();
-        let connection = self.take().await;
+        let kept = self.take().await;
         let traced = wait.end();
-        let mut connection = connection?;
+        let mut kept = kept?;
         let begin =
             if self.database.is_transactions_only { BEGIN_BATCH_WITHOUT_STATEMENTS } else { BEGIN_BATCH };
         let batch = async {
-            let mut transaction = connection.begin_with(begin).await?;
+            let mut transaction = kept.connection.begin_with(begin).await?;
             let done = work(&mut transaction).await;
             match &done {
                 Ok(_) => transaction.commit().await?,
@@ -286,27 +302,63 @@ impl BatchConnection {
         };
         let done = timeout(BATCH_LIMIT, batch).await.unwrap_or_else(|_| Err(fell_silent()));
         let done = done.map_err(DbError::from)?;
-        // It has come to an end, good or bad; of any other nobody knows what is still to come on it.
-        self.kept = Some((connection, Instant::now()));
+        // It has come to an end, good or bad; of any other nobody knows what is still to come on it. What passes by itself may not pass on
+        // this connection: it may lead to a server that is the primary no more, or have begun when nothing was to be written.
+        let may_be_to_blame = matches!(&done, Err(error) if error.code().kind == Kind::Unavailable);
+        self.kept = (!may_be_to_blame).then(|| Kept { used: Instant::now(), ..kept });
         let done = done?;
         traced.record("outcome", "committed");
         Ok(done)
     }
 
-    async fn take(&mut self) -> Result<PgConnection, DbError> {
-        let pool = &self.database.pool;
-        if let Some((mut connection, used)) = self.kept.take()
-            && (used.elapsed() < TRUSTED_FOR
-                || matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(()))))
+    async fn take(&mut self) -> Result<Kept, DbError> {
+        if let Some(mut kept) = self.kept.take()
+            && kept.made.elapsed() < CONNECTION_LIFE
+            && (kept.used.elapsed() < TRUSTED_FOR
+                || matches!(timeout(COME_TO_REST_LIMIT, kept.connection.ping()).await, Ok(Ok(()))))
         {
-            return Ok(connection);
+            return Ok(kept);
         }
-        let options = pool.connect_options();
-        match timeout(pool.options().get_acquire_timeout(), PgConnection::connect_with(&options)).await {
-            Ok(connected) => Ok(connected?),
-            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
-        }
+        let pool = &self.database.pool;
+        let connected = timeout(pool.options().get_acquire_timeout(), connect(&pool.connect_options())).await;
+        let connection = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        let now = Instant::now();
+        Ok(Kept { connection, made: now, used: now })
     }
+}
+
+/// Connects as the pool does: a server that is starting or has no place is tried again, until whoever asks has waited enough.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let [mut pause, longest] = CONNECT_PAUSES;
+    loop {
+        match PgConnection::connect_with(options).await {
+            Err(error) if lets_nobody_in_yet(&error) => sleep(pause).await,
+            outcome => return outcome,
+        }
+        pause = pause.saturating_mul(2).min(longest);
+    }
+}
+
+fn lets_nobody_in_yet(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Io(error) = error {
+        return error.kind() == io::ErrorKind::ConnectionRefused;
+    }
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // Too many connections; starting up or shutting down.
+    code.is_some_and(|code| matches!(&*code, "53300" | "57P03"))
+}
+
+/// Has the transaction of `connection` give way, and let go what it locks, as a batch does: for whoever is about to lock what batches wait for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn hold_briefly(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query(
+        "SELECT set_config('lock_timeout', '5s', true), set_config('idle_in_transaction_session_timeout', '8s', true)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 fn fell_silent() -> sqlx::Error {
@@ -371,6 +423,13 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
+/// Whether what went wrong is, underneath, that others took the same locks in another order (deadlock, serialisation).
+pub fn lost_a_race(error: &(dyn Error + 'static)) -> bool {
+    iter::successors(Some(error), |error| (**error).source())
+        .filter_map(|error| error.downcast_ref::<sqlx::Error>()?.as_database_error()?.code())
+        .any(|code| matches!(&*code, "40001" | "40P01"))
+}
+
 /// What an operator would do about it, in a word.
 fn kind(error: &sqlx::Error) -> &'static str {
     if let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
@@ -417,8 +476,7 @@ impl DbError {
 
     /// Whether others took the same locks in another order, so that this transaction gave way (deadlock, serialisation).
     pub fn lost_a_race(&self) -> bool {
-        let code = self.0.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        code.is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+        lost_a_race(self)
     }
 
     /// Whether the fault passes by itself: connection lost, pool exhausted, server restarting, read-only or full.

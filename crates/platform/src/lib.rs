@@ -18,6 +18,6 @@ pub mod system;
 pub mod telemetry;
 
 pub use config::Settings;
-pub use db::{BatchConnection, Database, DbError};
+pub use db::{BatchConnection, Database, DbError, hold_briefly, lost_a_race};
 pub use outbound::Outbound;
 pub use system::{SystemClock, SystemRng, SystemSteadyClock};

@@ -341,7 +341,8 @@ pub(crate) fn given_key(settings: &Settings) -> Result<Option<SigningKey>, KeyEr
 
 /// The service key that the environment gives, if it does.
 pub(crate) fn given_service_key(settings: &Settings) -> Result<Option<GivenServiceKey>, WeakServiceKey> {
-    settings.service_key.as_ref().map(GivenServiceKey::new).transpose()
+    let limit = Some(settings.service_key_limit).filter(|limit| *limit > 0);
+    settings.service_key.as_ref().map(|key| GivenServiceKey::new(key, limit)).transpose()
 }
 
 /// What a new key of an algorithm is.

@@ -134,6 +134,11 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
     if RouteClass::of(method, Some(path)).is_some_and(|class| class != RouteClass::Refresh) {
         answers.push(("429", "Over the rate limit: see Retry-After"));
     }
+    let service_key = SecurityRequirement::new("serviceKey", [""; 0]);
+    if operation.security.iter().flatten().any(|accepted| *accepted == service_key) {
+        let lacks = "The service key lacks the scope or acts as another app, or a browser sent it for a page of a foreign site";
+        answers.push(("403", lacks));
+    }
     if *method != Method::GET {
         answers.push(("403", "Sent by a browser for a page of a foreign site"));
     }

@@ -202,6 +202,7 @@ impl Workers {
         metrics::gauge!("ledger_verify_last_success_timestamp_seconds").set(now());
         mana_auth::count_from_zero();
         mana_credits::count_from_zero();
+        metrics::gauge!("ledger_verify_all_last_success_timestamp_seconds").set(now());
         if self.payments.stripe.is_some() {
             metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(now());
         }
@@ -262,7 +263,7 @@ impl Workers {
         carry_out(Task::ForgetDeliveries, webhook::forget_old(&self.books)).await;
     }
 
-    /// Checks the books and takes a root of them, unless the newest root of any server is younger than 55 minutes.
+    /// Checks the books, of all wallets a part, and takes a root of them, unless the newest root of any server is younger than 55 minutes.
     pub async fn prove_books(&self) {
         carry_out(Task::ProveBooks, root::keep_proven(&self.books)).await;
     }

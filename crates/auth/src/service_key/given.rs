@@ -28,11 +28,11 @@ pub struct GivenServiceKey {
 }
 
 impl GivenServiceKey {
-    /// Reads the setting.
+    /// Reads the setting. `limit_per_minute` is for all apps together.
     ///
     /// # Errors
     /// When it is too short to be a secret, or can't be sent.
-    pub fn new(secret: &SecretString) -> Result<Self, WeakServiceKey> {
+    pub fn new(secret: &SecretString, limit_per_minute: Option<u32>) -> Result<Self, WeakServiceKey> {
         let secret = secret.expose_secret();
         if secret.len() < 16 || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(WeakServiceKey);
@@ -47,7 +47,7 @@ impl GivenServiceKey {
                 Scope::CreditsGrant,
                 Scope::UsageRead,
             ]),
-            limit_per_minute: None,
+            limit_per_minute,
         };
         Ok(Self { hash: sha256(secret.as_bytes()), key: Arc::new(key) })
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_given_key_is_16_characters_that_a_header_carries() {
-        let given = |text: &str| GivenServiceKey::new(&SecretString::from(text.to_owned()));
+        let given = |text: &str| GivenServiceKey::new(&SecretString::from(text.to_owned()), None);
         for weak in ["", "fifteen-letters", "sixteen letters ", "sixteen-letters\u{e4}"] {
             assert_eq!(given(weak).err(), Some(WeakServiceKey), "{weak}");
         }

@@ -3,8 +3,8 @@
 use super::model::{AutoTopUp, PauseReason, Status, WatchedWallet};
 use super::show::AutoTopUpRow;
 use mana_kernel::UserId;
-use mana_platform::DbError;
 use mana_platform::http::Language;
+use mana_platform::{DbError, hold_briefly};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -178,6 +178,7 @@ pub(super) async fn update_threshold(
     user: &UserId,
     below: Option<i64>,
 ) -> Result<(), DbError> {
+    hold_briefly(connection).await?;
     sqlx::query!(
         "UPDATE credits.balances SET top_up_below = $2 WHERE user_id = $1 AND top_up_below IS DISTINCT FROM $2",
         user.as_str(),
@@ -416,6 +417,7 @@ pub(super) async fn lock_wallet(
     connection: &mut PgConnection,
     user: &UserId,
 ) -> Result<Option<WatchedWallet>, DbError> {
+    hold_briefly(connection).await?;
     Ok(sqlx::query_as!(
         WatchedWallet,
         r#"SELECT version, free + paid AS "available!", debt, closed_at IS NOT NULL AS "is_closed!"

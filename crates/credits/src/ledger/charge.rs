@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
-/// A JSON object of at most 8 KiB, kept in the order given.
+/// A JSON object of at most 8 KiB, kept in the order given: values, not spellings.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>")]
 pub struct Metadata(Map<String, Value>);
@@ -37,6 +37,10 @@ impl utoipa::PartialSchema for Metadata {
             .schema_type(Type::Object)
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .max_properties(Some(1365))
+            .description(Some(
+                "At most 8 KiB of JSON. Members keep their order. Numbers keep their value and not their spelling: `1e3` comes back as `1000.0`, a fraction \
+                 of more digits than a double holds as the double next to it; send what has to come back to the letter as a string.",
+            ))
             .into()
     }
 }

@@ -3,6 +3,7 @@
 use super::error::LedgerError;
 use super::store;
 use mana_kernel::{Clock, UserId};
+use mana_platform::hold_briefly;
 use sqlx::PgConnection;
 
 /// Closes the wallet of a user whose account ends.
@@ -14,5 +15,6 @@ pub async fn close_wallet(
     clock: &dyn Clock,
     user: &UserId,
 ) -> Result<(), LedgerError> {
+    hold_briefly(connection).await?;
     Ok(store::update_closed(connection, user, clock.now()).await?)
 }

@@ -2,10 +2,10 @@
 
 use super::model::Refusal;
 use crate::PortError;
-use crate::idempotency::KeyError;
+use crate::idempotency::{KeyError, ONE_ANSWER};
 use mana_kernel::{ErrorCode, Kind, Problem};
-use mana_platform::DbError;
 use mana_platform::http::codes;
+use mana_platform::{DbError, lost_a_race};
 
 /// What may go wrong with a command.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,19 @@ impl LedgerError {
     /// Whether it passes by itself, so that to try again is worth it.
     pub(super) fn passes(&self) -> bool {
         self.code().kind == Kind::Unavailable
+    }
+
+    /// Whether others took the same locks in another order, so that to do all of it again is worth it.
+    pub(super) fn lost_a_race(&self) -> bool {
+        if let Self::Port(error) = self {
+            return lost_a_race(&**error);
+        }
+        matches!(self, Self::Database(error) if error.lost_a_race())
+    }
+
+    /// Whether a key was known that had not been looked up.
+    pub(super) fn has_met_a_known_key(&self) -> bool {
+        matches!(self, Self::Database(error) if error.constraint() == Some(ONE_ANSWER))
     }
 }
 
@@ -135,7 +148,7 @@ pub static REFUND_EXCEEDS_SPEND: ErrorCode = ErrorCode {
     kind: Kind::Invalid,
     title: "More would be given back than was spent",
     word: None,
-    way_out: "Refunds of a spend add up to its amount at most. Leave `amount` out to give back whatever is left.",
+    way_out: "Refunds of a spend add up to its amount at most: less of it is left than `amount`.",
 };
 /// No spend to give back.
 pub static NO_SUCH_SPEND: ErrorCode = ErrorCode {

@@ -65,7 +65,7 @@ pub(crate) struct GiveRequest {
     /// Name of this request, as the `Idempotency-Key` header.
     #[serde(skip_serializing)]
     idempotency_key: Option<IdempotencyKey>,
-    /// Anything the app wants to find again: at most 8 KiB, kept as given.
+    /// Anything the app wants to find again.
     metadata: Option<Metadata>,
 }
 

@@ -7,7 +7,7 @@
 use super::batch::{self, Books, LookUp, Order};
 use super::error::LedgerError;
 use super::queue::{Questions, Queue, Waiting};
-use crate::idempotency::{Answer, ONE_ANSWER};
+use crate::idempotency::Answer;
 use mana_kernel::UserId;
 use mana_platform::BatchConnection;
 use mana_platform::telemetry::{Counted, spans};
@@ -30,6 +30,8 @@ const QUEUE: usize = 4096;
 const QUEUE_OF_WALLET: u32 = 1024;
 /// Orders of a batch at most: beyond it, a longer transaction gains nothing and keeps its wallets locked.
 const MAX_BATCH: usize = 256;
+/// How often a batch is tried that lost a race, or met a key that it had not looked up.
+const TRIES: u32 = 3;
 /// Batches in which all keys are looked up after one was known.
 const CAUTIOUS_BATCHES: u32 = 64;
 
@@ -212,18 +214,20 @@ impl Shard {
         answers
     }
 
-    /// Commits, once more if it lost a race for locks with another replica, or if a key was known that had not been looked up.
+    /// Commits, again if it lost a race for locks with another replica, or if a key was known that had not been looked up.
     async fn commit(&mut self, orders: &[Order]) -> Result<batch::Answers, LedgerError> {
         let Self { books, connection, caution, .. } = self;
         let mut outcome = batch::commit(connection, books, orders, caution.look_up()).await;
-        if let Err(LedgerError::Database(error)) = &outcome {
-            let has_met_a_known_key = error.constraint() == Some(ONE_ANSWER);
+        for _ in 1..TRIES {
+            let Err(error) = &outcome else { break };
+            let has_met_a_known_key = error.has_met_a_known_key();
             if has_met_a_known_key {
                 caution.learn(true);
             }
-            if has_met_a_known_key || error.lost_a_race() {
-                outcome = batch::commit(connection, books, orders, caution.look_up()).await;
+            if !has_met_a_known_key && !error.lost_a_race() {
+                break;
             }
+            outcome = batch::commit(connection, books, orders, caution.look_up()).await;
         }
         let is_replay = |answer: &Result<Answer, LedgerError>| answer.as_ref().is_ok_and(Answer::is_replay);
         caution.learn(outcome.as_ref().is_ok_and(|answers| answers.iter().any(is_replay)));

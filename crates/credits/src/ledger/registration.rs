@@ -5,6 +5,7 @@ use super::model::{Command, Due, Refusal};
 use super::store::{self, Changed};
 use crate::Policy;
 use mana_kernel::{Clock, Rng, TransactionId, UserId};
+use mana_platform::hold_briefly;
 use sqlx::PgConnection;
 
 /// Opens the wallet of a user that is being registered.
@@ -32,6 +33,7 @@ pub async fn hold_wallet(
     user: &UserId,
 ) -> Result<(), LedgerError> {
     let users = [user.as_str().to_owned()];
+    hold_briefly(connection).await?;
     store::lock_wallets(connection, &users, &policy.daily_zone).await?;
     Ok(())
 }
@@ -47,12 +49,14 @@ pub async fn give_bonus(
     rng: &dyn Rng,
     user: &UserId,
 ) -> Result<(), LedgerError> {
-    let now = clock.now();
     let users = [user.as_str().to_owned()];
     let Some(amount) = policy.signup_bonus else {
         return Ok(());
     };
+    hold_briefly(connection).await?;
     let mut loaded = store::lock_wallets(connection, &users, &policy.daily_zone).await?;
+    // After the wait for the lock: what is posted long after its time would change balances of the past.
+    let now = clock.now();
     let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(user.as_str()), loaded.today) else {
         return Err(LedgerError::NoSuchUser);
     };

@@ -28,7 +28,7 @@ pub(crate) struct SpendRequest {
     /// `Idempotency-Key` header does the same.
     #[serde(skip_serializing)]
     pub(super) idempotency_key: Option<IdempotencyKey>,
-    /// Anything the app wants to find again: at most 8 KiB, kept as given.
+    /// Anything the app wants to find again.
     pub(super) metadata: Option<Metadata>,
     /// Whom to charge; for service keys.
     #[serde(skip_serializing)]

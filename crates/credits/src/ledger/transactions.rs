@@ -48,7 +48,7 @@ pub(crate) struct TransactionResponse {
     /// Null unless an organisation's wallet was charged.
     #[schema(min_length = 1, max_length = 64)]
     organization_id: Option<String>,
-    /// As given with the spend.
+    /// What was given with the spend.
     #[schema(value_type = Option<super::Metadata>)]
     metadata: Option<Value>,
     #[schema(max_length = 255)]

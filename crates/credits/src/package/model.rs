@@ -168,7 +168,7 @@ pub struct PackageContent {
     /// Place in the list, lowest first; 0 if absent.
     #[schema(minimum = -2_147_483_648_i64, maximum = 2_147_483_647)]
     pub sort_order: Option<i32>,
-    /// Anything: at most 8 KiB, kept as given.
+    /// Anything.
     pub metadata: Option<Metadata>,
 }
 

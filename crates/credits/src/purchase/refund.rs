@@ -17,8 +17,8 @@ use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Line, UserId};
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
+use mana_platform::{DbError, hold_briefly};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
@@ -158,6 +158,7 @@ pub(super) async fn remaining(
     order: &Order,
 ) -> Result<i64, DbError> {
     let users = [order.user_id.clone()];
+    hold_briefly(connection).await?;
     let loaded = wallets::lock_wallets(connection, &users, &payments.books.policy.daily_zone).await?;
     let wallet = loaded.wallets.get(&order.user_id);
     let grants = wallet.into_iter().flat_map(|wallet| &wallet.grants);

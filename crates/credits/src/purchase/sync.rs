@@ -13,7 +13,7 @@ use crate::ledger::store::{self as wallets, Changed};
 use crate::stripe::object::Expandable;
 use crate::stripe::{Stripe, StripeError};
 use mana_kernel::{TransactionId, UserId};
-use mana_platform::DbError;
+use mana_platform::{DbError, hold_briefly};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use time::{Date, OffsetDateTime};
@@ -127,7 +127,7 @@ pub(crate) async fn apply_locked(
         store::update_bill(connection, &order, &bill).await?;
     }
     if mismatch.is_none() {
-        settle(payments, connection, &mut order, &facts, now).await?;
+        settle(payments, connection, &mut order, &facts).await?;
     }
     let stripe_ids = observation.map(stripe_ids).unwrap_or_default();
     store::write_facts(connection, &order, &facts, &stripe_ids, now).await?;
@@ -177,7 +177,6 @@ async fn settle(
     connection: &mut PgConnection,
     order: &mut Order,
     facts: &Facts,
-    now: OffsetDateTime,
 ) -> Result<(), PaymentError> {
     let books = &payments.books;
     if order.granted_mana == 0 && facts.captured_cents == 0 {
@@ -185,12 +184,15 @@ async fn settle(
     }
     let zone = &books.policy.daily_zone;
     let users = [order.user_id.clone()];
+    hold_briefly(connection).await?;
     let mut loaded = wallets::lock_wallets(connection, &users, zone).await?;
     if loaded.wallets.is_empty() {
         // An import leaves users without one.
-        wallets::insert_wallets(connection, &users, zone, now).await?;
+        wallets::insert_wallets(connection, &users, zone, books.clock.now()).await?;
         loaded = wallets::lock_wallets(connection, &users, zone).await?;
     }
+    // After the wait for the lock: what is posted long after its time would change balances of the past.
+    let now = books.clock.now();
     let (Some(mut wallet), Some(today)) = (loaded.wallets.remove(&order.user_id), loaded.today) else {
         return Err(LedgerError::NoSuchUser.into());
     };

@@ -32,6 +32,7 @@ struct Requests {
     addresses: Buckets<(RouteClass, AddressBucket)>,
     networks: Buckets<(RouteClass, NetworkBucket)>,
     users: Buckets<(RouteClass, UserId)>,
+    apps: Buckets<String>,
     service_keys: Buckets<String>,
 }
 
@@ -52,6 +53,7 @@ impl InProcess {
         match subject {
             Subject::Address(address) => requests.count_address(class, *address, quota, count, now),
             Subject::User(user) => take(&mut requests.users, (class, user.clone()), quota, count, now),
+            Subject::App(app) => take(&mut requests.apps, app.clone(), quota, count, now),
             Subject::ServiceKey(key) => take(&mut requests.service_keys, key.clone(), quota, count, now),
         }
     }

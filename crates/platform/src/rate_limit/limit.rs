@@ -4,7 +4,7 @@ use super::quota::{Decision, Quota, whole_seconds};
 use super::route_class::RouteClass;
 use super::{RateLimits, Subject};
 use crate::http::service::{SERVICE_KEY, the_one};
-use crate::http::{ApiError, ClientInfo, ServiceKey, codes};
+use crate::http::{ApiError, ClientInfo, KeyApp, ServiceKey, codes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -193,10 +193,11 @@ impl AccountLimit {
         self.settle(Counted { policy: self.class.as_str(), quota, decision }, subject, client)
     }
 
-    /// Counts the request for the key that it was made with, if that has a limit, and knows the key from then on.
+    /// Counts the request for the app whose key it was made with, or for a key of any app, by the limit of the key if it has one; and knows the key
+    /// from then on.
     ///
     /// # Errors
-    /// When the key has had enough.
+    /// When the app, or the key, has had enough.
     pub(crate) async fn check_service(
         &self,
         secret: &str,
@@ -208,7 +209,10 @@ impl AccountLimit {
         else {
             return Ok(());
         };
-        let subject = Subject::ServiceKey(key.id.clone());
+        let subject = match &key.app {
+            KeyApp::Only(app) => Subject::App(app.as_str().to_owned()),
+            KeyApp::Any { .. } => Subject::ServiceKey(key.id.clone()),
+        };
         let decision = self.limits.count_within(self.class, &subject, quota, 1).await;
         self.settle(Counted { policy: OF_SERVICE_KEY, quota, decision }, subject, client)
     }
@@ -238,7 +242,7 @@ impl AccountLimit {
     ) -> Result<(), ApiError> {
         let user = match subject {
             Subject::User(user) => Some(user),
-            Subject::Address(_) | Subject::ServiceKey(_) => None,
+            Subject::Address(_) | Subject::App(_) | Subject::ServiceKey(_) => None,
         };
         match counted.decision {
             Decision::Refused { wait } => Err(self.limits.refuse(self.class, subject, client(), user, wait)),

@@ -43,7 +43,9 @@ pub enum Subject {
     Address(AddressBucket),
     /// An account, from wherever it asks.
     User(UserId),
-    /// A service key by its id, from wherever it is used.
+    /// An app, by whichever of its service keys and from wherever it asks.
+    App(String),
+    /// A service key for any app by its id, from wherever it is used.
     ServiceKey(String),
 }
 
@@ -52,6 +54,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Address(address) => write!(f, "address:{address}"),
             Self::User(user) => write!(f, "user:{}", user.as_str()),
+            Self::App(app) => write!(f, "app:{app}"),
             Self::ServiceKey(key) => write!(f, "service-key:{key}"),
         }
     }

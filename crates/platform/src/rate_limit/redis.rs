@@ -50,8 +50,8 @@ impl Counters {
                 let network = format!("mana:rate:{class}:{{{}}}", address.network());
                 (format!("{network}:{address}"), Some(network))
             }
-            // All routes share the limit of a key.
-            Subject::ServiceKey(_) => (format!("mana:rate:{subject}"), None),
+            // All routes share the limit of an app or a key.
+            Subject::App(_) | Subject::ServiceKey(_) => (format!("mana:rate:{subject}"), None),
             Subject::User(_) => (format!("mana:rate:{class}:{subject}"), None),
         };
         let mut script = self.gcra.key(key);

@@ -86,6 +86,7 @@ async fn redis_and_the_process_count_requests_alike() {
             let class = CLASSES[usize::try_from(dice.roll(2)).unwrap()];
             let subject = match dice.roll(8) {
                 0 => Subject::User(users[usize::try_from(dice.roll(2)).unwrap()].clone()),
+                1 if dice.roll(2) == 0 => Subject::App(dice.roll(2).to_string()),
                 1 => Subject::ServiceKey(dice.roll(2).to_string()),
                 _ => Subject::Address(dice.address(20)),
             };

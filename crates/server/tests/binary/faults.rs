@@ -1,13 +1,17 @@
 //! What a spend is answered while its database stands still, takes no writes, or is cut off in the middle of a commit.
 
-use crate::cluster::{Cluster, SERVICE_PASSWORD_IN_URL};
+use crate::cluster::{Cluster, SERVICE_PASSWORD_IN_URL, Sql};
 use crate::http::{self, Reply};
 use crate::process::{Home, Server, poll};
 use crate::torture::{is_replay, ledger_server, owner_of_wallet, spend, spend_under, spend_until_done};
 use crate::wire::{Cut, Proxy};
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const USE: &str = "/api/v1/credits/use";
+const SERVICE_KEY: &str = "a-service-key-of-the-environment";
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn is_told_to_come_again(reply: &Reply) {
@@ -205,5 +209,74 @@ fn a_database_that_takes_no_writes_is_answered_for_and_nothing_is_half_written()
     cluster.alter("RESET default_transaction_read_only");
     assert!(!is_replay(&spend_until_done(server.port, &token, &refused)), "nothing was done before");
     assert_eq!(spent(&server, &token), done + 1);
+    cluster.books_are_true("mana");
+}
+
+/// Ends the server's connections, and returns when they are gone.
+fn cut_off(owner: &mut Sql) {
+    owner.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'");
+    poll(LIMIT, "the end of its connections", || {
+        let left: Vec<(i64,)> =
+            owner.rows("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service'");
+        (left == [(0,)]).then_some(())
+    });
+}
+
+/// A spend by a service key: to know who asks, the server needs no database.
+fn send_as_app(server: &Server, user: &str, key: &str) -> TcpStream {
+    let mut body: Value = spend_under(key).parse().unwrap();
+    body["userId"] = json!(user);
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST {USE} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-service-key: {SERVICE_KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn a_spend_waits_while_the_database_lets_nobody_in_for_a_moment() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = ledger_server(&home, &cluster).env("DATABASE_WAIT_SECONDS", "20");
+    let server =
+        server.env("REQUEST_TIMEOUT_SECONDS", "30").env("MANA_CORE_SERVICE_KEY", SERVICE_KEY).start();
+    let user = server.register("ada@example.com").text("/user/id");
+    let mut owner = cluster.owner("postgres");
+    let before = http::receive(send_as_app(&server, &user, "before")).unwrap();
+    assert_eq!(before.status, 201, "{}", before.body);
+    owner.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
+    cut_off(&mut owner);
+    // The first finds that the connection was cut.
+    is_told_to_come_again(&http::receive(send_as_app(&server, &user, "cut")).unwrap());
+    let waiting = send_as_app(&server, &user, "waits");
+    poll(LIMIT, "an order that waits", || {
+        server.get("/metrics").body.contains("ledger_orders_waiting 1\n").then_some(())
+    });
+    owner.run("ALTER ROLE mana_service CONNECTION LIMIT -1");
+    let reply = http::receive(waiting).unwrap();
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    cluster.books_are_true("mana");
+}
+
+#[test]
+fn a_shard_that_connected_where_nothing_was_to_be_written_works_again_without_a_restart() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = ledger_server(&home, &cluster).start();
+    let token = owner_of_wallet(&server, "ada@example.com");
+    let mut owner = cluster.owner("postgres");
+    // Unlike with a setting of the whole server, sessions that are open do not hear of its end.
+    owner.run("ALTER DATABASE mana SET default_transaction_read_only = on");
+    cut_off(&mut owner);
+    poll(LIMIT, "a refusal for this reason", || {
+        is_told_to_come_again(&spend(server.port, &token, "refused").unwrap());
+        server.get("/metrics").body.contains("database_errors_total{kind=\"read_only\"}").then_some(())
+    });
+    owner.run("ALTER DATABASE mana RESET default_transaction_read_only");
+    assert!(!is_replay(&spend_until_done(server.port, &token, "refused")), "nothing was done before");
+    assert_eq!(spend(server.port, &token, "after").unwrap().status, 201);
     cluster.books_are_true("mana");
 }

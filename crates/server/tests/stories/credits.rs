@@ -59,6 +59,38 @@ async fn a_spend_answers_with_its_transaction_and_the_new_balance() {
 }
 
 #[tokio::test]
+async fn numbers_in_metadata_keep_their_value_and_strings_all_of_it() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    let charge = async |metadata: &str| {
+        let body = spend_of(1).to_string();
+        let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
+        let request = story.client.request(http::Method::POST, USE).body("application/json", body);
+        request.bearer(&ada.access_token).send().await
+    };
+    let long = r#""12345678901234567890123""#;
+    for (given, kept) in [
+        ("9007199254740991", "9007199254740991"),
+        ("1.50", "1.5"),
+        ("1e3", "1000.0"),
+        ("0.12345678901234567890", "0.12345678901234568"),
+        (long, long),
+    ] {
+        let charged = charge(&format!("{{\"z\":{given},\"a\":[{given}]}}")).await;
+        let expected = format!("\"metadata\":{{\"z\":{kept},\"a\":[{kept}]}}");
+        for reply in [charged, story.get(TRANSACTIONS, &ada).await] {
+            let text = String::from_utf8(reply.bytes.to_vec()).unwrap();
+            assert!(text.contains(&expected), "{given}: {text}");
+        }
+    }
+    for beyond in ["9007199254740993", "12345678901234567890123", "-1e300"] {
+        let refused = charge(&format!("{{\"z\":{beyond}}}")).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (400, "request.invalid_body"), "{beyond}");
+    }
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn daily_credits_come_once_a_day_on_first_touch_and_not_on_the_day_of_sign_up() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;

@@ -373,6 +373,25 @@ async fn a_refund_finds_a_spend_behind_a_thousand_newer_lines() {
 }
 
 #[tokio::test]
+async fn a_refund_finds_the_spend_that_covers_it_behind_a_thousand_small_ones_of_the_app() {
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    assert_eq!(gift(&story, &ada, 2000, json!({})).await.status, 201);
+    let large = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(500))).await;
+    let commands = json!({"commands": vec![for_user(&ada, spend_of(1)); 1000]});
+    let small = as_app(&story.client, "shop", &format!("{USE}/batch"), &commands).await;
+    assert!(small.json["results"].as_array().unwrap().iter().all(|result| result["status"] == 201));
+    // A thousand times one would be enough, if a refund could be of so many.
+    let refund = for_user(&ada, json!({"amount": 500, "appId": "shop", "description": "Sorry"}));
+    let back = as_app(&story.client, "shop", REFUND, &refund).await;
+    assert_eq!((back.status.as_u16(), back.integer("/transaction/amount")), (201, 500), "{}", back.json);
+    let named = json!({"amount": 1, "transactionId": large.text("/transaction/id"), "appId": "shop", "description": "Sorry"});
+    let again = as_app(&story.client, "shop", REFUND, &for_user(&ada, named)).await;
+    assert_eq!(problem(&again), (400, "credits.refund_exceeds_spend"), "it was that one");
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn a_key_of_any_app_acts_as_the_app_that_a_request_is_about_unless_its_header_names_one() {
     let story = with_service().await;
     let ada = story.user("ada@example.com").await;
@@ -702,6 +721,97 @@ async fn an_app_sees_what_its_users_have_used_in_it_by_day_and_by_user_and_nothi
 }
 
 #[tokio::test]
+async fn each_operation_of_apps_takes_its_own_scope_and_no_other() {
+    const SCOPES: [&str; 6] =
+        ["credits:read", "credits:spend", "credits:refund", "credits:grant", "sessions:mint", "usage:read"];
+    const STORED: &str = "SELECT sum(version)::bigint + (SELECT count(*) FROM credits.transactions) + (SELECT count(*) FROM credits.holds)
+            + (SELECT count(*) FROM credits.remembered_answers)
+            + (SELECT sum(extract(epoch FROM expires_at))::bigint FROM credits.holds)
+        FROM credits.balances";
+    let story = with_service().await;
+    let ada = story.user("ada@example.com").await;
+    let mut keys = Vec::new();
+    for own in SCOPES {
+        let others: Vec<&str> = SCOPES.into_iter().filter(|scope| *scope != own).collect();
+        for scopes in [vec![own], others] {
+            let new = json!({"name": "Shop", "appId": "shop", "scopes": scopes});
+            let new = serde_json::from_value(new).unwrap();
+            let database = story.database.service();
+            let made = service_key::create(&database, &*story.clock, &SystemRng, &new).await.unwrap();
+            keys.push(made.key.expose().to_owned());
+        }
+    }
+    let keyed = |body: Value, key: &str| {
+        let mut body = for_user(&ada, body);
+        body["idempotencyKey"] = json!(key);
+        body
+    };
+    for prefix in ["/api/v1/credits", "/api/v1/internal/credits"] {
+        let spent = as_app(&story.client, "shop", USE, &for_user(&ada, spend_of(5))).await;
+        let mut holds = Vec::new();
+        for _ in 0..3 {
+            let hold = as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(1))).await;
+            holds.push(hold.text("/hold/id").to_owned());
+        }
+        let key = |name: &str| format!("{prefix} {name}");
+        let mut dry = for_user(&ada, spend_of(1));
+        dry["dryRun"] = json!(true);
+        let refund = json!({"amount": 1, "appId": "shop", "description": "Sorry"});
+        let named = json!({"amount": 1, "description": "Sorry", "transactionId": spent.text("/transaction/id"), "appId": "shop"});
+        let capture = json!({"amount": 1, "idempotencyKey": key("capture")});
+        let operations = [
+            (format!("/balance/{}", ada.id), None, "credits:read"),
+            (format!("/balance/{}?asOf=2026-01-01T00:00:00Z", ada.id), None, "credits:read"),
+            (format!("/holds/{}", holds[0]), None, "credits:read"),
+            ("/use".to_owned(), Some(dry), "credits:spend"),
+            ("/use".to_owned(), Some(keyed(spend_of(1), &key("use"))), "credits:spend"),
+            ("/holds".to_owned(), Some(keyed(spend_of(1), &key("hold"))), "credits:spend"),
+            (format!("/holds/{}/extend", holds[0]), Some(json!({"expiresInSeconds": 999})), "credits:spend"),
+            (format!("/holds/{}/capture", holds[1]), Some(capture), "credits:spend"),
+            (format!("/holds/{}/release", holds[2]), Some(json!({})), "credits:spend"),
+            ("/refund".to_owned(), Some(keyed(refund, &key("refund"))), "credits:refund"),
+            ("/refund".to_owned(), Some(keyed(named, &key("named"))), "credits:refund"),
+        ];
+        let internal = [
+            (
+                GRANTS.to_owned(),
+                Some(keyed(json!({"amount": 1, "appId": "shop", "description": "A gift"}), &key("grant"))),
+                "credits:grant",
+            ),
+            ("/api/v1/internal/credits/usage".to_owned(), None, "usage:read"),
+        ];
+        let operations = operations.map(|(path, body, scope)| (format!("{prefix}{path}"), body, scope));
+        for (path, body, scope) in operations.into_iter().chain(internal) {
+            let ask = async |key: &str| {
+                let request = match &body {
+                    Some(body) => story.client.post(&path, body),
+                    None => story.client.get(&path),
+                };
+                request.header("x-service-key", key).send().await
+            };
+            let own = SCOPES.into_iter().position(|other| other == scope).unwrap() * 2;
+            let stored = story.number(STORED).await;
+            let refused = ask(&keys[own + 1]).await;
+            assert_eq!(problem(&refused), (403, "service.scope_missing"), "{path} without {scope}");
+            assert!(refused.text("/detail").ends_with(scope), "{}", refused.json);
+            assert_eq!(story.number(STORED).await, stored, "{path}");
+            let done = ask(&keys[own]).await;
+            assert!(done.status.is_success(), "{path} with {scope} alone: {}", done.json);
+        }
+        // Each charge of a batch is answered for itself.
+        let batch = json!({"commands": [keyed(spend_of(1), &key("batch"))]});
+        for (key, status) in [(&keys[3], 403), (&keys[2], 201)] {
+            let stored = story.number(STORED).await;
+            let path = format!("{prefix}/use/batch");
+            let reply = story.client.post(&path, &batch).header("x-service-key", key).send().await;
+            assert_eq!(reply.integer("/results/0/status"), status, "{}", reply.json);
+            assert_eq!(story.number(STORED).await > stored, status == 201);
+        }
+    }
+    books_are_true(&story).await;
+}
+
+#[tokio::test]
 async fn whatever_an_app_may_do_it_may_do_under_the_internal_paths_as_well() {
     let story = with_service().await;
     let ada = story.user("ada@example.com").await;
@@ -811,16 +921,22 @@ async fn an_apps_hold_is_neither_another_apps_nor_the_users_to_end() {
     let hold = as_app(&story.client, "shop", HOLDS, &for_user(&ada, spend_of(10))).await;
     assert_eq!(hold.status, 201, "{}", hold.json);
     let path = format!("{HOLDS}/{}", hold.text("/hold/id"));
-    for end in ["capture", "release"] {
+    let as_service = |app: &str| story.client.get(&path).header("x-service-key", KEY).header("x-app-id", app);
+    assert_eq!(problem(&as_service("draw").send().await), (404, "credits.no_such_hold"));
+    assert_eq!(as_service("shop").send().await.status, 200, "its own");
+    let more = json!({"expiresInSeconds": 60});
+    for (end, body) in [("capture", json!({})), ("release", json!({})), ("extend", more)] {
         let path = format!("{path}/{end}");
         assert_eq!(
-            problem(&as_app(&story.client, "draw", &path, &json!({})).await),
-            (404, "credits.no_such_hold")
+            problem(&as_app(&story.client, "draw", &path, &body).await),
+            (404, "credits.no_such_hold"),
+            "{end}"
         );
         for user in [&ada, &bob] {
             assert_eq!(
-                problem(&as_user(&story, user, &path, &json!({})).await),
-                (404, "credits.no_such_hold")
+                problem(&as_user(&story, user, &path, &body).await),
+                (404, "credits.no_such_hold"),
+                "{end}"
             );
         }
     }

@@ -2,11 +2,12 @@
 //! is in `binary/faults.rs` and `binary/torture.rs`.
 
 use crate::credits::books_are_true;
-use crate::story::{Story, spend_of};
+use crate::story::{ACCOUNTS, PASSWORD, Story, User, spend_of};
+use crate::till::{PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
 use mana_kernel::Rng;
 use mana_platform::SystemRng;
-use mana_testkit::{Client, Reply};
+use mana_testkit::{Client, Reply, Request};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -243,13 +244,121 @@ async fn batches_of_many_wallets_on_two_replicas_beside_sign_outs_meet_no_deadlo
         }
         assert!(end.status.is_success(), "{}", end.json);
     }
-    // A connection has told of all that it met when it is gone.
+    assert_eq!(deadlocks(&story).await, 0);
+    books_are_true(&story).await;
+}
+
+/// How many the database has met. Ends all connections of the service: one has told of all that it met when it is gone.
+async fn deadlocks(story: &Story) -> i64 {
     let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND usename = 'mana_service'";
     while story.number(end_of_connections).await > 0 {}
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(story.number(deadlocks).await, 0);
+    story.number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").await
+}
+
+#[tokio::test]
+async fn what_apps_owners_administrators_and_stripe_do_at_once_meets_no_deadlock() {
+    const KEY: &str = "a-service-key-of-the-environment";
+    let shop = Shop::with(|settings| settings.service_key = Some(KEY.to_owned().into())).await;
+    let other = shop.replica_with(|_| {}).await;
+    let clients = [shop.client.clone(), other.client.clone()];
+    let admin = shop.administrator("admin@example.com").await;
+    let mut users = Vec::new();
+    for number in 0..5 {
+        users.push(shop.user(&format!("owner{number}@example.com")).await);
+    }
+    users.push(admin.clone());
+    let mut bought = Vec::new();
+    for user in &users {
+        bought.push(shop.buy(user).await);
+    }
+    let mut owner = shop.database.owner().await;
+    for leaves in 0..5 {
+        for user in &users[leaves..] {
+            shop.pay(user).await;
+        }
+        for delivery in shop.stripe.take_deliveries() {
+            assert_eq!(hand_over(&shop.client, &delivery).await.status, 200);
+        }
+        let (workers, others_workers) = (shop.workers.clone(), other.workers.clone());
+        let leaver = &users[leaves];
+        let refunded = &bought[leaves + 1];
+        let mut requests = Vec::new();
+        for (turn, client) in clients.iter().enumerate() {
+            let as_app = |path: &str, body: &Value| {
+                client.post(path, body).header("x-service-key", KEY).header("x-app-id", "shop")
+            };
+            let as_admin = |path: &str, body: &Value| client.post(path, body).bearer(&admin.access_token);
+            let mut order: Vec<_> = users.iter().collect();
+            order.rotate_left((leaves + 3 * turn) % users.len());
+            let charges: Vec<_> = order.iter().map(|user| for_user(user, spend_of(2))).collect();
+            requests.push(as_app(&format!("{USE}/batch"), &json!({"commands": charges})));
+            let mut reversed = charges;
+            reversed.reverse();
+            requests.push(as_app(&format!("{USE}/batch"), &json!({"commands": reversed})));
+            for user in order {
+                let back = json!({"amount": 1, "appId": "shop", "description": "Sorry"});
+                requests.push(as_app("/api/v1/credits/refund", &for_user(user, back.clone())));
+                requests.push(as_app("/api/v1/internal/credits/grants", &for_user(user, back)));
+                let by_hand = json!({"amount": 1, "reason": "Put right"});
+                requests.push(as_admin(&format!("/api/v1/admin/users/{}/credits/grant", user.id), &by_hand));
+                requests.push(client.post(USE, &spend_of(1)).bearer(&user.access_token));
+                requests.push(client.post(HOLDS, &spend_of(1)).bearer(&user.access_token));
+                let low = json!({"below": 10, "mail": true}).to_string();
+                let set = client.request(http::Method::PUT, "/api/v1/credits/low-balance");
+                requests.push(set.body("application/json", low).bearer(&user.access_token));
+            }
+            requests.push(as_admin(&format!("/api/v1/admin/purchases/{}/refund", refunded.id), &json!({})));
+        }
+        let disable = format!("/api/v1/admin/users/{}/disable", leaver.id);
+        requests.push(clients[1].post(&disable, &json!({"reason": "A look"})).bearer(&admin.access_token));
+        let leave = clients[0].request(http::Method::DELETE, "/api/v1/auth/account");
+        let password = json!({"password": PASSWORD}).to_string();
+        requests.push(leave.body("application/json", password).bearer(&leaver.access_token));
+
+        sqlx::raw_sql("BEGIN; SELECT FROM credits.balances FOR UPDATE").execute(&mut owner).await.unwrap();
+        let begin = async {
+            somebody_waits(&mut owner).await;
+            sqlx::raw_sql("COMMIT").execute(&mut owner).await.unwrap();
+        };
+        let requests = join_all(requests.into_iter().map(Request::send));
+        let (replies, (), (), ()) =
+            tokio::join!(requests, begin, workers.work_on_payments(), others_workers.work_on_payments());
+        for reply in &replies {
+            assert!(reply.status.as_u16() < 500, "{} {}", reply.status, reply.json);
+        }
+        let done = replies.iter().filter(|reply| reply.status.is_success()).count();
+        assert!(done > replies.len() / 2, "most of it was done: {:?}", statuses(&replies));
+    }
+    assert_eq!(deadlocks(&shop).await, 0);
+    books_are_true(&shop).await;
+}
+
+#[tokio::test]
+async fn a_spend_that_lost_a_race_for_the_account_is_tried_again() {
+    let story = Story::new().await;
+    let ada = story.user("ada@example.com").await;
+    // For the shard, which connects with its first order: time enough for what follows, and less than it waits for a lock.
+    story
+        .execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''3s''', current_database()); END $$",
+        )
+        .await;
+    // Has the account and wants the wallet, in the order in which nobody here locks them. The spend looks first who waits for whom, and gives way.
+    let mut owner = story.holding(ACCOUNTS).await;
+    sqlx::raw_sql("SET LOCAL deadlock_timeout = '10min'").execute(&mut owner).await.unwrap();
+    let charge = story.client.post(USE, &spend_of(1)).bearer(&ada.access_token);
+    let sent = story.send_to_wait(charge, 1).await;
+    sqlx::raw_sql("SELECT FROM credits.balances FOR UPDATE; COMMIT").execute(&mut owner).await.unwrap();
+    let done = sent.await.unwrap();
+    assert_eq!(done.status, 201, "{}", done.json);
+    assert_eq!(deadlocks(&story).await, 1, "it lost one");
     books_are_true(&story).await;
+}
+
+fn for_user(user: &User, mut body: Value) -> Value {
+    body["userId"] = json!(user.id);
+    body
 }
 
 #[tokio::test]

@@ -152,6 +152,45 @@ async fn a_batch_is_never_refused_for_being_larger_than_all_of_a_limit() {
 }
 
 #[tokio::test]
+async fn keys_of_one_app_share_a_limit_and_the_key_of_the_environment_has_its_own() {
+    const GIVEN: &str = "a-service-key-of-the-environment";
+    let story = Story::new().await;
+    let admin = story.administrator("ada@example.com").await;
+    let make = async |app: &str| {
+        let body = json!({"name": "Key", "appId": app, "scopes": ["credits:read"], "limitPerMinute": 10});
+        let created = story.client.post("/api/v1/admin/service-keys", &body).bearer(&admin.access_token);
+        created.send().await.text("/key").to_owned()
+    };
+    let keys = [make("mail").await, make("mail").await, make("chat").await];
+    let limited = story.replica_with(|settings| {
+        settings.rate_limit_max = 100;
+        settings.service_key = Some(GIVEN.to_owned().into());
+        settings.service_key_limit = 10;
+    });
+    let limited = limited.await.client;
+    let path = format!("/api/v1/credits/balance/{}", admin.id);
+    let asked = async |key: &str, app: Option<&str>, times: usize| {
+        let mut statuses = Vec::new();
+        for _ in 0..times {
+            let request = limited.get(&path).header("x-service-key", key);
+            let request = app.into_iter().fold(request, |request, app| request.header("x-app-id", app));
+            statuses.push(request.send().await.status.as_u16());
+        }
+        statuses
+    };
+    let [old, new, of_another] = &keys;
+    assert_eq!(asked(old, None, 7).await, [200; 7]);
+    assert_eq!(asked(new, None, 4).await, [200, 200, 200, 429], "its app has had seven");
+    assert_eq!(asked(old, None, 1).await, [429]);
+    assert_eq!(asked(of_another, None, 10).await, [200; 10], "another app has its own");
+    assert_eq!(asked(GIVEN, Some("mail"), 5).await, [200; 5]);
+    assert_eq!(asked(GIVEN, Some("chat"), 6).await, [200, 200, 200, 200, 200, 429], "whatever app it names");
+    story.clock.advance(Duration::minutes(1));
+    assert_eq!(asked(new, None, 1).await, [200]);
+    assert_eq!(asked(GIVEN, None, 1).await, [200]);
+}
+
+#[tokio::test]
 async fn what_a_client_says_of_its_address_is_believed_of_trusted_proxies_only() {
     let story = Story::with(|settings| {
         settings.rate_limit_max = 100;

@@ -23,6 +23,7 @@ mod bad_input;
 mod bonuses;
 mod contract;
 mod credits;
+mod daily;
 mod devices;
 mod foreign_sites;
 mod headers;

@@ -1,7 +1,7 @@
 //! Buying mana: whatever Stripe's deliveries do, a payment is credited once, and what goes back takes its mana along.
 
 use crate::credits::books_are_true;
-use crate::story::{Story, User, spend_of};
+use crate::story::{Story, User, WAITING, let_go, spend_of};
 use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
 use mana_credits::ledger::verify::{Scope, verify};
@@ -629,6 +629,31 @@ async fn a_dispute_freezes_what_is_left_and_gives_it_back_or_leaves_a_debt() {
     shop.buy(&bob).await;
     assert_eq!(shop.paid(&bob).await, (CREDITS - 300, 0));
     assert_eq!(spend(&shop, &bob, 100).await.status, 201);
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_purchase_that_waits_for_its_wallet_is_dated_when_it_has_it() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    shop.pay(&ada).await;
+    for delivery in shop.stripe.take_deliveries() {
+        assert_eq!(hand_over(&shop.client, &delivery).await.status, 200);
+    }
+    let held = shop.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    let workers = shop.workers.clone();
+    let credited = tokio::spawn(async move { workers.work_on_stripe_deliveries().await });
+    while shop.number(WAITING).await == 0 {
+        assert!(!credited.is_finished(), "it did not wait");
+        tokio::task::yield_now().await;
+    }
+    // Of a moment before this, a balance may have been asked for by now.
+    shop.clock.advance(Duration::minutes(1));
+    let_go(held).await;
+    credited.await.unwrap();
+    let dated =
+        "SELECT extract(epoch FROM created_at)::bigint FROM credits.transactions WHERE type = 'purchase'";
+    assert_eq!(shop.number(dated).await, shop.clock.now().unix_timestamp());
     all_is_well(&shop).await;
 }
 

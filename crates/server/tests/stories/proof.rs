@@ -2,9 +2,13 @@
 
 use crate::credits::books_are_true;
 use crate::story::{Story, User, spend_of};
+use mana_credits::ledger::root::go_on;
 use mana_credits::ledger::verify::{Finding, Report, Scope, verify};
+use mana_kernel::Clock as _;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
+use std::time::Duration;
 
 /// Two wallets that a root covers; in the first, lines 1 to 3 are the bonus, a spend and a capture, and a hold is open.
 pub(crate) async fn written_books() -> (Story, User) {
@@ -286,4 +290,88 @@ async fn a_root_is_taken_once_an_hour_and_never_over_a_lie() {
     edit(&story, "UPDATE credits.transactions SET amount = -1 WHERE wallet_id = 1 AND sequence = 5").await;
     story.workers.prove_books().await;
     assert_eq!(story.number(roots).await, 3);
+}
+
+/// What the pass that comes an hour later counts: findings, and when all wallets were last found true.
+async fn counted_an_hour_later(story: &Story) -> (f64, f64) {
+    story.clock.advance(time::Duration::HOUR);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counted = metrics::set_default_local_recorder(&recorder);
+    story.workers.prove_books().await;
+    drop(counted);
+    let counted = recorder.handle().render();
+    let number = |name: &str| {
+        let line = counted.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {counted}")).parse().unwrap()
+    };
+    (number("ledger_verify_findings"), number("ledger_verify_all_last_success_timestamp_seconds"))
+}
+
+#[tokio::test]
+async fn the_hourly_pass_finds_what_was_done_to_wallets_that_rest_until_it_is_put_right() {
+    let story_of = Kept::new().await;
+    let story = &story_of.story;
+    let now = || f64::from(i32::try_from(story.clock.now().unix_timestamp()).unwrap());
+    // From the second on, no wallet has changed since the last root.
+    for _ in 0..2 {
+        assert_eq!(counted_an_hour_later(story).await, (0.0, now()));
+    }
+    for lie in [
+        "UPDATE credits.transactions SET description = 'Another answer' WHERE wallet_id = 1 AND sequence = 2",
+        "DELETE FROM credits.balances WHERE wallet_id = 2",
+        REWIND,
+        "DELETE FROM credits.anchors WHERE wallet_id = 1",
+    ] {
+        let (proven, roots) = (now(), story.number("SELECT count(*) FROM credits.roots").await);
+        edit(story, lie).await;
+        for _ in 0..2 {
+            let (findings, all_proven) = counted_an_hour_later(story).await;
+            assert!(findings >= 1.0 && all_proven <= proven, "{lie}: {findings} {all_proven}");
+        }
+        assert_eq!(story.number("SELECT count(*) FROM credits.roots").await, roots, "{lie}");
+        let restore = ["balances", "transactions", "usage_stats"].map(|table| {
+            format!("DELETE FROM credits.{table}; INSERT INTO credits.{table} OVERRIDING SYSTEM VALUE TABLE public.kept_{table};")
+        });
+        let anchors = "INSERT INTO credits.anchors TABLE public.kept_anchors ON CONFLICT DO NOTHING;";
+        edit(story, &format!("{} {anchors}", restore.concat())).await;
+        // What was read before the lie is true as of then.
+        let (findings, all_proven) = counted_an_hour_later(story).await;
+        assert!(findings == 0.0 && all_proven >= proven, "{lie}: {findings} {all_proven}");
+        assert_eq!(counted_an_hour_later(story).await, (0.0, now()), "{lie}");
+    }
+}
+
+#[tokio::test]
+async fn all_wallets_are_gone_through_part_by_part_and_a_lie_is_not_passed_by() {
+    let (story, _ada) = written_books().await;
+    edit(
+        &story,
+        "INSERT INTO credits.balances (user_id, sequence, free, paid, total_earned, total_spent, head, daily_granted_on, created_at, updated_at)
+         SELECT 'empty-' || number, 0, 0, 0, 0, 0, decode(repeat('00', 32), 'hex'), '2026-01-01', now(), now() FROM generate_series(1, 700) number",
+    )
+    .await;
+    let database = story.database.service();
+    // A chunk, as if there was time for no more.
+    let part = async || {
+        story.clock.advance(time::Duration::MINUTE);
+        go_on(&database, "UTC", Duration::ZERO, story.clock.now()).await.unwrap()
+    };
+    let proven = "SELECT extract(epoch FROM proven_at)::bigint FROM credits.verify_rounds";
+    let before = story.number(proven).await;
+    let parts = [part().await, part().await];
+    assert_eq!(parts.map(|report| (report.wallets, report.found)), [(500, 0), (202, 0)]);
+    assert_eq!(story.number(proven).await, before, "not yet: the end has not been reached");
+    let begun = story.clock.now().unix_timestamp() - 60;
+    assert_eq!((part().await.wallets, story.number(proven).await), (0, begun), "as of when it began");
+
+    assert_eq!(part().await.wallets, 500);
+    edit(&story, "UPDATE credits.balances SET free = 1 WHERE wallet_id = 600").await;
+    for _ in 0..3 {
+        let report = part().await;
+        assert_eq!((report.wallets, report.found), (202, 2), "{report:?}");
+    }
+    assert_eq!(story.number(proven).await, begun);
+    edit(&story, "UPDATE credits.balances SET free = 0 WHERE wallet_id = 600").await;
+    assert!(part().await.is_true() && part().await.is_true());
+    assert!(story.number(proven).await > begun);
 }

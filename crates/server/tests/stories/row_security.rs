@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 /// Tables without a user, and why they need none.
-const NOBODYS: [&str; 17] = [
+const NOBODYS: [&str; 18] = [
     "auth.webhook_endpoints",
     "auth.webhook_secrets",
     "auth.webhook_deliveries",
@@ -26,6 +26,7 @@ const NOBODYS: [&str; 17] = [
     "credits.payment_statements",
     "credits.stripe_events",
     "credits.roots",
+    "credits.verify_rounds",
     "auth.revocations",
     "auth.service_keys",
 ];

@@ -298,7 +298,7 @@ async fn the_key_of_the_environment_may_do_everything_with_credits_as_any_app() 
     };
     let refused = story.start(weak, story.root_secret()).await.err().unwrap().to_string();
     assert!(refused.contains("16 characters") && !refused.contains("fifteen"), "{refused}");
-    assert!(GivenServiceKey::new(&"sixteen-letters!".to_owned().into()).is_ok());
+    assert!(GivenServiceKey::new(&"sixteen-letters!".to_owned().into(), None).is_ok());
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::task::JoinHandle;
 
 /// How many transactions wait for another's lock.
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+pub(crate) const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
 
 pub(crate) const PASSWORD: &str = "correct horse battery";

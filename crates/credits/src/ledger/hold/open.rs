@@ -27,7 +27,7 @@ pub(crate) struct OpenHoldRequest {
     /// Name of this request, as the `Idempotency-Key` header.
     #[serde(skip_serializing)]
     idempotency_key: Option<IdempotencyKey>,
-    /// Anything the app wants to find again: at most 8 KiB, kept as given.
+    /// Anything the app wants to find again.
     metadata: Option<Metadata>,
     /// Whose mana; for service keys.
     #[serde(skip_serializing)]

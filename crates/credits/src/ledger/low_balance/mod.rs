@@ -14,8 +14,8 @@ use crate::CreditsState;
 use axum::Json;
 use axum::extract::State;
 use mana_kernel::Amount;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, Language, ProblemBody, Valid};
+use mana_platform::{DbError, hold_briefly};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -72,6 +72,7 @@ pub(crate) async fn set_low_balance(
     let mut transaction = credits.database.begin().await?;
     // An import leaves users without a wallet.
     let users = [user.as_str().to_owned()];
+    hold_briefly(&mut transaction).await?;
     insert_wallets(&mut transaction, &users, &credits.policy.daily_zone, credits.clock.now()).await?;
     store::update_setting(&mut transaction, user, below.map(Amount::get), mail, language.tag()).await?;
     transaction.commit().await.map_err(DbError::from)?;

@@ -96,7 +96,7 @@ pub async fn import(
         }
     }
     let counts = rows.file.finish()?;
-    let orphans = verify::store::list_orphans(&mut transaction).await?;
+    let orphans = verify::store::list_orphans(&mut transaction, verify::ALL).await?;
     if let Some(orphan) = orphans.into_iter().next() {
         return Err(ImportError::Lie(orphan.into()));
     }

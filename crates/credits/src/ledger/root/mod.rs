@@ -1,11 +1,12 @@
 //! Roots: now and then the last line of every wallet goes into one hash. Who keeps a root elsewhere can tell later whether
-//! the history before it is still the same, also of wallets that are gone. Owns `credits.roots` and `credits.anchors`.
+//! the history before it is still the same, also of wallets that are gone. Owns `credits.roots`, `credits.anchors`
+//! and `credits.verify_rounds`.
 
 mod merkle;
 mod pass;
 pub(crate) mod store;
 
-pub use pass::keep_proven;
+pub use pass::{go_on, keep_proven};
 
 use super::record::hex;
 use futures_util::TryStreamExt as _;

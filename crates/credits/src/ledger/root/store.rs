@@ -1,9 +1,10 @@
-//! All SQL of `credits.roots` and `credits.anchors`.
+//! All SQL of `credits.roots`, `credits.anchors` and `credits.verify_rounds`.
 
 use super::{Anchor, Root};
 use futures_util::stream::BoxStream;
 use mana_platform::DbError;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// Any number, as long as nothing else in the database locks it.
 const PASS_LOCK: i64 = 0x726f_6f74;
@@ -13,6 +14,33 @@ pub(crate) async fn hold_pass(connection: &mut PgConnection) -> Result<bool, DbE
     Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "is_held!""#, PASS_LOCK)
         .fetch_one(connection)
         .await?)
+}
+
+/// How far the check of all wallets has come.
+pub(super) struct Round {
+    pub(super) began_at: OffsetDateTime,
+    /// The wallet that it has come to; none before the first.
+    pub(super) after_wallet: Option<i64>,
+    /// When the last one began that came to its end and found nothing.
+    pub(super) proven_at: OffsetDateTime,
+}
+
+pub(super) async fn find_round(connection: &mut PgConnection) -> Result<Round, DbError> {
+    Ok(sqlx::query_as!(Round, "SELECT began_at, after_wallet, proven_at FROM credits.verify_rounds")
+        .fetch_one(connection)
+        .await?)
+}
+
+pub(super) async fn update_round(connection: &mut PgConnection, round: &Round) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE credits.verify_rounds SET began_at = $1, after_wallet = $2, proven_at = $3",
+        round.began_at,
+        round.after_wallet,
+        round.proven_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub(crate) async fn find_newest(connection: &mut PgConnection) -> Result<Option<Root>, DbError> {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::time::{Duration, Instant};
 use store::{Orphan, PaymentLie};
 use time::{Date, OffsetDateTime};
 
@@ -23,6 +24,8 @@ use time::{Date, OffsetDateTime};
 const CHUNK: i64 = 500;
 /// Changes of all wallets that are read together; one wallet may have more by itself. Bounds the holds in memory.
 const CHUNK_CHANGES: i64 = 100_000;
+/// The ids of all wallets, as a range: after the first, up to the last.
+pub(crate) const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 /// Findings that are kept; beyond that they are only counted.
 const MAX_FINDINGS: usize = 1_000;
 
@@ -107,6 +110,23 @@ impl Report {
         }
     }
 
+    /// With what another check found that this one did not.
+    pub(super) fn join(&mut self, other: Self) {
+        let known = other.findings.iter().filter(|finding| self.findings.contains(finding)).count();
+        let unknown: Vec<Finding> =
+            other.findings.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        let kept = u64::try_from(known.saturating_add(unknown.len())).unwrap_or(u64::MAX);
+        self.add(unknown);
+        self.found = self.found.saturating_add(other.found.saturating_sub(kept));
+        self.wallets = self.wallets.saturating_add(other.wallets);
+        self.lines = self.lines.saturating_add(other.lines);
+    }
+
+    /// What all accounts sum up to by what was read so far.
+    fn sum(&self) -> i128 {
+        self.counters.values().fold(self.balance, |sum, counter| sum.saturating_add(*counter))
+    }
+
     fn about_all(&mut self, invariant: u8, sentence: String) {
         self.add(vec![Finding { wallet: None, user: None, sequence: None, invariant, sentence }]);
     }
@@ -160,6 +180,34 @@ pub async fn verify(
     let mut transaction = database.begin_snapshot().await?;
     finish(&mut transaction, scope, &mut report).await?;
     Ok(report)
+}
+
+/// Checks a part of all wallets, with everything that a whole check looks at: those after an id, for as long as `limit` and the chunk that is
+/// being read then, and at their end the roots. Says up to which wallet nothing was found; none if it came to the end.
+pub(super) async fn verify_part(
+    database: &Database,
+    daily_zone: &str,
+    after: i64,
+    limit: Duration,
+) -> Result<(Report, Option<i64>), DbError> {
+    let begun = Instant::now();
+    let scope = Scope { since: None, daily_zone };
+    let (mut report, mut read, mut is_true_until) = (Report::default(), Some(after), after);
+    while let Some(from) = read.filter(|from| *from == after || begun.elapsed() < limit) {
+        let mut transaction = database.begin_snapshot().await?;
+        read = verify_chunk(&mut transaction, scope, from, &mut report).await?;
+        // What is untrue already makes the sum wrong, too.
+        if report.is_true() {
+            verify_sums(&mut report);
+        }
+        verify_around(&mut transaction, scope, (from, read.unwrap_or(i64::MAX)), &mut report).await?;
+        if read.is_none() {
+            verify_roots(&mut transaction, &mut report).await?;
+        }
+        is_true_until = read.filter(|_| report.is_true()).unwrap_or(is_true_until);
+    }
+    let reached = if report.is_true() { read } else { Some(is_true_until) };
+    Ok((report, reached))
 }
 
 /// How many wallets there are to check.
@@ -242,23 +290,43 @@ async fn verify_chunk(
 
 /// What is about no single wallet.
 async fn finish(connection: &mut PgConnection, scope: Scope<'_>, report: &mut Report) -> Result<(), DbError> {
-    let counters = report.counters.values().fold(0_i128, |sum, counter| sum.saturating_add(*counter));
-    let all = report.balance.saturating_add(counters);
+    verify_sums(report);
+    if scope.since.is_some() {
+        let lies = store::list_payment_lies(connection, scope.since, ALL).await?;
+        report.add(lies.into_iter().map(Finding::from).collect());
+        report.root = root::store::find_newest(connection).await?;
+        return Ok(());
+    }
+    verify_around(connection, scope, ALL, report).await?;
+    verify_roots(connection, report).await
+}
+
+/// What stands beside wallets whose ids are in a range.
+async fn verify_around(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    range: (i64, i64),
+    report: &mut Report,
+) -> Result<(), DbError> {
+    let lies = store::list_payment_lies(connection, scope.since, range).await?;
+    report.add(lies.into_iter().map(Finding::from).collect());
+    let orphans = store::list_orphans(connection, range).await?;
+    report.add(orphans.into_iter().map(Finding::from).collect());
+    Ok(())
+}
+
+fn verify_sums(report: &mut Report) {
+    let all = report.sum();
     if all != 0 {
         report.about_all(2, format!("all accounts sum to {all}"));
     }
-    report.add(
-        store::list_payment_lies(connection, scope.since).await?.into_iter().map(Finding::from).collect(),
-    );
-    if scope.since.is_some() {
-        report.root = root::store::find_newest(connection).await?;
-    } else {
-        let (newest, wrong) = root::examine(connection).await?;
-        report.root = newest;
-        for sentence in wrong {
-            report.about_all(5, sentence);
-        }
-        report.add(store::list_orphans(connection).await?.into_iter().map(Finding::from).collect());
+}
+
+async fn verify_roots(connection: &mut PgConnection, report: &mut Report) -> Result<(), DbError> {
+    let (newest, wrong) = root::examine(connection).await?;
+    report.root = newest;
+    for sentence in wrong {
+        report.about_all(5, sentence);
     }
     Ok(())
 }

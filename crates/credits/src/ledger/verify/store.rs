@@ -153,25 +153,30 @@ pub(crate) struct Orphan {
     pub(crate) wallet_id: i64,
 }
 
-/// Wallets that rows name although they are not there, at most a hundred.
-pub(crate) async fn list_orphans(connection: &mut PgConnection) -> Result<Vec<Orphan>, DbError> {
+/// Wallets that rows name although they are not there, at most a hundred, whose ids are in a range: after the first, up to the last.
+pub(crate) async fn list_orphans(
+    connection: &mut PgConnection,
+    (after, last): (i64, i64),
+) -> Result<Vec<Orphan>, DbError> {
     Ok(sqlx::query_as!(
         Orphan,
         r#"SELECT relation AS "relation!", wallet_id AS "wallet_id!" FROM (
                SELECT 'credits.transactions' AS relation, wallet_id FROM credits.transactions named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.grants', wallet_id FROM credits.grants named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.holds', wallet_id FROM credits.holds named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.usage_stats', wallet_id FROM credits.usage_stats named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.remembered_answers', wallet_id FROM credits.remembered_answers named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
                UNION SELECT 'credits.anchors', wallet_id FROM credits.anchors named
-                   WHERE NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
+                   WHERE wallet_id > $1 AND wallet_id <= $2 AND NOT EXISTS (SELECT FROM credits.balances WHERE balances.wallet_id = named.wallet_id)
            ) orphans
            ORDER BY 2, 1 LIMIT 100"#,
+        after,
+        last,
     )
     .fetch_all(connection)
     .await?)
@@ -187,16 +192,17 @@ pub(crate) struct PaymentLie {
 }
 
 /// Contradictions between orders and the books, at most a thousand: of all wallets that have an order, or one that changed
-/// since a time. A wallet without any may have come from elsewhere, where its orders stayed. Looks at the books as they are written, not at how they came about.
+/// since a time, and whose ids are in a range. A wallet without any may have come from elsewhere, where its orders stayed. Looks at the books as they are written, not at how they came about.
 pub(crate) async fn list_payment_lies(
     connection: &mut PgConnection,
     since: Option<OffsetDateTime>,
+    (after, last): (i64, i64),
 ) -> Result<Vec<PaymentLie>, DbError> {
     Ok(sqlx::query_as!(
         PaymentLie,
         r#"WITH chosen AS MATERIALIZED (
                SELECT wallet_id, user_id, debt FROM credits.balances
-               WHERE EXISTS (
+               WHERE wallet_id > $2 AND wallet_id <= $3 AND EXISTS (
                    SELECT FROM credits.purchases
                    WHERE purchases.user_id = balances.user_id AND ($1::timestamptz IS NULL OR updated_at >= $1))
            ), bought AS MATERIALIZED (
@@ -246,6 +252,8 @@ pub(crate) async fn list_payment_lies(
            ) lies
            ORDER BY wallet_id, sequence LIMIT 1000"#,
         since,
+        after,
+        last,
     )
     .fetch_all(connection)
     .await?)
