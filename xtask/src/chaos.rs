@@ -1,10 +1,12 @@
 //! The long version of the test in which everything fails: `peers/chaos.rs` of the server's tests does the work.
 
-use crate::{ChoreError, root};
+use crate::{ChoreError, testing};
 use clap::Args;
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
 use std::process::Command;
+
+const LONG_VERSION: &str = "chaos::the_long_version";
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -27,13 +29,11 @@ pub(crate) fn run(Plan { rounds, seed, faults }: &Plan) -> Result<String, ChoreE
         SystemRng.fill(&mut bytes);
         u64::from_le_bytes(bytes)
     });
-    let status = Command::new("cargo")
-        .args(["test", "--quiet", "--package", "mana-core-auth", "--features", "peers", "--test", "peers"])
-        .args(["--", "--exact", "chaos::the_long_version", "--ignored", "--nocapture"])
-        .env("MANA_CHAOS", format!("{rounds} {seed} {}", faults.join(" ")))
-        .current_dir(root())
-        .status()?;
-    if status.success() {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "mana-core-auth", "--features", "peers", "--test", "peers"]);
+    cargo.args(["--", "--exact", LONG_VERSION, "--ignored", "--nocapture"]);
+    cargo.env("MANA_CHAOS", format!("{rounds} {seed} {}", faults.join(" ")));
+    if testing::pass(&mut cargo, &[LONG_VERSION])? {
         Ok("chaos: everything came back, and nothing was lost or doubled".to_owned())
     } else {
         Err(ChoreError::Chaos(seed))

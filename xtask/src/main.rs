@@ -1,6 +1,6 @@
 //! Chores of the repository: `cargo xtask gen` writes what is generated, `cargo xtask tidy` holds the laws of its structure,
 //! `cargo xtask torture` kills the server and PostgreSQL under load, `cargo xtask chaos` all that they lean on,
-//! `cargo xtask failover` the machine of a primary.
+//! `cargo xtask failover` the machine of a primary. `cargo xtask previous` upgrades the release before this one while it serves.
 //! `cargo xtask simulate` looks for a seed with which the ledger's books go wrong.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
@@ -11,9 +11,11 @@ mod generate;
 mod migrations;
 mod monitoring;
 mod pooled;
+mod previous;
 mod queries;
 mod simulate;
 mod tables;
+mod testing;
 mod threats;
 mod tidy;
 mod torture;
@@ -45,12 +47,14 @@ enum Chore {
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
         times: u32,
     },
-    /// Run all tests that use a database through a PgBouncer in transaction mode
+    /// Run the tests of the crates and the stories through a PgBouncer in transaction mode
     Pooled(pooled::Plan),
+    /// Build the release before this one, migrate below its servers while they are under load, and put new ones in their places
+    Previous,
     /// Simulate the ledger with replicas, clients and a database that fail, and check the books
     Simulate {
         /// How many seeds, from 0 on
-        #[arg(long, default_value_t = 1_000)]
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// This seed only, to see its failure again
         #[arg(long, conflicts_with = "seeds")]
@@ -85,6 +89,22 @@ enum ChoreError {
     Failover,
     #[error("some tests fail through a pooler")]
     Pooled,
+    #[error(
+        "the release before this one is the commit {0}, which is not in this repository: fetch it from where the repository came from \
+         (`git fetch --unshallow --tags origin`), or name another in xtask/src/previous.rs"
+    )]
+    NoRelease(&'static str),
+    #[error(
+        "the release before this one knows the schema {newest}, but WORKS_FROM in crates/platform/src/migrate.rs says {says}: \
+         both are changed together"
+    )]
+    WorksFrom { newest: i64, says: i64 },
+    #[error("the release before this one does not build")]
+    PreviousBuild,
+    #[error("the release before this one does not go on while this one takes its place")]
+    Previous,
+    #[error("no test was run for {0:?}: it may have another name now")]
+    NoTest(String),
     #[error("the simulation found a fault")]
     Simulation,
     #[error(transparent)]
@@ -106,6 +126,7 @@ fn main() -> ExitCode {
         Chore::Chaos(plan) => chaos::run(&plan),
         Chore::Failover { times } => failover::run(times),
         Chore::Pooled(plan) => pooled::run(&plan),
+        Chore::Previous => previous::run(),
         Chore::Simulate { seeds, seed } => simulate::run(seeds, seed),
     };
     match outcome {

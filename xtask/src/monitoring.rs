@@ -1,8 +1,9 @@
-//! The law of monitoring: what a dashboard or a rule asks for is counted by the code, and what the code counts is documented; every
-//! alert has a runbook and a test.
+//! The law of monitoring: what a dashboard or a rule asks for is counted by the code, from the start of a server on if it is asked how much it
+//! rose, and what the code counts or logs is documented; every alert has a runbook and a test, and panels lie beside each other.
 
 use crate::{ChoreError, root};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use syn::visit::Visit;
 
@@ -23,20 +24,32 @@ const TESTS: &str = "deploy/prometheus/tests";
 /// Counts what no server can.
 const MEASURE: &str = "deploy/backup/measure";
 const DOCUMENT: &str = "docs/OPERATIONS.md";
+/// Of Grafana's grid.
+const COLUMNS: u64 = 24;
+const LOG_LINES: &str = "### Log lines";
 
 /// Every breach, as a sentence.
 pub(crate) fn check(sources: &[std::path::PathBuf]) -> Result<Vec<String>, ChoreError> {
-    let mut counted = BTreeSet::new();
+    let (mut counted, mut from_zero, mut fields) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for path in sources {
-        counted.extend(counted_in(&read(path)?, path)?);
+        let named = named_in(&read(path)?, path)?;
+        counted.extend(named.counted);
+        from_zero.extend(named.from_zero);
+        fields.extend(named.fields);
     }
     counted.extend(measured_in(&read(&root().join(MEASURE))?));
     let mut breaches = Vec::new();
+    let mut dashboards = BTreeMap::new();
     let mut asked = Vec::new();
     for entry in std::fs::read_dir(root().join("deploy/grafana/dashboards"))? {
         let path = entry?.path();
-        let dashboard: serde_json::Value = serde_json::from_str(&read(&path)?)?;
+        let dashboard: Value = serde_json::from_str(&read(&path)?)?;
         let name = format!("dashboard {}", path.file_name().unwrap_or_default().display());
+        breaches.extend(misplaced(&dashboard).into_iter().map(|breach| format!("{name}: {breach}")));
+        let uid = dashboard.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(other) = dashboards.insert(uid, name.clone()) {
+            breaches.push(format!("{name} has the uid of {other}"));
+        }
         asked.extend(expressions(&dashboard).into_iter().map(|expression| (name.clone(), expression)));
     }
     let mut alerts = Vec::new();
@@ -55,11 +68,24 @@ pub(crate) fn check(sources: &[std::path::PathBuf]) -> Result<Vec<String>, Chore
                 breaches.push(format!("{place} asks for {metric}, which nothing counts"));
             }
         }
+        for metric in increases_of(&expression) {
+            if !from_zero.contains(metric) {
+                breaches.push(format!(
+                    "{place} asks how much {metric} increases, but it is not there from the start on: its first time would not be seen"
+                ));
+            }
+        }
     }
     let document = read(&root().join(DOCUMENT))?;
     for metric in &counted {
         if !document.contains(&format!("`{metric}")) {
             breaches.push(format!("{DOCUMENT} does not explain {metric}"));
+        }
+    }
+    let lines = section(&document, LOG_LINES);
+    for field in &fields {
+        if !lines.contains(&format!("`{field}`")) {
+            breaches.push(format!("{DOCUMENT} does not explain {field}, a field of log lines"));
         }
     }
     for (alert, path) in alerts {
@@ -87,29 +113,98 @@ fn is_counted(metric: &str, counted: &BTreeSet<String>) -> bool {
         || whole.is_some_and(|whole| counted.contains(whole))
 }
 
-/// The names that a file gives to `counter!`, `gauge!` and `histogram!`.
-fn counted_in(text: &str, path: &Path) -> Result<Vec<String>, ChoreError> {
-    #[derive(Default)]
-    struct Counted(Vec<String>);
+/// What a file counts and logs.
+#[derive(Default)]
+struct Named {
+    /// Names given to `counter!`, `gauge!` and `histogram!`.
+    counted: Vec<String>,
+    /// Those that are told to rise by nothing, so that they are there.
+    from_zero: Vec<String>,
+    /// Fields of log lines.
+    fields: Vec<String>,
+}
 
-    impl Visit<'_> for Counted {
-        fn visit_macro(&mut self, found: &syn::Macro) {
-            let name = found.path.segments.last().map(|segment| segment.ident.to_string());
-            if !matches!(name.as_deref(), Some("counter" | "gauge" | "histogram")) {
-                return;
+impl Visit<'_> for Named {
+    fn visit_expr_method_call(&mut self, call: &syn::ExprMethodCall) {
+        if let syn::Expr::Macro(counter) = &*call.receiver
+            && call.method == "increment"
+            && matches!(call.args.first(), Some(syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(by), .. })) if by.base10_digits() == "0")
+        {
+            self.from_zero.extend(metric_of(&counter.mac));
+        }
+        syn::visit::visit_expr_method_call(self, call);
+    }
+
+    fn visit_macro(&mut self, found: &syn::Macro) {
+        let name = found.path.segments.last().map(|segment| segment.ident.to_string());
+        match name.as_deref() {
+            Some("counter" | "gauge" | "histogram") => self.counted.extend(metric_of(found)),
+            Some("error" | "warn" | "info" | "debug" | "trace") => self.fields.extend(fields_of(found)),
+            _ => {}
+        }
+    }
+}
+
+/// The name of a metric; a literal stands first, or this is another macro of that name.
+fn metric_of(found: &syn::Macro) -> Option<String> {
+    let tokens = found.tokens.to_string();
+    tokens.strip_prefix('"').and_then(|rest| rest.split('"').next()).map(str::to_owned)
+}
+
+/// The fields of a log line: what stands before its text, as `name = value`, `%name` or `name`.
+fn fields_of(found: &syn::Macro) -> Vec<String> {
+    let words: Vec<_> = found.tokens.clone().into_iter().map(|token| token.to_string()).collect();
+    let arguments = words.split(|word| word == ",");
+    let before_text =
+        arguments.take_while(|argument| argument.first().is_some_and(|word| !word.starts_with('"')));
+    before_text
+        .map(|argument| {
+            argument.iter().take_while(|word| *word != "=").map(String::as_str).collect::<String>()
+        })
+        .map(|name| name.trim_start_matches(['%', '?']).to_owned())
+        .collect()
+}
+
+fn named_in(text: &str, path: &Path) -> Result<Named, ChoreError> {
+    let file = syn::parse_file(text).map_err(|error| ChoreError::Parse(path.to_owned(), error))?;
+    let mut named = Named::default();
+    named.visit_file(&file);
+    Ok(named)
+}
+
+/// A part of a document, from its heading to the next.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("\n{heading}\n")).unwrap_or_default();
+    rest.split("\n#").next().unwrap_or_default()
+}
+
+/// Panels of one id, or that lie over each other or beyond the edge.
+fn misplaced(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard.get("panels").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let number = |panel: &Value, name: &str| panel.pointer(name).and_then(Value::as_u64).unwrap_or_default();
+    let title = |panel: &Value| panel.get("title").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let area = |panel: &Value| {
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|name| number(panel, &format!("/gridPos/{name}")));
+        (x..x.saturating_add(w), y..y.saturating_add(h))
+    };
+    let mut breaches = Vec::new();
+    for (place, panel) in panels.iter().enumerate() {
+        let (columns, lines) = area(panel);
+        if columns.end > COLUMNS {
+            breaches.push(format!("{} reaches beyond the edge", title(panel)));
+        }
+        for other in panels.iter().take(place) {
+            let (other_columns, other_lines) = area(other);
+            let meets = columns.start < other_columns.end && other_columns.start < columns.end;
+            if meets && lines.start < other_lines.end && other_lines.start < lines.end {
+                breaches.push(format!("{} lies over {}", title(panel), title(other)));
             }
-            // A literal stands first, or this is another macro of that name.
-            let tokens = found.tokens.to_string();
-            if let Some(name) = tokens.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-                self.0.push(name.to_owned());
+            if number(panel, "/id") == number(other, "/id") {
+                breaches.push(format!("{} has the id of {}", title(panel), title(other)));
             }
         }
     }
-
-    let file = syn::parse_file(text).map_err(|error| ChoreError::Parse(path.to_owned(), error))?;
-    let mut counted = Counted::default();
-    counted.visit_file(&file);
-    Ok(counted.0)
+    breaches
 }
 
 /// The names that a script gives to its function `gauge`.
@@ -119,7 +214,7 @@ fn measured_in(script: &str) -> Vec<String> {
 }
 
 /// Every `expr` in a dashboard, wherever it stands, and what its variables are filled from.
-fn expressions(value: &serde_json::Value) -> Vec<String> {
+fn expressions(value: &Value) -> Vec<String> {
     let in_list = value.as_array().into_iter().flatten().flat_map(expressions);
     let members = value.as_object().into_iter().flatten();
     let in_members = members.flat_map(|(name, value)| match (name.as_str(), value.as_str()) {
@@ -135,19 +230,29 @@ fn expressions(value: &serde_json::Value) -> Vec<String> {
     in_list.chain(in_members).collect()
 }
 
-/// Every `expr` of a file of rules: it stands in the line that follows, folded.
+/// Every `expr` of a file of rules: in its line, or folded in those that follow and stand further in.
 fn rule_expressions(rules: &str) -> Vec<String> {
-    let mut lines = rules.lines();
+    let indent = |line: &str| line.len().saturating_sub(line.trim_start().len());
+    let mut lines = rules.lines().peekable();
     let mut found = Vec::new();
     while let Some(line) = lines.next() {
         if let Some(expression) = line.trim().strip_prefix("expr:") {
-            let is_folded = expression.trim() == ">-";
-            found.push(
-                if is_folded { lines.next().unwrap_or_default() } else { expression }.trim().to_owned(),
-            );
+            let mut expression = expression.trim().trim_start_matches(">-").to_owned();
+            while let Some(more) = lines.next_if(|more| indent(more) > indent(line)) {
+                expression.push(' ');
+                expression.push_str(more.trim());
+            }
+            found.push(expression.trim().to_owned());
         }
     }
     found
+}
+
+/// The metrics of which an expression asks how much they rose.
+fn increases_of(expression: &str) -> impl Iterator<Item = &str> {
+    let asked = expression.split("increase(").skip(1);
+    asked
+        .filter_map(|rest| rest.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').next())
 }
 
 fn values_of(rules: &str, name: &str) -> Vec<String> {
@@ -228,8 +333,37 @@ mod tests {
 
     #[test]
     fn names_are_found_in_macros_wherever_they_stand() {
-        let text = "fn f() { let a = Counted::on(metrics::gauge!(\"a_open\")); g(|| counter!(\"b_total\", \"x\" => y)); }";
-        assert_eq!(counted_in(text, Path::new("x.rs")).unwrap(), ["a_open", "b_total"]);
+        let text = "fn f() { let a = Counted::on(metrics::gauge!(\"a_open\")); g(|| counter!(\"b_total\", \"x\" => y)); \
+            metrics::counter!(\"c_total\").increment(0); metrics::counter!(\"d_total\").increment(1); \
+            tracing::warn!(order = order.id(1, 2), %peer, code, \"{} is refused\", what); tracing::info!(\"no field\"); }";
+        let named = named_in(text, Path::new("x.rs")).unwrap();
+        assert_eq!(named.counted, ["a_open", "b_total", "c_total", "d_total"]);
+        assert_eq!(named.from_zero, ["c_total"]);
+        assert_eq!(named.fields, ["order", "peer", "code"]);
+    }
+
+    #[test]
+    fn a_folded_expression_is_read_to_its_end() {
+        let rules = "  - alert: A\n    expr: >-\n      sum(increase(a_total[1h])) > 10\n      and sum(b) > 1\n    for: 5m\n  - alert: B\n    expr: c > 1\n    for: 1m\n";
+        let found = rule_expressions(rules);
+        assert_eq!(found, ["sum(increase(a_total[1h])) > 10 and sum(b) > 1", "c > 1"]);
+        assert_eq!(increases_of(&found[0]).collect::<Vec<_>>(), ["a_total"]);
+    }
+
+    #[test]
+    fn panels_lie_beside_each_other() {
+        let panel = |id: u32, x: u32, y: u32| serde_json::json!({"id": id, "title": id.to_string(), "gridPos": {"x": x, "y": y, "w": 8, "h": 8}});
+        let dashboard = |panels: &[Value]| misplaced(&serde_json::json!({ "panels": panels }));
+        assert_eq!(dashboard(&[panel(1, 0, 0), panel(2, 8, 0), panel(3, 0, 8)]), Vec::<String>::new());
+        assert_eq!(dashboard(&[panel(1, 0, 0), panel(2, 7, 7)]), ["2 lies over 1"]);
+        assert_eq!(dashboard(&[panel(1, 0, 0), panel(1, 16, 0)]), ["1 has the id of 1"]);
+        assert_eq!(dashboard(&[panel(1, 17, 0)]), ["1 reaches beyond the edge"]);
+    }
+
+    #[test]
+    fn a_section_ends_where_the_next_begins() {
+        assert_eq!(section("x\n### A\nb\n\n## C\nd", "### A"), "b\n");
+        assert_eq!(section("x\n### A\nb", "### B"), "");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The long version of the ledger's tests that kill: `binary/torture.rs` of the server's tests does the work.
 
-use crate::{ChoreError, root};
+use crate::{ChoreError, testing};
 use clap::{Args, ValueEnum};
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
 use std::fmt;
 use std::process::Command;
+
+const LONG_VERSION: &str = "torture::the_long_version";
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -48,14 +50,12 @@ pub(crate) fn run(Plan { cycles, seed, kill, release }: &Plan) -> Result<String,
         SystemRng.fill(&mut bytes);
         u64::from_le_bytes(bytes)
     });
-    let status = Command::new("cargo")
-        .args(["test", "--quiet", "--package", "mana-core-auth", "--test", "binary"])
-        .args(release.then_some("--release"))
-        .args(["--", "--exact", "torture::the_long_version", "--ignored", "--nocapture"])
-        .env("MANA_TORTURE", format!("{cycles} {seed} {kill}"))
-        .current_dir(root())
-        .status()?;
-    if status.success() {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "mana-core-auth", "--test", "binary"]);
+    cargo.args(release.then_some("--release"));
+    cargo.args(["--", "--exact", LONG_VERSION, "--ignored", "--nocapture"]);
+    cargo.env("MANA_TORTURE", format!("{cycles} {seed} {kill}"));
+    if testing::pass(&mut cargo, &[LONG_VERSION])? {
         Ok("torture: nothing was lost or doubled".to_owned())
     } else {
         Err(ChoreError::Torture(seed))

@@ -288,7 +288,8 @@ impl Authenticate for Auth {
             let is_factor_required =
                 two_factor::model::is_required(Role::Admin, self.policy.two_factor_required);
             let proof = session::store::find_proof(&mut transaction, &caller.session_id).await?;
-            Ok(!is_factor_required || proof.has_second_factor())
+            let is_minted = session::store::is_minted(&mut transaction, &caller.session_id).await?;
+            Ok(!is_minted && (!is_factor_required || proof.has_second_factor()))
         })
     }
 

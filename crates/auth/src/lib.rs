@@ -50,6 +50,18 @@ pub fn routes() -> OpenApiRouter<AuthState> {
         .merge(webhook::routes())
 }
 
+/// What only apps may do.
+pub fn internal_routes() -> OpenApiRouter<AuthState> {
+    session::internal_routes()
+}
+
+/// Has what is rare there from the start of a server on: of what begins with its first time, nobody can see that it rose.
+pub fn count_from_zero() {
+    security_event::count_from_zero();
+    mail::count_from_zero();
+    webhook::count_from_zero();
+}
+
 /// The error catalogue of the accounts.
 pub fn error_codes() -> Vec<&'static ErrorCode> {
     [
@@ -57,6 +69,7 @@ pub fn error_codes() -> Vec<&'static ErrorCode> {
         admin::model::CODES,
         password::CODES,
         session::model::CODES,
+        session::mint::CODES,
         oauth::model::CODES,
         token::refresh::model::CODES,
         service_key::model::CODES,

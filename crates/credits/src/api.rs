@@ -72,6 +72,8 @@ pub trait SessionGuard: Send + Sync + std::fmt::Debug {
 pub struct HeldServices {
     /// Ids of the service keys that are accepted.
     pub keys: HashSet<String>,
+    /// Those of them that act as one app and as no other.
+    pub bound_keys: HashSet<String>,
     /// Users from whom nothing may be taken.
     pub disabled: HashSet<UserId>,
 }

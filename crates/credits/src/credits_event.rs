@@ -1,11 +1,22 @@
 //! What apps may want to hear of: told to whoever tells them, in the transaction in which it happens.
 
-use crate::PortError;
 use crate::ledger::model::{Effects, TransactionKind, Wallet};
+use crate::{HeldServices, PortError};
 use mana_kernel::{HoldId, Mana, TransactionId, UserId};
 use sqlx::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
+
+/// Who charged a user, and so who said in which app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChargedBy {
+    /// The app, by a service key that acts as no other.
+    Service,
+    /// Whoever has a service key that acts as any app.
+    SharedService,
+    /// The user's session, which names apps as it likes.
+    User,
+}
 
 /// Something that happened to a wallet or an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +33,8 @@ pub enum CreditsEvent {
         transaction: TransactionId,
         /// The hold that was captured, if it was one.
         hold: Option<HoldId>,
-        /// Whether the app charged, by a service key of its own. If not, the user's session did, and named the app as it liked.
-        is_by_service: bool,
+        /// Who charged.
+        by: ChargedBy,
     },
     /// What a user can spend fell below what its owner wants to be told of.
     Low {
@@ -71,6 +82,7 @@ pub(crate) fn events_of(
     wallet: &Wallet,
     effects: &Effects,
     was_low: bool,
+    services: &HeldServices,
 ) -> Vec<CreditsEvent> {
     let Ok(user) = user.parse::<UserId>() else { return Vec::new() };
     let spends = effects.transactions.iter().filter_map(|line| {
@@ -82,7 +94,7 @@ pub(crate) fn events_of(
             amount,
             transaction: line.id,
             hold: line.hold_id,
-            is_by_service: line.note.service_key_id.is_some(),
+            by: services.charged_by(line.note.service_key_id.as_deref()),
         })
     });
     let low = wallet.low().filter(|_| !was_low);

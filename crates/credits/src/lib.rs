@@ -18,7 +18,7 @@ pub use api::{
     AdminAct, AdminLog, Administrator, Credits, CreditsState, Deed, HeldServices, Policy, PortError,
     SalesDeed, SessionGuard,
 };
-pub use credits_event::{CreditsEvent, OnCreditsEvent};
+pub use credits_event::{ChargedBy, CreditsEvent, OnCreditsEvent};
 
 use mana_kernel::ErrorCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -36,6 +36,14 @@ pub fn routes() -> OpenApiRouter<CreditsState> {
 /// Routes for services of the same network. Those under which older ones ask are described as what they stand for.
 pub fn internal_routes() -> OpenApiRouter<CreditsState> {
     ledger::internal_routes()
+}
+
+/// Has what is rare there from the start of a server on: of what begins with its first time, nobody can see that it rose.
+pub fn count_from_zero() {
+    metrics::counter!("ledger_verify_wallets_total").increment(0);
+    metrics::counter!("payments_lost_events_total").increment(0);
+    auto_top_up::count_from_zero();
+    stripe::client::count_from_zero();
 }
 
 /// The error catalogue of the credits.

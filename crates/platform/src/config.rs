@@ -276,6 +276,9 @@ pub struct Settings {
     /// Deletions of an account per client address and minute, and per account
     #[arg(long, env = "RATE_LIMIT_DELETE_ACCOUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_delete_account: u32,
+    /// Sessions that apps open for users per client address and minute, and per account
+    #[arg(long, env = "RATE_LIMIT_MINT", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
+    pub rate_limit_mint: u32,
     /// Failed sign-ins to an account from an address that cost no wait; each further one doubles it, up to 15 minutes. Also when rate limits are off
     #[arg(long, env = "SIGN_IN_FREE_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), global = true, help_heading = "Limits")]
     pub sign_in_free_failures: u32,

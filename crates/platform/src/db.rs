@@ -94,12 +94,10 @@ impl Database {
                 Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
             })
             // The pool waits for whatever is still to come before it takes a connection back: for ever, if nothing comes and the
-            // connection is not closed either.
+            // connection is not closed either. Whether the answer to a statement is still to come can't be seen from outside, so each is
+            // asked.
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    if !connection.should_flush() {
-                        return Ok(true);
-                    }
                     match timeout(COME_TO_REST_LIMIT, connection.ping()).await {
                         Ok(outcome) => outcome.map(|()| true),
                         Err(_) => Err(fell_silent()),

@@ -12,6 +12,7 @@ pub mod outbound;
 pub mod pooler;
 pub mod prune;
 pub mod rate_limit;
+pub mod redis;
 pub mod row_security;
 pub mod system;
 pub mod telemetry;

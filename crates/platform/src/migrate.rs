@@ -35,12 +35,20 @@ const TURN: Duration = Duration::from_millis(100);
 /// Whoever waits for a table keeps all waiting that come later, so no migration waits for long.
 const LOCK_TIMEOUT: &str = "5s";
 
+/// The newest schema that the release before this one knows. Its servers work on this one's, by the rules for migrations; older ones need not.
+/// Whoever has made a release writes its newest migration here, beside the revision in `xtask/src/previous.rs`.
+pub const WORKS_FROM: i64 = 25;
+
+/// How a database that was migrated says this to servers that know less than it has: in the comment of its list of migrations, which is
+/// there without a migration, and comes along with every copy.
+const SAYS_WORKS_FROM: &str = "Servers of this schema and newer work here: ";
+
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// A newer program has migrated this database.
     #[error(
-        "the database is at schema {database}, which is newer than the {binary} that this program knows. \
+        "the database is at schema {database}, which is newer than the {binary} that this program knows, and not made for it. \
          Start the program's newer version, or restore the database from before its upgrade"
     )]
     Newer {
@@ -161,9 +169,11 @@ async fn run(
                     .await?;
                 let ran = migrator.run_direct(Some(last), &mut *transaction, false).await;
                 if ran.is_ok() {
-                    sqlx::query("GRANT SELECT ON mana.migrations TO mana_service")
+                    let says = format!("COMMENT ON TABLE mana.migrations IS '{SAYS_WORKS_FROM}{WORKS_FROM}'");
+                    sqlx::raw_sql("GRANT SELECT ON mana.migrations TO mana_service")
                         .execute(&mut *transaction)
                         .await?;
+                    sqlx::raw_sql(AssertSqlSafe(says)).execute(&mut *transaction).await?;
                     transaction.commit().await?;
                 } else {
                     transaction.rollback().await?;
@@ -247,6 +257,8 @@ pub struct Planned {
     pub version: i64,
     /// What it is about.
     pub description: String,
+    /// Whether it is carried out by itself and without a transaction, while the service writes.
+    pub alone: bool,
     /// What it does to tables that are there.
     pub steps: Vec<PlannedStep>,
 }
@@ -256,8 +268,8 @@ pub struct Planned {
 pub struct PlannedStep {
     /// What it does.
     pub step: Step,
-    /// Rows of its table, as PostgreSQL last counted them.
-    pub rows: i64,
+    /// Rows of its table, as PostgreSQL last counted them, if it ever did.
+    pub rows: Option<i64>,
     /// The table's size in bytes, without its indexes.
     pub bytes: i64,
 }
@@ -268,10 +280,10 @@ pub struct PlannedStep {
 /// When the database is newer than this binary, or can't be asked.
 pub async fn plan(owner: &PgConnectOptions) -> Result<Vec<Planned>, SchemaError> {
     let mut connection = PgConnection::connect_with(owner).await?;
-    let applied = match check(&mut connection).await {
-        Err(SchemaError::Older { database, .. }) => database,
-        outcome => return outcome.map(|()| Vec::new()),
-    };
+    let (applied, binary) = (version_of(&mut connection).await?, binary_version());
+    if applied > binary {
+        return Err(SchemaError::Newer { database: applied, binary });
+    }
     let mut planned = Vec::new();
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > applied) {
         let mut steps = Vec::new();
@@ -280,17 +292,19 @@ pub async fn plan(owner: &PgConnectOptions) -> Result<Vec<Planned>, SchemaError>
             steps.push(PlannedStep { step, rows, bytes });
         }
         let description = migration.description.to_string();
-        planned.push(Planned { version: migration.version, description, steps });
+        planned.push(Planned { version: migration.version, description, alone: migration.no_tx, steps });
     }
     connection.close().await?;
     Ok(planned)
 }
 
-async fn size(connection: &mut PgConnection, table: &str) -> Result<(i64, i64), sqlx::Error> {
+/// Rows and bytes. A table that is not there yet has none; one that was filled since it was last counted, if ever, is not empty for that.
+async fn size(connection: &mut PgConnection, table: &str) -> Result<(Option<i64>, i64), sqlx::Error> {
     let size = sqlx::query_as(
-        "SELECT greatest(reltuples, 0)::bigint, pg_table_size(oid) FROM pg_class WHERE oid = to_regclass($1)",
+        "SELECT CASE WHEN reltuples > 0 THEN reltuples::bigint WHEN pg_relation_size(oid) = 0 THEN 0 END, pg_table_size(oid)
+         FROM pg_class WHERE oid = to_regclass($1)",
     );
-    Ok(size.bind(table).fetch_optional(connection).await?.unwrap_or_default())
+    Ok(size.bind(table).fetch_optional(connection).await?.unwrap_or((Some(0), 0)))
 }
 
 fn in_words(error: MigrateError, reached: Reached) -> SchemaError {
@@ -309,18 +323,30 @@ fn in_words(error: MigrateError, reached: Reached) -> SchemaError {
     }
 }
 
-/// Whether the schema is the one this binary needs.
+/// Whether this binary can serve on the schema, and which that is: the one it knows, or that of the release after it.
 ///
 /// # Errors
-/// When it is older, newer, or can't be asked.
-pub async fn check(connection: &mut PgConnection) -> Result<(), SchemaError> {
+/// When it is older, newer than that, or can't be asked.
+pub async fn check(connection: &mut PgConnection) -> Result<i64, SchemaError> {
     let database = version_of(connection).await?;
     let binary = binary_version();
     match database.cmp(&binary) {
         std::cmp::Ordering::Less => Err(SchemaError::Older { database, binary }),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(SchemaError::Newer { database, binary }),
+        std::cmp::Ordering::Equal => Ok(database),
+        std::cmp::Ordering::Greater => match works_from(connection).await? {
+            Some(oldest) if oldest <= binary => Ok(database),
+            _ => Err(SchemaError::Newer { database, binary }),
+        },
     }
+}
+
+/// The oldest schema whose servers work on the database's, as the newest program that migrated it says.
+async fn works_from(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    let comment: Option<String> =
+        sqlx::query_scalar("SELECT obj_description('mana.migrations'::regclass, 'pg_class')")
+            .fetch_one(connection)
+            .await?;
+    Ok(comment.and_then(|comment| comment.strip_prefix(SAYS_WORKS_FROM)?.parse().ok()))
 }
 
 /// The version of the database, 0 of an empty one.
@@ -507,6 +533,32 @@ mod tests {
                 .await
                 .unwrap();
         assert!(valid);
+    }
+
+    #[tokio::test]
+    async fn a_server_works_on_the_schema_of_the_release_after_it_and_on_no_later_one() {
+        let (_postgres, owner) = postgres();
+        let mut connection = owner.connect().await.unwrap();
+        assert!(matches!(check(&mut connection).await, Err(SchemaError::Older { database: 0, .. })));
+        let newer = binary_version().saturating_add(1);
+        run(&[migration(newer, "CREATE SCHEMA auth")], &owner, None, &SystemRng).await.unwrap();
+        assert_eq!(check(&mut connection).await.unwrap(), newer);
+        for says in [
+            format!("'{SAYS_WORKS_FROM}{}'", binary_version().saturating_add(1)),
+            "'something else'".to_owned(),
+            "NULL".to_owned(),
+        ] {
+            let comment = format!("COMMENT ON TABLE mana.migrations IS {says}");
+            sqlx::raw_sql(AssertSqlSafe(comment)).execute(&mut connection).await.unwrap();
+            let refused = check(&mut connection).await;
+            assert!(
+                matches!(refused, Err(SchemaError::Newer { database, .. }) if database == newer),
+                "{says}: {refused:?}"
+            );
+        }
+        // Serving is one thing; only who knows the schema changes it, or plans to.
+        assert!(matches!(plan(&owner).await, Err(SchemaError::Newer { .. })));
+        assert!(matches!(migrate(&owner, None, &SystemRng).await, Err(SchemaError::Newer { .. })));
     }
 
     #[tokio::test]

@@ -99,5 +99,6 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     // There from the start, so that the first one is seen as an increase.
     metrics::counter!("defects_total").increment(0);
+    metrics::counter!("http_internal_errors_total").increment(0);
     Ok(handle)
 }

@@ -36,7 +36,8 @@ use mana_platform::config::{InvalidOrigin, JwtAlgorithm};
 use mana_platform::http::{RedirectTargets, frame};
 use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::outbound::OutboundError;
-use mana_platform::rate_limit::{InvalidRedis, RateLimits};
+use mana_platform::rate_limit::RateLimits;
+use mana_platform::redis::{Bell, InvalidRedis, Redis};
 use mana_platform::{Database, DbError, Outbound, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
@@ -147,7 +148,9 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let keys = KeyRing::open(chest).await?;
     let listeners = Arc::new(Listeners::new(Arc::clone(&steady_clock)));
     let books = Arc::new(books(settings, &database, &clock, &rng, Some(&listeners)));
-    let limits = Arc::new(RateLimits::new(settings, &clock)?);
+    let redis = Redis::from_settings(settings)?;
+    let bell = redis.clone().map(Bell::new).map(Arc::new);
+    let limits = Arc::new(RateLimits::new(settings, redis, &clock));
     let auth = Arc::new(Auth {
         database: database.clone(),
         clock: Arc::clone(&clock),
@@ -186,12 +189,14 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
         authenticate_service: auth.clone(),
     });
 
-    let workers = Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers };
+    let workers =
+        Workers { metrics: metrics.clone(), auth: Arc::clone(&auth), books, payments, payers, bell };
     let drain = Drain::default();
     let health = HealthState::new(database, Arc::clone(&credits), metrics, drain.clone());
     let credits = CreditsState(credits);
     let health_routes = Router::from(health::routes().with_state(health.clone()));
     let internal_routes = Router::from(health::metrics_routes().with_state(health))
+        .merge(axum::Router::from(mana_auth::internal_routes().with_state(AuthState(Arc::clone(&auth)))))
         .merge(axum::Router::from(mana_credits::internal_routes().with_state(credits.clone())));
     let public_routes = Router::new()
         .merge(axum::Router::from(mana_auth::routes().with_state(AuthState(auth))))

@@ -41,10 +41,7 @@ pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding>
     };
     let mut findings = vec![
         finding("database", version(&mut connection).await),
-        finding(
-            "schema",
-            migrate::check(&mut connection).await.map(|()| format!("at {}", migrate::binary_version())),
-        ),
+        finding("schema", migrate::check(&mut connection).await.map(|schema| format!("at {schema}"))),
         finding(
             "role",
             row_security::check_role(&mut connection)

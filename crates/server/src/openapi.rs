@@ -24,6 +24,7 @@ pub fn document() -> OpenApi {
         .build();
     for part in [
         mana_auth::routes().into_openapi(),
+        mana_auth::internal_routes().into_openapi(),
         mana_credits::routes().into_openapi(),
         mana_credits::internal_routes().into_openapi(),
         crate::health::routes().into_openapi(),

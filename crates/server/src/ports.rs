@@ -15,8 +15,8 @@ use mana_credits::ledger::error::LedgerError;
 use mana_credits::ledger::{closing, registration};
 use mana_credits::purchase::{self, OnPaymentRisk, PaymentRisk};
 use mana_credits::{
-    AdminAct, AdminLog, Administrator, CreditsEvent, Deed, HeldServices, OnCreditsEvent, Policy, SalesDeed,
-    SessionGuard, personal_data,
+    AdminAct, AdminLog, Administrator, ChargedBy, CreditsEvent, Deed, HeldServices, OnCreditsEvent, Policy,
+    SalesDeed, SessionGuard, personal_data,
 };
 use mana_kernel::{Clock, Problem, RequestId, Rng, SessionId, UserId};
 use mana_platform::DbError;
@@ -147,6 +147,7 @@ impl SessionGuard for LiveSessions {
             let disabled = held.disabled.into_iter().map(|id| UserId::try_from(id).map_err(unreadable));
             Ok(HeldServices {
                 keys: held.keys.into_iter().collect(),
+                bound_keys: held.bound_keys.into_iter().collect(),
                 disabled: disabled.collect::<Result<_, _>>()?,
             })
         })
@@ -316,8 +317,12 @@ impl OnCreditsEvent for AppEvents {
 /// What apps read of it: docs/WEBHOOKS.md describes each.
 fn app_event(event: &CreditsEvent) -> AppEvent {
     match event {
-        CreditsEvent::Spent { user, app, amount, transaction, hold, is_by_service } => {
-            let charged_by = if *is_by_service { "service" } else { "user" };
+        CreditsEvent::Spent { user, app, amount, transaction, hold, by } => {
+            let charged_by = match by {
+                ChargedBy::Service => "service",
+                ChargedBy::SharedService => "shared_service",
+                ChargedBy::User => "user",
+            };
             let data = json!({
                 "userId": user, "amount": amount, "transactionId": transaction, "holdId": hold, "chargedBy": charged_by,
             });

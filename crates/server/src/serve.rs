@@ -96,7 +96,13 @@ pub(crate) async fn prepare(
     pooler::check(&database).await?;
     let mut connection = database.acquire().await?;
     row_security::check_role(&mut connection).await?;
-    migrate::check(&mut connection).await?;
+    let schema = migrate::check(&mut connection).await?;
+    if schema > migrate::binary_version() {
+        tracing::warn!(
+            schema,
+            "the database is at the schema of a newer release, which this one still works on"
+        );
+    }
     drop(connection);
     let parts = Parts {
         database: database.clone(),

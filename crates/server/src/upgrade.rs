@@ -60,13 +60,16 @@ fn finding(check: &'static str, found: Found) -> Finding {
 }
 
 fn plan(planned: &[Planned]) -> Finding {
-    let longest = planned
-        .iter()
-        .flat_map(|planned| &planned.steps)
-        .filter(|planned| planned.step.is_long())
-        .map(expected_seconds)
-        .max()
-        .unwrap_or(0);
+    // Nobody waits for a database that nobody uses yet.
+    let is_first = planned.first().is_some_and(|planned| planned.version == 1);
+    let steps = planned.iter().filter(|_| !is_first).flat_map(|planned| &planned.steps);
+    let long = steps.filter(|planned| planned.step.is_long());
+    let Some(times) = long.map(expected_seconds).collect::<Option<Vec<_>>>() else {
+        let detail =
+            "of one nobody can tell how long it would keep others waiting: see `migrate --plan`".to_owned();
+        return Finding { check: "migrations", ok: false, detail };
+    };
+    let longest = times.into_iter().max().unwrap_or(0);
     let detail = match planned.len() {
         0 => "none: the schema is as this version needs it".to_owned(),
         number => format!(

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use mana_auth::mail::MailError;
 use mana_auth::session::liveness;
 use mana_auth::{
-    Auth, account, mail, retention, security_event, service_key, two_factor, verification,
+    Auth, account, admin, mail, retention, security_event, service_key, two_factor, verification,
     webhook as app_webhook,
 };
 use mana_credits::auto_top_up::{self, Payers};
@@ -18,16 +18,24 @@ use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
 use mana_kernel::Clock as _;
 use mana_platform::http::Language;
+use mana_platform::redis::Bell;
 use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// However often others ring, there is no more than one look for it in so long.
+const BETWEEN_LOOKS_BY_BELL: Duration = Duration::from_millis(100);
+/// However many sessions end here, the others are rung for no more than once in so long.
+const BETWEEN_RINGS: Duration = Duration::from_millis(20);
+/// Until what failed of it is tried again.
+const AFTER_A_LOST_RING: Duration = Duration::from_secs(1);
 /// How long a delivery that another replica took in, or that is tried again, waits at most beyond its time.
 const PAYMENT_PAUSE: Duration = Duration::from_secs(5);
 /// How long a mail that another replica wrote down, or that is tried again, waits at most beyond its time.
@@ -58,6 +66,7 @@ enum Task {
     ForgetDeliveries,
     ProveBooks,
     KeepKeys,
+    CountAdministrators,
     RecordHits,
     AnswerAsked,
     SendMails,
@@ -74,7 +83,7 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::WriteActivity,
         Self::WriteKeyUse,
         Self::DemandFactors,
@@ -84,6 +93,7 @@ impl Task {
         Self::ForgetDeliveries,
         Self::ProveBooks,
         Self::KeepKeys,
+        Self::CountAdministrators,
         Self::RecordHits,
         Self::AnswerAsked,
         Self::SendMails,
@@ -112,6 +122,7 @@ impl Task {
             Self::ForgetDeliveries => ("forgetting old deliveries of Stripe", LONG_WORK),
             Self::ProveBooks => ("checking the books", LONG_WORK),
             Self::KeepKeys => ("keeping the signing keys", MOMENTS),
+            Self::CountAdministrators => ("counting administrators", MOMENTS),
             Self::RecordHits => ("recording who ran into limits", MOMENTS),
             Self::AnswerAsked => ("answering what was asked for by mail", WORK),
             Self::SendMails => ("sending mails", WORK),
@@ -147,6 +158,8 @@ pub struct Workers {
     pub payments: Arc<Payments>,
     /// The accounts of those who pay.
     pub(crate) payers: Arc<dyn Payers>,
+    /// What servers tell each other by that sessions have ended; none without Redis.
+    pub(crate) bell: Option<Arc<Bell>>,
 }
 
 impl Workers {
@@ -155,6 +168,7 @@ impl Workers {
         self.note_start();
         tokio::join!(
             every(BETWEEN_LOOKS, || self.follow_ended_sessions()),
+            self.carry_the_bell(),
             every(Duration::from_secs(1), || self.write_notes()),
             every(Duration::from_hours(1), || self.prune()),
             every(Duration::from_secs(15), || self.demand_second_factors()),
@@ -162,6 +176,7 @@ impl Workers {
             every(Duration::from_mins(15), || self.prove_books()),
             every(Duration::from_secs(5), || self.tidy_metrics()),
             every(Duration::from_secs(15), || self.keep_keys()),
+            every(Duration::from_secs(15), || self.count_administrators()),
             every(Duration::from_secs(5), || self.record_rate_limit_hits()),
             self.deliver_mails_for_ever(),
             on_bell(&self.payments.errands.orders, || self.look_at_purchases()),
@@ -185,6 +200,8 @@ impl Workers {
             metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(0);
         }
         metrics::gauge!("ledger_verify_last_success_timestamp_seconds").set(now());
+        mana_auth::count_from_zero();
+        mana_credits::count_from_zero();
         metrics::gauge!("ledger_verify_all_last_success_timestamp_seconds").set(now());
         if self.payments.stripe.is_some() {
             metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(now());
@@ -195,6 +212,31 @@ impl Workers {
     pub async fn follow_ended_sessions(&self) {
         // It says itself what fails. Whoever it tells nothing for a while asks the database.
         let _ = timeout(MOMENTS, liveness::catch_up(&self.auth)).await;
+    }
+
+    /// Rings for the other servers when sessions have ended here, and looks when they ring, for ever; without Redis, not at all. What is not
+    /// heard is learned by the next look in turn.
+    pub async fn carry_the_bell(&self) {
+        let Some(bell) = &self.bell else { return };
+        tokio::join!(
+            every(BETWEEN_RINGS, || async {
+                liveness::ended_here(&self.auth).await;
+                // Until it is rung, though nobody needs this ring by then: so a Redis that is back is found before the next one.
+                while !bell.ring().await {
+                    tokio::time::sleep(AFTER_A_LOST_RING).await;
+                }
+            }),
+            every(BETWEEN_LOOKS_BY_BELL, || async {
+                bell.heard().await;
+                self.follow_ended_sessions().await;
+            }),
+            // A task of its own, so that a flood of rings takes no time from other work; it ends with this one.
+            every(AFTER_A_LOST_RING, || async {
+                let (mut listening, bell) = (JoinSet::new(), Arc::clone(bell));
+                listening.spawn(async move { bell.listen().await });
+                let _ = listening.join_next().await;
+            }),
+        );
     }
 
     /// Writes down which sessions were active, which refresh answers were seen in use, and which service keys were used.
@@ -229,6 +271,11 @@ impl Workers {
     /// Rotates signing keys that are due, and takes over what other servers did.
     pub async fn keep_keys(&self) {
         carry_out(Task::KeepKeys, self.auth.keys.keep()).await;
+    }
+
+    /// Counts who may administer.
+    pub async fn count_administrators(&self) {
+        carry_out(Task::CountAdministrators, admin::measure(&self.auth)).await;
     }
 
     /// Who runs into a limit is written down here and not in the request: a flood must cost as little as it can.

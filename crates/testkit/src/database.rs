@@ -18,7 +18,8 @@ const TEMPLATE: &str = "migrated";
 const SERVICE: &str = "mana_service";
 const SERVICE_PASSWORD: &str = "a password that only tests use";
 
-/// Set to anything, lets the service's role reach its databases through a pooler only: `cargo xtask pooled`.
+/// Set, lets the service's role reach its databases through a pooler only: `mixed` through one that mixes prepared statements up, `prepared`
+/// through one that keeps them apart. `cargo xtask pooled` sets it.
 const THROUGH_POOLER: &str = "MANA_TEST_THROUGH_PGBOUNCER";
 
 static POOLER: OnceLock<Option<Pooler>> = OnceLock::new();
@@ -56,6 +57,9 @@ impl TestDatabase {
             None => Database::new(options, 16, wait),
             Some(pooler) => {
                 let options = options.socket(&pooler.folder).port(pooler::PORT).extra_float_digits(None);
+                if pooler.keeps_apart {
+                    return Database::new(options, 16, wait);
+                }
                 Database::new(options.statement_cache_capacity(0), 16, wait).in_transactions_only()
             }
         }
@@ -78,8 +82,12 @@ impl TestDatabase {
 #[expect(clippy::disallowed_methods, reason = "how cargo xtask tells tests what they are to go through")]
 fn pooler() -> Option<Pooler> {
     let server = SERVER.get().expect("a TestDatabase has started the server");
-    std::env::var_os(THROUGH_POOLER)?;
-    Some(Pooler::start(server.socket_folder(), SERVICE, SERVICE_PASSWORD))
+    let keeps_apart = match std::env::var(THROUGH_POOLER).ok()?.as_str() {
+        "mixed" => false,
+        "prepared" => true,
+        other => panic!("{THROUGH_POOLER} is mixed or prepared, not {other}"),
+    };
+    Some(Pooler::start(server.socket_folder(), SERVICE, SERVICE_PASSWORD, keeps_apart))
 }
 
 fn options(database: &str) -> PgConnectOptions {

@@ -21,14 +21,16 @@ const CONNECTIONS: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Pooler {
     pub(crate) folder: PathBuf,
+    /// Whether it keeps the prepared statements of its clients apart.
+    pub(crate) keeps_apart: bool,
     /// It reads from here, and ends when there is nothing more to come.
     _life: ChildStdin,
 }
 
 impl Pooler {
     /// Starts one before the server whose socket is in `sockets`, as the user that this server runs as: it refuses to be root.
-    /// It keeps no prepared statements apart, which is the harder case.
-    pub(crate) fn start(sockets: &Path, user: &str, password: &str) -> Self {
+    /// One that can't keep prepared statements apart is not told to.
+    pub(crate) fn start(sockets: &Path, user: &str, password: &str, keeps_apart: bool) -> Self {
         let mut name = [0; 8];
         SystemRng.fill(&mut name);
         let folder = std::env::temp_dir().join(format!("mana-pooler-{:016x}", u64::from_be_bytes(name)));
@@ -44,9 +46,12 @@ impl Pooler {
             folder.display(),
             users.display(),
         );
-        if keeps_statements_apart() {
+        let can_keep_apart = keeps_statements_apart();
+        assert!(can_keep_apart || !keeps_apart, "prepared statements are kept apart from PgBouncer 1.21 on");
+        if can_keep_apart {
+            let kept = if keeps_apart { 200 } else { 0 };
             // Writing to a String can't fail.
-            let _ = settings.write_str("max_prepared_statements = 0\n");
+            let _ = writeln!(settings, "max_prepared_statements = {kept}");
         }
         let file = folder.join("pgbouncer.ini");
         fs::write(&file, settings).expect("it can be written");
@@ -68,7 +73,7 @@ impl Pooler {
             .stdin
             .take()
             .expect("it was asked for");
-        let pooler = Self { folder, _life: life };
+        let pooler = Self { folder, keeps_apart, _life: life };
         pooler.await_socket();
         pooler
     }

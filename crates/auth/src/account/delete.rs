@@ -11,6 +11,7 @@ use crate::security_event::{self, EventKind, Origin};
 use crate::session::check_password::check_password;
 use crate::session::end::{Ended, end_chosen_by};
 use crate::session::fresh::is_fresh;
+use crate::session::hold::refuse_minted;
 use crate::session::liveness::store::{Found, find};
 use crate::session::model::{RevokeReason, SessionError};
 use crate::session::store::Choice;
@@ -48,7 +49,7 @@ pub(crate) struct DeleteAccountRequest {
     responses(
         (status = 200, description = "Deleted", body = Acknowledged),
         (status = 401, description = "The password is wrong, or no accepted credential", body = ProblemBody),
-        (status = 403, description = "No password, and the sign-in is too old; or sent by a browser for a page of a foreign site", body = ProblemBody),
+        (status = 403, description = "No password, and the sign-in is too old; a session that an app opened; or sent by a browser for a page of a foreign site", body = ProblemBody),
         (status = 409, description = "The last administrator's", body = ProblemBody),
         (status = 429, description = "Too many attempts: see Retry-After", body = ProblemBody),
     ),
@@ -62,6 +63,7 @@ pub(crate) async fn delete_account(
     OptionalBody(request): OptionalBody<DeleteAccountRequest>,
 ) -> Result<Json<Acknowledged>, ApiError> {
     let origin = Origin::of_request(&client);
+    refuse_minted(&mut *auth.database.acquire().await?, &caller).await?;
     match request.unwrap_or_default().password {
         Some(password) => {
             let user = me::read(&auth, &caller).await?;

@@ -4,6 +4,7 @@
 //! answer off, which no reader of JSON takes for a whole one. So does the end of the session that asked.
 
 use super::me;
+use crate::session::hold::refuse_minted;
 use crate::session::liveness::store::{Found, find};
 use crate::{Auth, AuthState, DataPage, PortError, oauth, passkey, security_event, session, two_factor};
 use axum::body::Body;
@@ -13,7 +14,7 @@ use futures_util::stream;
 use http::header;
 use mana_kernel::UserId;
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, Caller, codes};
+use mana_platform::http::{ApiError, Caller, ProblemBody, codes};
 use serde_json::Value;
 use sqlx::PgConnection;
 use std::io;
@@ -47,10 +48,14 @@ impl utoipa::ToSchema for Exported {}
 /// `stripeCustomers` and `autoTopUp`. Secrets, as the hash of the password, are in none of it; nor from where others acted on the account.
 #[utoipa::path(
     get, path = "/api/v1/auth/export", tag = "auth",
-    responses((status = 200, description = "All of it, as a file", body = Exported)),
+    responses(
+        (status = 200, description = "All of it, as a file", body = Exported),
+        (status = 403, description = "By a session that an app opened", body = ProblemBody),
+    ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn export(State(auth): State<AuthState>, caller: Caller) -> Result<Response, ApiError> {
+    refuse_minted(&mut *auth.database.acquire().await?, &caller).await?;
     let user = me::read(&auth, &caller).await?;
     let user = serde_json::to_value(user).map_err(|_| ApiError::new(&codes::INTERNAL))?;
     let document = Document {
@@ -188,8 +193,9 @@ impl Document {
     }
 }
 
-/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads. None if the session has ended: looked at
-/// after the page was read, so that nothing is shown to who was the owner when the reading began.
+/// A page of a list, read as the user, in a transaction of its own: none stays open while a slow reader reads. One at a time: exports that held one
+/// and waited for another would keep all connections from everybody. None if the session has ended: looked at after the page was read, so that
+/// nothing is shown to who was the owner when the reading began.
 async fn page(
     auth: &Auth,
     caller: &Caller,
@@ -198,7 +204,17 @@ async fn page(
 ) -> Result<Option<DataPage>, PortError> {
     let boxed = |error: DbError| -> PortError { Box::new(error) };
     let (user, session) = (&caller.user_id, &caller.session_id);
-    let mut transaction = auth.database.begin_as(user).await.map_err(boxed)?;
+    let begun = match list.of {
+        // Which no user may read, as the secret lies there.
+        Owner::SecondFactor => auth.database.begin().await,
+        Owner::Sessions
+        | Owner::SecurityEvents
+        | Owner::LinkedAccounts
+        | Owner::Passkeys
+        | Owner::TrustedDevices
+        | Owner::Credits => auth.database.begin_as(user).await,
+    };
+    let mut transaction = begun.map_err(boxed)?;
     let page = read(&mut transaction, auth, user, list, after).await?;
     let found = find(&mut transaction, session, user, auth.clock.now()).await.map_err(boxed)?;
     Ok(matches!(found, Found::Live { .. }).then_some(page))
@@ -227,9 +243,7 @@ async fn read(
             Ok(DataPage::of(passkeys.into_iter().map(row).collect(), None))
         }
         Owner::SecondFactor => {
-            // Which no user may read, as the secret lies there.
-            let mut transaction = auth.database.begin().await.map_err(boxed)?;
-            let factor = two_factor::store::list_second_factor(&mut transaction, user).await;
+            let factor = two_factor::store::list_second_factor(connection, user).await;
             Ok(DataPage::of(factor.map_err(boxed)?.into_iter().map(row).collect(), None))
         }
         Owner::TrustedDevices => {

@@ -389,6 +389,16 @@ pub(crate) async fn exists_admin(connection: &mut PgConnection) -> Result<bool, 
     .await?)
 }
 
+/// How many may administer now.
+pub(crate) async fn count_admins(connection: &mut PgConnection) -> Result<i64, DbError> {
+    // The first condition is that of the index.
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM auth.users WHERE role <> 'user' AND role = 'admin' AND disabled_at IS NULL"#
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Gives an account another role.
 pub(crate) async fn update_role(
     connection: &mut PgConnection,

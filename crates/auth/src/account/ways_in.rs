@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 /// way in is removed here as well.
 pub(crate) async fn remove_ways_in(connection: &mut PgConnection, user: &UserId) -> Result<(), DbError> {
     oauth::store::delete_accounts_of(connection, user).await?;
-    passkey::store::delete_passkeys(connection, user, None).await?;
+    passkey::store::delete_passkeys(connection, user).await?;
     two_factor::store::delete_factors(connection, user).await?;
     two_factor::store::delete_half_proofs(connection, user).await
 }

@@ -15,6 +15,7 @@ mod enable;
 mod end_sessions;
 mod find_users;
 mod fresh_admin;
+mod measure;
 pub mod model;
 mod promote;
 mod read_user;
@@ -27,6 +28,7 @@ pub use act::Act;
 pub use by_operator::Operator;
 pub use change::Change;
 pub use find_users::AccountState;
+pub use measure::measure;
 pub use record_credits::{CreditsDeed, record_credits};
 pub use record_sale::{SalesDeed, record_sale};
 

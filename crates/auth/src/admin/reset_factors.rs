@@ -51,7 +51,7 @@ pub(super) async fn reset_factors(
     let account = lock(connection, user).await?;
     delete_factors(connection, user).await?;
     delete_half_proofs(connection, user).await?;
-    for passkey in delete_passkeys(connection, user, None).await? {
+    for passkey in delete_passkeys(connection, user).await? {
         act.record(connection, EventKind::PasskeyRemoved(passkey), user).await?;
     }
     let ended = act.end_chosen(connection, user, Choice::All, RevokeReason::EndedByAdmin).await?;

@@ -157,6 +157,32 @@ fn sealed_as(id: Uuid) -> String {
     format!("mail {id}")
 }
 
+/// The kinds of all mails.
+const TEMPLATES: [&str; 13] = [
+    "account_deleted",
+    "auto_top_up_paused",
+    "change_email",
+    "email_changes",
+    "low_balance",
+    "magic_link",
+    "new_device",
+    "password_changed",
+    "protection_changed",
+    "reset_password",
+    "sign_in_code",
+    "taken_away",
+    "verify_email",
+];
+
+/// Every way that a mail can go.
+pub(crate) fn count_from_zero() {
+    for template in TEMPLATES {
+        for outcome in ["sent", "logged", "delayed", "refused", "given_up", "capped", "unaddressable"] {
+            metrics::counter!("mails_total", "template" => template, "outcome" => outcome).increment(0);
+        }
+    }
+}
+
 fn count(template: &str, outcome: &'static str) {
     metrics::counter!("mails_total", "template" => template.to_owned(), "outcome" => outcome).increment(1);
 }
@@ -167,6 +193,16 @@ mod tests {
     use futures_util::FutureExt as _;
     use mana_platform::SystemClock;
     use mana_platform::mail::Outbox;
+
+    #[test]
+    fn every_kind_of_mail_is_counted_from_zero() {
+        let sources = [include_str!("../verification/letters.rs"), include_str!("../new_device/announce.rs")];
+        let lines = sources.iter().flat_map(|source| source.lines());
+        let mut kinds: Vec<_> =
+            lines.filter_map(|line| line.split_once(": &'static str = \"")?.1.strip_suffix("\";")).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, TEMPLATES);
+    }
 
     #[test]
     fn the_bell_rings_once_the_mail_is_let_go_and_not_before() {

@@ -35,7 +35,12 @@ pub(crate) async fn announce_if_new(
     let kind = EventKind::NewDevice;
     security_event::record(connection, auth, kind, Some(&user.id), Some(&session.id), origin).await?;
     let token = DisownToken::generate(&*auth.rng);
-    let letter = NewDevice { language, sign_in: SignIn::of(session, language), link: token.link(auth) };
+    let letter = NewDevice {
+        language,
+        is_by_app: session.opened_by_app.is_some(),
+        sign_in: SignIn::of(session, language),
+        link: token.link(auth),
+    };
     let written = mail::enqueue(connection, auth, Some(&user.id), &user.email, &letter).await?;
     // Of one that no mail tells of, the links that were mailed before take care.
     if written.is_a_mail() {
@@ -45,7 +50,7 @@ pub(crate) async fn announce_if_new(
 }
 
 /// A sign-in as its owner is told of it. Of what the client said of itself only words of ours are shown: whoever has
-/// stolen a password has no say in what the mail says.
+/// stolen a password has no say in what the mail says. What an app is called, whoever made its key has said.
 #[derive(Debug)]
 pub(super) struct SignIn {
     /// When, to the minute, UTC.
@@ -59,11 +64,12 @@ pub(super) struct SignIn {
 impl SignIn {
     pub(super) fn of(session: &Session, language: Language) -> Self {
         let device = session.user_agent.as_deref().map(Device::of).unwrap_or_default();
-        Self {
-            when: minute(session.created_at),
-            device: device.in_words(language),
-            ip_address: session.ip_address.clone(),
-        }
+        let device = match (&session.opened_by_app, language) {
+            (None, _) => device.in_words(language),
+            (Some(app), Language::English) => format!("the app {app}, from its own server"),
+            (Some(app), Language::German) => format!("die App {app}, von ihrem eigenen Server aus"),
+        };
+        Self { when: minute(session.created_at), device, ip_address: session.ip_address.clone() }
     }
 
     /// What a client does now.
@@ -91,6 +97,8 @@ fn minute(at: OffsetDateTime) -> String {
 
 struct NewDevice {
     language: Language,
+    /// An app opened it for the person.
+    is_by_app: bool,
     sign_in: SignIn,
     link: String,
 }
@@ -132,9 +140,10 @@ impl Letter for NewDevice {
 mod tests {
     use super::*;
 
-    fn letter(language: Language) -> NewDevice {
+    fn letter(language: Language, is_by_app: bool) -> NewDevice {
         NewDevice {
             language,
+            is_by_app,
             sign_in: SignIn {
                 when: minute(OffsetDateTime::UNIX_EPOCH),
                 device: Device::default().in_words(language),
@@ -146,11 +155,13 @@ mod tests {
 
     #[test]
     fn the_mail_says_the_same_in_both_languages_and_both_forms() {
-        for (language, words) in [
-            (Language::English, ["an unknown device", "wasn't you", "New sign-in"]),
-            (Language::German, ["ein unbekanntes Gerät", "warst du das nicht", "Neue Anmeldung"]),
+        for (language, is_by_app, words) in [
+            (Language::English, false, ["an unknown device", "wasn't you", "New sign-in"]),
+            (Language::German, false, ["ein unbekanntes Gerät", "warst du das nicht", "Neue Anmeldung"]),
+            (Language::English, true, ["an unknown device", "without a sign-in", "New sign-in"]),
+            (Language::German, true, ["ein unbekanntes Gerät", "nicht erwartet", "Neue Anmeldung"]),
         ] {
-            let letter = letter(language);
+            let letter = letter(language, is_by_app);
             let (text, html) = (letter.text().unwrap(), letter.html().unwrap().replace("&#39;", "'"));
             for expected in [
                 "1970-01-01 00:00 UTC",
@@ -163,6 +174,7 @@ mod tests {
             }
             for said in [&text, &html] {
                 assert!(said.to_lowercase().contains(words[1]), "no {} in {said}", words[1]);
+                assert_ne!(is_by_app, said.to_lowercase().contains("passwor"), "{said}");
             }
             assert!(letter.subject().unwrap().as_str().starts_with(words[2]));
             assert!(html.contains(&format!("lang=\"{}\"", language.tag())), "{html}");

@@ -6,10 +6,12 @@ mod announce;
 mod disown;
 mod model;
 pub(crate) mod store;
+mod void;
 mod warn;
 
 pub(crate) use announce::announce_if_new;
 pub(crate) use model::EarlierSignIn;
+pub(crate) use void::void_with_address;
 pub(crate) use warn::warn;
 
 use crate::AuthState;

@@ -3,11 +3,16 @@
 use crate::Auth;
 use crate::session::device::Device;
 use crate::session::model::Session;
+use crate::session::store::OtherSession;
 use mana_kernel::opaque_secret;
 use time::{Duration, OffsetDateTime};
 
 /// Who signs in to an account without sessions within this time of its making is taken for the one who has made it.
 const JUST_MADE: Duration = Duration::hours(1);
+
+/// For how long after its mail a link takes away what asks for more than a mailbox: passkeys, an authenticator app that counts, codes on paper. It
+/// takes none that was there for longer, or whoever reads the mailbox one day turned the second factor off.
+pub(super) const TAKES_FACTORS_FOR: Duration = Duration::hours(72);
 
 opaque_secret! {
     /// What makes a link "this wasn't me" good, once, for as long as the session is remembered.
@@ -19,6 +24,24 @@ impl DisownToken {
     pub(super) fn link(&self, auth: &Auth) -> String {
         format!("{}/not-me?token={}", auth.policy.public_url, self.expose())
     }
+}
+
+/// Since when factors that a link takes away were added, if it was mailed at `mailed_at`. None if it takes none any more.
+pub(super) fn takes_factors_since(mailed_at: OffsetDateTime, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let since = now.saturating_sub(TAKES_FACTORS_FOR);
+    (mailed_at > since).then_some(since)
+}
+
+/// Whether a session of the same account is taken for that of whoever opened `session`, too: opened since from the same device, which was not
+/// announced because the device was known by then; or what happened in it since did not cause a mail with a link, because of how many mails
+/// there had been, be it that it was opened from a new device or that something was added in it.
+pub(super) fn is_of_stranger(session: &Session, other: &OtherSession) -> bool {
+    let is_later = other.created_at >= session.created_at;
+    let device = (session.device_id.as_deref(), session.user_agent.as_deref());
+    let other_device = (other.device_id.as_deref(), other.user_agent.as_deref());
+    let has_added = other.added_at.is_some_and(|added_at| added_at >= session.created_at);
+    let is_untold = !other.has_link && (has_added || (is_later && other.is_announced));
+    other.id == session.id.as_str() || is_untold || (is_later && is_of_device(other_device, device))
 }
 
 /// Earlier sign-ins of the same user that look the same, as far as that tells which device they came from.
@@ -44,7 +67,9 @@ pub(super) fn is_new(
     account_created_at: OffsetDateTime,
     earlier: &[EarlierSignIn],
 ) -> bool {
-    let is_first = earlier.is_empty() && session.created_at <= account_created_at.saturating_add(JUST_MADE);
+    let is_first = session.opened_by_app.is_none()
+        && earlier.is_empty()
+        && session.created_at <= account_created_at.saturating_add(JUST_MADE);
     let (id, user_agent) = (session.device_id.as_deref(), session.user_agent.as_deref());
     let same = || {
         let of = |other: &&EarlierSignIn| {
@@ -60,7 +85,7 @@ pub(super) fn is_new(
 }
 
 /// Whether a sign-in, of such an id and user agent, was not announced because `other` was there: it is taken for one from the same device.
-pub(super) fn is_of_device(
+fn is_of_device(
     (id, user_agent): (Option<&str>, Option<&str>),
     (other_id, other_user_agent): (Option<&str>, Option<&str>),
 ) -> bool {
@@ -101,6 +126,7 @@ mod tests {
             created_at: OffsetDateTime::UNIX_EPOCH,
             last_activity_at: OffsetDateTime::UNIX_EPOCH,
             expires_at: OffsetDateTime::UNIX_EPOCH,
+            opened_by_app: None,
         }
     }
 
@@ -128,6 +154,56 @@ mod tests {
         }
     }
 
+    fn other(id: &str, seconds: i64) -> OtherSession {
+        OtherSession {
+            id: id.to_owned(),
+            device_id: None,
+            user_agent: Some(FIREFOX_ON_WINDOWS.to_owned()),
+            authenticated_by: Vec::new(),
+            created_at: MADE.saturating_add(Duration::seconds(seconds)),
+            added_at: None,
+            has_link: false,
+            is_announced: false,
+        }
+    }
+
+    #[test]
+    fn a_stranger_has_what_was_opened_since_from_the_same_device_and_what_no_mail_told_of() {
+        let session = session(None, Some(FIREFOX));
+        let is_of_stranger = |other: OtherSession| is_of_stranger(&session, &other);
+        let same_device =
+            |id, seconds| OtherSession { user_agent: Some(NEWER_FIREFOX.to_owned()), ..other(id, seconds) };
+        let added = |seconds, at| OtherSession {
+            added_at: Some(MADE + Duration::seconds(at)),
+            ..other("x", seconds)
+        };
+        let told = |other| OtherSession { has_link: true, ..other };
+        let announced = |other| OtherSession { is_announced: true, ..other };
+
+        assert!(is_of_stranger(told(other("s", 0))), "itself");
+        assert!(!is_of_stranger(other("x", 1)), "another device, known");
+        assert!(is_of_stranger(told(same_device("x", 0))) && is_of_stranger(same_device("x", 1)));
+        assert!(!is_of_stranger(same_device("x", -1)), "its owner's, perhaps");
+        assert!(is_of_stranger(announced(other("x", 1))), "a mail would have told");
+        assert!(!is_of_stranger(told(announced(other("x", 1)))), "it has a link of its own");
+        assert!(!is_of_stranger(announced(other("x", -1))));
+        for seconds in [-1, 1] {
+            assert!(is_of_stranger(added(seconds, 2)), "whenever it was opened");
+            assert!(!is_of_stranger(told(added(seconds, 2))), "it has a link of its own");
+        }
+        assert!(!is_of_stranger(added(-2, -1)), "before the stranger came");
+    }
+
+    #[test]
+    fn a_link_takes_factors_for_three_days_and_none_that_is_older() {
+        let mailed = |hours| takes_factors_since(MADE - Duration::hours(hours), MADE);
+        assert_eq!(mailed(0), Some(MADE - Duration::hours(72)));
+        assert_eq!(mailed(71), Some(MADE - Duration::hours(72)));
+        assert_eq!(mailed(72), None);
+        assert_eq!(mailed(10_000), None);
+        assert_eq!(mailed(-1), Some(MADE - Duration::hours(72)), "by a clock that is ahead");
+    }
+
     #[test]
     fn the_first_sign_in_is_not_new_and_a_disowned_one_makes_nothing_known() {
         let first = |made_before| is_new(&session(None, Some(FIREFOX)), MADE - made_before, &[]);
@@ -136,6 +212,9 @@ mod tests {
             first(Duration::hours(1) + Duration::SECOND),
             "an older account's earlier sign-ins are forgotten"
         );
+        let opened_by_app = Some("chat".to_owned());
+        let minted = Session { opened_by_app, ..session(Some("app:chat"), Some(FIREFOX)) };
+        assert!(is_new(&minted, MADE, &[]), "nobody has made an account by it");
         let disowned = |known_at, disowned_at| {
             let at = |seconds: Option<i64>| seconds.map(|seconds| MADE + Duration::seconds(seconds));
             let (known_at, disowned_at) = (at(known_at), at(disowned_at));

@@ -239,7 +239,7 @@ impl Providers {
     }
 
     /// What people know one as; its id, if it is no longer set up.
-    pub(super) fn title_of<'a>(&'a self, id: &'a str) -> &'a str {
+    pub(crate) fn title_of<'a>(&'a self, id: &'a str) -> &'a str {
         self.find(id).map_or(id, |provider| &provider.title)
     }
 

@@ -178,14 +178,22 @@ pub(crate) async fn delete_accounts_of(connection: &mut PgConnection, user: &Use
     Ok(())
 }
 
-/// Takes away what was linked to a user's account within some sessions, and says of which providers.
+/// A link that was taken away.
+#[derive(Debug)]
+pub(crate) struct RemovedAccount {
+    pub(crate) provider: String,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// Takes away what was linked to a user's account within some sessions, and says what.
 pub(crate) async fn delete_accounts_linked_in(
     connection: &mut PgConnection,
     user: &UserId,
     sessions: &[String],
-) -> Result<Vec<String>, DbError> {
-    Ok(sqlx::query_scalar!(
-        "DELETE FROM auth.accounts WHERE user_id = $1 AND linked_in = ANY($2) RETURNING provider",
+) -> Result<Vec<RemovedAccount>, DbError> {
+    Ok(sqlx::query_as!(
+        RemovedAccount,
+        "DELETE FROM auth.accounts WHERE user_id = $1 AND linked_in = ANY($2) RETURNING provider, created_at",
         user.as_str(),
         sessions,
     )

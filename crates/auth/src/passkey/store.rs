@@ -243,16 +243,36 @@ pub(super) async fn delete_passkey(
     Ok(done.rows_affected() == 1)
 }
 
-/// Removes a user's passkeys, all or those that were added in some sessions; says which.
+/// Removes all of a user's passkeys; says which.
 pub(crate) async fn delete_passkeys(
     connection: &mut PgConnection,
     user: &UserId,
-    added_in: Option<&[String]>,
 ) -> Result<Vec<Uuid>, DbError> {
-    Ok(sqlx::query_scalar!(
-        "DELETE FROM auth.passkeys WHERE user_id = $1 AND ($2::text[] IS NULL OR added_in = ANY($2)) RETURNING id",
+    Ok(sqlx::query_scalar!("DELETE FROM auth.passkeys WHERE user_id = $1 RETURNING id", user.as_str())
+        .fetch_all(connection)
+        .await?)
+}
+
+/// A passkey that was removed.
+#[derive(Debug)]
+pub(crate) struct RemovedPasskey {
+    pub(crate) id: Uuid,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// Removes a user's passkeys that were added in some sessions since `since`; says which.
+pub(crate) async fn delete_passkeys_added_in(
+    connection: &mut PgConnection,
+    user: &UserId,
+    sessions: &[String],
+    since: OffsetDateTime,
+) -> Result<Vec<RemovedPasskey>, DbError> {
+    Ok(sqlx::query_as!(
+        RemovedPasskey,
+        "DELETE FROM auth.passkeys WHERE user_id = $1 AND added_in = ANY($2) AND created_at >= $3 RETURNING id, created_at",
         user.as_str(),
-        added_in,
+        sessions,
+        since,
     )
     .fetch_all(connection)
     .await?)

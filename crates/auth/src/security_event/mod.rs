@@ -26,6 +26,13 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
     OpenApiRouter::new().routes(routes!(list::security_events)).routes(routes!(list_all::all_security_events))
 }
 
+/// Those that somebody is called for.
+pub(crate) fn count_from_zero() {
+    for kind in [EventKind::BecameAdmin, EventKind::RefreshReplayed] {
+        metrics::counter!("security_events_total", "type" => kind.as_str()).increment(0);
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
@@ -35,6 +42,13 @@ pub enum EventKind {
     Imported,
     /// Somebody signed in with the right credentials.
     SignedIn,
+    /// The backend of an app opened a session for the user, who has proven nothing by it.
+    SessionMinted {
+        /// By which service key.
+        key: String,
+        /// Of which app.
+        app: String,
+    },
     /// A wrong password, an account that is disabled, or an address without an account: then the event has no user.
     SignInFailed,
     /// A session was ended by its owner, from within.
@@ -178,6 +192,7 @@ impl EventKind {
             Self::Registered => "registered",
             Self::Imported => "imported",
             Self::SignedIn => "signed_in",
+            Self::SessionMinted { .. } => "session_minted",
             Self::SignInFailed => "sign_in_failed",
             Self::SignedOut => "signed_out",
             Self::SessionRevoked(_) => "session_revoked",
@@ -261,6 +276,7 @@ impl EventKind {
                 Some(format!("{amount_cents} {purchase}").into())
             }
             Self::AutoTopUpPaused(reason) => Some(reason.as_str().into()),
+            Self::SessionMinted { key, app } => Some(format!("{key} {app}").into()),
             Self::SessionsEnded(count) => Some(count.to_string().into()),
             Self::CreditsGranted { amount, transaction }
             | Self::CreditsTaken { amount, transaction }

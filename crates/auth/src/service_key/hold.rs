@@ -10,6 +10,8 @@ use sqlx::PgConnection;
 pub struct Held {
     /// Ids of the keys that are accepted. The environment's is, for as long as the process runs.
     pub keys: Vec<String>,
+    /// Those of them that act as one app and as no other.
+    pub bound_keys: Vec<String>,
     /// Users that are disabled.
     pub disabled: Vec<String>,
 }

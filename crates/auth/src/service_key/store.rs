@@ -110,10 +110,11 @@ pub(super) async fn hold(
                SELECT users.id, disabled_at IS NOT NULL AS is_disabled FROM unnest($2::text[]) AS asked (id) JOIN auth.users ON users.id = asked.id
                WHERE users.id = ANY($2) ORDER BY asked.id FOR SHARE OF users
            ), held_keys AS (
-               SELECT service_keys.id FROM unnest($1::text[]) AS asked (id) JOIN auth.service_keys ON service_keys.id = asked.id
+               SELECT service_keys.id, app_id IS NOT NULL AS is_bound FROM unnest($1::text[]) AS asked (id) JOIN auth.service_keys ON service_keys.id = asked.id
                WHERE service_keys.id = ANY($1) AND revoked_at IS NULL ORDER BY asked.id FOR KEY SHARE OF service_keys
            )
-           SELECT id AS "id!", false AS "is_key!" FROM held_users WHERE is_disabled UNION ALL SELECT id, true FROM held_keys"#,
+           SELECT id AS "id!", false AS "is_key!", false AS "is_bound!" FROM held_users WHERE is_disabled
+           UNION ALL SELECT id, true, is_bound FROM held_keys"#,
         keys,
         users,
     )
@@ -121,6 +122,9 @@ pub(super) async fn hold(
     .await?;
     let mut held = Held::default();
     for row in rows {
+        if row.is_bound {
+            held.bound_keys.push(row.id.clone());
+        }
         if row.is_key { held.keys.push(row.id) } else { held.disabled.push(row.id) }
     }
     Ok(held)

@@ -23,7 +23,7 @@ impl Ended {
     pub(crate) async fn commit(self, transaction: Transaction, auth: &Auth) -> Result<usize, DbError> {
         transaction.commit().await?;
         if self.count > 0 {
-            liveness::catch_up(auth).await;
+            liveness::ended(auth).await;
         }
         Ok(self.count)
     }
@@ -42,7 +42,7 @@ impl Ended {
     /// For when something else has committed: this replica refuses the sessions when this returns.
     pub(crate) async fn after_commit(self, auth: &Auth) {
         if self.count > 0 {
-            liveness::catch_up(auth).await;
+            liveness::ended(auth).await;
         }
     }
 

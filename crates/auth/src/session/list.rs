@@ -47,6 +47,10 @@ pub struct DeviceResponse {
     /// When it was last used.
     #[serde(with = "time::serde::rfc3339")]
     pub last_activity_at: OffsetDateTime,
+    /// The app whose backend opened it, for which the person has proven nothing; absent if the person signed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub opened_by_app: Option<String>,
     /// Whether it is the session of this request.
     pub current: bool,
 }
@@ -68,6 +72,7 @@ impl DeviceResponse {
             remember_me: session.remember_me,
             created_at: session.created_at,
             last_activity_at: session.last_activity_at,
+            opened_by_app: session.opened_by_app,
         }
     }
 }

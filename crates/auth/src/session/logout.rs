@@ -40,7 +40,7 @@ pub(crate) struct LogoutResponse {
 ///
 /// Takes a bearer token, a refresh token in the body, or the session cookie, and ends every session that they name:
 /// its refresh tokens in all apps and its cookie. Succeeds also for a session that has ended, and by an access token that has
-/// expired.
+/// expired, for a day.
 #[utoipa::path(
     post, path = "/api/v1/auth/logout", tag = "auth",
     request_body(content = Option<LogoutRequest>, content_type = "application/json"),

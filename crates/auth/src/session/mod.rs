@@ -12,6 +12,7 @@ pub mod list;
 pub mod liveness;
 pub mod login;
 pub mod logout;
+pub(crate) mod mint;
 pub mod model;
 pub(crate) mod open;
 pub(crate) mod proof;
@@ -39,4 +40,9 @@ pub(crate) fn routes() -> OpenApiRouter<AuthState> {
         .routes(routes!(get_session::get_session))
         .routes(routes!(sign_out::sign_out))
         .routes(routes!(session_to_token::session_to_token))
+}
+
+/// What only apps may do.
+pub(crate) fn internal_routes() -> OpenApiRouter<AuthState> {
+    OpenApiRouter::new().routes(routes!(mint::mint))
 }

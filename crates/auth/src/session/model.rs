@@ -45,6 +45,17 @@ pub struct Session {
     /// When it ends if it is not used.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+    /// The app whose backend opened it, for which the person has proven nothing; absent if the person signed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub opened_by_app: Option<String>,
+}
+
+impl Session {
+    /// When it ends whatever happens, if an app's backend opened it.
+    pub(crate) fn minted_until(&self) -> Option<OffsetDateTime> {
+        self.opened_by_app.as_ref().map(|_| self.expires_at)
+    }
 }
 
 /// A session's activity is written when it is this much newer than what is written: constant work for any traffic.
@@ -126,6 +137,9 @@ pub enum SessionError {
     /// The caller's last proof is too old for what is asked.
     #[error("the last sign-in or proof is too old for this")]
     NotFresh,
+    /// An app's backend opened the session, and its owner has proven nothing by that.
+    #[error("the session was opened by an app's backend")]
+    Minted,
     /// No live session of the caller's has the id; also if it is somebody else's.
     #[error("no live session of the caller's has this id")]
     NotFound,
@@ -195,6 +209,14 @@ pub static FRESH_AUTHENTICATION_REQUIRED: ErrorCode = ErrorCode {
     word: None,
     way_out: "Ask the person for the password or the second factor, send it to /api/v1/auth/reauthenticate (a passkey: /api/v1/auth/reauthenticate/passkey), and repeat the request. A new sign-in does as well.",
 };
+/// Somebody has to have signed in for this.
+pub static MINTED_SESSION: ErrorCode = ErrorCode {
+    code: "auth.minted_session",
+    kind: Kind::Forbidden,
+    title: "This session was opened by an app, not by a sign-in",
+    word: None,
+    way_out: "Let the person sign in, and ask again with the tokens of that sign-in. No proof within this session does.",
+};
 /// No such session of the caller's.
 pub static SESSION_NOT_FOUND: ErrorCode = ErrorCode {
     code: "auth.session_not_found",
@@ -236,6 +258,7 @@ pub static CODES: &[&ErrorCode] = &[
     &ACCOUNT_DISABLED,
     &EMAIL_NOT_VERIFIED,
     &FRESH_AUTHENTICATION_REQUIRED,
+    &MINTED_SESSION,
     &SESSION_NOT_FOUND,
     &NOTHING_TO_SIGN_OUT,
     &NO_SESSION_COOKIE,
@@ -250,6 +273,7 @@ impl Problem for SessionError {
             Self::AccountDisabled => &ACCOUNT_DISABLED,
             Self::EmailNotVerified => &EMAIL_NOT_VERIFIED,
             Self::NotFresh => &FRESH_AUTHENTICATION_REQUIRED,
+            Self::Minted => &MINTED_SESSION,
             Self::NotFound => &SESSION_NOT_FOUND,
             Self::NothingToSignOut => &NOTHING_TO_SIGN_OUT,
             Self::NoCookie => &NO_SESSION_COOKIE,
@@ -272,6 +296,7 @@ impl Problem for SessionError {
             | Self::AccountDisabled
             | Self::EmailNotVerified
             | Self::NotFresh
+            | Self::Minted
             | Self::NotFound
             | Self::NothingToSignOut
             | Self::Token(_)
@@ -291,6 +316,7 @@ impl Problem for SessionError {
             | Self::AccountDisabled
             | Self::EmailNotVerified
             | Self::NotFresh
+            | Self::Minted
             | Self::NotFound
             | Self::NothingToSignOut
             | Self::Token(_)

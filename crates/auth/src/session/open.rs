@@ -104,7 +104,7 @@ pub(crate) async fn admit(
 }
 
 /// A device's name as lists show it: of a long one the beginning.
-fn shown_name(name: &str) -> String {
+pub(super) fn shown_name(name: &str) -> String {
     if name.chars().count() <= NAME_LENGTH {
         return name.to_owned();
     }
@@ -134,9 +134,10 @@ async fn open_session(
         created_at: now,
         last_activity_at: now,
         expires_at: auth.policy.session_end(now, now, device.remember_me),
+        opened_by_app: None,
     };
     store::insert_session(connection, &session, cookie.hash(), proof).await?;
-    let ended = end_surplus(connection, auth, &session, origin).await?;
+    let ended = end_surplus(connection, auth, &session, auth.policy.sessions_per_user, origin).await?;
     let (user_id, id) = (Some(&user.id), Some(&session.id));
     security_event::record(connection, auth, EventKind::SignedIn, user_id, id, origin).await?;
     let language = device.language;
@@ -144,16 +145,16 @@ async fn open_session(
     Ok(Opened { user, session, cookie, mail, ended })
 }
 
-/// Ends the user's sessions that are beyond the limit with the new one.
-async fn end_surplus(
+/// Ends the user's sessions of the same sort that are beyond the limit with the new one.
+pub(super) async fn end_surplus(
     connection: &mut PgConnection,
     auth: &Auth,
     newest: &Session,
+    limit: u32,
     origin: &Origin,
-) -> Result<Ended, SessionError> {
-    let limit = i64::from(auth.policy.sessions_per_user);
-    let user = &newest.user_id;
-    let ended = store::update_revoked_beyond(connection, user, &newest.id, limit, auth.clock.now()).await?;
+) -> Result<Ended, DbError> {
+    let (user, limit) = (&newest.user_id, i64::from(limit));
+    let ended = store::update_revoked_beyond(connection, user, newest, limit, auth.clock.now()).await?;
     let kind = EventKind::of_end(RevokeReason::TooMany);
     let tools = (&*auth.clock, &*auth.rng);
     security_event::record_each_by(connection, tools, kind, user, &ended, origin).await?;

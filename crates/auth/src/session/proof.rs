@@ -58,6 +58,11 @@ impl Method {
 pub(crate) struct Proof(Vec<Method>);
 
 impl Proof {
+    /// Nothing: somebody else has vouched for them.
+    pub(crate) fn nothing() -> Self {
+        Self(Vec::new())
+    }
+
     /// By one method.
     pub(crate) fn of(method: Method) -> Self {
         Self(vec![method])
@@ -109,6 +114,7 @@ mod tests {
                 assert!(Proof::of(first).and(second).has_second_factor(), "{first:?} {second:?}");
             }
         }
+        assert!(!Proof::nothing().has_second_factor());
         assert!(!Proof::of(Method::Passkey).has_second_factor());
         assert!(Proof::of(Method::VerifiedPasskey).has_second_factor());
         assert!(!Proof::of(Method::Code).and(Method::RecoveryCode).has_second_factor());

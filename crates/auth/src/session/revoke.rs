@@ -1,6 +1,7 @@
 //! `DELETE /api/v1/auth/sessions/{id}` and `DELETE /api/v1/auth/sessions`: signs out elsewhere.
 
 use super::end::end_chosen;
+use super::hold::refuse_minted;
 use super::model::{RevokeReason, SessionError};
 use super::store::Choice;
 use crate::security_event::Origin;
@@ -18,6 +19,7 @@ use mana_platform::http::{ApiError, Caller, ClientInfo, ProblemBody};
     params(("id" = String, Path, description = "As in the list of sessions", max_length = 64)),
     responses(
         (status = 204, description = "Ended"),
+        (status = 403, description = "Another one, by a session that an app opened; or sent by a browser for a page of a foreign site", body = ProblemBody),
         (status = 404, description = "No live session of the caller's", body = ProblemBody),
     ),
     security(("bearer" = [])),
@@ -36,7 +38,10 @@ pub(crate) async fn revoke(
 /// Ends all sessions but the current one
 #[utoipa::path(
     delete, path = "/api/v1/auth/sessions", tag = "auth",
-    responses((status = 204, description = "Ended, if there were any")),
+    responses(
+        (status = 204, description = "Ended, if there were any"),
+        (status = 403, description = "By a session that an app opened; or sent by a browser for a page of a foreign site", body = ProblemBody),
+    ),
     security(("bearer" = [])),
 )]
 pub(crate) async fn revoke_others(
@@ -58,6 +63,11 @@ async fn end(
     let mut transaction = auth.database.begin().await?;
     let (user, reason) = (&caller.user_id, RevokeReason::RevokedByOwner);
     let origin = Origin::of_request(client);
+    // An app may end its own session, not those of whoever it opened it for.
+    let is_own = matches!(choice, Choice::This(id) if *id == caller.session_id);
+    if !is_own {
+        refuse_minted(&mut transaction, caller).await?;
+    }
     // A link that was mailed for one of them is confirmed by now, or is void.
     account::store::lock_user(&mut transaction, user).await?;
     let ended = end_chosen(&mut transaction, auth, user, choice, reason, &origin).await?;

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use std::collections::HashSet;
 use time::OffsetDateTime;
 
-/// Adds a session.
+/// Adds a session. Of one that an app's backend opens, it is written down that its owner has never proven anything.
 pub(crate) async fn insert_session(
     connection: &mut PgConnection,
     session: &Session,
@@ -23,8 +23,9 @@ pub(crate) async fn insert_session(
     sqlx::query!(
         "INSERT INTO auth.sessions
             (id, user_id, cookie_hash, device_id, device_name, user_agent, ip_address, remember_me, created_at, last_active_at,
-             cookie_renewed_at, authenticated_at, expires_at, authenticated_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9, $9, $10, $11)",
+             cookie_renewed_at, authenticated_at, expires_at, authenticated_by, minted_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7::text::inet, $8, $9, $9, $9,
+             CASE WHEN $12::text IS NULL THEN $9 ELSE timestamptz 'epoch' END, $10, $11, $12)",
         session.id.as_str(),
         session.user_id.as_str(),
         cookie.as_bytes(),
@@ -36,6 +37,7 @@ pub(crate) async fn insert_session(
         session.created_at,
         session.expires_at,
         &proof.names(),
+        session.opened_by_app,
     )
     .execute(connection)
     .await?;
@@ -97,7 +99,8 @@ pub(crate) async fn hold_session(
     Ok(row.and_then(UserRow::into_user))
 }
 
-/// When the person behind a session that lives at `now` last proved who they are; never, if the second factor was left to trust in the browser.
+/// When the person behind a session that lives at `now` last proved who they are; never, if the second factor was left to trust in the browser,
+/// or an app's backend opened the session.
 pub(crate) async fn find_authenticated_at(
     connection: &mut PgConnection,
     id: &SessionId,
@@ -105,13 +108,25 @@ pub(crate) async fn find_authenticated_at(
 ) -> Result<Option<OffsetDateTime>, DbError> {
     let at = sqlx::query_scalar!(
         "SELECT coalesce(authenticated_at, created_at) FROM auth.sessions
-         WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2 AND NOT 'trusted_device' = ANY(coalesce(authenticated_by, '{}'))",
+         WHERE id = $1 AND revoked_at IS NULL AND expires_at > $2 AND minted_by IS NULL
+             AND NOT 'trusted_device' = ANY(coalesce(authenticated_by, '{}'))",
         id.as_str(),
         now,
     )
     .fetch_optional(connection)
     .await?;
     Ok(at.flatten())
+}
+
+/// Whether an app's backend opened a session.
+pub(crate) async fn is_minted(connection: &mut PgConnection, id: &SessionId) -> Result<bool, DbError> {
+    let is_minted = sqlx::query_scalar!(
+        r#"SELECT minted_by IS NOT NULL AS "is_minted!" FROM auth.sessions WHERE id = $1"#,
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(is_minted.unwrap_or_default())
 }
 
 /// What was proven within a session; nothing, if there is none or it is from before that was noted.
@@ -189,7 +204,7 @@ pub(crate) async fn find_session(
 ) -> Result<Option<Session>, DbError> {
     let row = sqlx::query_as!(
         SessionRow,
-        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at, minted_by
          FROM auth.sessions WHERE id = $1",
         id.as_str(),
     )
@@ -206,7 +221,7 @@ pub(crate) async fn list_live(
 ) -> Result<Vec<Session>, DbError> {
     let rows = sqlx::query_as!(
         SessionRow,
-        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at, minted_by
          FROM auth.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY last_active_at DESC, id DESC LIMIT 500",
         user.as_str(),
         now,
@@ -242,6 +257,7 @@ struct SessionRow {
     created_at: OffsetDateTime,
     last_active_at: OffsetDateTime,
     expires_at: OffsetDateTime,
+    minted_by: Option<String>,
 }
 
 impl SessionRow {
@@ -257,6 +273,7 @@ impl SessionRow {
             created_at: self.created_at,
             last_activity_at: self.last_active_at,
             expires_at: self.expires_at,
+            opened_by_app: self.minted_by,
         })
     }
 }
@@ -417,7 +434,7 @@ pub(crate) async fn list_live_by_cookies(
     let hashes: Vec<_> = cookies.iter().map(|cookie| cookie.as_bytes().to_vec()).collect();
     let rows = sqlx::query!(
         r#"SELECT cookie_hash, session.id, session.user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me,
-                  session.created_at, last_active_at, expires_at, coalesce(cookie_renewed_at, session.created_at) AS "cookie_renewed_at!",
+                  session.created_at, last_active_at, expires_at, minted_by, coalesce(cookie_renewed_at, session.created_at) AS "cookie_renewed_at!",
                   email, name, role, email_verified, image, users.created_at AS user_created_at, ways_in_epoch
            FROM auth.sessions session JOIN auth.users ON users.id = session.user_id
            WHERE cookie_hash = ANY($1) AND revoked_at IS NULL AND expires_at > $2 AND disabled_at IS NULL
@@ -449,6 +466,7 @@ pub(crate) async fn list_live_by_cookies(
             created_at: row.created_at,
             last_active_at: row.last_active_at,
             expires_at: row.expires_at,
+            minted_by: row.minted_by,
         };
         Some(CookieSession {
             cookie_hash: row.cookie_hash,
@@ -460,13 +478,14 @@ pub(crate) async fn list_live_by_cookies(
     Ok(sessions.collect())
 }
 
-/// Ends those of a user's sessions that are beyond `limit`, the longest inactive first and never `newest`, and names them.
+/// Ends those of a user's sessions that are beyond `limit`, the longest inactive first and never `newest`, and names them. Counted are those
+/// that the user signed in to, or those that the same app opened: no app ends others' sessions by opening its own.
 ///
 /// Whoever calls has locked the user, so that two sign-ins at once don't both find room.
 pub(crate) async fn update_revoked_beyond(
     connection: &mut PgConnection,
     user: &UserId,
-    newest: &SessionId,
+    newest: &Session,
     limit: i64,
     now: OffsetDateTime,
 ) -> Result<Vec<String>, DbError> {
@@ -474,16 +493,18 @@ pub(crate) async fn update_revoked_beyond(
         "WITH chosen AS MATERIALIZED (
              SELECT id FROM auth.sessions WHERE id IN (
                  SELECT id FROM auth.sessions WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL AND expires_at > $3
+                     AND minted_by IS NOT DISTINCT FROM $6
                  ORDER BY last_active_at DESC, id DESC OFFSET $4)
              ORDER BY id FOR UPDATE
          )
          UPDATE auth.sessions SET revoked_at = $3, revoked_reason = $5 FROM chosen
          WHERE sessions.id = chosen.id AND revoked_at IS NULL RETURNING sessions.id",
         user.as_str(),
-        newest.as_str(),
+        newest.id.as_str(),
         now,
         limit.saturating_sub(1),
         RevokeReason::TooMany.as_str(),
+        newest.opened_by_app,
     )
     .fetch_all(connection)
     .await?)
@@ -491,7 +512,8 @@ pub(crate) async fn update_revoked_beyond(
 
 // What tells a new device from a known one.
 
-/// What the user's last 500 sign-ins before `session` tell of their devices, each combination once.
+/// What the user's last 500 sign-ins before `session` tell of their devices, each combination once; of one that an app opened, what others
+/// tell that the same app opened.
 pub(crate) async fn list_earlier(
     connection: &mut PgConnection,
     session: &Session,
@@ -502,47 +524,58 @@ pub(crate) async fn list_earlier(
                 min(created_at) FILTER (WHERE revoked_reason = $3) AS disowned_at
          FROM (
              SELECT device_id, user_agent, revoked_reason, created_at FROM auth.sessions
-             WHERE user_id = $1 AND id <> $2 ORDER BY created_at DESC LIMIT 500
+             WHERE user_id = $1 AND id <> $2 AND minted_by IS NOT DISTINCT FROM $4 ORDER BY created_at DESC LIMIT 500
          ) AS earlier GROUP BY device_id, user_agent",
         session.user_id.as_str(),
         session.id.as_str(),
         RevokeReason::Disowned.as_str(),
+        session.opened_by_app,
     )
     .fetch_all(connection)
     .await?)
 }
 
-/// A session of the same user, opened with or after another one.
+/// A session of a user, as one that may be a stranger's.
 #[derive(Debug)]
-pub(crate) struct LaterSession {
+pub(crate) struct OtherSession {
     pub(crate) id: String,
     pub(crate) device_id: Option<String>,
     pub(crate) user_agent: Option<String>,
     /// The names of what was proven in it.
     pub(crate) authenticated_by: Vec<String>,
-    /// It was from a new device, and no link that disowns it was mailed or is left.
-    pub(crate) is_untold: bool,
+    pub(crate) created_at: OffsetDateTime,
+    /// When the newest of what it added was, of what is there and opens the account or is to change its address.
+    pub(crate) added_at: Option<OffsetDateTime>,
+    /// A mail has told of it, by a link that was not used.
+    pub(crate) has_link: bool,
+    /// It was from a new device, if it was opened with or after the one in question.
+    pub(crate) is_announced: bool,
 }
 
-/// Of the sessions opened with or after one, that one, those that live, and those in which something was added that opens the account.
-pub(crate) async fn list_later(
+/// A session, and its user's others that live, or in which something was added that is there.
+pub(crate) async fn list_others(
     connection: &mut PgConnection,
     session: &Session,
     now: OffsetDateTime,
-) -> Result<Vec<LaterSession>, DbError> {
+) -> Result<Vec<OtherSession>, DbError> {
     Ok(sqlx::query_as!(
-        LaterSession,
-        r#"SELECT id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!",
-                  NOT EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = sessions.id)
-                  AND id IN (SELECT session_id FROM auth.security_events
-                             WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_untold!"
-           FROM auth.sessions
-           WHERE user_id = $1 AND created_at >= $3 AND (id = $2 OR (revoked_at IS NULL AND expires_at > $4) OR id IN (
-               SELECT added_in FROM auth.passkeys WHERE user_id = $1
-               UNION ALL SELECT linked_in FROM auth.accounts WHERE user_id = $1
-               UNION ALL SELECT unnest(ARRAY[confirmed_in, begun_in]) FROM auth.two_factor_auth WHERE user_id = $1
-               UNION ALL SELECT made_in FROM auth.recovery_codes WHERE user_id = $1
-               UNION ALL SELECT asked_in FROM auth.verification_tokens WHERE user_id = $1))"#,
+        OtherSession,
+        r#"SELECT session.id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!", session.created_at,
+                  added.at AS "added_at?",
+                  EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = session.id) AS "has_link!",
+                  session.id IN (SELECT session_id FROM auth.security_events
+                                 WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_announced!"
+           FROM auth.sessions session LEFT JOIN (
+               SELECT added_in, max(at) AS at FROM (
+                   SELECT added_in, created_at AS at FROM auth.passkeys WHERE user_id = $1
+                   UNION ALL SELECT linked_in, created_at FROM auth.accounts WHERE user_id = $1
+                   UNION ALL SELECT confirmed_in, confirmed_at FROM auth.two_factor_auth WHERE user_id = $1
+                   UNION ALL SELECT begun_in, NULL FROM auth.two_factor_auth WHERE user_id = $1
+                   UNION ALL SELECT made_in, created_at FROM auth.recovery_codes WHERE user_id = $1
+                   UNION ALL SELECT asked_in, created_at FROM auth.verification_tokens WHERE user_id = $1
+               ) AS each GROUP BY added_in
+           ) AS added ON added.added_in = session.id
+           WHERE user_id = $1 AND (session.id = $2 OR (revoked_at IS NULL AND expires_at > $4) OR added.added_in IS NOT NULL)"#,
         session.user_id.as_str(),
         session.id.as_str(),
         session.created_at,
@@ -596,7 +629,7 @@ pub(crate) async fn list_all(
 ) -> Result<DataPage, DbError> {
     let rows = sqlx::query_as!(
         SessionRow,
-        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at
+        "SELECT id, user_id, device_id, device_name, user_agent, host(ip_address) AS ip_address, remember_me, created_at, last_active_at, expires_at, minted_by
          FROM auth.sessions WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
         user.as_str(),
         after.unwrap_or_default(),

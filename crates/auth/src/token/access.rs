@@ -9,6 +9,8 @@ use crate::session::liveness;
 use mana_kernel::{ErrorCode, Problem, SessionId, UserId};
 use mana_platform::http::{ApiError, Caller, codes};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// Longer ones are refused before any of it is read, in bytes. Ours have some 800.
@@ -16,6 +18,9 @@ const MAX_LENGTH: usize = 8 * 1024;
 
 /// How far ahead the clock of the server that issued a token may be, in seconds.
 const MAX_SKEW_SECONDS: i64 = 60;
+
+/// For how long after its expiry a token still ends its session.
+const ENDS_SECONDS_AFTER: i64 = 24 * 60 * 60;
 
 /// A signed access token. Has no Display and no way into a log; serialises into the answer that hands it out.
 #[derive(Clone, Serialize)]
@@ -122,9 +127,28 @@ pub(crate) fn sign(
     session: &SessionId,
     token_id: String,
 ) -> Result<AccessToken, TokenError> {
+    sign_for(auth, user, session, token_id, life(auth, None))
+}
+
+/// How long a token lives of which the session ends then whatever happens.
+pub(crate) fn life(auth: &Auth, session_ends_at: Option<OffsetDateTime>) -> Duration {
+    let usual = auth.policy.access_token_ttl;
+    let left =
+        session_ends_at.map(|end| end.unix_timestamp().saturating_sub(auth.clock.now().unix_timestamp()));
+    left.map_or(usual, |left| usual.min(Duration::from_secs(u64::try_from(left).unwrap_or_default().max(1))))
+}
+
+/// The same, which lives for so long.
+pub(crate) fn sign_for(
+    auth: &Auth,
+    user: &User,
+    session: &SessionId,
+    token_id: String,
+    life: Duration,
+) -> Result<AccessToken, TokenError> {
     let policy = &auth.policy;
     let issued_at = auth.clock.now().unix_timestamp();
-    let lifetime = i64::try_from(policy.access_token_ttl.as_secs()).unwrap_or(i64::MAX);
+    let lifetime = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims {
         sub: user.id.clone(),
         email: user.email.clone(),
@@ -181,17 +205,26 @@ pub(crate) async fn verify_or_learn(auth: &Auth, token: &str) -> Result<Claims, 
     }
 }
 
-/// As [`verify_or_learn`], and also what a token claimed that has expired, as long as its key is known. For ending the session that it
-/// names, and for nothing else.
+/// As [`verify_or_learn`], and also what a token claimed that has expired, at most a day ago: by it somebody signs out whose device has slept. An older
+/// one, of which more lie about, ends nothing. For ending the session that it names, and for nothing else.
 pub(crate) async fn verify_for_end(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
     match verify_or_learn(auth, token).await {
         Err(InvalidToken::Expired) => {
             let intact =
                 auth.intact_tokens.recall_or(token, &auth.keys, || verify_signature(&auth.keys, token))?;
-            Ok(intact.claims.clone())
+            if is_slept_on(&intact.claims, auth.clock.now().unix_timestamp()) {
+                Ok(intact.claims.clone())
+            } else {
+                Err(InvalidToken::Expired)
+            }
         }
         verdict => verdict,
     }
+}
+
+/// Whether it has expired no longer ago than a device may have slept.
+fn is_slept_on(claims: &Claims, now: i64) -> bool {
+    now <= claims.exp.saturating_add(ENDS_SECONDS_AFTER)
 }
 
 fn bounded(token: &str) -> Option<&str> {

@@ -12,6 +12,11 @@ use std::convert::Infallible;
 pub struct AppId(String);
 
 impl AppId {
+    /// The app of a service key.
+    pub(crate) fn of_service(app: &str) -> Self {
+        Self(app.to_owned())
+    }
+
     /// As in the database.
     pub fn as_str(&self) -> &str {
         &self.0

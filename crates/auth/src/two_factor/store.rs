@@ -199,32 +199,58 @@ pub(super) async fn update_confirmed_in(
     Ok(())
 }
 
-/// Deletes of a user's second factor what was made within sessions: the codes on paper, and the app with all codes, also one that is still being
-/// set up. True if the app counted.
+/// What was deleted of a second factor; more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LostFactor {
+    /// Codes on paper alone.
+    RecoveryCodes,
+    /// The app, which counted, and all codes on paper.
+    App,
+}
+
+/// Deletes of a user's second factor what was made within sessions since `since`: the codes on paper, and the app with all codes.
 pub(crate) async fn delete_factors_of_sessions(
     connection: &mut PgConnection,
     user: &UserId,
     sessions: &[String],
-) -> Result<bool, DbError> {
-    let deleted = sqlx::query_scalar!(
-        r#"DELETE FROM auth.two_factor_auth
-           WHERE user_id = $1 AND (confirmed_in = ANY($2) OR (confirmed_at IS NULL AND begun_in = ANY($2)))
-           RETURNING confirmed_at IS NOT NULL AS "has_counted!""#,
+    since: OffsetDateTime,
+) -> Result<Option<LostFactor>, DbError> {
+    let app = sqlx::query!(
+        "DELETE FROM auth.two_factor_auth WHERE user_id = $1 AND confirmed_in = ANY($2) AND confirmed_at >= $3",
         user.as_str(),
         sessions,
+        since,
     )
-    .fetch_optional(&mut *connection)
+    .execute(&mut *connection)
     .await?;
-    let has_lost_app = deleted == Some(true);
-    sqlx::query!(
-        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND ($3 OR made_in = ANY($2))",
+    let has_lost_app = app.rows_affected() == 1;
+    let codes = sqlx::query!(
+        "DELETE FROM auth.recovery_codes WHERE user_id = $1 AND ($4 OR (made_in = ANY($2) AND created_at >= $3))",
         user.as_str(),
         sessions,
+        since,
         has_lost_app,
     )
     .execute(connection)
     .await?;
-    Ok(has_lost_app)
+    let has_lost_codes = codes.rows_affected() > 0;
+    Ok(has_lost_app.then_some(LostFactor::App).or(has_lost_codes.then_some(LostFactor::RecoveryCodes)))
+}
+
+/// Deletes an app that a user was setting up within sessions. It opened nothing yet.
+pub(crate) async fn delete_unconfirmed_of_sessions(
+    connection: &mut PgConnection,
+    user: &UserId,
+    sessions: &[String],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "DELETE FROM auth.two_factor_auth WHERE user_id = $1 AND begun_in = ANY($2) AND confirmed_at IS NULL",
+        user.as_str(),
+        sessions,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What a guess is judged by.

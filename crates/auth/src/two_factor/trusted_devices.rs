@@ -3,6 +3,7 @@
 use super::model::TwoFactorError;
 use super::store::{self, TrustedDevice};
 use crate::AuthState;
+use crate::session::hold::refuse_minted;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
@@ -30,6 +31,7 @@ pub(crate) async fn list(
     params(("id" = String, Path, description = "As in the list", max_length = 64)),
     responses(
         (status = 204, description = "It is asked from now on"),
+        (status = 403, description = "By a session that an app opened; or sent by a browser for a page of a foreign site", body = ProblemBody),
         (status = 404, description = "No such browser of the caller's", body = ProblemBody),
     ),
     security(("bearer" = [])),
@@ -42,6 +44,7 @@ pub(crate) async fn revoke(
     // PostgreSQL fails at a text that it can't hold.
     let id = Uuid::parse_str(&id).map_err(|_| TwoFactorError::UnknownDevice)?.to_string();
     let mut transaction = auth.database.begin().await?;
+    refuse_minted(&mut transaction, &caller).await?;
     if !store::delete_trusted_device(&mut transaction, &caller.user_id, &id).await? {
         return Err(TwoFactorError::UnknownDevice.into());
     }

@@ -8,8 +8,9 @@ use super::letters::{ChangeEmail, EmailChanges};
 use super::model::{ChangeEmailToken, Purpose, VerificationError};
 use super::page::{Field, Form, Words, link_is_void, respond};
 use super::store::Asking;
+use super::token::{self, UsedLink};
 use super::verify_email::within_bounds;
-use super::{Acknowledged, store, token};
+use super::{Acknowledged, store};
 use crate::account::model::{EMAIL_TAKEN, Email, User};
 use crate::account::verify::mark_verified;
 use crate::mail::{self, MailError, Written};
@@ -18,7 +19,7 @@ use crate::session::check_password::check_password;
 use crate::session::hold::hold;
 use crate::session::liveness::store::{Found, find};
 use crate::session::model::SessionError;
-use crate::{Auth, AuthState, account};
+use crate::{Auth, AuthState, account, new_device};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -201,10 +202,10 @@ fn show(language: Language, token: &str, found: &Link, refusal: Option<String>) 
     };
     let elsewhere = match language {
         Language::English => {
-            "Open the link in the network in which you asked for it, or in a browser in which you are signed in."
+            "Open the link in the network in which you asked for it. If you are in another one now, ask for the new address again from here, and use the link that comes then."
         }
         Language::German => {
-            "Öffne den Link in dem Netz, in dem du die Änderung angefordert hast, oder in einem Browser, in dem du angemeldet bist."
+            "Öffne den Link in dem Netz, in dem du die Änderung angefordert hast. Bist du jetzt in einem anderen, fordere die neue Adresse von hier aus noch einmal an und verwende den Link, der dann kommt."
         }
     };
     let form =
@@ -220,7 +221,8 @@ fn show(language: Language, token: &str, found: &Link, refusal: Option<String>) 
 /// Confirms a new address
 ///
 /// Where it was asked for, in a browser that is signed in to the account at the address that it signed in from, or with the account's password. It is
-/// the account's from then on, and what was mailed to the old one is void. The link is good once.
+/// the account's from then on, and what was mailed to the old one is void; links that end a stranger's sign-in are when their mail is three days old,
+/// but for those of the session that asked. The link is good once.
 #[utoipa::path(
     post, path = "/confirm-email", tag = "auth",
     request_body(content = ConfirmEmailForm, content_type = "application/x-www-form-urlencoded"),
@@ -280,9 +282,8 @@ async fn confirm(
     origin: &Origin,
 ) -> Result<Outcome, VerificationError> {
     let mut transaction = auth.database.begin().await?;
-    let Some((user, email)) = token::take::<ChangeEmailToken>(&mut transaction, auth, text).await? else {
-        return Ok(Outcome::Void);
-    };
+    let used = token::take::<ChangeEmailToken>(&mut transaction, auth, text).await?;
+    let Some(UsedLink { user, email, asked_in }) = used else { return Ok(Outcome::Void) };
     match account::store::update_email(&mut transaction, &user.id, &email, auth.clock.now()).await {
         Ok(()) => {}
         Err(error) if error.constraint() == Some("users_email_key") => return Ok(Outcome::Taken),
@@ -291,6 +292,7 @@ async fn confirm(
     let proven = User { email: email.clone(), ..user.clone() };
     mark_verified(&mut transaction, auth, &proven, origin).await?;
     store::delete_tokens(&mut transaction, &user.id).await?;
+    new_device::void_with_address(&mut transaction, &user.id, asked_in.as_deref()).await?;
     let kind = EventKind::EmailChanged;
     security_event::record(&mut transaction, auth, kind, Some(&user.id), None, origin).await?;
     let notice = EmailChanges { language, masked: masked(&email), is_done: true };

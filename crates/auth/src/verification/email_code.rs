@@ -154,9 +154,16 @@ async fn check(
     let found = account::store::find_by_email(&mut transaction, email).await?;
     // Nobody's is asked the same, or the time would tell who has an account.
     let id = found.map_or_else(|| UserId::new(&*auth.clock, &*auth.rng), |account| account.user.id);
-    before_lock(&mut transaction, auth, &id).await?;
+    let is_expected = is_expected(&mut transaction, auth, &id, email, code).await?;
+    // By a wrong code nobody learns whose bonus waits, nor holds up that wallet's spends.
+    if is_expected {
+        before_lock(&mut transaction, auth, &id).await?;
+    }
     let owner = account::store::lock_user(&mut transaction, &id).await?;
-    if is_right(&mut transaction, auth, &id, email, code).await?
+    let is_right = is_right(&mut transaction, auth, &id, email, code).await?;
+    // One that was not expected was mailed in between: nobody can have read it.
+    if is_right
+        && is_expected
         && let Some(user) = &owner
     {
         auth.limits.attempt_succeeded(attempt).await;
@@ -166,6 +173,19 @@ async fn check(
     security_event::record(&mut transaction, auth, EventKind::SignInFailed, user, None, origin).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Err(VerificationError::CodeVoid)
+}
+
+/// Whether the code would be right now, if nothing comes in between. Counts nothing.
+async fn is_expected(
+    connection: &mut PgConnection,
+    auth: &Auth,
+    user: &UserId,
+    email: &Email,
+    code: &str,
+) -> Result<bool, VerificationError> {
+    let stored = store::find_code_hash(connection, user, email.as_str(), GUESSES, auth.clock.now()).await?;
+    let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(false) };
+    Ok(code.is(&stored, user, &auth.root_secrets)?)
 }
 
 /// Counts the guess, and uses the code up if it is right.
@@ -182,7 +202,7 @@ async fn is_right(
     if !code.is(&stored, user, &auth.root_secrets)? {
         return Ok(false);
     }
-    Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?)
+    Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?.is_some())
 }
 
 fn require_on(auth: &Auth) -> Result<(), VerificationError> {

@@ -322,8 +322,8 @@ impl Worded for PasswordChanged {
                     "Warst du das nicht, setze jetzt über \"Passwort vergessen\" ein anderes.",
                 ]),
                 say([
-                    "If a mail told you of a sign-in that you did not know, use its link as well, also now that the sign-in has ended: it takes away what a stranger may have added there.",
-                    "Kam eine Mail über eine Anmeldung, die du nicht kanntest, verwende auch ihren Link, selbst wenn die Anmeldung jetzt beendet ist: Er entfernt, was ein Fremder dort hinzugefügt haben kann.",
+                    "If a mail told you of a sign-in or a change that you did not know, use its link as well, within three days of that mail, also now that the sign-in has ended: it takes away what a stranger may have added there.",
+                    "Kam eine Mail über eine Anmeldung oder Änderung, die du nicht kanntest, verwende auch ihren Link, innerhalb von drei Tagen nach jener Mail, selbst wenn die Anmeldung jetzt beendet ist: Er entfernt, was ein Fremder dort hinzugefügt haben kann.",
                 ]),
             ],
         }
@@ -447,8 +447,8 @@ impl Worded for ProtectionChanged<'_> {
         let label = say(["This was not me", "Das war ich nicht"]);
         let after = if self.link.is_some() {
             [
-                "If it was you, there is nothing to do. If it wasn't you, the link leads to a button that ends that sign-in and takes away what was added in it. Then set a new password.",
-                "Warst du es selbst, ist nichts zu tun. Warst du es nicht, führt der Link zu einem Knopf, der diese Anmeldung beendet und entfernt, was dabei hinzugefügt wurde. Setz danach ein neues Passwort.",
+                "If it was you, there is nothing to do. If it wasn't you, the link leads to a button that ends that sign-in and takes away what was added in it: passkeys, an authenticator app and its codes within three days only. Then set a new password.",
+                "Warst du es selbst, ist nichts zu tun. Warst du es nicht, führt der Link zu einem Knopf, der diese Anmeldung beendet und entfernt, was dabei hinzugefügt wurde: Passkeys, eine Authenticator-App und ihre Codes nur innerhalb von drei Tagen. Setz danach ein neues Passwort.",
             ]
         } else {
             [
@@ -462,6 +462,84 @@ impl Worded for ProtectionChanged<'_> {
             link: self.link.as_deref().map(|link| (label, link)),
             code: None,
             after: vec![say(after)],
+        }
+    }
+}
+
+/// What a link took away of what opened an account.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Taken<'a> {
+    /// The authenticator app with all codes on paper.
+    App,
+    /// Codes on paper alone.
+    RecoveryCodes,
+    /// So many.
+    Passkeys(usize),
+    /// The link of a service of this name.
+    Service(&'a str),
+}
+
+impl Taken<'_> {
+    fn in_words(self, language: Language) -> String {
+        let say = |words: [&'static str; 2]| either(language, words).to_owned();
+        match self {
+            Self::App => say([
+                "The authenticator app and its recovery codes. Sign-ins ask for no code any more.",
+                "Die Authenticator-App und ihre Wiederherstellungscodes. Anmeldungen verlangen keinen Code mehr.",
+            ]),
+            Self::RecoveryCodes => say(["Recovery codes.", "Wiederherstellungscodes."]),
+            Self::Passkeys(1) => say(["A passkey.", "Ein Passkey."]),
+            Self::Passkeys(number) => format!("{number} {}", say(["passkeys.", "Passkeys."])),
+            Self::Service(name) => {
+                format!("{} {name}.", say(["The link to a service:", "Die Verknüpfung mit einem Dienst:"]))
+            }
+        }
+    }
+}
+
+/// Tells the owner of what "this was not me" took away: whoever pressed it reads the mailbox.
+pub(crate) struct TakenAway<'a> {
+    pub(crate) language: Language,
+    pub(crate) taken: Vec<Taken<'a>>,
+    /// When and from where, in words of ours.
+    pub(crate) by: String,
+}
+
+impl Worded for TakenAway<'_> {
+    const KIND: &'static str = "taken_away";
+
+    fn language(&self) -> Language {
+        self.language
+    }
+
+    fn words(&self) -> Words<'_> {
+        let say = |words: [&'static str; 2]| either(self.language, words);
+        let first = say([
+            "Somebody said by the link of a mail that a sign-in to your account was a stranger's. What was added there was taken away:",
+            "Jemand hat über den Link einer Mail gesagt, dass eine Anmeldung bei deinem Konto von jemand Fremdem war. Was dort hinzugefügt wurde, wurde entfernt:",
+        ]);
+        let taken = self.taken.iter().map(|taken| taken.in_words(self.language));
+        Words {
+            subject: say([
+                "What was added to your account was taken away",
+                "Was zu deinem Konto hinzukam, wurde entfernt",
+            ]),
+            before: std::iter::once(first.to_owned())
+                .chain(taken)
+                .chain(std::iter::once(self.by.clone()))
+                .collect(),
+            link: None,
+            code: None,
+            after: vec![
+                say([
+                    "If it was you, set a new password, if you have not yet.",
+                    "Warst du es selbst, setz ein neues Passwort, falls noch nicht geschehen.",
+                ]),
+                say([
+                    "If it wasn't you, somebody else reads your mails. Secure your mailbox first, then set a new password for your account and set up again what is missing.",
+                    "Warst du es nicht, liest jemand anders deine Mails. Sichere zuerst dein Postfach, setz dann ein neues Passwort für dein Konto und richte wieder ein, was fehlt.",
+                ]),
+            ],
         }
     }
 }
@@ -679,6 +757,11 @@ mod tests {
                 let told = |link| ProtectionChanged { language, change, by: by.clone(), link };
                 check(&told(Some(link.clone())), language, &link);
                 check(&told(None), language, &by);
+            }
+            let taken = vec![Taken::App, Taken::RecoveryCodes, Taken::Passkeys(3), Taken::Service("Example")];
+            let letter = TakenAway { language, taken, by: "192.0.2.1".to_owned() };
+            for expected in ["192.0.2.1", say(["app and its", "App und ihre"]), "3 "] {
+                check(&letter, language, expected);
             }
             check(&LowBalance { language, available: 4, below: 12_345 }, language, "12345");
             for (reason, why) in [

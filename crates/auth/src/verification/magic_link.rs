@@ -1,13 +1,14 @@
 //! Sign-in by a link: `POST /api/v1/auth/magic-link` mails it, `GET` and `POST /magic-link` sign a browser in,
 //! `POST /api/v1/auth/magic-link/verify` an app that took the token out of the link. Off unless `MAGIC_LINK_SIGN_IN` is on.
 
+use super::Acknowledged;
 use super::adopt::adopt;
 use super::app_page::{app_pair, link};
 use super::asked::{Asked, Wanted, ask};
 use super::letters;
 use super::model::{MagicToken, VerificationError};
 use super::page::{Form, Words, link_is_void, respond};
-use super::{Acknowledged, token};
+use super::token::{self, UsedLink};
 use crate::account::model::{AccountError, Email, User};
 use crate::mail::{MailError, Written};
 use crate::security_event::Origin;
@@ -248,7 +249,7 @@ async fn take(
     origin: &Origin,
 ) -> Result<Option<(User, Ended)>, AccountError> {
     match token::take::<MagicToken>(connection, auth, text).await? {
-        Some((user, _)) => adopt(connection, auth, user, origin).await.map(Some),
+        Some(UsedLink { user, .. }) => adopt(connection, auth, user, origin).await.map(Some),
         None => Ok(None),
     }
 }

@@ -26,7 +26,8 @@ mod verify_email;
 pub(crate) use app_page::AppUrl;
 pub use asked::answer_asked;
 pub(crate) use letters::{
-    AccountDeleted, LowBalance, PasswordChanged, ProtectionChange, ProtectionChanged, TopUpPaused,
+    AccountDeleted, LowBalance, PasswordChanged, ProtectionChange, ProtectionChanged, Taken, TakenAway,
+    TopUpPaused,
 };
 pub(crate) use verify_email::send_first;
 

@@ -9,7 +9,8 @@ use super::asked::Asked;
 use super::letters::{PasswordChanged, ResetPassword};
 use super::model::{ResetToken, VerificationError};
 use super::page::{Field, Form, Words, link_is_void, respond};
-use super::{Acknowledged, store, token};
+use super::token::{self, UsedLink};
+use super::{Acknowledged, store};
 use crate::account::model::User;
 use crate::mail::{self, MailError, Written};
 use crate::password::{self, NewPassword};
@@ -253,7 +254,7 @@ async fn reset(
     let hash = password::choose(auth, password, &user.email, "/newPassword", bucket).await?;
 
     let mut transaction = auth.database.begin().await?;
-    let Some((user, _)) = token::take::<ResetToken>(&mut transaction, auth, token).await? else {
+    let Some(UsedLink { user, .. }) = token::take::<ResetToken>(&mut transaction, auth, token).await? else {
         return Err(VerificationError::TokenVoid);
     };
     hand_over(transaction, auth, user, &hash, language, origin).await

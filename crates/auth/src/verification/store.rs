@@ -91,26 +91,55 @@ pub(super) async fn find_asked_from(
     Ok(from.flatten())
 }
 
-/// Uses up a token. False if it was not good at `now`, or somebody else was faster.
+/// A token that was used up.
+#[derive(Debug)]
+pub(super) struct UsedUp {
+    /// The session that asked for it.
+    pub(super) asked_in: Option<String>,
+}
+
+/// Uses up a token. None if it was not good at `now`, or somebody else was faster.
 pub(super) async fn delete_token(
     connection: &mut PgConnection,
     user: &UserId,
     purpose: Purpose,
     hash: &[u8],
     now: OffsetDateTime,
-) -> Result<bool, DbError> {
-    let done = sqlx::query!(
+) -> Result<Option<UsedUp>, DbError> {
+    Ok(sqlx::query_as!(
+        UsedUp,
         "DELETE FROM auth.verification_tokens WHERE user_id = $1 AND purpose = $2 AND token_hash = $3 AND expires_at > $4
-             AND (asked_in IS NULL OR EXISTS (SELECT FROM auth.sessions WHERE id = asked_in AND coalesce(revoked_reason, $5) = $5))",
+             AND (asked_in IS NULL OR EXISTS (SELECT FROM auth.sessions WHERE id = asked_in AND coalesce(revoked_reason, $5) = $5))
+         RETURNING asked_in",
         user.as_str(),
         purpose.as_str(),
         hash,
         now,
         RevokeReason::SignedOut.as_str(),
     )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// The hash that a user's code must match; none if [`update_guessed`] would give none.
+pub(super) async fn find_code_hash(
+    connection: &mut PgConnection,
+    user: &UserId,
+    email: &str,
+    limit: i32,
+    now: OffsetDateTime,
+) -> Result<Option<Vec<u8>>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT token_hash FROM auth.verification_tokens
+         WHERE user_id = $1 AND purpose = $2 AND email = $3 AND attempts < $4 AND expires_at > $5",
+        user.as_str(),
+        Purpose::SignInCode.as_str(),
+        email,
+        limit,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?)
 }
 
 /// Counts a guess at a user's code, and gives the hash that it must match; none if there is no code that was mailed to `email`

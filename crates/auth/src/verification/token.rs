@@ -41,13 +41,23 @@ pub(super) async fn look_at<T: LinkToken>(
     Ok(user.map(|user| (user, email)).filter(|(user, email)| is_mailed_to::<T>(user, email)))
 }
 
-/// Uses a link up, and says whose account it was good for and which address it was mailed to. The account is locked until the transaction
+/// What a link was good for that is used up.
+pub(super) struct UsedLink {
+    /// Whose account.
+    pub(super) user: User,
+    /// Where it was mailed to.
+    pub(super) email: String,
+    /// The session that asked for it, if it was somebody who is signed in.
+    pub(super) asked_in: Option<String>,
+}
+
+/// Uses a link up, and says what it was good for. The account is locked until the transaction
 /// ends: its lock comes before that of any of its tokens, everywhere, and behind that of a wallet that a bonus waits for.
 pub(super) async fn take<T: LinkToken>(
     connection: &mut PgConnection,
     auth: &Auth,
     text: &str,
-) -> Result<Option<(User, String)>, AccountError> {
+) -> Result<Option<UsedLink>, AccountError> {
     let Some(hash) = T::hash_of(text) else { return Ok(None) };
     let now = auth.clock.now();
     let Some((user, email)) = store::find_token(connection, T::PURPOSE, hash, now).await? else {
@@ -61,12 +71,11 @@ pub(super) async fn take<T: LinkToken>(
         }
     };
     let Some(user) = user else { return Ok(None) };
-    if !is_mailed_to::<T>(&user, &email)
-        || !store::delete_token(connection, &user.id, T::PURPOSE, &hash, now).await?
-    {
+    if !is_mailed_to::<T>(&user, &email) {
         return Ok(None);
     }
-    Ok(Some((user, email)))
+    let used_up = store::delete_token(connection, &user.id, T::PURPOSE, &hash, now).await?;
+    Ok(used_up.map(|used_up| UsedLink { user, email, asked_in: used_up.asked_in }))
 }
 
 /// What was mailed to an address that is no longer the account's is dead, but for what makes it the account's.

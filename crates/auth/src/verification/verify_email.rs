@@ -11,7 +11,7 @@ use super::letters::VerifyEmail;
 use super::model::{VerificationError, VerifyToken};
 use super::page::{Field, Form, Words, respond};
 use super::reset_password::{hand_over, read_password, refusal_of};
-use super::token;
+use super::token::{self, UsedLink};
 use crate::account::model::User;
 use crate::account::verify::mark_verified;
 use crate::mail::{MailError, Written};
@@ -282,7 +282,7 @@ pub(crate) async fn submit(
 /// Uses the link up, for whoever holds the account: what it has stays as it is.
 async fn confirm(auth: &Auth, text: &str, origin: &Origin) -> Result<User, VerificationError> {
     let mut transaction = auth.database.begin().await?;
-    let Some((user, _)) = token::take::<VerifyToken>(&mut transaction, auth, text).await? else {
+    let Some(UsedLink { user, .. }) = token::take::<VerifyToken>(&mut transaction, auth, text).await? else {
         return Err(VerificationError::TokenVoid);
     };
     mark_verified(&mut transaction, auth, &user, origin).await?;
@@ -305,7 +305,7 @@ async fn take_over(
     let bucket = origin.client().bucket();
     let hash = password::choose(auth, password, &user.email, "/newPassword", bucket).await?;
     let mut transaction = auth.database.begin().await?;
-    let Some((user, _)) = token::take::<VerifyToken>(&mut transaction, auth, text).await? else {
+    let Some(UsedLink { user, .. }) = token::take::<VerifyToken>(&mut transaction, auth, text).await? else {
         return Err(VerificationError::TokenVoid);
     };
     hand_over(transaction, auth, user.clone(), &hash, language, origin).await?;

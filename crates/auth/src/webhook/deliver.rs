@@ -104,6 +104,13 @@ fn in_short(error: &dyn std::error::Error) -> String {
     text.chars().filter(|character| !character.is_control()).take(300).collect()
 }
 
+/// Every way that an attempt can go.
+pub(crate) fn count_from_zero() {
+    for outcome in ["delivered", "failed", "dead"] {
+        metrics::counter!("webhook_deliveries_total", "outcome" => outcome).increment(0);
+    }
+}
+
 /// Writes down what came of it, and lets go of the endpoint.
 async fn note(auth: &Auth, work: &Work, outcomes: &[Told]) -> Result<(), DbError> {
     let now = auth.clock.now();

@@ -24,6 +24,7 @@ pub(crate) mod store;
 
 pub use add::add;
 pub use announce::{AppEvent, announce};
+pub(crate) use deliver::count_from_zero;
 pub use deliver::deliver_due;
 pub use deliveries::list_deliveries;
 pub use enable::enable;

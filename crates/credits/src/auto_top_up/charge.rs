@@ -247,8 +247,11 @@ async fn refused(
     // Orders are locked before auto top-ups.
     purchases::lock_order(&mut transaction, order).await?;
     let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
-    let is_same =
-        |known: AutoTopUp| known.order_id.as_deref() == Some(order) && known.failures == top_up.failures;
+    // Whoever has turned it off or changed it has the order ended, and the card forgotten, without waiting for another try.
+    let is_same = |known: AutoTopUp| {
+        let card = top_up.payment_method_id.as_deref();
+        card.is_some_and(|card| known.allows(order, card)) && known.failures == top_up.failures
+    };
     if known.is_some_and(is_same) {
         store::update_failures(&mut transaction, &top_up.user, now.saturating_add(pause), now).await?;
         // Under the same key Stripe would give the same refusal again.

@@ -15,6 +15,7 @@ mod turn_on;
 mod work;
 
 pub use model::PauseReason;
+pub(crate) use open::count_from_zero;
 pub(crate) use show::list;
 pub use turn_off::end;
 pub use work::{catch_up, work};

@@ -142,6 +142,13 @@ pub(super) async fn pause(
     Ok(())
 }
 
+/// Every way that an order can go.
+pub(crate) fn count_from_zero() {
+    for outcome in ["opened", "credited", "declined", "capped", "paused"] {
+        metrics::counter!("auto_top_ups_total", "outcome" => outcome).increment(0);
+    }
+}
+
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("auto_top_ups_total", "outcome" => outcome).increment(1);
 }

@@ -122,8 +122,9 @@ pub(super) struct Agreement<'a> {
     pub(super) now: OffsetDateTime,
 }
 
-/// Turns a user's auto top-up on as agreed, or has it wait for a card. Not while an order of it is open that has not come to its end. Till and
-/// card of before are of no more use, unless they are those that were agreed to.
+/// Turns a user's auto top-up on as agreed, or has it wait for a card. Not while an order of it is open that has not come to its end; what the
+/// other mode of Stripe's has left open is charged by nobody any more. Till and card of before are of no more use, unless they are those that
+/// were agreed to.
 pub(super) async fn upsert_agreement(
     connection: &mut PgConnection,
     user: &UserId,
@@ -147,7 +148,7 @@ pub(super) async fn upsert_agreement(
                  THEN array_remove(known.tills_to_close || known.setup_session_id, NULL) ELSE known.tills_to_close END,
              cards_to_forget = CASE WHEN known.payment_method_id <> excluded.payment_method_id OR excluded.payment_method_id IS NULL
                  THEN array_remove(known.cards_to_forget || known.payment_method_id, NULL) ELSE known.cards_to_forget END
-         WHERE known.order_id IS NULL OR known.order_id = $17",
+         WHERE known.order_id IS NULL OR known.order_id = $17 OR known.livemode <> excluded.livemode",
         user.as_str(),
         status.as_str(),
         agreement.threshold_mana,
@@ -188,7 +189,8 @@ pub(super) async fn update_threshold(
     Ok(())
 }
 
-/// Counts a session that is made for an owner, and says no if there were `most` in the day that began with the first of them.
+/// Counts a session that is made for an owner, in whichever mode, and says no if there were `most` in the day that began with the first of them.
+/// The first of all is not counted.
 pub(super) async fn update_tills_made(
     connection: &mut PgConnection,
     user: &UserId,
@@ -196,18 +198,21 @@ pub(super) async fn update_tills_made(
     a_day_ago: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<bool, DbError> {
-    let done = sqlx::query!(
-        "UPDATE credits.auto_top_ups SET tills_made = CASE WHEN tills_counted_from > $3 THEN tills_made + 1 ELSE 1 END,
-             tills_counted_from = CASE WHEN tills_counted_from > $3 THEN tills_counted_from ELSE $4 END
-         WHERE user_id = $1 AND (tills_counted_from IS NULL OR tills_counted_from <= $3 OR tills_made < $2)",
+    Ok(sqlx::query_scalar!(
+        r#"WITH counted AS (
+               UPDATE credits.auto_top_ups SET tills_made = CASE WHEN tills_counted_from > $3 THEN tills_made + 1 ELSE 1 END,
+                   tills_counted_from = CASE WHEN tills_counted_from > $3 THEN tills_counted_from ELSE $4 END
+               WHERE user_id = $1 AND (tills_counted_from IS NULL OR tills_counted_from <= $3 OR tills_made < $2)
+               RETURNING user_id
+           )
+           SELECT EXISTS (SELECT FROM counted) OR NOT EXISTS (SELECT FROM credits.auto_top_ups WHERE user_id = $1) AS "may_be_made!""#,
         user.as_str(),
         most,
         a_day_ago,
         now,
     )
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .fetch_one(connection)
+    .await?)
 }
 
 /// Has the open order charged no more: whoever comes to it ends it, from `at` on.
@@ -476,7 +481,7 @@ pub(super) async fn update_failures(
     Ok(())
 }
 
-/// Looks again at a time, if an order or a till is still what it was.
+/// Looks again at a time, if an order or a till is still what it was, and its owner wants it still.
 pub(super) async fn update_next_look(
     connection: &mut PgConnection,
     top_up: &AutoTopUp,
@@ -484,11 +489,14 @@ pub(super) async fn update_next_look(
 ) -> Result<(), DbError> {
     sqlx::query!(
         "UPDATE credits.auto_top_ups SET next_look_at = $2
-         WHERE user_id = $1 AND order_id IS NOT DISTINCT FROM $3 AND setup_session_id IS NOT DISTINCT FROM $4",
+         WHERE user_id = $1 AND order_id IS NOT DISTINCT FROM $3 AND setup_session_id IS NOT DISTINCT FROM $4 AND status = $5
+             AND withdrawn_order_id IS NOT DISTINCT FROM $6",
         top_up.user.as_str(),
         at,
         top_up.order_id,
         top_up.setup_session_id,
+        top_up.status.as_str(),
+        top_up.withdrawn_order_id,
     )
     .execute(connection)
     .await?;
@@ -563,14 +571,15 @@ pub(super) async fn update_claimed(
     row.map(Row::into_model).transpose()
 }
 
-/// There is news of an order: if it is an open one of an auto top-up, that looks at it at once.
+/// There is news of an order: if it is an open one of an auto top-up, that looks at it at once. Not of one that was withdrawn: whoever has
+/// withdrawn it is looking at it.
 pub(crate) async fn update_due(
     connection: &mut PgConnection,
     order: &str,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE credits.auto_top_ups SET next_look_at = least(next_look_at, $2) WHERE order_id = $1",
+        "UPDATE credits.auto_top_ups SET next_look_at = least(next_look_at, $2) WHERE order_id = $1 AND withdrawn_order_id IS DISTINCT FROM $1",
         order,
         now,
     )

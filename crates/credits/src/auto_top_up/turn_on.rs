@@ -99,13 +99,13 @@ pub(crate) async fn turn_on(
     let payments = &credits.payments;
     let (stripe, user) = (payments.stripe()?, &caller.user_id);
     let wanted = examine(payments, &request).await?;
-    let known = settle_known(payments, stripe, user).await?;
+    let known = find_known(payments, stripe, user).await?;
     let customer = customer(payments, stripe, user).await?;
     let known_till = find_till(stripe, known.as_ref()).await?;
     let card = kept_card(&request, &customer, known.as_ref(), known_till.as_ref());
     let till = match card {
         Some(_) => Till { customer, session: None, is_new: false },
-        None => open_till(payments, stripe, user, &request, customer, known.is_some(), known_till).await?,
+        None => open_till(payments, stripe, user, &request, customer, known_till).await?,
     };
     let now = credits.clock.now();
     let agreement = Agreement {
@@ -120,11 +120,11 @@ pub(crate) async fn turn_on(
         customer_id: &till.customer,
         payment_method_id: card.as_deref(),
         setup: till.session.as_ref().map(|session| (session.id.as_str(), session.url.as_deref())),
-        ended_order: known.as_ref().and_then(|known| known.order_id.as_deref()),
+        ended_order: None,
         next_look_at: till.session.as_ref().map(|_| now.saturating_add(FIRST_LOOK)),
         now,
     };
-    let agreed = agree(&credits, &caller, &agreement).await;
+    let agreed = conclude(&credits, stripe, &caller, agreement).await;
     if agreed.is_err()
         && let Some(session) = till.session.filter(|_| till.is_new)
         && let Err(error) = stripe.expire_session(&session.id).await
@@ -136,8 +136,20 @@ pub(crate) async fn turn_on(
     Ok(Json(shown))
 }
 
-/// Writes down what was agreed to, by somebody whose session lives until that is there. The account is held before the wallet, and the wallet
-/// before the auto top-up.
+/// Ends what waits to be bought by the terms of before, and writes down what was agreed to. Last of all: whatever fails before leaves the terms
+/// of before as they are, and the card that was declined its time until the next try.
+async fn conclude(
+    credits: &CreditsState,
+    stripe: &Stripe,
+    caller: &Caller,
+    agreement: Agreement<'_>,
+) -> Result<AutoTopUpResponse, PaymentError> {
+    let ended = withdraw(&credits.payments, stripe, &caller.user_id).await?;
+    agree(credits, caller, &Agreement { ended_order: ended.as_deref(), ..agreement }).await
+}
+
+/// Writes down what was agreed to, by somebody whose session lives until that is there. The wallet is locked before the account, as everywhere,
+/// and both before the auto top-up.
 async fn agree(
     credits: &CreditsState,
     caller: &Caller,
@@ -146,12 +158,13 @@ async fn agree(
     let user = &caller.user_id;
     let zone = &credits.policy.daily_zone;
     let mut transaction = credits.database.begin().await?;
+    insert_wallets(&mut transaction, &[user.to_string()], zone, agreement.now).await?;
+    store::lock_wallet(&mut transaction, user).await?;
     let callers = [caller];
     let held = credits.session_guard.hold_live(&mut transaction, &callers);
     if !held.await.map_err(PaymentError::Port)?.contains(&caller.session_id) {
         return Err(LedgerError::SessionEnded.into());
     }
-    insert_wallets(&mut transaction, &[user.to_string()], zone, agreement.now).await?;
     store::update_threshold(&mut transaction, user, Some(agreement.threshold_mana)).await?;
     if !store::upsert_agreement(&mut transaction, user, agreement).await? {
         return Err(PaymentError::TopUpUnderWay);
@@ -185,24 +198,34 @@ async fn examine(payments: &Payments, request: &AutoTopUpRequest) -> Result<Want
     Ok(Wanted { currency, credits: package.credits, price_cents })
 }
 
-/// What is there already. An order of it that waits for its next try is withdrawn and ended, so that it is not bought by other terms. Who does
-/// not come to the end of this leaves it to the next pass, which ends the order and says nothing of it.
-async fn settle_known(
+/// What is there already.
+async fn find_known(
     payments: &Payments,
     stripe: &Stripe,
     user: &UserId,
 ) -> Result<Option<AutoTopUp>, PaymentError> {
+    let mut transaction = payments.books.database.begin().await?;
+    Ok(store::lock_auto_top_up(&mut transaction, user, stripe.is_live()).await?)
+}
+
+/// Withdraws and ends the order that waits for its next try, so that it is not bought by other terms. Says which it was. Who does not come to
+/// the end of this leaves it to the next pass, which ends the order and says nothing of it.
+async fn withdraw(
+    payments: &Payments,
+    stripe: &Stripe,
+    user: &UserId,
+) -> Result<Option<String>, PaymentError> {
     let books = &payments.books;
     let mut transaction = books.database.begin().await?;
     let known = store::lock_auto_top_up(&mut transaction, user, stripe.is_live()).await?;
-    let Some(order) = known.as_ref().and_then(|known| known.order_id.as_deref()) else { return Ok(known) };
+    let Some((known, order)) = known.as_ref().and_then(|known| Some((known, known.order_id.clone()?))) else {
+        return Ok(None);
+    };
     let at = books.clock.now().saturating_add(LEASE);
-    store::update_withdrawn(&mut transaction, user, order, at).await?;
+    store::update_withdrawn(&mut transaction, user, &order, at).await?;
     transaction.commit().await.map_err(DbError::from)?;
-    if let Some(known) = &known {
-        charge::cancel(payments, stripe, known).await?;
-    }
-    Ok(known)
+    charge::cancel(payments, stripe, known).await?;
+    Ok(Some(order))
 }
 
 /// A till that was opened before.
@@ -258,7 +281,6 @@ async fn open_till(
     user: &UserId,
     request: &AutoTopUpRequest,
     customer: String,
-    is_known: bool,
     known_till: Option<KnownTill>,
 ) -> Result<Till, PaymentError> {
     let (success, cancel) = return_urls(payments, request)?;
@@ -268,15 +290,13 @@ async fn open_till(
     {
         return Ok(Till { customer, session: Some(*session), is_new: false });
     }
-    if is_known {
-        let now = payments.books.clock.now();
-        let mut transaction = payments.books.database.begin().await?;
-        let a_day_ago = now.saturating_sub(Duration::DAY);
-        if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
-            return Err(PaymentError::TooManySetups);
-        }
-        transaction.commit().await.map_err(DbError::from)?;
+    let now = payments.books.clock.now();
+    let mut transaction = payments.books.database.begin().await?;
+    let a_day_ago = now.saturating_sub(Duration::DAY);
+    if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
+        return Err(PaymentError::TooManySetups);
     }
+    transaction.commit().await.map_err(DbError::from)?;
     let (customer, session) = match save_card(payments, stripe, user, request, &customer).await {
         Err(PaymentError::Stripe(error)) if error.misses("customer") => {
             let customer = another_customer(payments, stripe, user, &customer).await?;

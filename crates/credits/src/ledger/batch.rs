@@ -308,7 +308,7 @@ impl Batch {
     fn events(&self, on_event: &dyn OnCreditsEvent) -> Vec<CreditsEvent> {
         let changed = self.accounts.iter().filter(|(_, account)| account.wallet.version != account.was);
         let events = changed.flat_map(|(user, Account { wallet, effects, was_low, .. })| {
-            events_of(on_event, user, wallet, effects, *was_low)
+            events_of(on_event, user, wallet, effects, *was_low, &self.services)
         });
         events.collect()
     }

@@ -4,7 +4,7 @@
 use super::batch::{Actor, Order};
 use super::error::LedgerError;
 use super::model::Command;
-use crate::{HeldServices, SessionGuard};
+use crate::{ChargedBy, HeldServices, SessionGuard};
 use mana_kernel::UserId;
 use sqlx::PgConnection;
 use std::collections::HashSet;
@@ -30,6 +30,15 @@ impl HeldServices {
     /// Whether the key behind an order is accepted no longer.
     pub(super) fn refuses_key(&self, actor: &Actor) -> bool {
         actor.key().is_some_and(|key| !self.keys.contains(key))
+    }
+
+    /// Who charged what is told of, by the service key that the line names.
+    pub(crate) fn charged_by(&self, key: Option<&str>) -> ChargedBy {
+        match key {
+            Some(key) if self.bound_keys.contains(key) => ChargedBy::Service,
+            Some(_) => ChargedBy::SharedService,
+            None => ChargedBy::User,
+        }
     }
 
     /// Whether an app takes from a user who is disabled. What is given back, or let go, it may still do.

@@ -520,7 +520,8 @@ impl Order {
 
     /// What can go back by these facts without leaving a debt, when so much of its grant is left.
     pub(crate) fn refundable_cents(&self, facts: &Facts, remaining: i64) -> i64 {
-        if self.granted_mana == 0 {
+        let is_known_at_stripe = self.payment_id.is_some() || self.session_id.is_some();
+        if self.granted_mana == 0 || !is_known_at_stripe {
             return 0;
         }
         let back = facts.due_cents();
@@ -681,7 +682,7 @@ pub(crate) static NOT_REFUNDABLE: ErrorCode = ErrorCode {
     kind: Kind::Conflict,
     title: "More is to go back than the unspent part of the purchase",
     word: None,
-    way_out: "`refundableCents` of `GET /api/v1/admin/purchases/{id}` says how much can. What is disputed is decided by the dispute.",
+    way_out: "`refundableCents` of `GET /api/v1/admin/purchases/{id}` says how much can. What is disputed is decided by the dispute. An order of the older service that names no payment goes back in Stripe's dashboard.",
 };
 /// The price that is kept at Stripe is not the package's.
 pub(crate) static WRONG_PRICE: ErrorCode = ErrorCode {

@@ -88,7 +88,8 @@ pub(crate) struct PurchaseRefund {
 /// Refunds a purchase
 ///
 /// What the user has spent of it does not go back: `refundableCents` of the purchase says how much can. Its mana is taken
-/// from the wallet at once. Needs a proof that is fresh. `wanted` means that Stripe has not answered yet and is asked again.
+/// from the wallet at once. Needs a proof that is fresh. `wanted` means that Stripe has not answered yet, or refuses the key, and is asked
+/// again.
 #[utoipa::path(
     post, path = "/api/v1/admin/purchases/{id}/refund", tag = "admin",
     request_body = PurchaseRefundRequest,
@@ -117,10 +118,12 @@ pub(crate) async fn refund_purchase(
     let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let payments = &credits.payments;
     let reason = request.reason.map(|reason| reason.as_str().to_owned());
+    find_payment(payments, &id).await?;
     let by = Administrator { caller: Some(admin), client, reason };
-    let wanted = want(payments, &id, &request, key.as_ref(), &by).await?;
+    let (wanted, is_new) = want(payments, &id, &request, key.as_ref(), &by).await?;
     if wanted.status == RefundStatus::Wanted.as_str() {
-        send(payments, &wanted).await?;
+        let sent = if is_new { send(payments, &wanted).await } else { ask_again(payments, &wanted).await };
+        sent.or_else(until_later)?;
     }
     let refunds = store::list_refunds(&mut *credits.database.acquire().await?, &id).await?;
     let refund = refunds.into_iter().find(|refund| refund.id == wanted.id);
@@ -129,6 +132,23 @@ pub(crate) async fn refund_purchase(
         return Err(PaymentError::NotRefundable.into());
     }
     Ok((StatusCode::CREATED, Json(refund)))
+}
+
+/// The payment of an order. If none is noted, as of some orders of the older service, Stripe is asked for the one of its till.
+async fn find_payment(payments: &Payments, order: &str) -> Result<Option<String>, PaymentError> {
+    let database = &payments.books.database;
+    let noted = store::find_order(&mut *database.acquire().await?, order).await?;
+    let noted = noted.ok_or(PaymentError::NoSuchPurchase)?.payment_id;
+    if noted.is_some() {
+        return Ok(noted);
+    }
+    match sync(payments, order).await {
+        Ok(_) => {}
+        Err(PaymentError::Stripe(StripeError::NotFound)) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let found = store::find_order(&mut *database.acquire().await?, order).await?;
+    Ok(found.and_then(|order| order.payment_id))
 }
 
 /// What of an order's grant is left. Locks the wallet.
@@ -146,14 +166,14 @@ pub(super) async fn remaining(
     Ok(own.next().map_or(0, |grant| grant.remaining.get()))
 }
 
-/// Writes the refund down and takes its mana.
+/// Writes the refund down and takes its mana. Says whether it is a new one.
 async fn want(
     payments: &Payments,
     order: &str,
     request: &PurchaseRefundRequest,
     key: Option<&IdempotencyKey>,
     by: &Administrator,
-) -> Result<PurchaseRefund, PaymentError> {
+) -> Result<(PurchaseRefund, bool), PaymentError> {
     payments.stripe()?;
     let books = &payments.books;
     let now = books.clock.now();
@@ -171,7 +191,10 @@ async fn want(
     let known = store::list_refunds(&mut transaction, &order.id).await?;
     if let Some(known) = known.into_iter().find(|refund| refund.id == id) {
         let is_same = request.amount_cents.is_none_or(|amount| amount.get() == known.amount_cents);
-        return if is_same { Ok(known) } else { Err(PaymentError::KeyReused) };
+        return if is_same { Ok((known, false)) } else { Err(PaymentError::KeyReused) };
+    }
+    if order.payment_id.is_none() {
+        return Err(PaymentError::NotRefundable);
     }
     let facts = store::find_facts(&mut transaction, &order).await?;
     let left = remaining(payments, &mut transaction, &order).await?;
@@ -196,15 +219,17 @@ async fn want(
     books.admin_log.record_sale(&mut transaction, by, deed).await.map_err(PaymentError::Port)?;
     let made = store::list_refunds(&mut transaction, &order_id).await?;
     transaction.commit().await.map_err(DbError::from)?;
-    made.into_iter().find(|refund| refund.id == id).ok_or(PaymentError::NoSuchPurchase)
+    let made = made.into_iter().find(|refund| refund.id == id).ok_or(PaymentError::NoSuchPurchase)?;
+    Ok((made, true))
 }
 
-/// Has Stripe do it. What it does not answer stays wanted.
+/// Has Stripe do it. What it does not answer, or refuses because of the key, stays wanted.
 async fn send(payments: &Payments, refund: &PurchaseRefund) -> Result<(), PaymentError> {
     let stripe = payments.stripe()?;
-    let order =
-        store::find_order(&mut *payments.books.database.acquire().await?, &refund.purchase_id).await?;
-    let payment = order.and_then(|order| order.payment_id).ok_or(PaymentError::NoSuchPurchase)?;
+    let Some(payment) = find_payment(payments, &refund.purchase_id).await? else {
+        tracing::warn!(refund = refund.id, order = refund.purchase_id, "there is no payment to refund");
+        return give_up(payments, refund).await;
+    };
     let mut form = vec![
         ("payment_intent".to_owned(), payment),
         ("amount".to_owned(), refund.amount_cents.to_string()),
@@ -212,20 +237,22 @@ async fn send(payments: &Payments, refund: &PurchaseRefund) -> Result<(), Paymen
     ];
     form.extend(refund.reason.clone().map(|reason| ("reason".to_owned(), reason)));
     match stripe.create_refund(&form, &format!("refund-{}", refund.id)).await {
-        Ok(_) => sync(payments, &refund.purchase_id).await.map(drop).or_else(until_later),
+        Ok(_) => sync(payments, &refund.purchase_id).await.map(drop),
+        Err(error) if error.is_about_the_key() => Err(error.into()),
         Err(error @ (StripeError::Refused { .. } | StripeError::NotFound)) => {
             tracing::warn!(refund = refund.id, order = refund.purchase_id, %error, "a refund is refused");
             give_up(payments, refund).await
         }
-        Err(error) => until_later(error.into()),
+        Err(error @ (StripeError::Unavailable(_) | StripeError::Unreadable(_))) => Err(error.into()),
     }
 }
 
-/// What can't be known now is asked again by the next pass.
+/// What can't be known now, or an operator can help, is asked again by the next pass.
 fn until_later(error: PaymentError) -> Result<(), PaymentError> {
     let passes =
         matches!(error, PaymentError::Stripe(StripeError::Unavailable(_) | StripeError::Unreadable(_)));
-    if passes { Ok(()) } else { Err(error) }
+    let is_about_the_key = matches!(&error, PaymentError::Stripe(error) if error.is_about_the_key());
+    if passes || is_about_the_key { Ok(()) } else { Err(error) }
 }
 
 /// The refund is none: its mana goes back.
@@ -256,18 +283,25 @@ pub async fn send_wanted_refunds(payments: &Payments) -> Result<(), model::Payme
         store::update_claimed_refunds(&mut transaction, now, now.saturating_add(LEASE), BATCH).await?;
     transaction.commit().await.map_err(DbError::from)?;
     for refund in claimed {
-        // Stripe forgets idempotency keys after a day, and not what was done under them.
-        if let Err(error) = sync(payments, &refund.purchase_id).await {
-            tracing::warn!(refund = refund.id, %error, "a refund waits");
-            continue;
+        if let Err(error) = ask_again(payments, &refund).await {
+            tracing::warn!(refund = refund.id, order = refund.purchase_id, %error, "a refund waits");
         }
-        let known =
-            store::list_refunds(&mut *payments.books.database.acquire().await?, &refund.purchase_id).await?;
-        let still_wanted =
-            |known: &PurchaseRefund| known.id == refund.id && known.status == RefundStatus::Wanted.as_str();
-        if known.iter().any(still_wanted) {
-            send(payments, &refund).await?;
-        }
+    }
+    Ok(())
+}
+
+/// Has Stripe do what it has not done yet.
+async fn ask_again(payments: &Payments, refund: &PurchaseRefund) -> Result<(), PaymentError> {
+    // Stripe forgets idempotency keys after a day, and not what was done under them.
+    if find_payment(payments, &refund.purchase_id).await?.is_some() {
+        sync(payments, &refund.purchase_id).await?;
+    }
+    let known =
+        store::list_refunds(&mut *payments.books.database.acquire().await?, &refund.purchase_id).await?;
+    let still_wanted =
+        |known: &PurchaseRefund| known.id == refund.id && known.status == RefundStatus::Wanted.as_str();
+    if known.iter().any(still_wanted) {
+        send(payments, refund).await?;
     }
     Ok(())
 }

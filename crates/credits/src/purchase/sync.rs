@@ -3,6 +3,7 @@
 use super::model::{DisputeStatus, Facts, Observation, Order, OrderOrigin, PaymentError};
 use super::store;
 use super::{PaymentRisk, Payments};
+use crate::HeldServices;
 use crate::auto_top_up;
 use crate::credits_event::{CreditsEvent, events_of};
 use crate::ledger::batch::tell;
@@ -219,7 +220,9 @@ async fn settle(
         return Ok(());
     }
     write(connection, &wallet, &effects, today, now).await?;
-    let events = events_of(&*books.on_credits_event, &order.user_id, &wallet, &effects, was_low);
+    // None of its lines is a spend.
+    let services = HeldServices::default();
+    let events = events_of(&*books.on_credits_event, &order.user_id, &wallet, &effects, was_low, &services);
     Ok(tell(connection, books, &events, now).await?)
 }
 

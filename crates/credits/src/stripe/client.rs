@@ -143,6 +143,16 @@ impl<'a, T: DeserializeOwned + Listed> Pages<'a, T> {
     }
 }
 
+/// Every way that a call can go.
+pub(crate) fn count_from_zero() {
+    for method in [Method::GET, Method::POST] {
+        for outcome in ["done", "refused", "unauthorized", "unavailable"] {
+            metrics::counter!("stripe_calls_total", "method" => method.to_string(), "outcome" => outcome)
+                .increment(0);
+        }
+    }
+}
+
 impl Stripe {
     /// A way to the Stripe at `base` with a secret key.
     ///

@@ -154,6 +154,14 @@ pub static SERVICE_APP_MISSING: ErrorCode = ErrorCode {
     word: None,
     way_out: "Send X-App-Id with the app that acts, or use a key that was made for it.",
 };
+/// The key is no one app's, and only an app may do this.
+pub static SERVICE_KEY_UNBOUND: ErrorCode = ErrorCode {
+    code: "service.key_unbound",
+    kind: Kind::Forbidden,
+    title: "Only a service key of one app may do this",
+    word: None,
+    way_out: "Have a key made for the app (`--app`, or `appId`): X-App-Id does not make one of a key for any app. The app of a key never changes.",
+};
 /// Too many requests from an address or for an account.
 pub static RATE_LIMITED: ErrorCode = ErrorCode {
     code: "request.rate_limited",
@@ -200,6 +208,7 @@ pub static CODES: &[&ErrorCode] = &[
     &SERVICE_SCOPE_MISSING,
     &SERVICE_APP_MISMATCH,
     &SERVICE_APP_MISSING,
+    &SERVICE_KEY_UNBOUND,
     &RATE_LIMITED,
     &REFRESH_LIMITED,
     &BAD_REQUEST,

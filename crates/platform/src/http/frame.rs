@@ -280,7 +280,7 @@ mod tests {
             Router::new().route("/defect", get(defect)).route("/slow", get(std::future::pending::<()>));
         let own = "http://localhost:3001".parse().unwrap();
         let clock: Arc<dyn mana_kernel::Clock> = Arc::new(SystemClock);
-        let limits = Arc::new(RateLimits::new(&Settings::defaults().unwrap(), &clock).unwrap());
+        let limits = Arc::new(RateLimits::new(&Settings::defaults().unwrap(), None, &clock));
         let framed = around(routes, &[], &own, time_limit, &[], &limits).unwrap();
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = framed.oneshot(request).await.unwrap();

@@ -21,6 +21,10 @@ struct Meter {
 impl Meters {
     /// Counts an answer of `route`, which took `duration`.
     pub(super) fn count(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            // By itself too: whoever is called for the first one of a route can't see a series rise that begins with it.
+            metrics::counter!("http_internal_errors_total").increment(1);
+        }
         let meter = self.find(route, (method, status)).unwrap_or_else(|| self.add(route, (method, status)));
         meter.answers.increment(1);
         meter.seconds.record(duration);

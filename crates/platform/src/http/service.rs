@@ -41,7 +41,7 @@ pub enum Scope {
     #[serde(rename = "credits:grant")]
     #[value(name = "credits:grant")]
     CreditsGrant,
-    /// Open sessions for users. Kept for later: nothing asks for it yet.
+    /// Open sessions for users, by a key of one app.
     #[serde(rename = "sessions:mint")]
     #[value(name = "sessions:mint")]
     SessionsMint,
@@ -119,8 +119,10 @@ pub trait AuthenticateService: Send + Sync + std::fmt::Debug {
 /// The app that a request acts as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ActingApp {
-    /// The key's own, or the one that `X-App-Id` names: whatever the request is about.
-    Fixed(Line<1, 128>),
+    /// The key's own: whatever the request is about.
+    Own(Line<1, 128>),
+    /// The one that `X-App-Id` names: whatever the request is about.
+    Named(Line<1, 128>),
     /// The one that the request is about, as its body says or what it names belongs to.
     Open {
         /// The one of a request that is about none.
@@ -143,7 +145,7 @@ impl ServiceCaller {
     /// The app that it acts as in a request that is about `app`.
     pub fn app_of<'a>(&'a self, app: &'a str) -> &'a str {
         match &self.app {
-            ActingApp::Fixed(own) => own.as_str(),
+            ActingApp::Own(app) | ActingApp::Named(app) => app.as_str(),
             ActingApp::Open { .. } => app,
         }
     }
@@ -154,8 +156,21 @@ impl ServiceCaller {
     /// When the key is no one app's.
     pub fn app(&self) -> Result<&str, ApiError> {
         match &self.app {
-            ActingApp::Fixed(app) | ActingApp::Open { otherwise: Some(app) } => Ok(app.as_str()),
+            ActingApp::Own(app) | ActingApp::Named(app) | ActingApp::Open { otherwise: Some(app) } => {
+                Ok(app.as_str())
+            }
             ActingApp::Open { otherwise: None } => Err(ApiError::new(&codes::SERVICE_APP_MISSING)),
+        }
+    }
+
+    /// The app that the key belongs to.
+    ///
+    /// # Errors
+    /// When it is no one app's, whatever the request names.
+    pub fn own_app(&self) -> Result<&str, ApiError> {
+        match &self.app {
+            ActingApp::Own(app) => Ok(app.as_str()),
+            ActingApp::Named(_) | ActingApp::Open { .. } => Err(ApiError::new(&codes::SERVICE_KEY_UNBOUND)),
         }
     }
 
@@ -247,8 +262,8 @@ fn app_of(app: &KeyApp, headers: &HeaderMap) -> Result<ActingApp, ApiError> {
     };
     match (app, named) {
         (KeyApp::Only(own), Some(named)) if named != *own => Err(ApiError::new(&codes::SERVICE_APP_MISMATCH)),
-        (KeyApp::Only(own), _) => Ok(ActingApp::Fixed(own.clone())),
-        (KeyApp::Any { .. }, Some(named)) => Ok(ActingApp::Fixed(named)),
+        (KeyApp::Only(own), _) => Ok(ActingApp::Own(own.clone())),
+        (KeyApp::Any { .. }, Some(named)) => Ok(ActingApp::Named(named)),
         (KeyApp::Any { otherwise }, None) => Ok(ActingApp::Open { otherwise: otherwise.clone() }),
     }
 }
@@ -353,7 +368,7 @@ mod tests {
             .with_state(State);
         let clock: Arc<dyn Clock> = Arc::new(FakeClock::new());
         let settings = Settings { rate_limit_max: 5, ..Settings::defaults().unwrap() };
-        let limits = Arc::new(RateLimits::new(&settings, &clock).unwrap());
+        let limits = Arc::new(RateLimits::new(&settings, None, &clock));
         let own = "http://localhost:3001".parse().unwrap();
         Client::new(
             crate::http::frame::around(routes, &[], &own, Duration::from_secs(5), &[], &limits).unwrap(),

@@ -9,10 +9,9 @@ mod hits;
 mod in_process;
 pub(crate) mod limit;
 mod quota;
-pub mod redis;
+mod redis;
 mod remembered;
 mod route_class;
-mod sentinel;
 #[cfg(test)]
 mod tests;
 
@@ -21,12 +20,12 @@ pub use hits::RateLimitHit;
 pub(crate) use limit::AccountLimit;
 pub use limit::Weight;
 pub use quota::{Decision, Quota, whole_seconds};
-pub use redis::InvalidRedis;
 pub use route_class::RouteClass;
 
-use self::redis::Redis;
+use self::redis::Counters;
 use crate::Settings;
 use crate::http::{AddressBucket, ApiError, ClientInfo};
+use crate::redis::Redis;
 use attempts::{Rule, Taken};
 use hits::Hits;
 use in_process::InProcess;
@@ -77,27 +76,23 @@ pub struct RateLimits {
     /// Absent when rate limits are off.
     quotas: Option<Quotas>,
     rule: Rule,
-    redis: Option<Redis>,
+    redis: Option<Counters>,
     in_process: InProcess,
     hits: Hits,
     clock: Arc<dyn Clock>,
 }
 
 impl RateLimits {
-    /// As the operator chose.
-    ///
-    /// # Errors
-    /// When the address of Redis is none. That it does not answer is no error: it may come.
-    pub fn new(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, InvalidRedis> {
-        let patience = Duration::from_millis(settings.redis_wait_ms);
-        Ok(Self {
+    /// As the operator chose, counted in `redis` if there is one.
+    pub fn new(settings: &Settings, redis: Option<Arc<Redis>>, clock: &Arc<dyn Clock>) -> Self {
+        Self {
             in_process: InProcess::new(clock),
             quotas: Quotas::from_settings(settings),
             rule: Rule::new(settings.sign_in_free_failures, settings.sign_in_failures_per_hour),
-            redis: redis::address(settings)?.map(|address| Redis::new(address, patience)).transpose()?,
+            redis: redis.map(Counters::new),
             hits: Hits::default(),
             clock: Arc::clone(clock),
-        })
+        }
     }
 
     /// Whether routes are limited. Attempts to sign in are in any case.
@@ -109,6 +104,25 @@ impl RateLimits {
     pub async fn count(&self, class: RouteClass, subject: &Subject) -> Option<(Quota, Decision)> {
         let quota = self.quotas.as_ref()?.of(class)?;
         Some((quota, self.count_within(class, subject, quota, 1).await))
+    }
+
+    /// Counts a request for the account that it is about, whoever asks.
+    ///
+    /// # Errors
+    /// When there has been enough of that.
+    pub async fn count_about(
+        &self,
+        class: RouteClass,
+        user: &UserId,
+        client: &ClientInfo,
+    ) -> Result<(), ApiError> {
+        let subject = Subject::User(user.clone());
+        match self.count(class, &subject).await {
+            Some((_, Decision::Refused { wait })) => {
+                Err(self.refuse(class, &subject, client.clone(), Some(user), wait))
+            }
+            Some((_, Decision::Allowed { .. })) | None => Ok(()),
+        }
     }
 
     /// Counts so many requests, or none of them, against a limit of the subject's own.
@@ -155,7 +169,7 @@ impl RateLimits {
     /// What Redis says; nothing, if there is none or it is lost.
     async fn ask_redis<'a, T, F: Future<Output = Option<T>>>(
         &'a self,
-        question: impl FnOnce(&'a Redis) -> F,
+        question: impl FnOnce(&'a Counters) -> F,
     ) -> Option<T> {
         match &self.redis {
             Some(redis) => question(redis).await,

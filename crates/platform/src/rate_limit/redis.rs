@@ -6,134 +6,33 @@ use super::Subject;
 use super::attempts::{AccountKey, Rule, Taken};
 use super::quota::{Decision, Quota, of_network};
 use super::route_class::RouteClass;
-use super::sentinel::{self, Master};
-use crate::Settings;
 use crate::http::AddressBucket;
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::sentinel::SentinelClientBuilder;
-use ::redis::{
-    Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisConnectionInfo, RedisError, Script,
-    ScriptInvocation,
-};
-use secrecy::ExposeSecret as _;
+use crate::redis::Redis;
+use ::redis::Script;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// While it is lost, one request in so long asks whether it is back; the others don't wait.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Where Redis is can't be understood.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidRedis {
-    /// No address of a Redis. The address is not told: it may hold a password.
-    #[error("REDIS_URL must be like redis://[user][:password@]host[:port][/database] or unix:///path")]
-    Url,
-    /// TLS is not built in.
-    #[error(
-        "REDIS_URL asks for TLS, which this program does not speak with Redis: use a tunnel or a private network"
-    )]
-    Tls,
-    /// No address of a sentinel.
-    #[error("REDIS_SENTINELS must be like host:26379,other:26379")]
-    Sentinel,
-    /// Two answers to one question.
-    #[error("REDIS_SENTINELS says where Redis is: leave REDIS_URL and REDIS_HOST out")]
-    Twice,
-    /// The client refuses it.
-    #[error("the address of Redis can't be used: {0}")]
-    Client(#[from] RedisError),
-}
-
-/// Where Redis is.
-#[derive(Debug)]
-pub enum Address {
-    /// Always there.
-    Server(Box<ConnectionInfo>),
-    /// Where these say.
-    Sentinels(Box<SentinelClientBuilder>),
-}
-
-/// Where Redis is, if one is configured: where `REDIS_SENTINELS` say, or `REDIS_URL`, or `REDIS_HOST` with its port and password.
-///
-/// # Errors
-/// When the address is none.
-pub fn address(settings: &Settings) -> Result<Option<Address>, InvalidRedis> {
-    if settings.redis_sentinels.is_empty() {
-        return Ok(server(settings)?.map(|server| Address::Server(Box::new(server))));
-    }
-    if settings.redis_url.is_some() || settings.redis_host.is_some() {
-        return Err(InvalidRedis::Twice);
-    }
-    Ok(Some(Address::Sentinels(Box::new(sentinel::from_settings(settings)?))))
-}
-
-fn server(settings: &Settings) -> Result<Option<ConnectionInfo>, InvalidRedis> {
-    if let Some(url) = &settings.redis_url {
-        let address = url.expose_secret().into_connection_info().map_err(|_| InvalidRedis::Url)?;
-        return if address.addr().is_supported() { Ok(Some(address)) } else { Err(InvalidRedis::Tls) };
-    }
-    let Some(host) = &settings.redis_host else {
-        return Ok(None);
-    };
-    let address = (host.as_str(), settings.redis_port).into_connection_info()?;
-    let login = match &settings.redis_password {
-        Some(password) => RedisConnectionInfo::default().set_password(password.expose_secret()),
-        None => RedisConnectionInfo::default(),
-    };
-    Ok(Some(address.set_redis_settings(login)))
-}
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Counters in Redis. Every question has no answer when Redis does not give one in time.
-pub(super) struct Redis {
-    link: Link,
+pub(super) struct Counters {
+    redis: Arc<Redis>,
     gcra: Script,
     attempts: Script,
-    state: Mutex<State>,
-    /// What a request waits for it at most.
-    patience: Duration,
     /// The time that tests move, instead of Redis's.
     #[cfg(test)]
-    pub(super) clock: Option<std::sync::Arc<dyn mana_kernel::Clock>>,
+    pub(super) clock: Option<Arc<dyn mana_kernel::Clock>>,
 }
 
-/// How it is reached.
-enum Link {
-    Server(ConnectionManager),
-    Master(Master),
-}
-
-/// Whether it answers.
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Answers,
-    /// And when it is asked again.
-    Lost(Instant),
-}
-
-impl Redis {
-    /// Connects when it is first asked, and again whenever the connection is lost.
-    pub(super) fn new(address: Address, patience: Duration) -> Result<Self, InvalidRedis> {
-        let link = match address {
-            Address::Sentinels(sentinels) => Link::Master(Master::new(sentinels.build()?, PAUSE)),
-            Address::Server(server) => {
-                let config = ConnectionManagerConfig::new()
-                    .set_number_of_retries(0)
-                    .set_connection_timeout(Some(PAUSE))
-                    .set_response_timeout(Some(PAUSE));
-                Link::Server(ConnectionManager::new_lazy_with_config(Client::open(*server)?, config)?)
-            }
-        };
-        metrics::gauge!("redis_up").set(1.0);
-        Ok(Self {
-            link,
+impl Counters {
+    /// None yet.
+    pub(super) fn new(redis: Arc<Redis>) -> Self {
+        Self {
+            redis,
             gcra: Script::new(include_str!("gcra.lua")),
             attempts: Script::new(include_str!("attempts.lua")),
-            state: Mutex::new(State::Answers),
-            patience,
             #[cfg(test)]
             clock: None,
-        })
+        }
     }
 
     /// Counts so many requests, or none of them: for an address, in its own bucket and its network's.
@@ -161,7 +60,7 @@ impl Redis {
             let quota = of_network(quota);
             script.key(network).arg(micros(quota.emission())).arg(quota.limit().get());
         }
-        let (is_allowed, number): (u8, u64) = self.ask(&script).await?;
+        let (is_allowed, number): (u8, u64) = self.redis.ask(&script).await?;
         Some(if is_allowed == 1 {
             Decision::Allowed { remaining: u32::try_from(number).unwrap_or(u32::MAX) }
         } else {
@@ -247,67 +146,7 @@ impl Redis {
             .arg(micros(previous.unwrap_or_default()))
             .arg(micros(budget))
             .arg(u8::from(is_strangers));
-        self.ask(&script).await
-    }
-
-    async fn ask<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
-        if !self.may_ask() {
-            return None;
-        }
-        let asked = async {
-            match &self.link {
-                Link::Server(connection) => script.invoke_async(&mut connection.clone()).await,
-                Link::Master(master) => master.ask(script).await,
-            }
-        };
-        let cause = match tokio::time::timeout(self.patience, asked).await {
-            Ok(Ok(answer)) => {
-                self.found();
-                return Some(answer);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
-        };
-        if let Link::Master(master) = &self.link {
-            master.forget();
-        }
-        self.lost(&cause);
-        None
-    }
-
-    fn may_ask(&self) -> bool {
-        let mut state = self.state();
-        match *state {
-            State::Answers => true,
-            State::Lost(until) => {
-                let now = Instant::now();
-                let is_due = now >= until;
-                if is_due {
-                    *state = State::Lost(now.checked_add(PAUSE).unwrap_or(now));
-                }
-                is_due
-            }
-        }
-    }
-
-    fn found(&self) {
-        if let State::Lost(_) = std::mem::replace(&mut *self.state(), State::Answers) {
-            metrics::gauge!("redis_up").set(1.0);
-            tracing::info!("Redis answers again: limits are shared");
-        }
-    }
-
-    fn lost(&self, cause: &str) {
-        let now = Instant::now();
-        let lost = State::Lost(now.checked_add(PAUSE).unwrap_or(now));
-        if let State::Answers = std::mem::replace(&mut *self.state(), lost) {
-            metrics::gauge!("redis_up").set(0.0);
-            tracing::error!(cause, "Redis is lost: each process counts limits for itself until it is back");
-        }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.redis.ask(&script).await
     }
 
     #[cfg(not(test))]
@@ -327,8 +166,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl fmt::Debug for Redis {
+impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Counters").field("redis", &self.redis).finish_non_exhaustive()
     }
 }

@@ -22,6 +22,8 @@ pub enum RouteClass {
     ChangePassword,
     /// Ends of accounts.
     DeleteAccount,
+    /// Sessions that apps open for users.
+    Mint,
     /// Exchanges of refresh tokens. Answered with 503 when limited: clients take every 4xx of it for the end.
     Refresh,
     /// All other routes, and what is no route.
@@ -29,7 +31,7 @@ pub enum RouteClass {
 }
 
 /// Every class, in the order of [`Quotas`].
-pub(super) const CLASSES: [RouteClass; 9] = [
+pub(super) const CLASSES: [RouteClass; 10] = [
     RouteClass::Register,
     RouteClass::Login,
     RouteClass::ForgotPassword,
@@ -37,13 +39,14 @@ pub(super) const CLASSES: [RouteClass; 9] = [
     RouteClass::Reset,
     RouteClass::ChangePassword,
     RouteClass::DeleteAccount,
+    RouteClass::Mint,
     RouteClass::Refresh,
     RouteClass::Other,
 ];
 
 /// Templates with a class of their own. Whatever the method: one that the route does not take is refused, and must not
 /// be a way to ask without being counted.
-const BY_TEMPLATE: [(&str, RouteClass); 33] = [
+const BY_TEMPLATE: [(&str, RouteClass); 34] = [
     ("/api/v1/auth/register", RouteClass::Register),
     ("/api/v1/auth/login", RouteClass::Login),
     ("/api/auth/sign-in/email", RouteClass::Login),
@@ -76,6 +79,7 @@ const BY_TEMPLATE: [(&str, RouteClass); 33] = [
     ("/api/v1/auth/change-password", RouteClass::ChangePassword),
     ("/api/v1/auth/change-email", RouteClass::ChangePassword),
     ("/api/v1/auth/account", RouteClass::DeleteAccount),
+    ("/api/v1/internal/sessions", RouteClass::Mint),
     ("/api/v1/auth/refresh", RouteClass::Refresh),
 ];
 
@@ -122,6 +126,7 @@ impl RouteClass {
             Self::Reset => "reset",
             Self::ChangePassword => "change-password",
             Self::DeleteAccount => "delete-account",
+            Self::Mint => "mint",
             Self::Refresh => "refresh",
             Self::Other => "other",
         }
@@ -149,6 +154,7 @@ impl Quotas {
                 RouteClass::Reset => per_minute(settings.rate_limit_reset),
                 RouteClass::ChangePassword => per_minute(settings.rate_limit_change_password),
                 RouteClass::DeleteAccount => per_minute(settings.rate_limit_delete_account),
+                RouteClass::Mint => per_minute(settings.rate_limit_mint),
                 RouteClass::Refresh => Quota::new(refresh, window),
                 RouteClass::Other => Quota::new(settings.rate_limit_max, window),
             }
@@ -170,7 +176,7 @@ mod tests {
     fn every_class_has_its_number_and_the_contracts_are_the_defaults() {
         let quotas = Quotas::from_settings(&Settings::defaults().unwrap()).unwrap();
         let limits = CLASSES.map(|class| quotas.of(class).unwrap().limit().get());
-        assert_eq!(limits, [5, 10, 3, 3, 5, 5, 3, 1000, 100]);
+        assert_eq!(limits, [5, 10, 3, 3, 5, 5, 3, 60, 1000, 100]);
         assert!(CLASSES.iter().all(|class| quotas.of(*class).unwrap().window() == Duration::from_mins(1)));
     }
 

@@ -3,11 +3,12 @@
 use super::attempts::{AccountKey, Rule, Taken};
 use super::in_process::InProcess;
 use super::quota::Decision;
-use super::redis::{Address, Redis, address};
+use super::redis::Counters;
 use super::route_class::{CLASSES, Quotas, RouteClass};
 use super::{RateLimits, Subject};
 use crate::Settings;
 use crate::http::AddressBucket;
+use crate::redis::{Address, Redis, address};
 use mana_kernel::{Clock, Rng as _, UserId};
 use mana_testkit::{FakeClock, RedisServer};
 use std::collections::HashSet;
@@ -60,10 +61,15 @@ fn shared(clock: &Arc<FakeClock>) -> Arc<dyn Clock> {
     clock.clone()
 }
 
-fn redis(server: &RedisServer, clock: &Arc<FakeClock>) -> Redis {
-    let mut redis = Redis::new(address(&settings(server)).unwrap().unwrap(), PATIENCE).unwrap();
+fn redis(server: &RedisServer, clock: &Arc<FakeClock>) -> Counters {
+    let mut redis = Counters::new(Redis::from_settings(&settings(server)).unwrap().unwrap());
     redis.clock = Some(clock.clone());
     redis
+}
+
+fn limits(server: &RedisServer, clock: &Arc<dyn Clock>) -> RateLimits {
+    let settings = settings(server);
+    RateLimits::new(&settings, Redis::from_settings(&settings).unwrap(), clock)
 }
 
 #[tokio::test]
@@ -186,7 +192,7 @@ async fn replicas_share_a_bucket_and_every_key_has_an_end() {
 async fn what_redis_counted_is_given_back_there_and_success_is_told_to_both() {
     let mut server = RedisServer::start();
     let clock = Arc::new(FakeClock::new());
-    let mut limits = RateLimits::new(&settings(&server), &shared(&clock)).unwrap();
+    let mut limits = limits(&server, &shared(&clock));
     limits.redis.as_mut().unwrap().clock = Some(clock.clone());
     let (account, home) = (AccountKey::of("ada@example.com"), AddressBucket::of(None));
     let mut made = Vec::new();
@@ -212,7 +218,7 @@ async fn what_redis_counted_is_given_back_there_and_success_is_told_to_both() {
 async fn without_redis_the_process_counts_and_with_it_again_redis_does() {
     let mut server = RedisServer::start();
     let clock: Arc<dyn Clock> = Arc::new(FakeClock::new());
-    let limits = RateLimits::new(&settings(&server), &clock).unwrap();
+    let limits = limits(&server, &clock);
     let subject = Subject::Address(AddressBucket::of(None));
     server.kill();
     let mut allowed = 0;

@@ -351,7 +351,11 @@ async fn serve_command(
     let way_out = WayOut::for_serve(settings).map_err(ServeError::from)?;
     let listener = serve::listen(host, settings.port).await?;
     if let Some(migration) = source.migration.as_ref().filter(|_| !no_migrate) {
-        migration.run(&SystemRng).await?;
+        match migration.run(&SystemRng).await {
+            // Whether it can be served on all the same is decided below.
+            Ok(()) | Err(SchemaError::Newer { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let service = serve::prepare(settings, source, way_out).await?;
     tracing::info!(url = settings.public_url(), port = settings.port, "serving");

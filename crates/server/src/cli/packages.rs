@@ -8,14 +8,15 @@ use mana_credits::package;
 use mana_credits::package::model::{NamedPackage, PackageResponse};
 use mana_kernel::{Clock, Rng};
 use mana_platform::{Settings, SystemClock, SystemRng};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PackagesCommand {
     /// Make the packages of a file, or new versions of them: a JSON array as `[{"id": "small", "name": "500 mana", "credits": 500, "priceEuroCents": 500}]`. Others stay as they are
     Import {
-        /// The file
+        /// The file; `-` is standard input
         file: PathBuf,
     },
     /// List the packages, those that are not for sale too
@@ -32,8 +33,7 @@ pub(super) async fn run(
     let database = source.database(settings);
     match command {
         PackagesCommand::Import { file } => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|cause| CommandError::File { path: file.clone(), cause })?;
+            let text = read(file).map_err(|cause| CommandError::File { path: file.clone(), cause })?;
             let packages: Vec<NamedPackage> = serde_json::from_str(&text)
                 .map_err(|error| CommandError::PackageFile { path: file.clone(), error })?;
             let (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>) = (Arc::new(SystemClock), Arc::new(SystemRng));
@@ -41,6 +41,14 @@ pub(super) async fn run(
             show(&package::import(&database, &SystemClock, &*log, &packages).await?, json)
         }
         PackagesCommand::List => show(&package::list_all(&database).await?, json),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if path == Path::new("-") {
+        io::read_to_string(io::stdin().lock())
+    } else {
+        std::fs::read_to_string(path)
     }
 }
 

@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
 use mana_platform::mail::MailSettings;
-use mana_platform::rate_limit::redis;
+use mana_platform::redis;
 use mana_platform::telemetry::Traces;
 use serde::Serialize;
 use std::ffi::OsString;

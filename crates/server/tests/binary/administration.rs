@@ -1,8 +1,9 @@
 //! `user`, `admin` and `credits`: what an operator does when nobody can sign in to administrate.
 
 use crate::cluster::{Cluster, ROOT_SECRET};
-use crate::process::{Done, Home};
+use crate::process::{Done, Home, poll};
 use serde_json::Value;
+use std::time::Duration;
 
 fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -115,4 +116,20 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
         ]
     );
     assert!(run(&["ledger", "verify"]).succeeded().contains("The books are true"));
+
+    let server = home.serve().env("DATABASE_URL", cluster.service_url("mana"));
+    let server = server.env("MANA_SECRET_KEY", ROOT_SECRET).start();
+    let told = poll(Duration::from_secs(30), "how many administrate, of whom no server has made any", || {
+        let told = server.get("/metrics").body;
+        told.contains("\nadministrators 1\n").then_some(told)
+    });
+    for rare in [
+        r#"security_events_total{type="became_admin"} 0"#,
+        r#"mails_total{template="verify_email",outcome="given_up"} 0"#,
+        r#"stripe_calls_total{method="POST",outcome="unauthorized"} 0"#,
+        r#"webhook_deliveries_total{outcome="dead"} 0"#,
+        "http_internal_errors_total 0",
+    ] {
+        assert!(told.contains(&format!("\n{rare}\n")), "{rare} is there from the start on: {told}");
+    }
 }

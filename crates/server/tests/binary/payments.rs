@@ -187,9 +187,10 @@ fn packages_come_from_a_file_and_purchases_are_compared_with_stripe() {
     }
     assert!(run(&["packages", "list"]).succeeded().contains("There is no package yet"), "all or none");
     let file = home.file("packages.json", PACKAGES);
-    for _ in 0..2 {
-        let told = run(&["packages", "import", file.to_str().unwrap()]).succeeded();
-        assert_eq!(told, "small  v1  500 mana (0 of it a present)  500 EUR cents\n");
+    for named in [file.to_str().unwrap(), "-"] {
+        let import = home.command(&["packages", "import", named]).reading(&file);
+        let told = with(import, &cluster, &url).run().succeeded();
+        assert_eq!(told, "small  v1  500 mana (0 of it a present)  500 EUR cents\n", "{named}");
     }
 
     let server = with(home.serve(), &cluster, &url).start();

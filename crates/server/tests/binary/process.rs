@@ -225,6 +225,12 @@ impl Launch {
         self
     }
 
+    /// With a file as its standard input.
+    pub(crate) fn reading(mut self, file: &Path) -> Self {
+        self.command.stdin(File::open(file).unwrap());
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub(crate) fn start(self) -> Server {
         let server = self.spawn();

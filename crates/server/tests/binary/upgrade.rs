@@ -31,6 +31,67 @@ fn a_plan_says_what_would_be_run_and_changes_nothing() {
     assert!(refused.contains("DATABASE_OWNER_URL"), "{refused}");
 }
 
+/// What a plan says of the first statement that begins so.
+fn planned_step(plan: &serde_json::Value, beginning: &str) -> serde_json::Value {
+    let steps = plan.as_array().unwrap().iter().flat_map(|one| one["steps"].as_array().unwrap());
+    let found = steps.into_iter().find(|step| step["statement"].as_str().unwrap().starts_with(beginning));
+    found.unwrap_or_else(|| panic!("no {beginning} in {plan}")).clone()
+}
+
+#[test]
+fn a_plan_reckons_with_the_rows_that_are_there() {
+    const ROWS: i64 = 40_000;
+    const INDEX: &str = "CREATE INDEX CONCURRENTLY IF NOT EXISTS remembered_answers_created_at_idx";
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    owner(&home, &cluster, &["migrate"]).succeeded();
+    let mut sql = cluster.owner("mana");
+    // As before these were carried out; a plan carries nothing out.
+    sql.run("DELETE FROM mana.migrations WHERE version >= 22");
+    sql.run("ALTER TABLE credits.remembered_answers SET (autovacuum_enabled = false)");
+    sql.run("SET session_replication_role = replica");
+    sql.run(&format!(
+        "INSERT INTO credits.remembered_answers (wallet_id, key_digest, request_digest, status, body, created_at)
+         SELECT n, md5(n::text)::uuid, decode(repeat(md5(n::text), 2), 'hex'), 201, repeat('x', 1800), now()
+         FROM generate_series(1, {ROWS}) n"
+    ));
+    let plan = || -> serde_json::Value {
+        let plan = owner(&home, &cluster, &["migrate", "--plan", "--json"]).succeeded();
+        serde_json::from_str(&plan).unwrap()
+    };
+    let uncounted = planned_step(&plan(), INDEX);
+    let bytes = uncounted["bytes"].as_i64().unwrap();
+    assert!(uncounted["rows"].is_null() && bytes > 70_000_000, "{uncounted}");
+    assert_eq!(
+        uncounted["expectedSeconds"].as_i64(),
+        bytes.checked_div(25_000_000),
+        "not for nothing: {uncounted}"
+    );
+    let text = owner(&home, &cluster, &["migrate", "--plan"]).succeeded();
+    assert!(text.contains("remembered_answers (never counted, ") && text.contains("for some "), "{text}");
+    assert!(text.contains("without a transaction: 0024, 0026"), "{text}");
+
+    sql.run("ANALYZE credits.remembered_answers");
+    let plan = plan();
+    let counted = planned_step(&plan, INDEX);
+    assert!((counted["rows"].as_i64().unwrap() - ROWS).abs() < ROWS / 10, "{counted}");
+    assert_eq!(
+        (&counted["table"], &counted["locks"]),
+        (&"credits.remembered_answers".into(), &"nothing".into())
+    );
+    let read = planned_step(&plan, "INSERT INTO auth.erasures");
+    assert_eq!((&read["table"], &read["locks"]), (&"auth.users".into(), &"nothing".into()), "what it reads");
+    let led_to = planned_step(&plan, "CREATE TABLE auth.erasures");
+    assert_eq!(
+        (&led_to["table"], &led_to["locks"]),
+        (&"auth.users".into(), &"writes".into()),
+        "what it leads to"
+    );
+    let is_alone = |version: i64| {
+        plan.as_array().unwrap().iter().any(|one| one["version"] == version && one["alone"] == true)
+    };
+    assert_eq!([22, 24, 25, 26].map(is_alone), [false, true, false, true]);
+}
+
 #[test]
 fn the_doctor_says_what_is_in_the_way_of_an_upgrade() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));

@@ -1,12 +1,12 @@
 //! A backup that was never restored is none: the scripts of `deploy/backup` on a database that serves.
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, deploy};
 use crate::http::{self, PASSWORD};
-use crate::process::{Server, free_port, poll};
+use crate::process::{Home, Server, free_port, poll};
 use crate::program::account;
 use serde_json::json;
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -25,6 +25,41 @@ fn spent(port: u16) -> i64 {
     assert_eq!(login.status, 200, "{login:?}");
     let balance = http::exchange(port, "GET", "/api/v1/credits/balance", &login.text("/accessToken"), "");
     balance.unwrap().json()["totalSpent"].as_i64().unwrap()
+}
+
+#[test]
+fn what_is_too_old_makes_room_also_while_no_backup_succeeds() {
+    let home = Home::new();
+    let place = |name: &str| home.path().join(name);
+    let copied = Command::new("cp").arg("-r").arg(deploy("backup")).arg(place("scripts")).status().unwrap();
+    assert!(copied.success());
+    fs::create_dir(place("backups")).unwrap();
+    fs::create_dir(place("programs")).unwrap();
+    let program = |path: PathBuf, text: &str| {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    };
+    program(place("scripts/dump"), "#!/bin/bash\necho 'No space left on device' >&2\nexit 1\n");
+    // Where it would rest for ten minutes, it ends.
+    program(place("programs/sleep"), "#!/bin/sh\nkill $PPID\n");
+    for (name, age) in
+        [("mana-20260101T030000Z.dump", "40 days ago"), ("mana-20260102T030000Z.dump", "39 days ago")]
+    {
+        let touched =
+            Command::new("touch").args(["-d", age]).arg(place("backups").join(name)).status().unwrap();
+        assert!(touched.success());
+    }
+    let mut daily = Command::new("bash");
+    daily.arg("-c").arg(format!(
+        "PATH={}:$PATH exec bash {}/daily",
+        place("programs").display(),
+        place("scripts").display()
+    ));
+    let ended = daily.env("BACKUPS", place("backups")).env("WAL", place("backups")).output().unwrap();
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("No space left"), "{ended:?}");
+    let left: Vec<_> =
+        fs::read_dir(place("backups")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mana-20260102T030000Z.dump"], "the newest is kept");
 }
 
 /// A server on a database that came back, whose books are true.

@@ -44,15 +44,19 @@ const FLOOD: Duration = Duration::from_secs(3);
 const FLOODERS: usize = 24;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
+/// Verification mails that an address may ask for in a minute.
+const RESENDS: usize = 3;
 /// No server's clock is wrong.
 const NONE: usize = usize::MAX;
 
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("CREDITS_SIGNUP_BONUS", "1000000000"),
     // High rather than off: each request asks Redis.
     ("RATE_LIMIT_MAX", "10000000"),
     ("RATE_LIMIT_REGISTER", "0"),
     ("RATE_LIMIT_LOGIN", "0"),
+    // One that is met.
+    ("RATE_LIMIT_RESEND", "3"),
     ("JWT_ACCESS_TOKEN_EXPIRY", "24h"),
     ("HASHING_WAIT_SECONDS", "30"),
     ("DATABASE_WAIT_SECONDS", "2"),
@@ -160,7 +164,7 @@ pub(crate) fn live(
     deployment: &Deployment,
     token: &str,
     name: &str,
-    Progress { is_over, done, wrong_clock }: &Progress,
+    Progress { is_over, done, wrong_clock, all_is_there }: &Progress,
 ) -> Vec<String> {
     let mut acknowledged = Vec::new();
     let mut servers = [0, 1].into_iter().cycle();
@@ -168,8 +172,12 @@ pub(crate) fn live(
     while !is_over.load(Ordering::Relaxed) {
         let server = servers.next().unwrap();
         let was_wrong = wrong_clock.load(Ordering::SeqCst) == server;
+        let was_there = all_is_there.load(Ordering::SeqCst);
         let reply = spend(deployment.server_port(server), token, &key);
         let is_wrong = was_wrong || wrong_clock.load(Ordering::SeqCst) == server;
+        if was_there && all_is_there.load(Ordering::SeqCst) {
+            assert!(reply.as_ref().is_ok_and(|reply| reply.status == 201), "nobody is refused: {reply:?}");
+        }
         // A token that is not valid yet, or no more, by that clock.
         let is_unknown = is_wrong && reply.as_ref().is_ok_and(|reply| reply.status == 401);
         // No answer at all: its server was killed, or has no place. Then the other is asked.
@@ -191,11 +199,18 @@ pub(crate) struct Progress {
     pub(crate) done: AtomicU64,
     /// The server whose clock is not right.
     wrong_clock: AtomicUsize,
+    /// Whether all is there that a spend needs.
+    all_is_there: AtomicBool,
 }
 
 impl Progress {
     pub(crate) fn none() -> Self {
-        Self { is_over: AtomicBool::new(false), done: AtomicU64::new(0), wrong_clock: AtomicUsize::new(NONE) }
+        Self {
+            is_over: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            wrong_clock: AtomicUsize::new(NONE),
+            all_is_there: AtomicBool::new(false),
+        }
     }
 }
 
@@ -289,6 +304,20 @@ impl Stage<'_> {
         }
     }
 
+    /// Whatever Redis does, there is an end to what an address may ask for: what Redis counted, and what the process counted without it.
+    fn a_limit_holds(&self) {
+        for server in [0, 1] {
+            let port = self.deployment.server_port(server);
+            let body = json!({"email": address("nobody")}).to_string();
+            let ask = || http::exchange(port, "POST", "/api/v1/auth/resend-verification", "", &body).unwrap();
+            let replies: Vec<_> = (0..RESENDS * 4).map(|_| ask()).collect();
+            assert!(replies.iter().all(|reply| reply.status < 500), "nobody is refused: {replies:?}");
+            let allowed = replies.iter().filter(|reply| reply.status != 429).count();
+            // One of each comes back within 20 seconds.
+            assert!(allowed <= 2 * (RESENDS + 1), "never open: {replies:?}");
+        }
+    }
+
     fn recovers(&mut self) {
         for server in [0, 1] {
             poll(RECOVERY, "a server that works again by itself", || {
@@ -351,7 +380,8 @@ impl Stage<'_> {
             poll(RECOVERY, "what is said of Redis", || {
                 // Whoever asks for something is what asks Redis.
                 let port = self.deployment.server_port(server);
-                http::exchange(port, "GET", "/api/v1/auth/me", &self.token, "").unwrap();
+                let me = http::exchange(port, "GET", "/api/v1/auth/me", &self.token, "").unwrap();
+                assert_eq!(me.status, 200, "{me:?}");
                 (self.metric(server, "redis_up") == is_up).then_some(())
             });
         }
@@ -359,6 +389,15 @@ impl Stage<'_> {
 
     fn suffer(&mut self, fault: Fault, server: usize) {
         let deployment = self.deployment;
+        let is_of_redis = matches!(
+            fault,
+            Fault::RedisPaused
+                | Fault::RedisKilled
+                | Fault::RedisFlushed
+                | Fault::RedisSlow
+                | Fault::RedisOld
+        );
+        self.progress.all_is_there.store(is_of_redis, Ordering::SeqCst);
         match fault {
             Fault::PostgresPaused => self.postgres_stands_still(),
             Fault::PostgresKilled => {
@@ -382,6 +421,7 @@ impl Stage<'_> {
                 deployment.signal_redis("STOP");
                 self.redis_is_up(0);
                 self.is_served();
+                self.a_limit_holds();
                 deployment.signal_redis("CONT");
                 self.redis_is_up(1);
             }
@@ -389,6 +429,7 @@ impl Stage<'_> {
                 deployment.kill_redis();
                 self.redis_is_up(0);
                 self.is_served();
+                self.a_limit_holds();
                 deployment.start_redis();
                 self.redis_is_up(1);
             }
@@ -416,7 +457,14 @@ impl Stage<'_> {
             Fault::ClockSteps => self.suffer_steps(server),
             Fault::MailServerSilent => self.mail_server_is_silent(server),
         }
+        if is_of_redis {
+            self.a_limit_holds();
+            for server in [0, 1] {
+                self.nothing_comes_back(server);
+            }
+        }
         self.recovers();
+        self.progress.all_is_there.store(false, Ordering::SeqCst);
     }
 
     fn postgres_stands_still(&mut self) {
@@ -464,6 +512,7 @@ impl Stage<'_> {
             self.is_served();
             assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
         }
+        self.a_limit_holds();
         self.redis_is_up(1);
     }
 
@@ -476,9 +525,6 @@ impl Stage<'_> {
         deployment.start_redis_with(&old);
         self.redis_is_up(1);
         self.is_served();
-        for server in [0, 1] {
-            self.nothing_comes_back(server);
-        }
     }
 
     fn bodies_are_slow(&mut self, server: usize) {

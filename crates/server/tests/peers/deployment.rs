@@ -38,6 +38,11 @@ pub(crate) fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
 }
 
+/// Of this release.
+pub(crate) fn own_binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_mana-core-auth"))
+}
+
 /// Its text with other addresses and paths. Each must be there: else the test would test something else.
 fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
     let text = fs::read_to_string(deploy(name)).unwrap();
@@ -62,6 +67,10 @@ pub(crate) struct Deployment {
     ports: Ports,
     pool_size: u32,
     settings: Vec<(&'static str, String)>,
+    /// What migrates at the start, and serves.
+    binary: PathBuf,
+    /// What the balancer asks the servers.
+    readiness: &'static str,
     /// Of PostgreSQL, where it is not the machine's.
     disk: Option<Disk>,
     /// Of the servers, where they are not the machine's.
@@ -95,6 +104,15 @@ impl Deployment {
         deployment.run()
     }
 
+    /// The same by the binary of another release.
+    pub(crate) fn start_release(binary: &Path, pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        let mut deployment = Self::assemble(pool_size, settings);
+        binary.clone_into(&mut deployment.binary);
+        // Which every release answers.
+        deployment.readiness = "/health/ready";
+        deployment.run()
+    }
+
     fn assemble(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let ports = Ports {
             postgres: free_port(),
@@ -117,6 +135,8 @@ impl Deployment {
             ports,
             pool_size,
             settings,
+            binary: own_binary(),
+            readiness: "/health/serving",
             disk: None,
             clocks: None,
             home: Home::new(),
@@ -152,7 +172,8 @@ impl Deployment {
         self.make_roles();
         self.start_bouncer();
         self.start_redis();
-        self.command(&["migrate"]).env("DATABASE_OWNER_URL", self.owner_url()).run().succeeded();
+        let migrate = self.command_of(&self.binary, &["migrate"]);
+        migrate.env("DATABASE_OWNER_URL", self.owner_url()).run().succeeded();
         self.start_server(0);
         self.start_server(1);
         self.start_balancer();
@@ -477,9 +498,14 @@ impl Deployment {
 
     /// The binary with the settings of the servers.
     pub(crate) fn command(&self, args: &[&str]) -> Launch {
+        self.command_of(&own_binary(), args)
+    }
+
+    /// The same by the binary of a release.
+    pub(crate) fn command_of(&self, binary: &Path, args: &[&str]) -> Launch {
         let launch = self
             .home
-            .command(args)
+            .program(binary, args)
             .env("DATABASE_URL", self.service_url())
             .env("MANA_SECRET_KEY", ROOT_SECRET)
             .env("TRUSTED_PROXIES", "127.0.0.1")
@@ -490,13 +516,22 @@ impl Deployment {
     }
 
     pub(crate) fn start_server(&self, number: usize) {
-        let port = self.ports.servers[number];
-        let launch = self.command(&["serve", "--no-migrate", "--port", &port.to_string()]).at(port);
+        let launch = self.server_of(&self.binary, number);
         let launch = match &self.clocks {
             Some(clocks) => clocks[number].give_to(launch),
             None => launch,
         };
-        *self.servers[number].lock().unwrap() = Some(launch.start());
+        self.put_server(number, launch.start());
+    }
+
+    /// A server by the binary of a release, not started yet.
+    pub(crate) fn server_of(&self, binary: &Path, number: usize) -> Launch {
+        let port = self.ports.servers[number];
+        self.command_of(binary, &["serve", "--no-migrate", "--port", &port.to_string()]).at(port)
+    }
+
+    pub(crate) fn put_server(&self, number: usize, server: Server) {
+        *self.servers[number].lock().unwrap() = Some(server);
     }
 
     /// Does something with a server.
@@ -520,9 +555,9 @@ impl Deployment {
                 "defaults\n  mode http\n  timeout connect 1s\n  timeout client 60s\n  timeout server 40s\n  timeout check 3s\n  option forwardfor\n  \
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
-                 backend auth\n  balance roundrobin\n  option httpchk GET /health/serving\n  http-check expect status 200\n  \
+                 backend auth\n  balance roundrobin\n  option httpchk GET {}\n  http-check expect status 200\n  \
                  default-server inter 200ms fall 1 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
-                self.ports.balancer
+                self.ports.balancer, self.readiness
             ),
         );
         let mut command = Command::new("haproxy");

@@ -27,6 +27,7 @@ mod oidc_provider;
 mod passkeys;
 mod pgbouncer;
 mod pooler;
+mod previous;
 mod program;
 mod sentinel;
 mod single_sign_on;

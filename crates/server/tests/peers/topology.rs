@@ -192,12 +192,16 @@ fn what_no_server_counts_is_measured_beside_them() {
 fn health_checks_leave_no_line_in_a_log() {
     let deployment = Deployment::start(4, &AMPLE);
     let compose = std::fs::read_to_string(deploy("docker-compose.yml")).unwrap();
-    let checks: Vec<_> = compose
+    let checks: Vec<Vec<&str>> = compose
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("test: [CMD, pg_isready, ")?.strip_suffix(']'))
-        .map(|args| args.split(", ").filter(|arg| !arg.starts_with("--port=")).collect::<Vec<_>>())
+        .filter_map(|line| line.trim().strip_prefix("test: [CMD, ")?.strip_suffix(']'))
+        .filter(|check| check.contains("pg_isready"))
+        .map(|check| check.split(", ").filter(|word| !word.starts_with("--port=")).collect())
         .collect();
-    assert_eq!(checks.len(), 2);
+    assert_eq!(checks.len(), 2, "of PgBouncer, and of PostgreSQL");
+    // The container of PostgreSQL has the superuser's, for who works inside.
+    let superuser = deployment.superuser_variables();
+    let password = superuser.iter().find(|(name, _)| *name == "PGPASSWORD").unwrap().1.as_str();
     let lines = || {
         ["postgres.log", "pgbouncer.log"].map(|name| {
             let text = std::fs::read_to_string(deployment.home.path().join(name)).unwrap();
@@ -207,17 +211,24 @@ fn health_checks_leave_no_line_in_a_log() {
         })
     };
     let before = lines();
-    for (args, port) in checks.iter().zip([deployment.bouncer_port(), deployment.postgres_port()]) {
+    let (bouncer, postgres) = (deployment.bouncer_port(), deployment.postgres_port());
+    for (check, port, password) in [(&checks[0], bouncer, None), (&checks[1], postgres, Some(password))] {
         for _ in 0..3 {
-            let ready = Command::new("pg_isready").args(args).arg(format!("--port={port}")).status().unwrap();
-            assert!(ready.success(), "{args:?}");
+            let mut ready = Command::new(check[0]);
+            ready.args(&check[1..]).arg(format!("--port={port}"));
+            ready.envs(password.map(|password| ("PGPASSWORD", password)));
+            assert!(ready.status().unwrap().success(), "{check:?}");
         }
     }
     assert_eq!(lines(), before);
-    let mut refused = Command::new("pg_isready");
-    refused.args(["--quiet", "--host=127.0.0.1", "--username=root", "--dbname=mana"]);
-    refused.arg(format!("--port={}", deployment.postgres_port())).status().unwrap();
-    assert!(lines()[0] > before[0], "others do");
+    for (user, password) in [("root", None), ("mana_service", Some(password))] {
+        let before = lines();
+        let mut refused = Command::new("pg_isready");
+        refused.args(["--quiet", "--host=127.0.0.1", "--dbname=mana"]).arg(format!("--username={user}"));
+        refused.arg(format!("--port={postgres}")).envs(password.map(|password| ("PGPASSWORD", password)));
+        refused.status().unwrap();
+        assert!(lines()[0] > before[0], "others do: {user}");
+    }
 }
 
 #[test]

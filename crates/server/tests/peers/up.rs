@@ -118,6 +118,9 @@ fn what_servers_are_told_beside_is_looked_at() {
     for (line, complaint) in [
         ("STRIPE_SECRET=sk_live_0123456789", "STRIPE_SECRET in service.env is no setting"),
         ("BASE_URL=https://auth.mana.test", "BASE_URL in service.env would change nothing"),
+        ("PORT=3000", "PORT in service.env would change nothing"),
+        ("HOST=127.0.0.1", "HOST in service.env would change nothing"),
+        ("REDIS_PORT=6380", "REDIS_PORT in service.env would change nothing"),
         ("DATABASE_OWNER_URL=postgres://x", "would let servers own the schema"),
         ("export FRONTEND_URL=https://app.mana.test", "not NAME=value"),
     ] {
@@ -135,6 +138,14 @@ fn what_servers_are_told_beside_is_looked_at() {
     assert!(complaints(&folder).contains("containers can't read deploy/redis/redis.conf"));
     fs::set_permissions(&hidden, Permissions::from_mode(0o644)).unwrap();
 
+    let prometheus = folder.join("prometheus/prometheus.yml");
+    let asked = fs::read_to_string(&prometheus).unwrap();
+    with("INTERNAL_ADDRESS=0.0.0.0:9090");
+    let elsewhere = asked.replace("auth-1:3001", "auth-1:9090").replace("auth-2:3001", "auth-2:9090");
+    fs::write(&prometheus, elsewhere).unwrap();
+    assert!(check(&folder).status.success(), "metrics at the address for them");
+    fs::write(&prometheus, asked).unwrap();
+
     let compose = folder.join("docker-compose.yml");
     let text = fs::read_to_string(&compose).unwrap();
     let third = text.replace("  auth-2: *auth\n", "  auth-2: *auth\n  auth-3: *auth\n");
@@ -148,45 +159,55 @@ fn what_servers_are_told_beside_is_looked_at() {
 
 /// What stands for Docker: notes down what it is asked, with what it is told of the files, and has it done.
 const DOCKER: &str = r#"#!/bin/sh
-printf '%s [%s]\n' "$*" "$FILES_PROMETHEUS-$FILES_REDIS" >> "$HOME/calls"
+printf '%s (%s) [%s]\n' "$*" "$ACME_STORAGE" "$FILES_PROMETHEUS-$FILES_REDIS" >> "$HOME/calls"
 case "$*" in
 *' config check') exit "$CONFIG_CHECK" ;;
 *' ps --quiet '*) echo id ;;
+*StartedAt*) cat "$HOME/started" ;;
 inspect*) echo healthy ;;
 */roles) cat > "$HOME/passwords" ;;
+*' up --detach --remove-orphans') [ -e "$HOME/started" ] || echo now > "$HOME/started" ;;
+*' restart traefik') echo later > "$HOME/started" ;;
 esac
 "#;
+
+/// What stands for curl: at first it gets no TLS, once for each line of a file.
+const CURL: &str = r#"#!/bin/sh
+printf 'curl %s\n' "$*" >> "$HOME/calls"
+[ ! -s "$HOME/without-tls" ] || { sed -i 1d "$HOME/without-tls"; exit 35; }
+"#;
+
+/// `deploy/up` on a machine where others stand for Docker and curl, and nothing has to be waited for.
+fn up(home: &Home, folder: &Path, mode: &str, config_check: &str) -> (Output, String) {
+    let programs = home.path().join("programs");
+    fs::create_dir_all(&programs).unwrap();
+    for (name, text) in [("docker", DOCKER), ("curl", CURL), ("sleep", "#!/bin/sh\n")] {
+        fs::write(programs.join(name), text).unwrap();
+        fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut up = Command::new("bash");
+    up.arg("-c").arg(format!("PATH={}:$PATH exec bash {}/up {mode}", programs.display(), folder.display()));
+    let output = up.env("HOME", home.path()).env("CONFIG_CHECK", config_check).output().unwrap();
+    let calls = fs::read_to_string(home.path().join("calls")).unwrap();
+    fs::remove_file(home.path().join("calls")).unwrap();
+    (output, calls)
+}
 
 #[test]
 fn what_is_started_is_started_in_an_order_that_keeps_serving() {
     let home = Home::new();
     let folder = copied(&home);
     let env = complete(&folder);
-    let programs = home.path().join("programs");
-    fs::create_dir(&programs).unwrap();
-    for (name, text) in
-        [("docker", DOCKER), ("curl", "#!/bin/sh\nprintf 'curl %s\\n' \"$*\" >> \"$HOME/calls\"\n")]
-    {
-        fs::write(programs.join(name), text).unwrap();
-        fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
-    }
-    let run = |config_check: &str| {
-        let mut up = Command::new("bash");
-        up.arg("-c").arg(format!("PATH={}:$PATH exec bash {}/up", programs.display(), folder.display()));
-        let output = up.env("HOME", home.path()).env("CONFIG_CHECK", config_check).output().unwrap();
-        let calls = fs::read_to_string(home.path().join("calls")).unwrap();
-        fs::remove_file(home.path().join("calls")).unwrap();
-        (output, calls)
-    };
+    let run = |config_check: &str| up(&home, &folder, "", config_check);
     let (output, calls) = run("0");
     assert!(output.status.success(), "{output:?}\n{calls}");
     let mut rest = calls.as_str();
     for step in [
         "build auth-1 pgbouncer",
+        "run --rm --no-deps -T auth-1 config check",
         "up --detach --no-recreate postgres redis",
         "exec -T postgres bash /etc/postgresql/roles",
         "up --detach --no-deps pgbouncer",
-        "run --rm --no-deps -T auth-1 config check",
         "run --rm --no-deps -T migrate",
         "up --detach --no-deps auth-1",
         "inspect",
@@ -211,10 +232,48 @@ fn what_is_started_is_started_in_an_order_that_keeps_serving() {
     assert_eq!(files(&run("0").1), before, "nothing has changed");
     let rules = folder.join("prometheus/rules/alerts.yml");
     fs::write(&rules, fs::read_to_string(&rules).unwrap() + "# changed\n").unwrap();
+    fs::remove_file(home.path().join("passwords")).unwrap();
     let (refused, calls) = run("1");
     let after = files(&calls);
     assert!(!after.starts_with(of_prometheus) && after.contains(of_redis), "{after}");
     assert!(!refused.status.success() && !calls.contains("migrate") && !calls.contains("auth-2"), "{calls}");
+    assert!(!home.path().join("passwords").exists(), "no password is changed for servers that can't start");
+}
+
+#[test]
+fn a_certificate_that_was_not_had_is_asked_for_again_and_one_for_trials_is_not_kept() {
+    let home = Home::new();
+    let folder = copied(&home);
+    let env = complete(&folder);
+    let without_tls = |times: usize| fs::write(home.path().join("without-tls"), "\n".repeat(times)).unwrap();
+    without_tls(3);
+    let (output, calls) = up(&home, &folder, "", "0");
+    assert!(output.status.success(), "{output:?}\n{calls}");
+    assert!(!calls.contains("restart traefik"), "it was started just now, and asks: {calls}");
+    without_tls(3);
+    let (output, calls) = up(&home, &folder, "", "0");
+    assert!(output.status.success(), "{output:?}\n{calls}");
+    assert_eq!(calls.matches("restart traefik").count(), 1, "{calls}");
+    assert!(calls.lines().next().unwrap().contains(" () "), "{calls}");
+
+    let staging = "https://acme-staging-v02.api.letsencrypt.org/directory";
+    fs::write(folder.join(".env"), set(&env, "ACME_SERVER", staging)).unwrap();
+    let (_, calls) = up(&home, &folder, "", "0");
+    let stored =
+        |calls: &str| calls.split_once(" (acme-").unwrap().1.split_once(".json) ").unwrap().0.to_owned();
+    assert_eq!(stored(&calls).len(), 16);
+    assert!(calls.contains("--insecure"), "nobody trusts it");
+}
+
+#[test]
+fn on_a_laptop_nothing_has_to_be_filled_in() {
+    let home = Home::new();
+    let folder = copied(&home);
+    let (output, calls) = up(&home, &folder, "--dev", "0");
+    assert!(output.status.success(), "{output:?}\n{calls}");
+    assert!(
+        calls.contains("migrate") && calls.contains("docker-compose.dev.yml") && !calls.contains("curl ")
+    );
 }
 
 /// The variables of a service, as Compose finds them.
@@ -244,12 +303,12 @@ fn environment(folder: &Path, files: &[&str], service: &str) -> BTreeMap<String,
 fn what_each_container_of_the_service_is_told_can_be_used() {
     let home = Home::new();
     let folder = copied(&home);
-    complete(&folder);
+    let env = complete(&folder);
     assert!(check(&folder).status.success());
     let more = "STRIPE_SECRET_KEY=sk_live_0123456789\nFRONTEND_URL=https://app.mana.test\n";
     let service = folder.join("service.env");
     fs::write(&service, fs::read_to_string(&service).unwrap() + more).unwrap();
-    let told = |launch: Launch, variables: &BTreeMap<String, String>| {
+    let given = |launch: Launch, variables: &BTreeMap<String, String>| {
         variables.iter().fold(launch, |launch, (name, value)| launch.env(name, value))
     };
     let production: &[&str] = &["docker-compose.yml"];
@@ -260,10 +319,16 @@ fn what_each_container_of_the_service_is_told_can_be_used() {
         (production, "migrate"),
         (production, "restored"),
         (dev, "auth-1"),
+        (dev, "migrate"),
+        (dev, "restored"),
     ] {
+        // On a laptop nobody has filled it in.
+        let told = ["DOMAIN", "ACME_EMAIL", "CORS_ORIGINS", "SMTP_HOST", "SMTP_FROM", "ALERT_WEBHOOK_URL"];
+        let bare = told.iter().fold(env.clone(), |text, name| set(&text, name, ""));
+        fs::write(folder.join(".env"), if files == dev { &bare } else { &env }).unwrap();
         let variables = environment(&folder, files, service);
         assert_eq!(variables["STRIPE_SECRET_KEY"], "sk_live_0123456789", "{service}");
-        let checked = told(home.command(&["config", "check"]), &variables).run();
+        let checked = given(home.command(&["config", "check"]), &variables).run();
         assert_eq!(checked.code, Some(0), "{files:?} {service}: {checked:?}");
         assert!(!checked.stdout.contains("sk_live"), "{checked:?}");
         let domain = if files == dev { "localhost:3001" } else { "auth.mana.test" };
@@ -272,7 +337,7 @@ fn what_each_container_of_the_service_is_told_can_be_used() {
     }
     let mut wrong = environment(&folder, dev, "auth-1");
     wrong.insert("SMTP_PORT".to_owned(), "587".to_owned());
-    let refused = told(home.command(&["config", "check"]), &wrong).run();
+    let refused = given(home.command(&["config", "check"]), &wrong).run();
     assert!(refused.sentence().contains("SMTP_PORT"), "a port without a host");
 }
 
@@ -283,7 +348,7 @@ fn servers_are_told_settings_that_exist() {
     assert!(exists("DRAIN_SECONDS") && !exists("DRAIN"));
     for (file, beginning, indent) in [
         ("docker-compose.yml", "environment: &auth-environment\n", "    "),
-        ("docker-compose.dev.yml", "environment:\n", "      "),
+        ("docker-compose.dev.yml", "environment: &dev-environment\n", "      "),
         ("kubernetes/configmap.yaml", "\ndata:\n", "  "),
         ("kubernetes/secret.example.yaml", "stringData:\n", "  "),
     ] {

@@ -373,6 +373,19 @@ async fn an_export_that_is_under_way_breaks_off_when_its_session_ends_or_nobody_
 }
 
 #[tokio::test]
+async fn more_exports_at_once_than_there_are_connections_are_all_whole() {
+    let story = Story::new().await;
+    let mallory = story.user("mallory@example.com").await;
+    let client = story.unwatched().await;
+    let exports = (0..40).map(|_| client.get("/api/v1/auth/export").bearer(&mallory.access_token).send());
+    for export in join_all(exports).await {
+        assert_eq!((export.status.as_u16(), export.text("/user/id")), (200, mallory.id.as_str()));
+        assert_eq!(export.json["secondFactor"], json!([]));
+        assert!(export.json["credits"]["wallet"].is_array(), "{}", export.json);
+    }
+}
+
+#[tokio::test]
 async fn a_long_history_is_exported_to_its_end() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;

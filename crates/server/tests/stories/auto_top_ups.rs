@@ -1,14 +1,15 @@
 //! Auto top-up: one fall below the threshold is one purchase, whatever happens on the way, and nobody is charged who has not agreed.
 
+use crate::mail_flows::{token_of, verification_link};
 use crate::payments::all_is_well;
-use crate::story::{PASSWORD, User, spend_of};
+use crate::story::{PASSWORD, User, let_go, spend_of};
 use crate::till::{CREDITS, PRICE, PaymentPasses as _, Shop};
 use futures_util::future::{LocalBoxFuture, join_all};
 use http::Method;
 use mana_credits::purchase::reconcile;
 use mana_kernel::Clock as _;
 use mana_platform::mail::KeptMail;
-use mana_testkit::Reply;
+use mana_testkit::{Client, Reply, Request};
 use serde_json::{Value, json};
 use stripe_fake::{Knobs, Outcome};
 use time::Duration;
@@ -26,9 +27,13 @@ fn with(name: &str, value: Value) -> Value {
     wish
 }
 
+fn change(client: &Client, user: &User, body: &Value) -> Request {
+    let request = client.request(Method::PUT, PATH).body("application/json", body.to_string());
+    request.bearer(&user.access_token).header("accept-language", "de")
+}
+
 async fn put(shop: &Shop, user: &User, body: &Value) -> Reply {
-    let request = shop.client.request(Method::PUT, PATH).body("application/json", body.to_string());
-    request.bearer(&user.access_token).header("accept-language", "de").send().await
+    change(&shop.client, user, body).send().await
 }
 
 async fn turn_off(shop: &Shop, user: &User) -> Reply {
@@ -100,9 +105,13 @@ async fn pauses_told(shop: &Shop) -> usize {
     shop.mails().await.iter().filter(|kept| kept.mail.subject.as_str() == SUBJECT).count()
 }
 
+fn deletion(shop: &Shop, user: &User) -> Request {
+    let deletion = shop.client.request(Method::DELETE, "/api/v1/auth/account").bearer(&user.access_token);
+    deletion.body("application/json", json!({"password": PASSWORD}).to_string())
+}
+
 async fn delete_account(shop: &Shop, user: &User) {
-    let gone = shop.client.request(Method::DELETE, "/api/v1/auth/account").bearer(&user.access_token);
-    let gone = gone.body("application/json", json!({"password": PASSWORD}).to_string()).send().await;
+    let gone = deletion(shop, user).send().await;
     assert_eq!(gone.status, 200, "{}", gone.json);
 }
 
@@ -845,7 +854,7 @@ async fn what_is_saved_at_a_till_that_was_let_go_is_forgotten() {
 #[tokio::test]
 async fn a_change_that_fails_at_stripe_leaves_what_was_agreed_to_and_says_nothing() {
     let shop = Shop::open().await;
-    let ada = shop.user("ada@example.com").await;
+    let mut ada = shop.user("ada@example.com").await;
     let card = save_card(&shop, &put(&shop, &ada, &with("monthlyCapCents", json!(9 * PRICE))).await).await;
     for (turn, fails) in ["/checkout/sessions", "/cancel"].into_iter().enumerate() {
         shop.stripe.decline(&card, Some("generic_decline"));
@@ -868,6 +877,16 @@ async fn a_change_that_fails_at_stripe_leaves_what_was_agreed_to_and_says_nothin
         shop.stripe.lose_answers(None);
         assert_eq!(shown(&shop, &ada).await["status"], "active");
         shop.clock.advance(Duration::minutes(3));
+        if turn == 0 {
+            work(&shop).await;
+            assert!(
+                shown(&shop, &ada).await["purchaseId"].is_string(),
+                "a card that was declined has its hour"
+            );
+            assert_eq!((top_ups(&shop).await, shop.paid(&ada).await.0), (1, 0));
+            shop.clock.advance(Duration::HOUR);
+            ada = shop.sign_in("ada@example.com").await;
+        }
         work(&shop).await;
         let now = shown(&shop, &ada).await;
         assert_eq!((&now["status"], &now["thresholdMana"]), (&json!("active"), &json!(100)), "{fails}");
@@ -972,4 +991,137 @@ async fn a_balance_is_looked_at_when_it_fell_and_what_gave_no_notice_is_found() 
     assert_eq!(shop.number("SELECT count(*) FROM credits.balances WHERE top_up_below IS NOT NULL").await, 0);
     shop.deliver().await;
     all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_is_not_tried_again_while_its_owner_replaces_it() {
+    let shop = Shop::open().await;
+    let replica = shop.replica_with(|_| {}).await;
+    for (turn, call) in [(1, "/checkout/sessions"), (2, "/cancel")] {
+        let user = shop.user(&format!("{turn}@example.com")).await;
+        let card = turn_on(&shop, &user).await;
+        shop.stripe.decline(&card, Some("generic_decline"));
+        spend(&shop, &user, 60).await;
+        work(&shop).await;
+        let made = shop.stripe.count("payment_intent");
+        let another = with("replacePaymentMethod", json!(true));
+        let changed = while_stripe_holds(&shop, call, put(&shop, &user, &another), async {
+            shop.deliver().await;
+            for _ in 0..3 {
+                replica.workers.work_on_payments().await;
+            }
+        })
+        .await;
+        assert_eq!(
+            (top_ups(&shop).await, shop.stripe.count("payment_intent")),
+            (2 * turn - 1, made),
+            "{call}"
+        );
+        let other = save_card(&shop, &changed).await;
+        work(&shop).await;
+        assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null, "the old one is forgotten");
+        spend(&shop, &user, 1).await;
+        work(&shop).await;
+        assert_eq!((top_ups(&shop).await, shop.paid(&user).await), (2 * turn, (CREDITS, 0)), "{call}");
+        assert_eq!(shop.stripe.last("payment_intent").unwrap()["payment_method"], json!(other));
+        assert_eq!(pauses_told(&shop).await, 0);
+    }
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_while_its_owner_turns_it_off_or_leaves_is_forgotten_at_once() {
+    let shop = Shop::open().await;
+    for leaves in [false, true] {
+        let user = shop.user(&format!("{leaves}@example.com")).await;
+        let card = turn_on(&shop, &user).await;
+        shop.stripe.decline(&card, Some("generic_decline"));
+        spend(&shop, &user, 60).await;
+        while_stripe_holds(&shop, "/confirm", shop.workers.top_up_wallets(), async {
+            if leaves {
+                delete_account(&shop, &user).await;
+            } else {
+                assert_eq!(turn_off(&shop, &user).await.status, 204);
+            }
+        })
+        .await;
+        work(&shop).await;
+        assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null, "leaves: {leaves}");
+        assert_eq!(shop.stripe.last("payment_intent").unwrap()["status"], "canceled", "leaves: {leaves}");
+    }
+    let at_rest = "SELECT count(*) FROM credits.auto_top_ups WHERE status = 'off' AND order_id IS NULL AND next_look_at IS NULL";
+    assert_eq!(shop.number(at_rest).await, 2);
+    // The control: nobody minds, and the order waits for its next try.
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    while_stripe_holds(&shop, "/confirm", shop.workers.top_up_wallets(), async {}).await;
+    work(&shop).await;
+    assert!(shown(&shop, &ada).await["purchaseId"].is_string());
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn what_a_test_key_left_open_is_no_hindrance_to_a_live_one() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let card = turn_on(&shop, &ada).await;
+    shop.stripe.decline(&card, Some("generic_decline"));
+    spend(&shop, &ada, 60).await;
+    work(&shop).await;
+    assert!(shown(&shop, &ada).await["purchaseId"].is_string());
+
+    let live = shop.replica_with(|settings| settings.stripe_secret_key = Some("sk_live_story".into())).await;
+    let elsewhere = |page: i32| with("successUrl", json!(format!("http://localhost:3000/{page}")));
+    let mut session = String::new();
+    for page in 0..20 {
+        session = session_of(&change(&live.client, &ada, &elsewhere(page)).send().await);
+    }
+    let refused = change(&live.client, &ada, &elsewhere(20)).send().await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.too_many_setups"));
+    shop.stripe.act(&session, Outcome::Pay).unwrap();
+    shop.clock.advance(Duration::minutes(1));
+    live.workers.top_up_wallets().await;
+    let now = shown(&shop, &ada).await;
+    assert_eq!((&now["status"], &now["purchaseId"]), (&json!("active"), &Value::Null));
+    spend(&shop, &ada, 1).await;
+    work(&shop).await;
+    assert_eq!(shop.paid(&ada).await.0, 0, "a server with the test key lets it be");
+    live.workers.top_up_wallets().await;
+    assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+}
+
+#[tokio::test]
+async fn turning_it_on_and_a_deletion_or_a_bonus_never_wait_for_each_other() {
+    let shop = Shop::with(|settings| settings.credits_bonus_requires_verification = true).await;
+    for leaves in [false, true] {
+        let user = shop.user(&format!("{leaves}@example.com")).await;
+        let first = if leaves {
+            deletion(&shop, &user)
+        } else {
+            let token = token_of(&verification_link(&shop).await);
+            let fields = [("token", token.as_str()), ("password", PASSWORD)];
+            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+            let confirmation = shop.client.request(Method::POST, "/api/auth/verify-email");
+            confirmation.body("application/x-www-form-urlencoded", form)
+        };
+        // Both come to the wallet, the change last: the other locks the account next.
+        let held = shop.holding("SELECT FROM credits.balances FOR UPDATE").await;
+        let first = shop.send_to_wait(first, 1).await;
+        let changed = shop.send_to_wait(change(&shop.client, &user, &wish()), 2).await;
+        let_go(held).await;
+        assert!(first.await.unwrap().status.as_u16() < 400, "leaves: {leaves}");
+        let changed = changed.await.unwrap();
+        let expected = if leaves { 401 } else { 200 };
+        assert_eq!(changed.status.as_u16(), expected, "leaves: {leaves}, {}", changed.json);
+    }
+    // A connection has told of all that it met when it is gone.
+    let end_of_connections = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'mana_service'";
+    while shop.number(end_of_connections).await > 0 {}
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(shop.number(deadlocks).await, 0);
 }

@@ -3,7 +3,7 @@
 use crate::story::{PASSWORD, Replica, Story, User};
 use crate::surface::stored;
 use http::Method;
-use mana_testkit::Client;
+use mana_testkit::{Client, RedisServer};
 use serde_json::json;
 use time::Duration;
 
@@ -184,6 +184,37 @@ async fn whatever_ends_a_session_ends_it_at_once_here_and_at_the_next_look_elsew
         let exchange = story.client.request(http::Method::POST, "/api/v1/auth/session-to-token");
         assert_eq!(exchange.header("cookie", &ada.cookie).send().await.status, 401, "{way}: for good");
     }
+}
+
+#[tokio::test]
+async fn an_end_that_another_server_rings_for_is_looked_for_at_once() {
+    let redis = RedisServer::start();
+    let story = Story::with(|settings| settings.redis_url = Some(redis.url().into())).await;
+    let Replica { client: other, workers: other_workers } = story.replica_with(|_| {}).await;
+    let (ada, bob) = (story.user("ada@example.com").await, story.user("bob@example.com").await);
+    other_workers.follow_ended_sessions().await;
+    assert!(takes(&other, &ada).await && takes(&other, &bob).await);
+    // Nothing else looks here: there are no turns, and the steady clock stands still.
+    let _bells = [&story.workers, &other_workers].map(|workers| {
+        let workers = workers.clone();
+        tokio::spawn(async move { workers.carry_the_bell().await })
+    });
+    let deaf = story.replica_with(|settings| settings.redis_url = None).await;
+    deaf.workers.follow_ended_sessions().await;
+    assert!(takes(&deaf.client, &ada).await);
+    let begun = std::time::Instant::now();
+    let mut email = 0;
+    while takes(&other, &ada).await {
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "nothing was heard");
+        // Whoever began to listen after one end hears the next one.
+        email += 1;
+        let guest = story.user(&format!("guest-{email}@example.com")).await;
+        for gone in [&guest.refresh_token, &ada.refresh_token] {
+            story.post("/api/v1/auth/logout", &json!({"refreshToken": gone})).await;
+        }
+    }
+    assert!(takes(&other, &bob).await, "nobody else");
+    assert!(takes(&deaf.client, &ada).await, "the control: a server without Redis has not looked yet");
 }
 
 #[tokio::test]

@@ -18,14 +18,14 @@ pub(crate) const NEW_PASSWORD: &str = "another horse battery";
 const REQUESTS: &str = "SELECT count(*) FROM auth.mail_requests";
 
 /// Path and query of the link in the newest mail with the subject.
-async fn link_of(story: &Story, subject: &str) -> String {
+pub(crate) async fn link_of(story: &Story, subject: &str) -> String {
     let mails = story.all_mails().await;
     let kept = mails.iter().find(|kept| kept.mail.subject.as_str() == subject);
     let text = &kept.unwrap_or_else(|| panic!("no mail {subject}")).mail.text;
     text.lines().find_map(|line| line.strip_prefix(BASE)).unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
-async fn verification_link(story: &Story) -> String {
+pub(crate) async fn verification_link(story: &Story) -> String {
     link_of(story, "Confirm your e-mail address").await
 }
 
@@ -40,7 +40,7 @@ fn parameter(link: &str, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn token_of(link: &str) -> String {
+pub(crate) fn token_of(link: &str) -> String {
     match link.strip_prefix("/api/auth/reset-password/") {
         Some(rest) => rest.split('?').next().unwrap().to_owned(),
         None => parameter(link, "token").unwrap(),
@@ -237,6 +237,7 @@ async fn a_strangers_account_does_not_get_an_address_by_its_owners_click() {
     story.execute("DELETE FROM auth.passwords").await;
     let text = page(&story.client.get(&link).send().await, 200);
     assert!(!text.contains("<form") && text.contains("in the network in which you asked"), "{text}");
+    assert!(text.contains("ask for the new address again from here"), "which helps: {text}");
     page(&confirm(&story.client, &link, "", None).await, 400);
     // The controls: the owner, at the neighbour's address of the same customer, and in a browser that is signed in.
     page(&confirm(&story.client.at("2001:db8:7::2"), &link, "", None).await, 200);
@@ -1070,13 +1071,30 @@ async fn a_mailed_code_signs_in_once_and_within_ten_minutes() {
 
 #[tokio::test]
 async fn a_wrong_code_costs_the_same_work_whether_the_address_has_an_account() {
-    let story = with_codes().await;
-    for email in ["ada@example.com", "bob@example.com", "disabled@example.com"] {
+    let story = Story::with(|settings| {
+        settings.email_code_sign_in = true;
+        settings.credits_bonus_requires_verification = true;
+    })
+    .await;
+    for email in ["ada@example.com", "bob@example.com", "disabled@example.com", "waits@example.com"] {
         story.register(email).await;
     }
+    // A bonus waits for the proof of two addresses, one of which has a code.
+    story
+        .execute(
+            "DELETE FROM auth.pending_bonuses USING auth.users
+             WHERE users.id = user_id AND email NOT IN ('ada@example.com', 'waits@example.com')",
+        )
+        .await;
     story.execute("UPDATE auth.users SET disabled_at = now() WHERE email = 'disabled@example.com'").await;
     let code = wrong(&ask_code(&story, "ada@example.com").await, 1);
-    let emails = ["ada@example.com", "bob@example.com", "disabled@example.com", "nobody@example.com"];
+    let emails = [
+        "ada@example.com",
+        "bob@example.com",
+        "disabled@example.com",
+        "waits@example.com",
+        "nobody@example.com",
+    ];
     let statements = Statements::watch();
     let mut work = Vec::new();
     // A connection's first statements may cost it more.
@@ -1092,6 +1110,18 @@ async fn a_wrong_code_costs_the_same_work_whether_the_address_has_an_account() {
     for (same, email) in work.iter().zip(emails) {
         assert_eq!(same, &work[0], "{email}");
     }
+    drop(statements);
+
+    // Nor does it wait for what the account spends. The right one does, to give the bonus.
+    let code = ask_code(&story, "waits@example.com").await;
+    let held = story.holding("SELECT FROM credits.balances FOR UPDATE").await;
+    assert_eq!(verify_code(&story, "waits@example.com", &wrong(&code, 1)).await.status, 401);
+    let body = json!({"email": "waits@example.com", "code": code});
+    let right = story.client.post("/api/v1/auth/email-code/verify", &body);
+    let right = story.send_to_wait(right, 1).await;
+    let_go(held).await;
+    assert_eq!(right.await.unwrap().status, 200);
+    assert_eq!(story.number("SELECT count(*) FROM auth.pending_bonuses").await, 1, "it was given");
 }
 
 #[tokio::test]

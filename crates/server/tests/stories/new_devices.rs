@@ -1,13 +1,14 @@
 //! A sign-in from a new device: its owner is told, and ends it by one click that no scanner of mails makes by accident.
 
-use crate::mail_flows::{NEW_PASSWORD, reset_token};
+use crate::mail_flows::{NEW_PASSWORD, link_of, reset_token};
 use crate::oauth::left_for;
 use crate::provider::Provider;
 use crate::story::{PASSWORD, Story, User};
 use crate::{oauth_linking, two_factor};
 use http::Method;
 use mana_testkit::Reply;
-use serde_json::json;
+use serde_json::{Value, json};
+use time::Duration;
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0";
 const CHROME: &str = "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile Safari/537.36";
@@ -95,7 +96,7 @@ async fn a_sign_in_is_announced_also_when_all_earlier_ones_are_forgotten() {
     const EVENTS: &str = "SELECT count(*) FROM auth.security_events WHERE type = 'new_device'";
     let story = Story::new().await;
     owner(&story).await;
-    story.clock.advance(time::Duration::days(40));
+    story.clock.advance(Duration::days(40));
     // What has rested for so long is old by the database's clock too.
     story.execute("UPDATE auth.sessions SET expires_at = now() - interval '31 days'").await;
     story.workers.prune().await;
@@ -169,7 +170,7 @@ async fn opening_the_link_ends_nothing_and_the_button_ends_that_sign_in_alone_on
     }
     assert!(story.is_signed_in(&thief).await && story.is_signed_in(&here).await);
 
-    story.clock.advance(time::Duration::seconds(1));
+    story.clock.advance(Duration::seconds(1));
     // As a browser that knows no Sec-Fetch-Site sends a form of a page whose policy is `same-origin`.
     let form = story.client.request(Method::POST, "/not-me").header("origin", "http://localhost:3001");
     let ended = form.body("application/x-www-form-urlencoded", format!("token={token}")).send().await;
@@ -260,7 +261,7 @@ async fn a_stranger_whose_session_has_ended_does_not_come_back_by_what_was_added
                 let body = json!({"token": token, "newPassword": NEW_PASSWORD});
                 story.post("/api/v1/auth/reset-password", &body).await;
             }
-            _ => story.clock.advance(time::Duration::days(8)),
+            _ => story.clock.advance(Duration::days(8)),
         }
         assert!(!story.is_signed_in(&thief).await, "{how}");
         let stranger = json!({ "idToken": there.id_token(&json!({"aud": "google-app"})) });
@@ -284,7 +285,7 @@ async fn what_a_stranger_opened_from_the_same_device_goes_with_the_first_sign_in
     let here = owner(&story).await;
     sign_in_with(&story, CHROME, "en").await;
     let link = link(&story).await;
-    story.clock.advance(time::Duration::seconds(1));
+    story.clock.advance(Duration::seconds(1));
     let second = sign_in_with(&story, &CHROME.replace("139", "140"), "en").await;
     assert_eq!(story.mails().await.len(), 1, "the device is known by now");
     left_for(&oauth_linking::link(&story, &there, &second, "google").await);
@@ -306,7 +307,7 @@ async fn sign_ins_that_no_mail_told_of_go_with_those_that_one_did() {
     let here = owner(&story).await;
     let mut strangers = Vec::new();
     for number in 0..6 {
-        story.clock.advance(time::Duration::seconds(1));
+        story.clock.advance(Duration::seconds(1));
         strangers.push(sign_in_with(&story, &format!("Stranger/{number}"), "en").await);
     }
     let mails = story.mails().await;
@@ -323,7 +324,7 @@ async fn the_owner_is_told_of_what_is_added_and_undoes_it_though_the_device_look
     let there = Provider::start().await;
     let story = there.story(|_| {}).await;
     let here = owner(&story).await;
-    story.clock.advance(time::Duration::seconds(1));
+    story.clock.advance(Duration::seconds(1));
     let thief = sign_in_with(&story, FIREFOX, "en").await;
     assert!(story.mails().await.is_empty(), "it copies the owner's");
     left_for(&oauth_linking::link(&story, &there, &thief, "google").await);
@@ -358,9 +359,150 @@ async fn the_owner_is_told_of_what_is_added_and_undoes_it_though_the_device_look
         let path = format!("/api/v1/auth/linked-accounts/{id}");
         story.client.request(Method::DELETE, &path).bearer(&thief.access_token).send().await;
     }
-    assert_eq!(story.mails().await.len(), 5);
+    assert_eq!(story.mails().await.len(), 5 + 1, "and that of what was taken away before");
     page(&send_form(&story, token_of(&last)).await, 200);
     assert!(!story.is_signed_in(&thief).await);
+}
+
+#[tokio::test]
+async fn what_a_stranger_added_in_an_earlier_session_when_no_more_mails_were_sent_goes_too() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    there.know(json!({"id": 7, "login": "ada", "name": null, "avatar_url": null}), json!([]));
+    let here = owner(&story).await;
+    story.clock.advance(Duration::seconds(1));
+    let second = sign_in_with(&story, FIREFOX, "en").await;
+    story.clock.advance(Duration::seconds(1));
+    let first = sign_in_with(&story, FIREFOX, "en").await;
+    story.clock.advance(Duration::seconds(1));
+    // The control: what the owner adds meanwhile, of which a mail tells.
+    left_for(&oauth_linking::link(&story, &there, &here, "github").await);
+    for _ in 0..2 {
+        left_for(&oauth_linking::link(&story, &there, &first, "google").await);
+        let linked = story.get("/api/v1/auth/linked-accounts", &first).await;
+        let linked = linked.json.as_array().unwrap().iter().find(|account| account["provider"] == "google");
+        let path = format!("/api/v1/auth/linked-accounts/{}", linked.unwrap()["id"].as_str().unwrap());
+        story.client.request(Method::DELETE, &path).bearer(&first.access_token).send().await;
+    }
+    assert_eq!(story.mails().await.len(), 5, "an hour's share");
+    let link = link(&story).await;
+    left_for(&oauth_linking::link(&story, &there, &second, "google").await);
+    assert_eq!(story.mails().await.len(), 5);
+
+    page(&send_form(&story, token_of(&link)).await, 200);
+    assert!(!story.is_signed_in(&first).await && !story.is_signed_in(&second).await);
+    assert_eq!(story.number("SELECT count(*) FROM auth.accounts WHERE provider = 'google'").await, 0);
+    assert_eq!(story.number("SELECT count(*) FROM auth.accounts WHERE provider = 'github'").await, 1);
+    assert!(story.is_signed_in(&here).await);
+}
+
+/// How many mails told of what was taken away.
+async fn told_of_taking(story: &Story) -> Vec<String> {
+    let mails = story.all_mails().await;
+    let told = mails.into_iter().filter(|kept| kept.mail.subject.as_str().ends_with("was taken away"));
+    told.map(|kept| kept.mail.text).collect()
+}
+
+const APPS: &str = "SELECT count(*) FROM auth.two_factor_auth WHERE confirmed_at IS NOT NULL";
+
+#[tokio::test]
+async fn who_reads_the_mailbox_later_turns_no_second_factor_off() {
+    for (hours, goes) in [(71, true), (73, false)] {
+        let story = Story::new().await;
+        let ada = owner(&story).await;
+        story.execute("UPDATE auth.users SET email_verified = true").await;
+        let ada = two_factor::set_up(&story, ada).await;
+        let link = link_of(&story, "Sign-ins to your account ask for a code now").await;
+        story.clock.advance(Duration::hours(hours));
+        let shown = page(&story.client.get(&link).send().await, 200);
+        assert_eq!(shown.contains("authenticator app and its codes stay"), !goes, "{shown}");
+        let shown = page(&send_form(&story, token_of(&link)).await, 200);
+        assert_eq!(shown.contains("were added there stay"), !goes, "{shown}");
+        assert_eq!(story.refresh(&ada.user.refresh_token).await.status, 401, "it ends in any case");
+
+        let body =
+            json!({"token": reset_token(&story, "ada@example.com").await, "newPassword": NEW_PASSWORD});
+        assert_eq!(story.post("/api/v1/auth/reset-password", &body).await.status, 200);
+        let credentials = json!({"email": "ada@example.com", "password": NEW_PASSWORD});
+        let back = story.post("/api/v1/auth/login", &credentials).await;
+        assert_eq!(back.status, 200);
+        assert_eq!(back.json["twoFactorRequired"], if goes { Value::Null } else { json!(true) }, "{hours}");
+        let codes = story.number("SELECT count(*) FROM auth.recovery_codes").await;
+        assert_eq!(codes, if goes { 0 } else { 10 });
+        let told = told_of_taking(&story).await;
+        assert_eq!(told.len(), usize::from(goes));
+        for text in told {
+            assert!(text.contains("The authenticator app") && text.contains("127.0.0.1"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_link_leaves_a_younger_one_good_and_a_young_one_takes_no_old_factor() {
+    let story = Story::new().await;
+    owner(&story).await;
+    let thief = sign_in_with(&story, CHROME, "en").await;
+    let of_sign_in = link(&story).await;
+    story.clock.advance(Duration::minutes(9));
+    let thief = two_factor::set_up(&story, thief).await;
+    let of_app = link(&story).await;
+    story.clock.advance(Duration::hours(72) - Duration::minutes(5));
+    page(&send_form(&story, token_of(&of_sign_in)).await, 200);
+    assert_eq!(story.refresh(&thief.user.refresh_token).await.status, 401);
+    assert_eq!(story.number(APPS).await, 1, "the mail of the sign-in is too old");
+    page(&send_form(&story, token_of(&of_app)).await, 200);
+    assert_eq!(story.number(APPS).await, 0, "that of the app is not");
+
+    // An app of the owner's, and days later something else in the same session.
+    let ada = two_factor::set_up(&story, sign_in_with(&story, FIREFOX, "en").await).await;
+    story.clock.advance(Duration::hours(73));
+    let renewed = story.refresh(&ada.user.refresh_token).await.text("/accessToken").to_owned();
+    let proof = json!({"code": two_factor::code(&story, &ada.secret)});
+    let proven = story.client.post("/api/v1/auth/reauthenticate", &proof).bearer(&renewed).send().await;
+    assert_eq!(proven.status, 200, "{}", proven.json);
+    let codes = story.client.post("/api/v1/auth/two-factor/recovery-codes", &json!({})).bearer(&renewed);
+    assert_eq!(codes.send().await.status, 200);
+    let of_codes = link_of(&story, "Your account has new recovery codes").await;
+    page(&send_form(&story, token_of(&of_codes)).await, 200);
+    assert_eq!(story.number(APPS).await, 1, "the app was there for three days");
+    assert_eq!(story.number("SELECT count(*) FROM auth.recovery_codes").await, 0, "the codes were not");
+    assert!(told_of_taking(&story).await[0].contains("Recovery codes."));
+}
+
+#[tokio::test]
+async fn links_in_an_old_mailbox_end_three_days_after_their_mail_but_for_the_session_that_changed_it() {
+    let story = Story::new().await;
+    owner(&story).await;
+    sign_in_with(&story, CHROME, "en").await;
+    let old = link(&story).await;
+    story.clock.advance(Duration::hours(2));
+    sign_in_with(&story, "curl/8.14.1", "en").await;
+    let young = link(&story).await;
+    story.clock.advance(Duration::hours(71));
+    let asking = two_factor::set_up(&story, sign_in_with(&story, FIREFOX, "en").await).await.user;
+    let own = link(&story).await;
+    let is_good = async |link: &str| story.client.get(link).send().await.status == 200;
+    assert!(is_good(&old).await && is_good(&young).await && is_good(&own).await, "the control");
+
+    let body = json!({"newEmail": "ada@example.org"});
+    let asked = story.client.post("/api/v1/auth/change-email", &body).bearer(&asking.access_token);
+    assert_eq!(asked.send().await.status, 200);
+    let confirm = link_of(&story, "Confirm your new e-mail address").await;
+    let form = story.client.request(Method::POST, "/confirm-email");
+    let body = confirm.split_once('?').unwrap().1.to_owned();
+    assert_eq!(form.body("application/x-www-form-urlencoded", body).send().await.status, 200);
+    assert_eq!(story.get("/api/v1/auth/me", &asking).await.text("/email"), "ada@example.org");
+
+    assert!(!is_good(&old).await && is_good(&young).await && is_good(&own).await);
+    page(&send_form(&story, token_of(&old)).await, 404);
+    story.clock.advance(Duration::hours(1));
+    assert!(!is_good(&young).await);
+    page(&send_form(&story, token_of(&young)).await, 404);
+    story.clock.advance(Duration::hours(90));
+    assert!(is_good(&own).await);
+    page(&send_form(&story, token_of(&own)).await, 200);
+    assert_eq!(story.refresh(&asking.refresh_token).await.status, 401);
+    assert_eq!(story.number(APPS).await, 1);
 }
 
 #[tokio::test]
@@ -395,9 +537,9 @@ async fn a_disowned_device_is_announced_again() {
 async fn the_list_names_browser_system_and_device() {
     let story = Story::new().await;
     let here = owner(&story).await;
-    story.clock.advance(time::Duration::seconds(1));
+    story.clock.advance(Duration::seconds(1));
     sign_in_with(&story, CHROME, "en").await;
-    story.clock.advance(time::Duration::seconds(1));
+    story.clock.advance(Duration::seconds(1));
     story.sign_in("ada@example.com").await;
     let list = story.get("/api/v1/auth/sessions", &here).await;
     let named: Vec<_> = list
@@ -512,7 +654,7 @@ async fn what_a_stranger_linked_asked_for_or_trusted_goes_with_the_strangers_ses
 async fn recovery_codes_that_a_stranger_made_go_and_the_owners_app_stays() {
     let story = Story::new().await;
     let owner = two_factor::set_up(&story, owner(&story).await).await;
-    story.clock.advance(time::Duration::minutes(1));
+    story.clock.advance(Duration::minutes(1));
     let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
     let first =
         story.client.post("/api/v1/auth/login", &credentials).header("user-agent", CHROME).send().await;

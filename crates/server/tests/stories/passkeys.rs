@@ -576,6 +576,16 @@ async fn the_last_way_to_sign_in_stays_also_when_two_are_removed_at_once() {
 
 #[tokio::test]
 async fn a_passkey_that_a_stranger_added_goes_with_the_strangers_session() {
+    a_stranger_added_a_passkey(Duration::hours(71), true).await;
+}
+
+#[tokio::test]
+async fn a_passkey_that_was_there_for_three_days_is_not_taken_away_by_who_reads_the_mailbox() {
+    a_stranger_added_a_passkey(Duration::hours(73), false).await;
+}
+
+/// And the owner, or whoever reads the mails by then, says so some time after.
+async fn a_stranger_added_a_passkey(after: Duration, goes: bool) {
     let story = Story::new().await;
     let holder = holder(&story).await;
     let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
@@ -593,10 +603,19 @@ async fn a_passkey_that_a_stranger_added_goes_with_the_strangers_session() {
     let link = text.lines().find(|line| line.contains("/not-me?token=")).unwrap();
     let form = story.client.request(Method::POST, "/not-me");
     let token = link.split_once('?').unwrap().1.to_owned();
+    story.clock.advance(after);
     assert_eq!(form.body("application/x-www-form-urlencoded", token).send().await.status, 200);
-    assert_eq!(refusal(&sign_in(&story, &thief, |_| {}).await), (401, "auth.passkey_refused"));
+    let back = sign_in(&story, &thief, |_| {}).await;
+    if goes {
+        assert_eq!(refusal(&back), (401, "auth.passkey_refused"));
+    } else {
+        assert_eq!(back.status, 200);
+    }
     assert_eq!(sign_in(&story, &holder, |_| {}).await.status, 200, "the owner's own stays");
-    assert_eq!(events(&story, "passkey_removed").await, 1);
+    assert_eq!(events(&story, "passkey_removed").await, i64::from(goes));
+    let mails = story.mails().await;
+    let told = mails.iter().find(|kept| kept.mail.subject.as_str().ends_with("was taken away"));
+    assert_eq!(told.is_some_and(|kept| kept.mail.text.contains("A passkey.")), goes);
 }
 
 #[tokio::test]

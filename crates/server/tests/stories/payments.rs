@@ -513,6 +513,83 @@ async fn a_refund_that_stripe_did_not_answer_is_done_once_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_refund_waits_while_stripe_refuses_the_key() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let bought = shop.buy(&ada).await;
+    let body = json!({"amountCents": 300, "idempotencyKey": "ticket-1"});
+    let taken = CREDITS * 300 / PRICE;
+    for (status, code) in [(403, "more_permissions_required"), (401, "api_key_expired")] {
+        shop.stripe.refuse(Some(("/refunds", status, code)));
+        let wanted = shop.refund(&ada, &bought, &body).await;
+        assert_eq!((wanted.status.as_u16(), wanted.text("/status")), (201, "wanted"), "{}", wanted.json);
+        shop.clock.advance(Duration::minutes(3));
+        shop.workers.send_refunds().await;
+        assert_eq!(shop.details(&ada, &bought).await["refunds"][0]["status"], "wanted", "{status}");
+        assert_eq!(shop.paid(&ada).await, (CREDITS - taken, 0), "nobody spends what is about to go back");
+    }
+    shop.stripe.refuse(None);
+    shop.clock.advance(Duration::minutes(3));
+    shop.workers.send_refunds().await;
+    assert_eq!(shop.details(&ada, &bought).await["refunds"][0]["status"], "succeeded");
+    assert_eq!((shop.stripe.count("refund"), shop.paid(&ada).await), (1, (CREDITS - taken, 0)));
+
+    // The control: a refusal of the refund itself ends it.
+    shop.stripe.refuse(Some(("/refunds", 400, "charge_already_refunded")));
+    let refused = shop.refund(&ada, &bought, &json!({"amountCents": 100})).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.not_refundable"));
+    shop.stripe.refuse(None);
+    assert_eq!(shop.paid(&ada).await, (CREDITS - taken, 0));
+    shop.deliver().await;
+    all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_whose_payment_is_not_noted_is_refunded_once_or_not_at_all() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let at_a_till = shop.buy(&ada).await;
+    shop.clock.advance(Duration::SECOND);
+    let nowhere = shop.buy(&ada).await;
+    // As the older service left some: one of which Stripe has the till, and one of which nothing is known.
+    shop.execute("UPDATE credits.purchases SET payment_id = NULL").await;
+    let youngest_is_nowhere = "UPDATE credits.purchases SET payment_id = NULL, session_id = NULL WHERE id = (SELECT max(id) FROM credits.purchases)";
+    shop.execute(youngest_is_nowhere).await;
+    let refunded = shop.refund(&ada, &at_a_till, &json!({"amountCents": 300})).await;
+    assert_eq!((refunded.status.as_u16(), refunded.text("/status")), (201, "succeeded"), "{}", refunded.json);
+    let left = 2 * CREDITS - CREDITS * 300 / PRICE;
+    assert_eq!((shop.stripe.count("refund"), shop.paid(&ada).await), (1, (left, 0)));
+
+    assert_eq!(shop.details(&ada, &nowhere).await["refundableCents"], 0);
+    for body in [json!({}), json!({"amountCents": 500})] {
+        let refused = shop.refund(&ada, &nowhere, &body).await;
+        assert_eq!((refused.status.as_u16(), refused.problem()), (409, "payments.not_refundable"), "{body}");
+    }
+    assert_eq!(shop.details(&ada, &nowhere).await["refunds"], json!([]));
+    assert_eq!((shop.stripe.count("refund"), shop.paid(&ada).await), (1, (left, 0)), "and nothing is taken");
+
+    // One that was wanted all the same, before that was looked at, ends, and holds up no other.
+    shop.clock.advance(Duration::SECOND);
+    let stuck = shop.buy(&ada).await;
+    shop.stripe.break_down(true);
+    for bought in [&stuck, &at_a_till] {
+        let wanted = shop.refund(&ada, bought, &json!({"amountCents": 100})).await;
+        assert_eq!(wanted.text("/status"), "wanted", "{}", wanted.json);
+        shop.clock.advance(Duration::SECOND);
+    }
+    shop.stripe.break_down(false);
+    shop.execute(youngest_is_nowhere).await;
+    shop.clock.advance(Duration::minutes(3));
+    shop.workers.send_refunds().await;
+    assert_eq!(shop.details(&ada, &stuck).await["refunds"][0]["status"], "failed");
+    let refunds = shop.details(&ada, &at_a_till).await["refunds"].clone();
+    assert!(refunds.as_array().unwrap().iter().all(|refund| refund["status"] == "succeeded"), "{refunds}");
+    let left = 3 * CREDITS - CREDITS * 400 / PRICE;
+    assert_eq!((shop.stripe.count("refund"), shop.paid(&ada).await), (2, (left, 0)));
+    books_are_true(&shop).await;
+}
+
+#[tokio::test]
 async fn a_dispute_freezes_what_is_left_and_gives_it_back_or_leaves_a_debt() {
     let shop = Shop::open().await;
     let ada = shop.administrator("ada@example.com").await;

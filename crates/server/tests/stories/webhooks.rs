@@ -174,17 +174,27 @@ async fn an_app_hears_whether_it_charged_itself_or_a_user_named_it() {
     let (admin, ada) = (story.administrator("root@example.com").await, story.user("ada@example.com").await);
     let receiver = Receiver::start().await;
     add(&story, &admin, "chat", json!({"url": receiver.url, "events": ["credits.spent"]})).await;
-    let as_chat = async |path: &str, mut body: Value| {
+    let made = json!({"name": "Chat", "appId": "chat", "scopes": ["credits:spend"]});
+    let made =
+        story.client.post("/api/v1/admin/service-keys", &made).bearer(&admin.access_token).send().await;
+    let own = made.text("/key").to_owned();
+    let as_chat = async |key: &str, path: &str, mut body: Value| {
         body["userId"] = json!(ada.id);
-        let request = story.client.post(path, &body).header("x-service-key", KEY).header("x-app-id", "chat");
+        let request = story.client.post(path, &body).header("x-service-key", key).header("x-app-id", "chat");
         request.send().await
     };
-    assert_eq!(as_chat("/api/v1/credits/use", spend_of(1)).await.status, 201);
-    spend(&story, &ada, 2).await;
-    let hold = as_chat("/api/v1/credits/holds", spend_of(3)).await;
-    let capture = format!("/api/v1/credits/holds/{}/capture", hold.text("/hold/id"));
-    let capture = story.client.post(&capture, &json!({})).header("x-service-key", KEY);
-    assert_eq!(capture.header("x-app-id", "chat").send().await.status, 201);
+    spend(&story, &ada, 1).await;
+    for (key, amount) in [(own.as_str(), 2), (KEY, 4)] {
+        assert_eq!(as_chat(key, "/api/v1/credits/use", spend_of(amount)).await.status, 201);
+        let hold = as_chat(key, "/api/v1/credits/holds", spend_of(amount + 1)).await;
+        let capture = format!("/api/v1/credits/holds/{}/capture", hold.text("/hold/id"));
+        let capture = story.client.post(&capture, &json!({})).header("x-service-key", key);
+        assert_eq!(capture.header("x-app-id", "chat").send().await.status, 201);
+    }
+    // Another app, by a key that it shares: it says that it is chat, in the header or in the body.
+    let body = json!({"userId": ada.id, "amount": 6, "appId": "chat", "description": "An answer"});
+    let foreign = story.client.post("/api/v1/credits/use", &body).header("x-service-key", KEY).send().await;
+    assert_eq!(foreign.status, 201, "{}", foreign.json);
     story.workers.deliver_webhooks().await;
     let told: BTreeSet<_> = receiver
         .take()
@@ -192,8 +202,9 @@ async fn an_app_hears_whether_it_charged_itself_or_a_user_named_it() {
         .map(|heard| &heard.event["data"])
         .map(|data| (data["amount"].as_i64().unwrap(), data["chargedBy"].as_str().unwrap().to_owned()))
         .collect();
-    let expected = [(1, "service"), (2, "user"), (3, "service")].map(|(amount, by)| (amount, by.to_owned()));
-    assert_eq!(told, BTreeSet::from(expected));
+    let shared = [4, 5, 6].map(|amount| (amount, "shared_service"));
+    let expected = [(1, "user"), (2, "service"), (3, "service")].into_iter().chain(shared);
+    assert_eq!(told, expected.map(|(amount, by)| (amount, by.to_owned())).collect());
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@
 //! [`REVOCATION_REACH`]; else each request reads the database as if nothing were remembered. So a session that ended is
 //! refused within that time everywhere, and a replica that is cut off from the database forgets how to say yes.
 //!
-//! Looks are plain reads: no LISTEN, so a pooler in transaction mode may stand in between, and no Redis.
+//! Looks are plain reads: no LISTEN, so a pooler in transaction mode may stand in between. With Redis, replicas ring a bell for each other that
+//! makes them look sooner (decision 10); what they learn is the database's in any case.
 
 mod notes;
 pub(crate) mod store;
@@ -25,6 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Found;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 /// After this, a session that has ended is refused on every replica.
 pub const REVOCATION_REACH: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub struct Liveness {
     /// Until when what is remembered counts, in microseconds of `clock`.
     trusted_until: AtomicU64,
     notes: Notes,
+    /// Rung when sessions have ended here.
+    ended_here: Notify,
 }
 
 /// A session that was found alive.
@@ -121,8 +125,19 @@ pub(crate) async fn is_live(auth: &Auth, claims: &Claims) -> Result<bool, DbErro
     }
 }
 
-/// Follows what ended sessions up to now. Called by whatever has just ended one, after its commit, so that this replica
-/// refuses it before the answer leaves. If that fails, nothing is remembered until a look succeeds.
+/// What has just ended sessions calls this, after its commit: this replica refuses them before the answer leaves, and whoever tells the
+/// others is woken.
+pub(crate) async fn ended(auth: &Auth) {
+    auth.liveness.ended_here.notify_one();
+    catch_up(auth).await;
+}
+
+/// Waits until sessions have ended on this replica since the last time.
+pub async fn ended_here(auth: &Auth) {
+    auth.liveness.ended_here.notified().await;
+}
+
+/// Follows what ended sessions up to now. If that fails, nothing is remembered until a look succeeds.
 pub async fn catch_up(auth: &Auth) {
     let asked = auth.liveness.clock.elapsed();
     let mut position = auth.liveness.position.lock().await;
@@ -144,6 +159,7 @@ pub async fn catch_up(auth: &Auth) {
 async fn follow(auth: &Auth, position: &mut Position) -> Result<(), FollowError> {
     let liveness = &auth.liveness;
     let began = liveness.clock.elapsed();
+    metrics::counter!("session_looks_total").increment(1);
     let mut connection = auth.database.acquire().await?;
     let look = store::list_revocations(&mut connection, position.next.unwrap_or(i64::MAX));
     let look = match tokio::time::timeout(REVOCATION_REACH, look).await {
@@ -190,6 +206,7 @@ impl Liveness {
             clock,
             trusted_until: AtomicU64::new(0),
             notes: Notes::default(),
+            ended_here: Notify::new(),
         }
     }
 

@@ -67,6 +67,11 @@ impl Notes {
         lock(&self.confirmed).insert(id, (generation, now));
     }
 
+    /// Takes out what was noted of answers, to write it.
+    fn take_confirmed(&self) -> Taken<'_> {
+        Taken { notes: self, confirmed: take(&self.confirmed).into_iter().collect() }
+    }
+
     /// Puts back what could not be written, unless something newer was noted since: the session will not note it again.
     fn put_back_confirmed(&self, notes: &[(RefreshChainId, (i64, OffsetDateTime))]) {
         let mut confirmed = lock(&self.confirmed);
@@ -79,19 +84,35 @@ impl Notes {
     }
 }
 
+/// What was noted of answers, taken out to be written. Unless it was, it is put back, also where nobody waits for the database any more.
+#[derive(Debug)]
+struct Taken<'a> {
+    notes: &'a Notes,
+    confirmed: Vec<(RefreshChainId, (i64, OffsetDateTime))>,
+}
+
+impl Taken<'_> {
+    fn were_written(mut self) {
+        self.confirmed.clear();
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.notes.put_back_confirmed(&self.confirmed);
+    }
+}
+
 /// Writes down what was noted since the last call.
 ///
 /// # Errors
-/// When the database fails. What is noted of answers waits for the next call then; an activity is noted anew within the next
-/// minute of use.
+/// When the database fails. What is noted of answers waits for the next call then, as it does when this is given up; an activity is
+/// noted anew within the next minute of use.
 pub async fn write_notes(auth: &Auth) -> Result<(), DbError> {
     let notes = &auth.liveness.notes;
-    let confirmed: Vec<_> = take(&notes.confirmed).into_iter().collect();
-    let outcome = write_confirmed(auth, &confirmed).await;
-    if outcome.is_err() {
-        notes.put_back_confirmed(&confirmed);
-    }
-    outcome?;
+    let taken = notes.take_confirmed();
+    write_confirmed(auth, &taken.confirmed).await?;
+    taken.were_written();
     let active: Vec<_> = take(&notes.active).into_iter().collect();
     for batch in active.chunks(BATCH) {
         let (ids, at): (Vec<_>, Vec<_>) = batch.iter().map(|(id, at)| (id.to_string(), *at)).unzip();
@@ -128,6 +149,26 @@ fn take<T: Default>(mutex: &Mutex<T>) -> T {
 mod tests {
     use super::*;
     use crate::account::model::Role;
+
+    #[test]
+    fn what_was_taken_out_and_not_written_is_there_again_and_never_older() {
+        let (notes, now) = (Notes::default(), OffsetDateTime::UNIX_EPOCH);
+        let (one, other): (RefreshChainId, RefreshChainId) =
+            ("one".parse().unwrap(), "other".parse().unwrap());
+        let note = |chain: &RefreshChainId, generation| {
+            lock(&notes.confirmed).insert(chain.clone(), (generation, now));
+        };
+        note(&one, 2);
+        note(&other, 2);
+        let given_up = notes.take_confirmed();
+        assert!(lock(&notes.confirmed).is_empty());
+        note(&one, 3);
+        drop(given_up);
+        let again = notes.take_confirmed();
+        assert_eq!(again.confirmed, [(one, (3, now)), (other, (2, now))]);
+        again.were_written();
+        assert!(lock(&notes.confirmed).is_empty(), "the control");
+    }
 
     #[test]
     fn a_session_is_remembered_with_no_more_chains_than_it_has() {

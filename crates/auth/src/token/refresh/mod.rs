@@ -82,7 +82,8 @@ async fn continue_chain(
     let grace = auth.policy.refresh_grace.try_into().unwrap_or_default();
     match chain.state.present(generation, now, grace) {
         Verdict::Rotate => {
-            let expires_at = auth.policy.session_end(chain.session_created_at, now, chain.remember_me);
+            let by_policy = auth.policy.session_end(chain.session_created_at, now, chain.remember_me);
+            let expires_at = chain.minted_until.unwrap_or(by_policy);
             let next = chain.state.rotated(generation, expires_at);
             let versions = chain.secret.moved_to(auth.root_secrets.current_id(), next.generation);
             if !store::update_rotated(&mut connection, &chain, &next, &versions, now).await? {
@@ -128,6 +129,8 @@ pub(crate) async fn open_chain(
     auth.rng.fill(&mut seed);
     let version = auth.root_secrets.current_id().to_owned();
     let now = auth.clock.now();
+    let minted_until = session.minted_until();
+    let by_policy = auth.policy.session_end(session.created_at, now, session.remember_me);
     let chain = Chain {
         id: RefreshChainId::new(&*auth.clock, &*auth.rng),
         session_id: session.id.clone(),
@@ -136,11 +139,12 @@ pub(crate) async fn open_chain(
         seed,
         remember_me: session.remember_me,
         session_created_at: session.created_at,
+        minted_until,
         is_user_disabled: false,
         state: ChainState {
             generation: 1,
             confirmed_at: None,
-            expires_at: auth.policy.session_end(session.created_at, now, session.remember_me),
+            expires_at: minted_until.unwrap_or(by_policy),
             is_revoked: false,
         },
     };
@@ -176,12 +180,14 @@ fn chain_secret<'a>(
 fn answer(auth: &Auth, chain: Chain, generation: i64) -> Result<TokenResponse, RefreshError> {
     let refresh_token = chain_secret(auth, &chain, generation)?.token(generation);
     let issue = Issue { chain: chain.id, generation };
-    let access_token = access::sign(auth, &chain.user, &chain.session_id, issue.token_id(&*auth.rng))?;
+    let life = access::life(auth, chain.minted_until);
+    let token_id = issue.token_id(&*auth.rng);
+    let access_token = access::sign_for(auth, &chain.user, &chain.session_id, token_id, life)?;
     Ok(TokenResponse {
         user: chain.user,
         access_token,
         refresh_token,
-        expires_in: auth.policy.access_token_ttl.as_secs(),
+        expires_in: life.as_secs(),
         token_type: "Bearer",
     })
 }

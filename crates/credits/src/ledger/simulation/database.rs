@@ -65,8 +65,11 @@ impl Database {
             }
         }
         let due = Due { today: database_now.date(), daily: Amount::try_from(3).ok() };
-        let services =
-            HeldServices { keys: [KEY.to_owned()].into(), disabled: self.disabled.iter().cloned().collect() };
+        let services = HeldServices {
+            keys: [KEY.to_owned()].into(),
+            disabled: self.disabled.iter().cloned().collect(),
+            ..HeldServices::default()
+        };
         Batch::new(wallets, Some(due), (self.sessions.clone(), services), answers, now)
     }
 

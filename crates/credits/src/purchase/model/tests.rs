@@ -313,6 +313,10 @@ fn what_can_be_refunded_never_takes_more_mana_than_is_left() {
             );
         }
     }
+    let facts = Facts { captured_cents: PRICE, ..Facts::default() };
+    assert_eq!(order.refundable_cents(&facts, CREDITS), PRICE);
+    let unknown = Order { session_id: None, ..order };
+    assert_eq!(unknown.refundable_cents(&facts, CREDITS), 0, "Stripe has nothing to give back of it");
 }
 
 fn facts() -> impl Strategy<Value = Facts> {

@@ -1,0 +1,70 @@
+//! A way to PostgreSQL that falls silent: nothing is closed, and nothing arrives any more.
+
+use crate::story::Story;
+use mana_platform::Database;
+use sqlx::postgres::PgConnectOptions;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+struct Way {
+    options: PgConnectOptions,
+    silence: watch::Sender<()>,
+    _folder: TempDir,
+}
+
+impl Way {
+    fn to(options: PgConnectOptions) -> Self {
+        let name = format!(".s.PGSQL.{}", options.get_port());
+        let target = options.get_socket().unwrap().join(&name);
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(name)).unwrap();
+        let (silence, heard) = watch::channel(());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mut heard = heard.clone();
+                heard.mark_unchanged();
+                tokio::spawn(carry(client, target.clone(), heard));
+            }
+        });
+        Self { options: options.socket(folder.path()), silence, _folder: folder }
+    }
+
+    /// Nothing arrives any more on the connections that there are. New ones are as good as ever.
+    fn falls_silent(&self) {
+        self.silence.send(()).unwrap();
+    }
+}
+
+async fn carry(mut client: UnixStream, target: PathBuf, mut silence: watch::Receiver<()>) {
+    let mut server = UnixStream::connect(target).await.unwrap();
+    tokio::select! {
+        _ = silence.changed() => std::future::pending().await,
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+    }
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_the_network_fell_silent_keeps_no_place_of_the_pool() {
+    let story = Story::new().await;
+    let way = Way::to(story.database.service_options());
+    let database = Database::new(way.options.clone(), 1, Duration::from_secs(10));
+    let asked = Duration::from_millis(50);
+
+    let mut single = database.acquire().await.unwrap();
+    sqlx::query("SELECT 1").execute(&mut *single).await.unwrap();
+    way.falls_silent();
+    timeout(asked, sqlx::query("SELECT 2").execute(&mut *single)).await.unwrap_err();
+    drop(single);
+    let mut transaction = database.begin().await.expect("the only place is free again");
+    sqlx::query("SELECT 1").execute(&mut *transaction).await.unwrap();
+    way.falls_silent();
+    timeout(asked, sqlx::query("SELECT 2").execute(&mut *transaction)).await.unwrap_err();
+    drop(transaction);
+    let mut again = database.acquire().await.expect("the only place is free again");
+    sqlx::query("SELECT 1").execute(&mut *again).await.unwrap();
+}
