@@ -155,7 +155,7 @@ async fn check(
     // Nobody's is asked the same, or the time would tell who has an account.
     let id = found.map_or_else(|| UserId::new(&*auth.clock, &*auth.rng), |account| account.user.id);
     let is_expected = is_expected(&mut transaction, auth, &id, email, code).await?;
-    // Whoever guesses wrong learns neither whose bonus waits nor waits for the spends of that wallet.
+    // By a wrong code nobody learns whose bonus waits, nor holds up that wallet's spends.
     if is_expected {
         before_lock(&mut transaction, auth, &id).await?;
     }

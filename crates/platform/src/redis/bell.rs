@@ -125,7 +125,7 @@ mod tests {
     use mana_testkit::RedisServer;
 
     /// What a busy machine may take.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     fn bell(server: &RedisServer) -> Arc<Bell> {
         let settings = Settings { redis_url: Some(server.url().into()), ..Settings::defaults().unwrap() };
