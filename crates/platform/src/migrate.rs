@@ -10,6 +10,7 @@
 //! is it when what stands behind it fails.
 
 use crate::migration_plan::{self, Step};
+use crate::pooler;
 use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -93,6 +94,12 @@ pub enum SchemaError {
         /// How far it came.
         reached: Reached,
     },
+    /// The owner's way leads through a pooler.
+    #[error(
+        "DATABASE_OWNER_URL leads to a pooler in transaction mode, through which nobody can migrate: the lock under which one program alone \
+         migrates, and an index that is built meanwhile, want connections of their own. Give it the address of PostgreSQL itself"
+    )]
+    Pooled,
     /// Anything else the migrator met.
     #[error("a migration failed; {reached}: {cause}")]
     Failed {
@@ -152,6 +159,9 @@ async fn run(
     login: Option<ServiceLogin<'_>>,
     rng: &dyn Rng,
 ) -> Result<(), SchemaError> {
+    if pooler::stands_before(owner).await? {
+        return Err(SchemaError::Pooled);
+    }
     // Holds the lock and does nothing else: what builds an index waits for older transactions that have read something.
     let mut guard = PgConnection::connect_with(owner).await?;
     take_lock(&mut guard).await?;
@@ -279,6 +289,9 @@ pub struct PlannedStep {
 /// # Errors
 /// When the database is newer than this binary, or can't be asked.
 pub async fn plan(owner: &PgConnectOptions) -> Result<Vec<Planned>, SchemaError> {
+    if pooler::stands_before(owner).await? {
+        return Err(SchemaError::Pooled);
+    }
     let mut connection = PgConnection::connect_with(owner).await?;
     let (applied, binary) = (version_of(&mut connection).await?, binary_version());
     if applied > binary {

@@ -7,6 +7,7 @@
 //! an error if the arguments fit. Hence this is tried at each start rather than left to a manual.
 
 use crate::Database;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 /// How often two connections are compared: while others use the pooler too, one look can miss it.
@@ -58,6 +59,16 @@ pub async fn check(database: &Database) -> Result<(), PoolerError> {
     first.close().await?;
     second.close().await?;
     if are_apart { Ok(()) } else { Err(PoolerError::MixesStatements) }
+}
+
+/// Whether a pooler in transaction mode stands there. It is asked nothing that is prepared, and so left as it was.
+pub(crate) async fn stands_before(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+    let mut first = PgConnection::connect_with(options).await?;
+    let mut second = PgConnection::connect_with(options).await?;
+    let are_apart = are_apart(&mut first, &mut second).await?;
+    first.close().await?;
+    second.close().await?;
+    Ok(!are_apart)
 }
 
 /// Whether a prepared statement reaches PostgreSQL under the name that this client gave it.

@@ -227,11 +227,9 @@ fn on_rows<'a>(words: &[&'a str]) -> Vec<(Option<&'a str>, Work)> {
                 found.push((into.and_then(|place| named(words, place)), Work::Rows));
             }
             ("UPDATE", "FOR" | "KEY") => found.push((None, Work::Rows)),
-            // As branches of MERGE.
-            ("UPDATE" | "DELETE", "THEN") => {}
-            ("UPDATE", _) => found.push((next, Work::Rows)),
-            ("FROM", "DELETE") | ("INTO", "MERGE") => found.push((next, Work::Rows)),
-            ("FROM", "DISTINCT") => {}
+            // A branch of MERGE; a comparison.
+            ("UPDATE" | "DELETE", "THEN") | ("FROM", "DISTINCT") => {}
+            ("UPDATE", _) | ("FROM", "DELETE") | ("INTO", "MERGE") => found.push((next, Work::Rows)),
             ("FROM" | "JOIN" | "USING", _)
                 if at(Some(after)).contains('.') && at(after.checked_add(1)) != "(" =>
             {

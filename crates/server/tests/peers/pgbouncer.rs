@@ -26,7 +26,9 @@ impl PgBouncer {
         let (port, url) = (free_port(), cluster.service_url("mana"));
         let (_, sockets) = url.split_once("?host=").unwrap();
         let prepared = if keeps_statements_apart() { "max_prepared_statements = 0\n" } else { "" };
-        let users = home.file("users.txt", &format!("\"mana_service\" \"{SERVICE_PASSWORD}\"\n"));
+        let (owner, password) = owner_of(cluster);
+        let users = format!("\"mana_service\" \"{SERVICE_PASSWORD}\"\n\"{owner}\" \"{password}\"\n");
+        let users = home.file("users.txt", &users);
         let settings = home.file(
             "pgbouncer.ini",
             &format!(
@@ -60,9 +62,23 @@ impl PgBouncer {
         format!("postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{}/mana", self.port)
     }
 
+    /// For `DATABASE_OWNER_URL`, where it does not belong.
+    pub(crate) fn owner_url(&self, cluster: &Cluster) -> String {
+        let (owner, password) = owner_of(cluster);
+        format!("postgres://{owner}:{password}@127.0.0.1:{}/mana", self.port)
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap()
     }
+}
+
+/// Name and password.
+fn owner_of(cluster: &Cluster) -> (String, String) {
+    let url = cluster.owner_url("mana");
+    let login = url.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).unwrap().0;
+    let (name, password) = login.split_once(':').unwrap();
+    (name.to_owned(), password.to_owned())
 }
 
 impl Drop for PgBouncer {

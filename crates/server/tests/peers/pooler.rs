@@ -104,6 +104,27 @@ fn servers_behind_a_pooler_in_transaction_mode_answer_as_without_one() {
 }
 
 #[test]
+fn nobody_migrates_through_a_pooler_and_whoever_tries_is_told() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let bouncer = PgBouncer::start(&home, &cluster);
+    let run = |args: &[&str], owner_url: &str| home.command(args).env("DATABASE_OWNER_URL", owner_url).run();
+    let (direct, pooled) = (cluster.owner_url("mana"), bouncer.owner_url(&cluster));
+    run(&["migrate"], &direct).succeeded();
+    for more in ["", "?statement-cache-capacity=0"] {
+        for args in [&["migrate"][..], &["migrate", "--plan"]] {
+            let refused = run(args, &format!("{pooled}{more}")).sentence();
+            assert!(
+                refused.contains("DATABASE_OWNER_URL") && refused.contains("PostgreSQL itself"),
+                "{refused}"
+            );
+        }
+        let doctor = run(&["doctor", "--upgrade"], &format!("{pooled}{more}"));
+        assert!(doctor.code == Some(1) && doctor.stdout.contains("PostgreSQL itself"), "{doctor:?}");
+    }
+    run(&["migrate"], &direct).succeeded();
+}
+
+#[test]
 fn a_pooler_that_mixes_up_prepared_statements_is_refused_at_the_start() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let bouncer = PgBouncer::start(&home, &cluster);
