@@ -215,8 +215,19 @@ fn a_redis_that_another_one_takes_over_from_opens_nothing_and_revives_nothing() 
     });
     assert!(!may_ask(&one) && !may_ask(&two) && redis_up(&one) && redis_up(&two));
 
+    for server in both {
+        poll(SOON, "a bell at the new master", || {
+            server.get("/metrics").body.contains("\nsession_bell_up 1\n").then_some(())
+        });
+    }
     let log = one.stderr();
-    for text in ["Redis is lost", "Redis answers again", &format!("127.0.0.1:{}", watched.ports[1])] {
+    for text in [
+        "Redis does not tell of ended sessions",
+        "Redis tells of ended sessions again",
+        "Redis is lost",
+        "Redis answers again",
+        &format!("127.0.0.1:{}", watched.ports[1]),
+    ] {
         assert!(log.contains(text), "{text}: {log}");
     }
     assert!(!log.contains(PASSWORD) && !log.contains(OF_SENTINELS), "{log}");
