@@ -1,6 +1,6 @@
 //! Before an upgrade: what it would do, and whether anything is in its way.
 
-use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::cluster::{Cluster, ROOT_SECRET, Sql};
 use crate::process::{Done, Home, STOP_LIMIT, poll};
 use std::time::Duration;
 
@@ -90,6 +90,42 @@ fn a_plan_reckons_with_the_rows_that_are_there() {
         plan.as_array().unwrap().iter().any(|one| one["version"] == version && one["alone"] == true)
     };
     assert_eq!([22, 24, 25, 26].map(is_alone), [false, true, false, true]);
+}
+
+#[test]
+fn a_server_starts_on_the_schema_of_the_release_after_it_and_on_no_later_one() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let url = cluster.service_url("mana");
+    let migrate = home.command(&["migrate"]).env("DATABASE_OWNER_URL", cluster.owner_url("mana"));
+    migrate.env("DATABASE_URL", &url).run().succeeded();
+    let mut sql = cluster.owner("mana");
+    sql.run(
+        "INSERT INTO mana.migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'of the release after this one', true, '', 0)",
+    );
+    let says = |sql: &mut Sql, works_from: i64| {
+        sql.run(&format!(
+            "COMMENT ON TABLE mana.migrations IS 'Servers of this schema and newer work here: {works_from}'"
+        ));
+    };
+    let serve = || {
+        let launch = home.serve().env("DATABASE_URL", &url);
+        // As where each server migrates when it starts.
+        launch.env("DATABASE_OWNER_URL", cluster.owner_url("mana")).env("MANA_SECRET_KEY", ROOT_SECRET)
+    };
+    says(&mut sql, mana_platform::migrate::binary_version());
+    let server = serve().start();
+    server.register("ada@example.com");
+    assert!(server.stderr().contains("the schema of a newer release"), "{}", server.stderr());
+    let doctor = home.command(&["doctor"]).env("DATABASE_URL", &url);
+    assert!(doctor.env("MANA_SECRET_KEY", ROOT_SECRET).run().succeeded().contains("at 9999"));
+    server.stop("TERM");
+
+    let refused = owner(&home, &cluster, &["migrate"]).sentence();
+    assert!(refused.contains("is newer than"), "only who knows the schema changes it: {refused}");
+    says(&mut sql, mana_platform::migrate::binary_version().saturating_add(1));
+    let refused = serve().run().sentence();
+    assert!(refused.contains("is newer than") && refused.contains("not made for it"), "{refused}");
 }
 
 #[test]

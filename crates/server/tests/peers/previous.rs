@@ -245,7 +245,7 @@ fn live(port: u16, person: &mut Person, name: &str, is_over: &AtomicBool, rounds
 }
 
 /// A server stops as in any replacement, and has refused nobody.
-fn ends_well(server: Server) {
+fn ends_well(server: &Server) {
     let metrics = server.get("/metrics").body;
     assert!(metrics.contains("ledger_commands_total") && !metrics.contains("status=\"50"), "{metrics}");
     // While it stops, it tells balancers that it is not ready.
@@ -322,14 +322,14 @@ fn the_release_before_goes_on_while_this_one_takes_its_place() {
         assert_eq!(spend(ports[0], &ada.access, &charge_under("before", 7)).body, remembered.body);
         end_hold(ports[1], &ada, &captured, "capture", 201);
 
-        ends_well(deployment.take_server(1));
+        ends_well(&deployment.take_server(1));
         load.goes_on(&clients);
         // As a machine does that went down meanwhile.
         let restarted = deployment.server_of(&old, 1);
         if schema() == schema_before || says_who_may_serve {
             deployment.put_server(1, restarted.start());
             load.goes_on(&clients);
-            ends_well(deployment.take_server(1));
+            ends_well(&deployment.take_server(1));
         } else {
             // From before there was a way to say so. What runs goes on.
             let refused = restarted.run().sentence();
@@ -345,7 +345,7 @@ fn the_release_before_goes_on_while_this_one_takes_its_place() {
         assert_eq!(spend(ports[1], &ada.access, &charge_under("before", 7)).body, remembered.body);
         end_hold(ports[1], &ada, &released, "release", 201);
 
-        ends_well(deployment.take_server(0));
+        ends_well(&deployment.take_server(0));
         load.goes_on(&clients);
         deployment.put_server(0, deployment.server_of(&new, 0).start());
         load.goes_on(&clients);
@@ -362,6 +362,6 @@ fn the_release_before_goes_on_while_this_one_takes_its_place() {
     deployment.books_are_true();
     deployment.command(&["doctor"]).run().succeeded();
     for number in [0, 1] {
-        ends_well(deployment.take_server(number));
+        ends_well(&deployment.take_server(number));
     }
 }
