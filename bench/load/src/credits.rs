@@ -432,7 +432,7 @@ async fn check_page(server: SocketAddr, request: Option<&Vec<u8>>, first: u64) -
 struct Batches {
     orders: f64,
     seconds: f64,
-    batches: f64,
+    count: f64,
 }
 
 /// What batches were in the mean.
@@ -457,12 +457,12 @@ impl Batches {
         Self {
             orders: total(&format!("{BATCH_ORDERS}_sum")),
             seconds: total(&format!("{BATCH_SECONDS}_sum")),
-            batches: total(&format!("{BATCH_ORDERS}_count")),
+            count: total(&format!("{BATCH_ORDERS}_count")),
         }
     }
 
     fn mean_since(self, earlier: &Self) -> Option<MeanBatch> {
-        let batches = self.batches - earlier.batches;
+        let batches = self.count - earlier.count;
         (batches > 0.0).then(|| MeanBatch {
             orders: (self.orders - earlier.orders) / batches,
             millis: (self.seconds - earlier.seconds) * 1_000.0 / batches,

@@ -30,9 +30,28 @@ pub struct Connection {
 #[derive(Debug)]
 enum Statements {
     /// It commits by itself.
-    Single(sqlx::pool::PoolConnection<Postgres>),
+    Single(Lent),
     /// It commits with the others.
     Together(Transaction),
+}
+
+/// A connection of the pool that may be given back while the answer to a statement is still to come, which can't be seen from outside. What is not
+/// there in time is not waited for: the connection is closed then, and its place is free.
+#[derive(Debug)]
+struct Lent {
+    connection: sqlx::pool::PoolConnection<Postgres>,
+    is_to_be_closed: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.is_to_be_closed {
+            self.connection.close_on_drop();
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // The same that sqlx does by itself, which asks for a sign of life and waits for it without a limit.
+            runtime.spawn(timeout(COME_TO_REST_LIMIT, self.connection.return_to_pool()));
+        }
+    }
 }
 
 /// The server's door to PostgreSQL, as the role `mana_service`.
@@ -94,10 +113,12 @@ impl Database {
                 Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
             })
             // The pool waits for whatever is still to come before it takes a connection back: for ever, if nothing comes and the
-            // connection is not closed either. Whether the answer to a statement is still to come can't be seen from outside, so each is
-            // asked.
+            // connection is not closed either. Here, that is the end of a transaction that nobody committed.
             .after_release(|connection, _| {
                 Box::pin(async move {
+                    if !connection.should_flush() {
+                        return Ok(true);
+                    }
                     match timeout(COME_TO_REST_LIMIT, connection.ping()).await {
                         Ok(outcome) => outcome.map(|()| true),
                         Err(_) => Err(fell_silent()),
@@ -183,7 +204,8 @@ impl Database {
         let wait = Wait::begin();
         let connection = self.pool.acquire().await;
         let traced = wait.end();
-        Ok(Connection { statements: Statements::Single(connection?), _traced: traced })
+        let lent = Lent { connection: connection?, is_to_be_closed: false };
+        Ok(Connection { statements: Statements::Single(lent), _traced: traced })
     }
 
     /// A transaction that acts for `user`: row-level security shows it that user's rows and no others, and it may
@@ -385,8 +407,8 @@ impl Connection {
 
     /// Closes it instead of giving it back. One inside a transaction is only given back once it has rolled back.
     pub fn close_on_drop(&mut self) {
-        if let Statements::Single(connection) = &mut self.statements {
-            connection.close_on_drop();
+        if let Statements::Single(lent) = &mut self.statements {
+            lent.is_to_be_closed = true;
         }
     }
 }
@@ -396,7 +418,7 @@ impl Deref for Connection {
 
     fn deref(&self) -> &PgConnection {
         match &self.statements {
-            Statements::Single(connection) => connection,
+            Statements::Single(lent) => &lent.connection,
             Statements::Together(transaction) => transaction,
         }
     }
@@ -405,7 +427,7 @@ impl Deref for Connection {
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.statements {
-            Statements::Single(connection) => connection,
+            Statements::Single(lent) => &mut lent.connection,
             Statements::Together(transaction) => transaction,
         }
     }
