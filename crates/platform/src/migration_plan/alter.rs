@@ -130,7 +130,8 @@ fn columns<'a>(words: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
 /// A column with its constraints.
 fn add(column: &[&str]) -> (Lock, Work, Option<&'static str>) {
     let has = |word: &str| column.contains(&word);
-    let fills_itself = has("GENERATED") || has("SERIAL") || has("BIGSERIAL");
+    let fills_itself = has("GENERATED")
+        || ["SERIAL", "SMALLSERIAL", "BIGSERIAL", "SERIAL2", "SERIAL4", "SERIAL8"].into_iter().any(has);
     let work = match () {
         () if fills_itself || has_volatile_default(column) => Work::Rewrite,
         () if has("UNIQUE") || has("PRIMARY") => Work::Index,

@@ -100,11 +100,16 @@ impl Step {
 /// What a migration does to tables that were there before it.
 pub fn steps(sql: &str) -> Vec<Step> {
     let statements = split(sql);
-    let made: HashSet<String> =
-        statements.iter().filter_map(|statement| made_by(&statement.words())).collect();
     let added: HashSet<(String, String)> = statements.iter().flat_map(columns_added_by).collect();
-    let steps = statements.iter().flat_map(|statement| steps_of(statement, &added));
-    steps.filter(|step| step.table.as_ref().is_none_or(|table| !made.contains(table))).collect()
+    let mut made = HashSet::new();
+    let mut steps = Vec::new();
+    for statement in &statements {
+        // What is made later was there before, if something is done to it by now.
+        made.extend(made_by(&statement.words()));
+        let to_others = |step: &Step| step.table.as_ref().is_none_or(|table| !made.contains(table));
+        steps.extend(steps_of(statement, &added).into_iter().filter(to_others));
+    }
+    steps
 }
 
 /// Whether a migration that is no transaction is one that can be repeated: a single index, built while the service runs, or constraints that
@@ -281,6 +286,8 @@ fn holds_rows_apart(name: &str) -> bool {
 /// What a statement makes that was not there.
 fn made_by(words: &[&str]) -> Option<String> {
     match words {
+        // It may have been there.
+        ["CREATE", _, "IF", "NOT", "EXISTS", ..] => None,
         [
             "CREATE",
             "TABLE" | "FUNCTION" | "PROCEDURE" | "SCHEMA" | "SEQUENCE" | "TYPE" | "DOMAIN" | "VIEW",
@@ -363,6 +370,8 @@ mod tests {
             "ALTER TABLE auth.events DETACH PARTITION auth.events_of_may;",
             "REVOKE UPDATE (name) ON auth.users FROM mana_service;",
             "DROP FUNCTION auth.f(int);",
+            "DROP FUNCTION auth.f(int); CREATE FUNCTION auth.f(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT 1';",
+            "DROP TABLE auth.users; CREATE TABLE auth.users (a int);",
             "DROP TRIGGER IF EXISTS t ON auth.users;",
             "DROP POLICY own_rows ON auth.users;",
             "DROP TYPE auth.mood;",
@@ -431,13 +440,23 @@ mod tests {
             "COMMENT ON TABLE auth.users IS 'people';",
             "DROP INDEX CONCURRENTLY auth.a_idx;",
             "CREATE TABLE auth.new (a int); CREATE INDEX new_idx ON auth.new (a); UPDATE auth.new SET a = 1;",
-            "CREATE TABLE IF NOT EXISTS auth.new (a int); ALTER TABLE auth.new ALTER a SET NOT NULL;",
+            "CREATE TABLE auth.new (a int); ALTER TABLE auth.new ALTER a SET NOT NULL;",
             "-- CREATE INDEX a_idx ON auth.users (email);\nSELECT 'UPDATE auth.users; DELETE FROM auth.users';",
             "/* DROP TABLE auth.users; */ GRANT SELECT ON auth.users TO mana_service;",
             "CREATE FUNCTION auth.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE auth.users SET a = 1; END $$;",
             "INSERT INTO auth.new SELECT id FROM auth.users;",
         ] {
             assert!(!is_refused(sql), "{sql}: {:?}", steps(sql));
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_there_and_what_fills_itself_is_no_exception() {
+        for sql in [
+            "CREATE TABLE IF NOT EXISTS auth.users (a int); ALTER TABLE auth.users ALTER a SET NOT NULL;",
+            "ALTER TABLE auth.users ADD COLUMN a smallserial;",
+        ] {
+            assert!(is_refused(sql), "{sql}");
         }
     }
 
