@@ -40,7 +40,9 @@ pub(super) fn is_of_stranger(session: &Session, other: &OtherSession) -> bool {
     let device = (session.device_id.as_deref(), session.user_agent.as_deref());
     let other_device = (other.device_id.as_deref(), other.user_agent.as_deref());
     let has_added = other.added_at.is_some_and(|added_at| added_at >= session.created_at);
-    let is_untold = !other.has_link && (has_added || (is_later && other.is_announced));
+    // A link from before takes away no factor by now.
+    let is_untold =
+        (has_added && !other.has_link_since) || (is_later && other.is_announced && !other.has_link);
     other.id == session.id.as_str() || is_untold || (is_later && is_of_device(other_device, device))
 }
 
@@ -163,6 +165,7 @@ mod tests {
             created_at: MADE.saturating_add(Duration::seconds(seconds)),
             added_at: None,
             has_link: false,
+            has_link_since: false,
             is_announced: false,
         }
     }
@@ -178,6 +181,7 @@ mod tests {
             ..other("x", seconds)
         };
         let told = |other| OtherSession { has_link: true, ..other };
+        let told_since = |other| OtherSession { has_link_since: true, ..told(other) };
         let announced = |other| OtherSession { is_announced: true, ..other };
 
         assert!(is_of_stranger(told(other("s", 0))), "itself");
@@ -189,7 +193,8 @@ mod tests {
         assert!(!is_of_stranger(announced(other("x", -1))));
         for seconds in [-1, 1] {
             assert!(is_of_stranger(added(seconds, 2)), "whenever it was opened");
-            assert!(!is_of_stranger(told(added(seconds, 2))), "it has a link of its own");
+            assert!(is_of_stranger(told(added(seconds, 2))), "its link is from before");
+            assert!(!is_of_stranger(told_since(added(seconds, 2))), "it has a link of its own");
         }
         assert!(!is_of_stranger(added(-2, -1)), "before the stranger came");
     }

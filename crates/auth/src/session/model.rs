@@ -51,10 +51,19 @@ pub struct Session {
     pub opened_by_app: Option<String>,
 }
 
+/// What is special of a session that an app's backend opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Minted {
+    /// The app.
+    pub(crate) by: String,
+    /// When it ends, whatever happens.
+    pub(crate) until: OffsetDateTime,
+}
+
 impl Session {
-    /// When it ends whatever happens, if an app's backend opened it.
-    pub(crate) fn minted_until(&self) -> Option<OffsetDateTime> {
-        self.opened_by_app.as_ref().map(|_| self.expires_at)
+    /// That, if an app's backend opened it.
+    pub(crate) fn minted(&self) -> Option<Minted> {
+        self.opened_by_app.clone().map(|by| Minted { by, until: self.expires_at })
     }
 }
 

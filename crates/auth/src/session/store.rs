@@ -548,6 +548,8 @@ pub(crate) struct OtherSession {
     pub(crate) added_at: Option<OffsetDateTime>,
     /// A mail has told of it, by a link that was not used.
     pub(crate) has_link: bool,
+    /// So has one since the newest was added.
+    pub(crate) has_link_since: bool,
     /// It was from a new device, if it was opened with or after the one in question.
     pub(crate) is_announced: bool,
 }
@@ -563,6 +565,7 @@ pub(crate) async fn list_others(
         r#"SELECT session.id, device_id, user_agent, coalesce(authenticated_by, '{}') AS "authenticated_by!", session.created_at,
                   added.at AS "added_at?",
                   EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = session.id) AS "has_link!",
+                  EXISTS (SELECT FROM auth.disown_tokens WHERE session_id = session.id AND created_at >= added.at) AS "has_link_since!",
                   session.id IN (SELECT session_id FROM auth.security_events
                                  WHERE user_id = $1 AND created_at >= $3 AND type = 'new_device' AND session_id IS NOT NULL) AS "is_announced!"
            FROM auth.sessions session LEFT JOIN (

@@ -6,11 +6,11 @@ use super::keys::{KeyError, KeyRing};
 use crate::Auth;
 use crate::account::model::{Role, User};
 use crate::session::liveness;
+use crate::session::model::Minted;
 use mana_kernel::{ErrorCode, Problem, SessionId, UserId};
 use mana_platform::http::{ApiError, Caller, codes};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 /// Longer ones are refused before any of it is read, in bytes. Ours have some 800.
@@ -66,6 +66,17 @@ pub struct Claims {
     /// Id of the token: which answer it came with, or a UUID.
     #[schema(min_length = 1, max_length = 128)]
     pub jti: String,
+    /// Who acts for the user, if the user did not sign in (RFC 8693, section 4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+}
+
+/// Who acts for a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Actor {
+    /// The app whose backend opened the session, as `app:chat`.
+    #[schema(min_length = 1, max_length = 132)]
+    pub sub: String,
 }
 
 /// A member that may be left out, but not be null.
@@ -127,28 +138,28 @@ pub(crate) fn sign(
     session: &SessionId,
     token_id: String,
 ) -> Result<AccessToken, TokenError> {
-    sign_for(auth, user, session, token_id, life(auth, None))
+    sign_for(auth, user, session, token_id, None)
 }
 
-/// How long a token lives of which the session ends then whatever happens.
-pub(crate) fn life(auth: &Auth, session_ends_at: Option<OffsetDateTime>) -> Duration {
+/// How long a token lives: none longer than its session, if an app's backend opened that.
+pub(crate) fn life(auth: &Auth, minted: Option<&Minted>) -> Duration {
     let usual = auth.policy.access_token_ttl;
     let left =
-        session_ends_at.map(|end| end.unix_timestamp().saturating_sub(auth.clock.now().unix_timestamp()));
+        minted.map(|minted| minted.until.unix_timestamp().saturating_sub(auth.clock.now().unix_timestamp()));
     left.map_or(usual, |left| usual.min(Duration::from_secs(u64::try_from(left).unwrap_or_default().max(1))))
 }
 
-/// The same, which lives for so long.
+/// The same for a session that an app's backend may have opened, which the token says.
 pub(crate) fn sign_for(
     auth: &Auth,
     user: &User,
     session: &SessionId,
     token_id: String,
-    life: Duration,
+    minted: Option<&Minted>,
 ) -> Result<AccessToken, TokenError> {
     let policy = &auth.policy;
     let issued_at = auth.clock.now().unix_timestamp();
-    let lifetime = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+    let lifetime = i64::try_from(life(auth, minted).as_secs()).unwrap_or(i64::MAX);
     let claims = Claims {
         sub: user.id.clone(),
         email: user.email.clone(),
@@ -160,6 +171,7 @@ pub(crate) fn sign_for(
         exp: issued_at.saturating_add(lifetime),
         nbf: None,
         jti: token_id,
+        act: minted.map(|minted| Actor { sub: format!("app:{}", minted.by) }),
     };
     Ok(AccessToken(auth.keys.signing()?.jws(&serde_json::to_vec(&claims)?)?))
 }
@@ -269,8 +281,9 @@ mod tests {
     fn any_claims() -> impl Strategy<Value = Claims> {
         let names = ("us|them", "all|none");
         let times = (-200_i64..200, -200_i64..200, proptest::option::of(-200_i64..200));
-        ("[a-z]{1,8}", "\\PC{0,12}", names, times, "\\PC{0,12}").prop_map(
-            |(id, email, (iss, aud), (iat, exp, nbf), jti)| Claims {
+        let actor = proptest::option::of("[a-z]{1,8}");
+        ("[a-z]{1,8}", "\\PC{0,12}", names, times, "\\PC{0,12}", actor).prop_map(
+            |(id, email, (iss, aud), (iat, exp, nbf), jti, actor)| Claims {
                 sub: id.parse().unwrap(),
                 sid: id.parse().unwrap(),
                 email,
@@ -281,6 +294,7 @@ mod tests {
                 exp,
                 nbf,
                 jti,
+                act: actor.map(|sub| Actor { sub }),
             },
         )
     }
@@ -302,7 +316,7 @@ mod tests {
         fn no_time_overflows(iat: i64, exp: i64, nbf: Option<i64>, now: i64) {
             let claims = Claims {
                 sub: "u".parse().unwrap(), sid: "s".parse().unwrap(), email: String::new(), role: Role::User,
-                iss: "us".to_owned(), aud: "all".to_owned(), iat, exp, nbf, jti: String::new(),
+                iss: "us".to_owned(), aud: "all".to_owned(), iat, exp, nbf, jti: String::new(), act: None,
             };
             prop_assert!(check(&claims, &issuer(), now).is_err() || now < exp);
         }
@@ -317,7 +331,7 @@ mod tests {
             prop_assert!(serde_json::from_str::<Claims>(&twice).is_err(), "{twice}");
             let mut less = object.clone();
             less.remove(name);
-            let is_optional = name == "nbf";
+            let is_optional = name == "nbf" || name == "act";
             prop_assert_eq!(serde_json::from_value::<Claims>(less.into()).is_ok(), is_optional, "without {}", name);
         }
     }

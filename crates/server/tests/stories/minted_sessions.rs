@@ -256,6 +256,40 @@ async fn it_ends_when_it_was_to_end_however_it_is_used() {
 }
 
 #[tokio::test]
+async fn its_end_is_not_put_off_by_a_server_that_does_not_know_it() {
+    let story = Story::new().await;
+    let backend = backend(&story).await;
+    let ada = story.user("ada@example.com").await;
+    let minted = mint(&story, &backend.key, &json!({"userId": ada.id, "expiresInSeconds": 120})).await;
+    // As a server of the release before refreshes it.
+    story.execute("UPDATE auth.sessions SET expires_at = expires_at + interval '7 days'").await;
+    story.execute("UPDATE auth.refresh_chains SET expires_at = expires_at + interval '7 days'").await;
+    let ends = "SELECT count(*) FROM auth.sessions WHERE expires_at > created_at + interval '8 days'";
+    assert!(story.number(ends).await > 0, "the control: all others are put off");
+    story.clock.advance(Duration::seconds(120));
+    assert_eq!(story.refresh(&minted.refresh_token).await.status, 401);
+    assert_eq!(story.get("/api/v1/auth/me", &minted).await.status, 401);
+}
+
+#[tokio::test]
+async fn its_tokens_say_who_acts_and_those_of_a_sign_in_say_nothing() {
+    let story = Story::new().await;
+    let backend = backend(&story).await;
+    let ada = story.user("ada@example.com").await;
+    let minted = mint(&story, &backend.key, &json!({"userId": ada.id})).await;
+    let next = story.refresh(&minted.refresh_token).await;
+    for (token, act) in [
+        (minted.access_token.as_str(), json!({"sub": "app:chat"})),
+        (next.text("/accessToken"), json!({"sub": "app:chat"})),
+        (&ada.access_token, Value::Null),
+    ] {
+        let token = json!({ "token": token });
+        let validated = story.client.post("/api/v1/auth/validate", &token).send().await;
+        assert_eq!((&validated.json["valid"], &validated.json["payload"]["act"]), (&json!(true), &act));
+    }
+}
+
+#[tokio::test]
 async fn its_user_ends_it_and_no_app_ends_the_users_own_by_opening_many() {
     let story = Story::with(|settings| settings.sessions_per_user = 2).await;
     let backend = backend(&story).await;

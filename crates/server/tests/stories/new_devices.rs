@@ -396,6 +396,47 @@ async fn what_a_stranger_added_in_an_earlier_session_when_no_more_mails_were_sen
     assert!(story.is_signed_in(&here).await);
 }
 
+#[tokio::test]
+async fn a_link_from_before_spares_nothing_that_was_added_since() {
+    let there = Provider::start().await;
+    let story = there.story(|_| {}).await;
+    there.know(json!({"id": 7, "login": "ada", "name": null, "avatar_url": null}), json!([]));
+    let here = owner(&story).await;
+    story.clock.advance(Duration::seconds(1));
+    let earlier = sign_in_with(&story, CHROME, "en").await;
+    let old_link = link(&story).await;
+    story.clock.advance(Duration::hours(73));
+    let later = sign_in_with(&story, FIREFOX, "en").await;
+    story.clock.advance(Duration::seconds(1));
+    for _ in 0..3 {
+        left_for(&oauth_linking::link(&story, &there, &later, "google").await);
+        let linked = story.get("/api/v1/auth/linked-accounts", &later).await;
+        let path = format!("/api/v1/auth/linked-accounts/{}", linked.text("/0/id"));
+        story.client.request(Method::DELETE, &path).bearer(&later.access_token).send().await;
+    }
+    let link = link(&story).await;
+    let told = story.mails().await.len();
+    let earlier = again(&story, earlier).await;
+    let proof = story.client.post("/api/v1/auth/reauthenticate", &json!({"password": PASSWORD}));
+    assert_eq!(proof.bearer(&earlier.access_token).send().await.status, 200);
+    left_for(&oauth_linking::link(&story, &there, &earlier, "google").await);
+    assert_eq!(story.mails().await.len(), told, "the hour's share is used up");
+    let here = again(&story, here).await;
+
+    assert_ne!(link, old_link);
+    page(&send_form(&story, token_of(&link)).await, 200);
+    assert!(!story.is_signed_in(&later).await && !story.is_signed_in(&earlier).await);
+    assert_eq!(story.number("SELECT count(*) FROM auth.accounts").await, 0);
+    assert!(story.is_signed_in(&here).await, "the control");
+}
+
+/// The same session, with tokens of now.
+async fn again(story: &Story, user: User) -> User {
+    let next = story.refresh(&user.refresh_token).await;
+    let (access_token, refresh_token) = (next.text("/accessToken"), next.text("/refreshToken"));
+    User { access_token: access_token.to_owned(), refresh_token: refresh_token.to_owned(), ..user }
+}
+
 /// How many mails told of what was taken away.
 async fn told_of_taking(story: &Story) -> Vec<String> {
     let mails = story.all_mails().await;

@@ -185,6 +185,7 @@ mod tests {
                 exp: 0,
                 nbf: None,
                 jti: format!("chain-{chain:05}.2.x"),
+                act: None,
             };
             notes.note(&claims, &session, OffsetDateTime::UNIX_EPOCH);
         };

@@ -83,7 +83,7 @@ async fn continue_chain(
     match chain.state.present(generation, now, grace) {
         Verdict::Rotate => {
             let by_policy = auth.policy.session_end(chain.session_created_at, now, chain.remember_me);
-            let expires_at = chain.minted_until.unwrap_or(by_policy);
+            let expires_at = chain.minted.as_ref().map_or(by_policy, |minted| minted.until);
             let next = chain.state.rotated(generation, expires_at);
             let versions = chain.secret.moved_to(auth.root_secrets.current_id(), next.generation);
             if !store::update_rotated(&mut connection, &chain, &next, &versions, now).await? {
@@ -129,7 +129,7 @@ pub(crate) async fn open_chain(
     auth.rng.fill(&mut seed);
     let version = auth.root_secrets.current_id().to_owned();
     let now = auth.clock.now();
-    let minted_until = session.minted_until();
+    let minted = session.minted();
     let by_policy = auth.policy.session_end(session.created_at, now, session.remember_me);
     let chain = Chain {
         id: RefreshChainId::new(&*auth.clock, &*auth.rng),
@@ -139,14 +139,14 @@ pub(crate) async fn open_chain(
         seed,
         remember_me: session.remember_me,
         session_created_at: session.created_at,
-        minted_until,
         is_user_disabled: false,
         state: ChainState {
             generation: 1,
             confirmed_at: None,
-            expires_at: minted_until.unwrap_or(by_policy),
+            expires_at: minted.as_ref().map_or(by_policy, |minted| minted.until),
             is_revoked: false,
         },
+        minted,
     };
     if !store::insert_chain(connection, &chain, app, now).await? {
         return Err(RefreshError::SessionEnded);
@@ -180,9 +180,10 @@ fn chain_secret<'a>(
 fn answer(auth: &Auth, chain: Chain, generation: i64) -> Result<TokenResponse, RefreshError> {
     let refresh_token = chain_secret(auth, &chain, generation)?.token(generation);
     let issue = Issue { chain: chain.id, generation };
-    let life = access::life(auth, chain.minted_until);
+    let life = access::life(auth, chain.minted.as_ref());
     let token_id = issue.token_id(&*auth.rng);
-    let access_token = access::sign_for(auth, &chain.user, &chain.session_id, token_id, life)?;
+    let minted = chain.minted.as_ref();
+    let access_token = access::sign_for(auth, &chain.user, &chain.session_id, token_id, minted)?;
     Ok(TokenResponse {
         user: chain.user,
         access_token,

@@ -3,7 +3,7 @@
 use super::model::{CHAINS_PER_APP, CHAINS_PER_SESSION, ChainState, SecretVersions};
 use crate::account::model::User;
 use crate::account::store::UserRow;
-use crate::session::model::ACTIVITY_STEP;
+use crate::session::model::{ACTIVITY_STEP, Minted};
 use crate::session::store::Window;
 use crate::token::AppId;
 use mana_kernel::{RefreshChainId, SessionId};
@@ -20,8 +20,8 @@ pub(crate) struct Chain {
     pub(crate) seed: Vec<u8>,
     pub(crate) remember_me: bool,
     pub(crate) session_created_at: OffsetDateTime,
-    /// When its session ends whatever happens, if an app's backend opened that.
-    pub(crate) minted_until: Option<OffsetDateTime>,
+    /// What is special of its session, if an app's backend opened that.
+    pub(crate) minted: Option<Minted>,
     pub(crate) is_user_disabled: bool,
     pub(crate) state: ChainState,
 }
@@ -81,7 +81,7 @@ pub(crate) async fn find_chain(
     let row = sqlx::query!(
         r#"SELECT chain.id, chain.session_id, chain.secret_version, chain.secret_since, chain.older_secret_version, chain.seed,
                 chain.generation, chain.confirmed_at, least(chain.expires_at, session.expires_at) AS "expires_at!", session.remember_me, session.revoked_at,
-                CASE WHEN session.minted_by IS NOT NULL THEN session.expires_at END AS minted_until,
+                session.minted_by, session.expires_at AS session_expires_at,
                 session.created_at AS session_created_at, users.id AS user_id, users.email, users.name, users.role,
                 users.email_verified, users.image, users.created_at AS user_created_at, users.ways_in_epoch, users.disabled_at
          FROM auth.refresh_chains chain
@@ -115,7 +115,7 @@ pub(crate) async fn find_chain(
             seed: row.seed,
             remember_me: row.remember_me,
             session_created_at: row.session_created_at,
-            minted_until: row.minted_until,
+            minted: row.minted_by.map(|by| Minted { by, until: row.session_expires_at }),
             is_user_disabled: row.disabled_at.is_some(),
             state: ChainState {
                 generation: row.generation,
