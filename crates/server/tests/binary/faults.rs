@@ -19,8 +19,17 @@ fn is_told_to_come_again(reply: &Reply) {
     assert!(reply.header("retry-after").parse::<u32>().is_ok(), "{reply:?}");
 }
 
+/// Connections that were cut are met one by one.
 fn spent(server: &Server, token: &str) -> i64 {
-    server.get_as(token, "/api/v1/credits/balance").json()["totalSpent"].as_i64().unwrap()
+    let balance = poll(LIMIT, "a balance", || {
+        let reply = server.get_as(token, "/api/v1/credits/balance");
+        if reply.status != 200 {
+            is_told_to_come_again(&reply);
+            return None;
+        }
+        Some(reply.json())
+    });
+    balance["totalSpent"].as_i64().unwrap()
 }
 
 #[test]

@@ -44,7 +44,8 @@ fn a_database_of_a_newer_version_is_left_alone() {
     let server = home.dev().start();
     Sql::of_dev(&home.data()).run(
         "INSERT INTO mana.migrations (version, description, success, checksum, execution_time)
-         VALUES (9999, 'of tomorrow', true, '\\x00', 0)",
+         VALUES (9999, 'of tomorrow', true, '\\x00', 0);
+         COMMENT ON TABLE mana.migrations IS 'Servers of this schema and newer work here: 9998'",
     );
     let doctor = home.command(&["doctor", "--data-dir"]).arg(home.data()).run();
     assert!(doctor.code == Some(1) && doctor.stdout.contains("newer"), "{doctor:?}");
