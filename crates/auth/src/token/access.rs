@@ -138,7 +138,7 @@ pub(crate) fn sign(
     session: &SessionId,
     token_id: String,
 ) -> Result<AccessToken, TokenError> {
-    sign_for(auth, user, session, token_id, None)
+    sign_for(auth, user, session, token_id, None, life(auth, None))
 }
 
 /// How long a token lives: none longer than its session, if an app's backend opened that.
@@ -149,17 +149,18 @@ pub(crate) fn life(auth: &Auth, minted: Option<&Minted>) -> Duration {
     left.map_or(usual, |left| usual.min(Duration::from_secs(u64::try_from(left).unwrap_or_default().max(1))))
 }
 
-/// The same for a session that an app's backend may have opened, which the token says.
+/// The same for a session that an app's backend may have opened, which the token says; it lives for so long.
 pub(crate) fn sign_for(
     auth: &Auth,
     user: &User,
     session: &SessionId,
     token_id: String,
     minted: Option<&Minted>,
+    life: Duration,
 ) -> Result<AccessToken, TokenError> {
     let policy = &auth.policy;
     let issued_at = auth.clock.now().unix_timestamp();
-    let lifetime = i64::try_from(life(auth, minted).as_secs()).unwrap_or(i64::MAX);
+    let lifetime = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
     let claims = Claims {
         sub: user.id.clone(),
         email: user.email.clone(),

@@ -184,8 +184,18 @@ async fn is_expected(
     code: &str,
 ) -> Result<bool, VerificationError> {
     let stored = store::find_code_hash(connection, user, email.as_str(), GUESSES, auth.clock.now()).await?;
-    let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(false) };
-    Ok(code.is(&stored, user, &auth.root_secrets)?)
+    Ok(hit(auth, user, code, stored)?.is_some())
+}
+
+/// The stored hash, if the code is the one behind it.
+fn hit(
+    auth: &Auth,
+    user: &UserId,
+    code: &str,
+    stored: Option<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, VerificationError> {
+    let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(None) };
+    Ok(code.is(&stored, user, &auth.root_secrets)?.then_some(stored))
 }
 
 /// Counts the guess, and uses the code up if it is right.
@@ -198,10 +208,7 @@ async fn is_right(
 ) -> Result<bool, VerificationError> {
     let now = auth.clock.now();
     let stored = store::update_guessed(connection, user, email.as_str(), GUESSES, now).await?;
-    let (Some(stored), Some(code)) = (stored, SignInCode::parse(code)) else { return Ok(false) };
-    if !code.is(&stored, user, &auth.root_secrets)? {
-        return Ok(false);
-    }
+    let Some(stored) = hit(auth, user, code, stored)? else { return Ok(false) };
     Ok(store::delete_token(connection, user, Purpose::SignInCode, &stored, now).await?.is_some())
 }
 

@@ -180,10 +180,10 @@ fn chain_secret<'a>(
 fn answer(auth: &Auth, chain: Chain, generation: i64) -> Result<TokenResponse, RefreshError> {
     let refresh_token = chain_secret(auth, &chain, generation)?.token(generation);
     let issue = Issue { chain: chain.id, generation };
-    let life = access::life(auth, chain.minted.as_ref());
-    let token_id = issue.token_id(&*auth.rng);
     let minted = chain.minted.as_ref();
-    let access_token = access::sign_for(auth, &chain.user, &chain.session_id, token_id, minted)?;
+    let life = access::life(auth, minted);
+    let token_id = issue.token_id(&*auth.rng);
+    let access_token = access::sign_for(auth, &chain.user, &chain.session_id, token_id, minted, life)?;
     Ok(TokenResponse {
         user: chain.user,
         access_token,
