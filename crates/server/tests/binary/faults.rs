@@ -1,6 +1,6 @@
 //! What a spend is answered while its database stands still, takes no writes, or is cut off in the middle of a commit.
 
-use crate::cluster::{Cluster, SERVICE_PASSWORD_IN_URL, Sql};
+use crate::cluster::{Cluster, Sql};
 use crate::http::{self, Reply};
 use crate::process::{Home, Server, poll};
 use crate::torture::{is_replay, ledger_server, owner_of_wallet, spend, spend_under, spend_until_done};
@@ -14,7 +14,7 @@ const USE: &str = "/api/v1/credits/use";
 const SERVICE_KEY: &str = "a-service-key-of-the-environment";
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn is_told_to_come_again(reply: &Reply) {
+pub(crate) fn is_told_to_come_again(reply: &Reply) {
     assert_eq!(reply.status, 503, "{reply:?}");
     assert!(reply.header("retry-after").parse::<u32>().is_ok(), "{reply:?}");
 }
@@ -69,14 +69,10 @@ fn a_database_that_stands_still_is_answered_for_in_time_and_work_resumes_by_itse
 fn a_connection_that_is_cut_around_a_commit_leaves_an_outcome_to_be_found() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
-    let through_proxy = format!(
-        "postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{}/mana?sslmode=disable",
-        proxy.port
-    );
     let direct = ledger_server(&home, &cluster).start();
     let token = owner_of_wallet(&direct, "ada@example.com");
     direct.kill();
-    let server = ledger_server(&home, &cluster).env("DATABASE_URL", through_proxy).start();
+    let server = ledger_server(&home, &cluster).env("DATABASE_URL", proxy.service_url("mana")).start();
 
     for (number, (cut, key)) in (1..).zip([
         (Cut::BeforeCommit, "cut-before-1"),
@@ -118,15 +114,11 @@ fn a_connection_that_falls_silent_holds_its_shard_up_for_seconds_and_nothing_is_
     const BOUND: Duration = Duration::from_secs(20);
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
-    let through_proxy = format!(
-        "postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{}/mana?sslmode=disable",
-        proxy.port
-    );
     let direct = ledger_server(&home, &cluster).env("REQUEST_TIMEOUT_SECONDS", "30").start();
     let tokens: Vec<_> =
         (0..6).map(|owner| owner_of_wallet(&direct, &format!("owner{owner}@example.com"))).collect();
     direct.kill();
-    let server = ledger_server(&home, &cluster).env("DATABASE_URL", through_proxy).start();
+    let server = ledger_server(&home, &cluster).env("DATABASE_URL", proxy.service_url("mana")).start();
 
     for (cut, key) in [
         (Cut::SilentInBatch, "silent-in-batch"),

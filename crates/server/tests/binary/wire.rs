@@ -1,5 +1,6 @@
 //! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction, lets it fall silent, or takes its time.
 
+use crate::cluster::SERVICE_PASSWORD_IN_URL;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +65,14 @@ impl Proxy {
             }
         });
         Self { port, next, delay_millis, _runtime: runtime }
+    }
+
+    /// For `DATABASE_URL`, in place of the cluster's own.
+    pub(crate) fn service_url(&self, database: &str) -> String {
+        let port = self.port;
+        format!(
+            "postgres://mana_service:{SERVICE_PASSWORD_IN_URL}@127.0.0.1:{port}/{database}?sslmode=disable"
+        )
     }
 
     /// Keeps each answer of PostgreSQL back for so long from now on.
