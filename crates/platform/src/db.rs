@@ -3,10 +3,12 @@
 use crate::http::codes;
 use crate::telemetry::spans;
 use mana_kernel::{ErrorCode, Kind, Problem, UserId};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransactionManager};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _};
+use sqlx_core::transaction::TransactionManager as _;
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, iter};
 use tokio::time::{sleep, timeout};
@@ -15,8 +17,18 @@ use tracing::Span;
 /// An open transaction. Dropped without a commit, it rolls back.
 #[derive(Debug)]
 pub struct Transaction {
-    inner: sqlx::Transaction<'static, Postgres>,
+    lent: Lent,
+    is_open: bool,
     traced: Span,
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.is_open {
+            // Sent when the connection comes to rest.
+            PgTransactionManager::start_rollback(&mut self.lent.connection);
+        }
+    }
 }
 
 /// A connection of the pool, given back when dropped. What was written on it holds for certain after [`Self::finish`].
@@ -36,7 +48,8 @@ enum Statements {
 }
 
 /// A connection of the pool that may be given back while the answer to a statement is still to come, which can't be seen from outside. What is not
-/// there in time is not waited for: the connection is closed then, and its place is free.
+/// there in time is not waited for: the connection is closed then, and its place is free. The pool by itself asks for a sign of life and waits
+/// for it without a limit.
 #[derive(Debug)]
 struct Lent {
     connection: sqlx::pool::PoolConnection<Postgres>,
@@ -48,7 +61,6 @@ impl Drop for Lent {
         if self.is_to_be_closed {
             self.connection.close_on_drop();
         } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // The same that sqlx does by itself, which asks for a sign of life and waits for it without a limit.
             runtime.spawn(timeout(COME_TO_REST_LIMIT, self.connection.return_to_pool()));
         }
     }
@@ -101,7 +113,8 @@ const CONNECT_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
 
 impl Database {
-    /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection.
+    /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection, and as long again for the
+    /// beginning of a transaction.
     pub fn new(options: PgConnectOptions, max_connections: u32, wait: Duration) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
@@ -111,19 +124,6 @@ impl Database {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
-            })
-            // The pool waits for whatever is still to come before it takes a connection back: for ever, if nothing comes and the
-            // connection is not closed either. Here, that is the end of a transaction that nobody committed.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    if !connection.should_flush() {
-                        return Ok(true);
-                    }
-                    match timeout(COME_TO_REST_LIMIT, connection.ping()).await {
-                        Ok(outcome) => outcome.map(|()| true),
-                        Err(_) => Err(fell_silent()),
-                    }
-                })
             })
             .connect_lazy_with(options);
         Self { pool, is_transactions_only: false }
@@ -146,14 +146,7 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Transaction, DbError> {
-        let wait = Wait::begin();
-        let inner = if self.is_transactions_only {
-            self.pool.begin_with(BEGIN_WITHOUT_STATEMENTS).await
-        } else {
-            self.pool.begin().await
-        };
-        let traced = wait.end();
-        Ok(Transaction { inner: inner?, traced })
+        self.begin_with(if self.is_transactions_only { BEGIN_WITHOUT_STATEMENTS } else { "BEGIN" }).await
     }
 
     /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
@@ -164,10 +157,7 @@ impl Database {
         if self.is_transactions_only {
             return self.begin().await;
         }
-        let wait = Wait::begin();
-        let inner = self.pool.begin_with(BEGIN_LOOKUPS).await;
-        let traced = wait.end();
-        Ok(Transaction { inner: inner?, traced })
+        self.begin_with(BEGIN_LOOKUPS).await
     }
 
     /// A connection apart from the pool, for who works on one batch after the other.
@@ -180,14 +170,12 @@ impl Database {
     /// # Errors
     /// When no connection is to be had.
     pub async fn begin_snapshot(&self) -> Result<Transaction, DbError> {
-        let wait = Wait::begin();
-        let inner = if self.is_transactions_only {
-            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL").await
+        self.begin_with(if self.is_transactions_only {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; DEALLOCATE ALL"
         } else {
-            self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await
-        };
-        let traced = wait.end();
-        Ok(Transaction { inner: inner?, traced })
+            "BEGIN ISOLATION LEVEL REPEATABLE READ"
+        })
+        .await
     }
 
     /// A connection as the service for single statements: each commits by itself where that is safe, which saves two round
@@ -202,9 +190,9 @@ impl Database {
             return Ok(Connection { statements: Statements::Together(transaction), _traced: traced });
         }
         let wait = Wait::begin();
-        let connection = self.pool.acquire().await;
+        let lent = self.lend().await;
         let traced = wait.end();
-        let lent = Lent { connection: connection?, is_to_be_closed: false };
+        let lent = lent?;
         Ok(Connection { statements: Statements::Single(lent), _traced: traced })
     }
 
@@ -222,10 +210,68 @@ impl Database {
         Ok(transaction)
     }
 
-    /// The pool itself, for what is no request: health, metrics, shutdown.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    async fn lend(&self) -> Result<Lent, sqlx::Error> {
+        Ok(Lent { connection: self.pool.acquire().await?, is_to_be_closed: false })
     }
+
+    async fn begin_with(&self, statement: &'static str) -> Result<Transaction, DbError> {
+        let wait = Wait::begin();
+        let lent = self.lend_in_transaction(statement).await;
+        let traced = wait.end();
+        Ok(Transaction { lent: lent?, is_open: true, traced })
+    }
+
+    async fn lend_in_transaction(&self, statement: &'static str) -> Result<Lent, sqlx::Error> {
+        let mut lent = self.lend().await?;
+        // Whoever goes away before the answer leaves a connection of which nobody knows whether it is in a transaction. sqlx would take it
+        // for one that is not: what the next one writes on it would never be committed.
+        lent.is_to_be_closed = true;
+        let begin = PgTransactionManager::begin(&mut lent.connection, Some(statement.into_sql_str()));
+        // A connection that was used a moment ago is not asked whether it is there. If it is silent, this is where that shows. A pooler lets
+        // whoever begins wait for a place, as the pool here does.
+        let limit = self.pool.options().get_acquire_timeout();
+        timeout(limit, begin).await.unwrap_or_else(|_| Err(fell_silent()))?;
+        lent.is_to_be_closed = false;
+        Ok(lent)
+    }
+
+    /// Whether PostgreSQL answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        let mut lent = self.lend().await?;
+        // Not the ping of sqlx, which a pooler might answer by itself.
+        sqlx::raw_sql("SELECT 1").execute(&mut *lent.connection).await?;
+        Ok(())
+    }
+
+    /// How many places for connections there are, and how many of them are taken.
+    pub fn places(&self) -> Places {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let in_use = self.pool.size().saturating_sub(idle);
+        Places { idle, in_use, max: self.pool.options().get_max_connections() }
+    }
+
+    /// Closes all connections, once they are given back. From now on, none is to be had.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) fn connect_options(&self) -> Arc<PgConnectOptions> {
+        self.pool.connect_options()
+    }
+}
+
+/// The places for connections to PostgreSQL.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// Taken by a connection that nobody works on.
+    pub idle: u32,
+    /// Taken by a connection that somebody works on, or that is being made.
+    pub in_use: u32,
+    /// All of them.
+    pub max: u32,
 }
 
 /// The wait for a connection to work on.
@@ -253,8 +299,9 @@ impl Transaction {
     ///
     /// # Errors
     /// When that is not certain.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.inner.commit().await?;
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::commit(&mut self.lent.connection).await?;
+        self.is_open = false;
         self.traced.record("outcome", "committed");
         Ok(())
     }
@@ -263,8 +310,10 @@ impl Transaction {
     ///
     /// # Errors
     /// When the connection fails; then it is undone as well.
-    pub async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.inner.rollback().await
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        PgTransactionManager::rollback(&mut self.lent.connection).await?;
+        self.is_open = false;
+        Ok(())
     }
 }
 
@@ -272,13 +321,13 @@ impl Deref for Transaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        &self.lent.connection
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        &mut self.lent.connection
     }
 }
 

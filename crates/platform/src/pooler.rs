@@ -39,7 +39,7 @@ pub enum PoolerError {
 /// # Errors
 /// See [`PoolerError`].
 pub async fn check(database: &Database) -> Result<(), PoolerError> {
-    let options = database.pool().connect_options();
+    let options = database.connect_options();
     let mut first = PgConnection::connect_with(&options).await?;
     let keeps_names = keeps_names(&mut first).await?;
     if database.is_transactions_only() {

@@ -27,7 +27,7 @@ const MAX_SKEW_SECONDS: i64 = 2;
 /// Runs all checks. Without a database nothing else can be checked.
 pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding> {
     let database = source.database(settings);
-    if let Err(error) = database.pool().acquire().await {
+    if let Err(error) = database.ping().await {
         let detail = format!("{error}. Check DATABASE_URL and whether PostgreSQL runs there");
         return vec![Finding { check: "database", ok: false, detail }];
     }

@@ -103,9 +103,8 @@ async fn serving(State(state): State<HealthState>) -> Result<Json<Health>, ApiEr
 )]
 async fn ready(State(state): State<HealthState>) -> Result<Json<Health>, ApiError> {
     state.check_serving()?;
-    let ping = sqlx::raw_sql("SELECT 1").execute(state.database.pool());
-    match tokio::time::timeout(PATIENCE, ping).await {
-        Ok(Ok(_)) => Ok(Json(OK)),
+    match tokio::time::timeout(PATIENCE, state.database.ping()).await {
+        Ok(Ok(())) => Ok(Json(OK)),
         Ok(Err(_)) | Err(_) => {
             Err(ApiError::new(&codes::UNAVAILABLE).with_detail("The database does not answer"))
         }
@@ -129,11 +128,10 @@ async fn health(state: State<HealthState>) -> Result<Json<Health>, ApiError> {
     responses((status = 200, description = "Text in the exposition format", content_type = "text/plain", body = String)),
 )]
 async fn metrics(State(state): State<HealthState>) -> String {
-    let pool = state.database.pool();
-    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
-    metrics::gauge!("database_pool_connections", "state" => "idle").set(idle);
-    metrics::gauge!("database_pool_connections", "state" => "in_use").set(pool.size().saturating_sub(idle));
-    metrics::gauge!("database_pool_connections_max").set(pool.options().get_max_connections());
+    let places = state.database.places();
+    metrics::gauge!("database_pool_connections", "state" => "idle").set(places.idle);
+    metrics::gauge!("database_pool_connections", "state" => "in_use").set(places.in_use);
+    metrics::gauge!("database_pool_connections_max").set(places.max);
     let schema = migrate::binary_version().to_string();
     metrics::gauge!("build_info", "version" => OK.version, "schema" => schema).set(1);
     state.process.collect();

@@ -92,7 +92,7 @@ pub(crate) async fn prepare(
     };
     let database = source.database(settings);
     // Before any statement is prepared.
-    drop(database.pool().acquire().await.map_err(ServeError::Database)?);
+    database.ping().await.map_err(ServeError::Database)?;
     pooler::check(&database).await?;
     let mut connection = database.acquire().await?;
     row_security::check_role(&mut connection).await?;
@@ -186,7 +186,7 @@ pub(crate) async fn run(
     if let Some(leaving) = leaving.filter(|_| !is_in_a_hurry) {
         leaving.finish(limit.saturating_sub(began.elapsed())).await;
     }
-    service.database.pool().close().await;
+    service.database.close().await;
     Ok(())
 }
 

@@ -139,7 +139,7 @@ async fn the_database_lets_nobody_delete_what_has_just_happened() {
     assert_eq!(done.rows_affected(), 0);
     assert_eq!(story.number("SELECT count(*) FROM auth.security_events").await, 2);
     let changed = sqlx::query("UPDATE auth.security_events SET type = 'nothing'")
-        .execute(story.database.service().pool())
+        .execute(&mut *story.database.service().acquire().await.unwrap())
         .await;
     assert!(changed.is_err(), "events are never changed");
 }

@@ -185,7 +185,7 @@ async fn a_key_is_remembered_for_a_moment_and_nobody_is_let_in_without_the_datab
     let ada = story.administrator("ada@example.com").await;
     let (_, key) = key_of_mail(&story, &ada).await;
     assert_eq!(who(&app, &key).await.0, 200);
-    story.workers.auth.database.pool().close().await;
+    story.workers.auth.database.close().await;
     assert_eq!(who(&app, &key).await.0, 200, "remembered");
     let unknown = ServiceKeySecret::generate(&SystemRng);
     let unavailable = (503, "service.unavailable".to_owned());

@@ -67,4 +67,40 @@ async fn what_was_under_way_when_the_network_fell_silent_keeps_no_place_of_the_p
     drop(transaction);
     let mut again = database.acquire().await.expect("the only place is free again");
     sqlx::query("SELECT 1").execute(&mut *again).await.unwrap();
+    drop(again);
+    database.ping().await.unwrap();
+    way.falls_silent();
+    timeout(asked, database.ping()).await.unwrap_err();
+    timeout(asked, database.begin()).await.expect_err("the place is not free yet");
+    database.ping().await.expect("the only place is free again");
+}
+
+#[tokio::test]
+async fn a_transaction_on_a_silent_connection_has_an_end() {
+    let story = Story::new().await;
+    let way = Way::to(story.database.service_options());
+    let database = Database::new(way.options.clone(), 1, Duration::from_secs(1));
+    database.ping().await.unwrap();
+    while database.places().idle == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    way.falls_silent();
+    let begun = timeout(Duration::from_secs(10), database.begin()).await.expect("it has an end");
+    begun.unwrap_err();
+    database.ping().await.expect("the only place is free again");
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_a_transaction_begins_leaves_none_open() {
+    let story = Story::new().await;
+    let database = Database::new(story.database.service_options(), 1, Duration::from_secs(10));
+    database.ping().await.unwrap();
+    for microseconds in (0..2000).step_by(10) {
+        let _ = timeout(Duration::from_micros(microseconds), database.begin()).await;
+        let mut next = database.acquire().await.unwrap();
+        let number = "SELECT pg_current_xact_id()::text";
+        let first: String = sqlx::query_scalar(number).fetch_one(&mut *next).await.unwrap();
+        let second: String = sqlx::query_scalar(number).fetch_one(&mut *next).await.unwrap();
+        assert_ne!(first, second, "each statement commits by itself, after {microseconds} µs");
+    }
 }
