@@ -4,6 +4,7 @@
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mana_auth::mail::MailError;
 use mana_auth::session::liveness;
 use mana_auth::{
@@ -22,11 +23,11 @@ use mana_platform::redis::Bell;
 use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Ended sessions are looked for this often: several times within the second in which they must be refused everywhere.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
@@ -45,12 +46,20 @@ const MAIL_PAUSE: Duration = Duration::from_secs(5);
 const WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Endpoints that a server tells at the same time: one that hangs holds up one of these lanes.
 const WEBHOOK_LANES: usize = 4;
+/// How long a pass may take, and how long nothing may happen in it: no answer of the database, of Stripe, of a mail server or of an app.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    total: Duration,
+    silence: Duration,
+}
+
 /// What takes moments.
-const MOMENTS: Duration = Duration::from_mins(1);
-/// What takes as long as there is more of it. What is given up is begun where it was left.
-const WORK: Duration = Duration::from_mins(30);
-/// What reads or deletes all that there is.
-const LONG_WORK: Duration = Duration::from_hours(6);
+const MOMENTS: Limits = Limits { total: Duration::from_mins(1), silence: Duration::from_mins(1) };
+/// What takes as long as there is more of it. What is given up is begun where it was left. A mail server has 50 seconds to answer, which is
+/// the longest of what these wait for.
+const WORK: Limits = Limits { total: Duration::from_mins(30), silence: Duration::from_mins(2) };
+/// What reads or deletes all that there is. One statement over large tables may be at it for long.
+const LONG_WORK: Limits = Limits { total: Duration::from_hours(6), silence: Duration::from_mins(30) };
 /// Notices of one transaction.
 const NOTICES: i64 = 50;
 
@@ -109,9 +118,9 @@ impl Task {
         Self::MailLowBalances,
     ];
 
-    /// Its name in log lines and metrics, and how long it may take: an answer of the database that never comes would hold it up for
-    /// ever. What it did not commit by then is undone, and its connection is closed.
-    fn details(self) -> (&'static str, Duration) {
+    /// Its name in log lines and metrics, and its limits: an answer of the database that never comes would hold it up for ever. What it did
+    /// not commit by then is undone, and its connection is closed.
+    fn details(self) -> (&'static str, Limits) {
         match self {
             Self::WriteActivity => ("writing the activity of sessions", MOMENTS),
             Self::WriteKeyUse => ("writing the use of service keys", MOMENTS),
@@ -142,8 +151,12 @@ impl Task {
 
 /// A task took longer than it may.
 #[derive(Debug, thiserror::Error)]
-#[error("it was not done within {0:?}")]
-struct TooSlow(Duration);
+enum TooSlow {
+    #[error("it was not done within {0:?}")]
+    Total(Duration),
+    #[error("nothing was heard of what it waits for within {0:?}")]
+    Silence(Duration),
+}
 
 /// All of them, not started yet: a test makes the one pass it is about.
 #[derive(Debug, Clone)]
@@ -211,7 +224,7 @@ impl Workers {
     /// Learns which sessions have ended elsewhere.
     pub async fn follow_ended_sessions(&self) {
         // It says itself what fails. Whoever it tells nothing for a while asks the database.
-        let _ = timeout(MOMENTS, liveness::catch_up(&self.auth)).await;
+        let _ = timeout(MOMENTS.total, liveness::catch_up(&self.auth)).await;
     }
 
     /// Rings for the other servers when sessions have ended here, and looks when they ring, for ever; without Redis, not at all. What is not
@@ -387,13 +400,13 @@ fn carry_out<E: std::error::Error + 'static>(
     task: Task,
     work: impl Future<Output = Result<(), E>>,
 ) -> impl Future<Output = ()> {
-    let (pass, limit) = task.details();
+    let (pass, limits) = task.details();
     // These are large, and what carries them on keeps them more than once.
-    within(limit, pass, Box::pin(work))
+    within(limits, pass, Box::pin(work))
 }
 
 async fn within<E: std::error::Error + 'static>(
-    limit: Duration,
+    limits: Limits,
     pass: &'static str,
     work: impl Future<Output = Result<(), E>>,
 ) {
@@ -401,12 +414,33 @@ async fn within<E: std::error::Error + 'static>(
         metrics::counter!("worker_passes_failed_total", "pass" => pass).increment(1);
         tracing::warn!(cause, pass, "background work failed and is tried again");
     };
-    match timeout(limit, work).await {
-        Ok(Ok(())) => {
+    match timeout(limits.total, unless_silent(limits.silence, work)).await {
+        Ok(Ok(Ok(()))) => {
             metrics::gauge!("worker_pass_last_success_timestamp_seconds", "pass" => pass).set(now());
         }
-        Ok(Err(error)) => failed(&error),
-        Err(_) => failed(&TooSlow(limit)),
+        Ok(Ok(Err(error))) => failed(&error),
+        Ok(Err(silent)) => failed(&silent),
+        Err(_) => failed(&TooSlow::Total(limits.total)),
+    }
+}
+
+/// What comes of `work`, unless nothing wakes it for so long: whatever it waits for does not come any more.
+async fn unless_silent<T>(silence: Duration, work: impl Future<Output = T>) -> Result<T, TooSlow> {
+    let last_woken = Mutex::new(Instant::now());
+    let quiet_for = || last_woken.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    let mut work = std::pin::pin!(work);
+    let woken = std::future::poll_fn(|context| {
+        *last_woken.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        work.as_mut().poll(context)
+    });
+    // All passes share one task, which looks at each of them whenever one is woken. This looks at its own only when that one is.
+    let mut alone = FuturesUnordered::from_iter([woken]);
+    loop {
+        match timeout(silence.saturating_sub(quiet_for()), alone.select_next_some()).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(_) if quiet_for() >= silence => return Err(TooSlow::Silence(silence)),
+            Err(_) => {}
+        }
     }
 }
 
@@ -444,7 +478,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         metrics::with_local_recorder(&recorder, || {
             runtime.block_on(async {
-                within(Duration::ZERO, "hangs", std::future::pending::<Result<(), Infallible>>()).await;
+                let at_once = Limits { total: Duration::ZERO, ..MOMENTS };
+                within(at_once, "hangs", std::future::pending::<Result<(), Infallible>>()).await;
                 within(MOMENTS, "works", std::future::ready(Ok::<(), Infallible>(()))).await;
             });
         });
@@ -452,6 +487,24 @@ mod tests {
         assert!(told.contains("worker_passes_failed_total{pass=\"hangs\"} 1"), "{told}");
         assert!(told.contains("last_success_timestamp_seconds{pass=\"works\"}"), "{told}");
         assert!(!told.contains("last_success_timestamp_seconds{pass=\"hangs\"}"), "{told}");
+    }
+
+    #[test]
+    fn silence_is_when_nothing_wakes_a_pass_whatever_wakes_the_others() {
+        const STEP: Duration = Duration::from_millis(10);
+        const SILENCE: Duration = Duration::from_millis(100);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let slow = unless_silent(SILENCE, async {
+                for _ in 0..30 {
+                    tokio::time::sleep(STEP).await;
+                }
+            });
+            let hangs = unless_silent(SILENCE, std::future::pending::<()>());
+            let (slow, hangs) = tokio::join!(slow, timeout(MOMENTS.total, hangs));
+            assert!(slow.is_ok(), "something happens in it all the time");
+            assert!(matches!(hangs, Ok(Err(TooSlow::Silence(SILENCE)))), "{hangs:?}");
+        });
     }
 
     #[test]

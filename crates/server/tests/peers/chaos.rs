@@ -33,8 +33,8 @@ const MAX_CONNECTIONS: usize = 300;
 
 /// What a sign-up takes at most, whatever the mail server does.
 const SIGN_UP: Duration = Duration::from_secs(5);
-/// Until a mail is there that a silent mail server was to take: the limit of an attempt and the pause after it, or the three
-/// minutes after which a mail is taken over from a server that was killed with it; and some.
+/// Until a mail is there, whatever befell it: the limit of an attempt and the pause after it, the silence after which a pass is given up, or
+/// the three minutes after which a mail is taken over from a server that was killed with it; and some.
 const MAIL: Duration = Duration::from_mins(5);
 /// How long PostgreSQL stands still in the long version.
 const LONG_PAUSE: Duration = Duration::from_secs(30);
@@ -333,6 +333,14 @@ impl Stage<'_> {
         }
     }
 
+    /// What no request waits for goes on as well.
+    fn mails_are_sent(&mut self) {
+        self.number = self.number.saturating_add(1);
+        let name = format!("guest-{}", self.number);
+        Person::sign_up(self.deployment.server_port(0), &name);
+        poll(MAIL, "a mail", || (self.mails.mails_to(&address(&name)) > 0).then_some(()));
+    }
+
     /// Nobody who has signed out is known again, whatever the time, and what was done is not done again.
     fn nothing_comes_back(&self, server: usize) {
         let port = self.deployment.server_port(server);
@@ -464,6 +472,10 @@ impl Stage<'_> {
             }
         }
         self.recovers();
+        // Who has begun to tell a silent mail server something waits for it to the end of its patience. Newcomers are looked at at last.
+        if !matches!(fault, Fault::MailServerSilent) {
+            self.mails_are_sent();
+        }
         self.progress.all_is_there.store(false, Ordering::SeqCst);
     }
 
