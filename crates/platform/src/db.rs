@@ -299,7 +299,7 @@ impl Transaction {
     ///
     /// # Errors
     /// When that is not certain.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(mut self) -> Result<(), DbError> {
         PgTransactionManager::commit(&mut self.lent.connection).await?;
         self.is_open = false;
         self.traced.record("outcome", "committed");
@@ -310,7 +310,7 @@ impl Transaction {
     ///
     /// # Errors
     /// When the connection fails; then it is undone as well.
-    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+    pub async fn rollback(mut self) -> Result<(), DbError> {
         PgTransactionManager::rollback(&mut self.lent.connection).await?;
         self.is_open = false;
         Ok(())
@@ -444,7 +444,7 @@ impl Connection {
     pub async fn finish(self) -> Result<(), DbError> {
         match self.statements {
             Statements::Single(_) => Ok(()),
-            Statements::Together(transaction) => Ok(transaction.commit().await?),
+            Statements::Together(transaction) => transaction.commit().await,
         }
     }
 

@@ -18,9 +18,9 @@ use mana_credits::ledger::{Books, root};
 use mana_credits::purchase::{self, Payments};
 use mana_credits::webhook;
 use mana_kernel::Clock as _;
+use mana_platform::SystemClock;
 use mana_platform::http::Language;
 use mana_platform::redis::Bell;
-use mana_platform::{DbError, SystemClock};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -380,7 +380,7 @@ impl Workers {
                 );
                 written.push(mail.await?);
             }
-            transaction.commit().await.map_err(DbError::from)?;
+            transaction.commit().await?;
             drop(written);
         }
     }

@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::Line;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, Valid, codes};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,6 +58,6 @@ pub(crate) async fn change_profile(
         store::update_profile(&mut transaction, &caller.user_id, name.as_deref(), image.as_deref(), now)
             .await?
             .ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok((StatusCode::CREATED, Json(ProfileResponse { success: true, user })))
 }

@@ -79,7 +79,7 @@ pub(crate) async fn register(
     create(&mut transaction, &auth, &user, &hash, &Origin::of_request(&client)).await?;
     let app = source_app_url.as_ref();
     let mail = verification::send_first(&mut transaction, &auth, &user, language, app).await?;
-    transaction.commit().await.map_err(mana_platform::DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
 
     let response = RegisterResponse {

@@ -76,7 +76,7 @@ async fn deliver(auth: &Auth, waiting: &WaitingMail) -> Result<(), DbError> {
             }
         }
     }
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }
 
 /// A cause for the log: servers like to repeat the address that they refuse, which the log must not hold.

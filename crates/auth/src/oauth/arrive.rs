@@ -15,7 +15,6 @@ use crate::token::root_secret::Purpose;
 use crate::verification::ProtectionChange;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Line, SessionId, UserId};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::Language;
 use sqlx::PgConnection;
@@ -182,5 +181,5 @@ pub(super) fn is_of_another(error: &OAuthError) -> bool {
 
 /// Commits.
 pub(super) async fn commit(transaction: Transaction) -> Result<(), OAuthError> {
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }

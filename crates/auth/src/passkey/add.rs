@@ -17,7 +17,6 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::Line;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -148,7 +147,7 @@ async fn store_new(
     security_event::record(&mut transaction, auth, kind, Some(user), Some(session), origin).await?;
     let change = ProtectionChange::PasskeyAdded;
     let mail = warn(&mut transaction, auth, &owner, change, Some(session), (language, origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(passkey)
 }

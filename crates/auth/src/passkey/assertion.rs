@@ -12,7 +12,6 @@ use crate::account::store::lock_user;
 use crate::security_event::{self, EventKind, Origin};
 use crate::session::proof::Method;
 use mana_kernel::UserId;
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -136,7 +135,7 @@ async fn refuse(
         (_, Purpose::SecondFactor | Purpose::Reauthentication) => EventKind::SecondFactorFailed,
     };
     security_event::record(&mut transaction, auth, kind, user, None, origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     tracing::debug!(%refusal, "a passkey is refused");
     Ok(if refusal.is_of_page() { PasskeyError::ForeignOrigin } else { PasskeyError::Refused })
 }

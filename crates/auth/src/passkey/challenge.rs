@@ -5,7 +5,6 @@ use super::model::{CHALLENGE_TTL, Challenge, ChallengeHash, PasskeyError, Purpos
 use super::store;
 use crate::Auth;
 use mana_kernel::UserId;
-use mana_platform::DbError;
 
 /// Whose answer is waited for, and within what: a session, or a sign-in that waits.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +23,7 @@ pub(super) async fn give(
     let expires_at = auth.clock.now().saturating_add(CHALLENGE_TTL);
     let mut transaction = auth.database.begin().await?;
     store::insert_challenge(&mut transaction, challenge.hash(), purpose, bound, expires_at).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(challenge)
 }
 
@@ -38,6 +37,6 @@ pub(super) async fn use_up(
     let hash = data.challenge.ok_or(PasskeyError::DeadChallenge)?.hash();
     let mut transaction = auth.database.begin().await?;
     let waited = store::delete_challenge(&mut transaction, hash, purpose, bound, auth.clock.now()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     if waited { Ok(hash) } else { Err(PasskeyError::DeadChallenge) }
 }

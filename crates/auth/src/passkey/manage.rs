@@ -61,7 +61,7 @@ pub(super) async fn rename(
     let mut transaction = auth.database.begin().await?;
     let named = store::update_name(&mut transaction, &caller.user_id, id, request.name.as_str()).await?;
     let named = named.ok_or(PasskeyError::NotFound)?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(named))
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn remove(
     security_event::record(&mut transaction, &auth, kind, Some(user), session, &origin).await?;
     let change = ProtectionChange::PasskeyRemoved;
     let mail = warn(&mut transaction, &auth, &owner, change, session, (language, &origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -48,6 +48,6 @@ async fn replace(
     let hash = auth.hasher.hash_again(password, &*auth.rng, client).await?;
     let mut transaction = auth.database.begin().await?;
     store::update_outdated(&mut transaction, user, outdated, &hash, auth.clock.now()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(())
 }

@@ -479,7 +479,7 @@ async fn record_hit(auth: &Auth, hit: RateLimitHit) -> Result<(), DbError> {
     let origin = Origin { client, request_id, ..Origin::default() };
     let mut transaction = auth.database.begin().await?;
     record(&mut transaction, auth, EventKind::RateLimited, user_id.as_ref(), None, &origin).await?;
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }
 
 async fn write(

@@ -40,7 +40,7 @@ pub(crate) async fn create_service_key(
     let (id, created) =
         insert(&mut transaction, &*auth.clock, &*auth.rng, &new, Some(&admin.user_id)).await?;
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyCreated(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -58,7 +58,7 @@ pub async fn create(
     let mut transaction = act.begin(database).await?;
     let (id, created) = insert(&mut transaction, clock, rng, new, None).await?;
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyCreated(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(created)
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn revoke_service_key(
         return Err(ServiceKeyError::NotFound.into());
     }
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     auth.service_keys.forget_all();
     outwait_holders(&auth.database, id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -62,7 +62,7 @@ pub async fn revoke(
         return Ok(false);
     }
     act.record_of_installation(&mut transaction, EventKind::ServiceKeyRevoked(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     outwait_holders(database, id).await?;
     Ok(true)
 }
@@ -72,5 +72,5 @@ pub async fn revoke(
 async fn outwait_holders(database: &Database, id: Uuid) -> Result<(), DbError> {
     let mut transaction = database.begin().await?;
     store::outwait_holders(&mut transaction, id).await?;
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }

@@ -6,7 +6,6 @@ use crate::account::store::PasswordAccount;
 use crate::password::{self, Verdict};
 use crate::security_event::{self, EventKind, Origin};
 use crate::{Auth, account};
-use mana_platform::DbError;
 use mana_platform::http::AddressBucket;
 use mana_platform::rate_limit::{AccountKey, whole_seconds};
 use secrecy::SecretString;
@@ -54,7 +53,7 @@ pub(crate) async fn check_password(
     let mut transaction = auth.database.begin().await?;
     let kind = EventKind::SignInFailed;
     security_event::record(&mut transaction, auth, kind, user.as_ref(), None, origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Err(refusal)
 }
 

@@ -9,7 +9,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, OptionalBody, ProblemBody};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -46,6 +45,6 @@ pub(crate) async fn session_to_token(
     };
     let mut transaction = auth.database.begin().await?;
     let tokens = refresh::open_chain(&mut transaction, &auth, &found.user, &found.session, &app).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok((renewed, Json(tokens)).into_response())
 }

@@ -13,7 +13,6 @@ use crate::two_factor::SecondFactorRequired;
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -56,7 +55,7 @@ pub(crate) async fn sign_in_answering(
     let opened = match admit(&mut transaction, auth, user, proof, device, origin).await? {
         Admission::Opened(opened) => opened,
         Admission::Challenged(challenge) => {
-            transaction.commit().await.map_err(DbError::from)?;
+            transaction.commit().await?;
             let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
             let answer = LoginResponse::SecondFactor(challenge.answer());
             return Ok((set_cookie, Json(answer)).into_response());

@@ -18,7 +18,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
@@ -125,7 +124,7 @@ async fn ask_for_factor(
     auth: &Auth,
     challenge: &Challenge,
 ) -> Result<Response, ApiError> {
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     let set_cookie = challenge.cookie(&auth.policy).map(|value| [(header::SET_COOKIE, value)]);
     let answer = FactorRedirect { two_factor_redirect: true, required: challenge.answer() };
     Ok((set_cookie, Json(SignInEmailResponse::SecondFactor(answer))).into_response())

@@ -88,6 +88,6 @@ pub(crate) async fn rekey<Rows: SealedRows>(
             }
             after = key;
         }
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
     }
 }

@@ -27,7 +27,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::{Line, SessionId};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, Caller, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::SecretString;
@@ -116,7 +115,7 @@ pub(crate) async fn enable(
     let enrolment = set_up::begin(&mut transaction, &auth, user, &begun_in).await?;
     let codes =
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(Enabled { totp_uri: enrolment.otpauth_url, backup_codes: codes.recovery_codes }))
 }
 
@@ -210,7 +209,7 @@ pub(crate) async fn disable(
         return Err(TwoFactorError::Required.into());
     }
     let mail = set_up::remove(&mut transaction, &auth, user, Some(session), (language, &origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(Json(Done { status: true }))
 }
@@ -245,7 +244,7 @@ pub(crate) async fn generate_backup_codes(
         set_up::make_recovery_codes(&mut transaction, &auth, &user.id, Some(session), &origin).await?;
     let change = ProtectionChange::RecoveryCodesMade;
     let mail = warn(&mut transaction, &auth, user, change, Some(session), (language, &origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(Json(BackupCodes { status: true, backup_codes: codes.recovery_codes }))
 }

@@ -18,7 +18,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
 use mana_kernel::Line;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -72,7 +71,7 @@ pub(crate) async fn enrol_pending(
     let mut transaction = auth.database.begin().await?;
     let (user, token) = may_enrol(&mut transaction, &auth, &request.challenge_token).await?;
     let enrolment = set_up::begin(&mut transaction, &auth, &user, &BegunIn::SignIn(token.hash())).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(enrolment))
 }
 

@@ -9,7 +9,6 @@ use crate::security_event::{self, EventKind, Origin};
 use crate::session::proof::Method;
 use crate::token::root_secret::Purpose;
 use mana_kernel::UserId;
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 
 /// Takes a code of the account, of its authenticator app or one on paper, and says which it was; it is used up if the transaction that comes
@@ -48,7 +47,7 @@ pub(super) async fn take_code(
     }
     let kind = EventKind::SecondFactorFailed;
     security_event::record(&mut transaction, auth, kind, Some(user), None, origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Err(TwoFactorError::WrongCode)
 }
 

@@ -13,7 +13,6 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use mana_kernel::{Line, UserId};
-use mana_platform::DbError;
 use mana_platform::http::{
     ApiError, Caller, ClientInfo, FreshCaller, Language, OptionalBody, ProblemBody, Valid, codes,
 };
@@ -93,7 +92,7 @@ pub(crate) async fn enrol(
     let user = hold(&mut transaction, &auth, &caller).await?;
     let enrolment =
         set_up::begin(&mut transaction, &auth, &user, &BegunIn::Session(caller.session_id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(enrolment))
 }
 
@@ -158,7 +157,7 @@ pub(crate) async fn disable(
     let origin = Origin::of_request(&client);
     let session = Some(&caller.session_id);
     let mail = set_up::remove(&mut transaction, &auth, &user, session, (language, &origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -193,7 +192,7 @@ pub(crate) async fn renew_recovery_codes(
     let codes = set_up::make_recovery_codes(&mut transaction, &auth, user, session, &origin).await?;
     let change = ProtectionChange::RecoveryCodesMade;
     let mail = warn(&mut transaction, &auth, &owner, change, session, (language, &origin)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(Json(codes))
 }

@@ -7,7 +7,6 @@ use crate::session::hold::refuse_minted;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, Caller, ProblemBody};
 use uuid::Uuid;
 
@@ -48,6 +47,6 @@ pub(crate) async fn revoke(
     if !store::delete_trusted_device(&mut transaction, &caller.user_id, &id).await? {
         return Err(TwoFactorError::UnknownDevice.into());
     }
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

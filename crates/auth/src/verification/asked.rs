@@ -90,7 +90,7 @@ pub(super) async fn write_down(
 pub(super) async fn ask(auth: &Auth, asked: Asked) -> Result<(), MailError> {
     let mut transaction = auth.database.begin().await?;
     let written = write_down(&mut transaction, auth, &asked).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(written);
     Ok(())
 }
@@ -114,7 +114,7 @@ pub async fn answer_asked(auth: &Auth) -> Result<(), MailError> {
         } else {
             tracing::warn!(request = %row.id, "what somebody asked to be mailed is too old and is dropped");
         }
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         drop(written);
     }
 }

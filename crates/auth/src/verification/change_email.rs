@@ -74,7 +74,7 @@ pub(crate) async fn change_email(
     let (user, session) = (Some(&caller.user_id), Some(&caller.session_id));
     let (kind, origin) = (EventKind::EmailChangeRequested, Origin::of_request(&client));
     security_event::record(&mut transaction, &auth, kind, user, session, &origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(written);
     Ok(Json(Acknowledged::with("If the address is free, a mail to confirm it is on its way")))
 }
@@ -297,7 +297,7 @@ async fn confirm(
     security_event::record(&mut transaction, auth, kind, Some(&user.id), None, origin).await?;
     let notice = EmailChanges { language, masked: masked(&email), is_done: true };
     let mail = mail::enqueue(&mut transaction, auth, Some(&user.id), &user.email, &notice).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     drop(mail);
     Ok(Outcome::Changed)
 }

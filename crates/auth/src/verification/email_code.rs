@@ -22,7 +22,6 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use mana_kernel::{Line, UserId};
-use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Valid};
 use mana_platform::rate_limit::{AccountKey, whole_seconds};
@@ -171,7 +170,7 @@ async fn check(
     }
     let user = owner.as_ref().map(|user| &user.id);
     security_event::record(&mut transaction, auth, EventKind::SignInFailed, user, None, origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Err(VerificationError::CodeVoid)
 }
 

@@ -288,7 +288,7 @@ async fn confirm(auth: &Auth, text: &str, origin: &Origin) -> Result<User, Verif
     mark_verified(&mut transaction, auth, &user, origin).await?;
     let kind = EventKind::EmailVerified;
     security_event::record(&mut transaction, auth, kind, Some(&user.id), None, origin).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(user)
 }
 

@@ -14,7 +14,7 @@ use http::StatusCode;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Clock, Rng, UserId};
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
-use mana_platform::{Database, DbError, Outbound};
+use mana_platform::{Database, Outbound};
 use sqlx::PgConnection;
 
 /// Adds an endpoint to an app
@@ -48,7 +48,7 @@ pub(crate) async fn add_webhook(
     let mut transaction = act.begin(&auth.database).await?;
     let created = insert(&mut transaction, &auth.root_secrets, by, &app, &new, Some(&admin.user_id)).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookAdded(created.details.id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     auth.webhooks.listeners.forget();
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -70,7 +70,7 @@ pub async fn add(
     let mut transaction = act.begin(database).await?;
     let created = insert(&mut transaction, root_secrets, (clock, rng), app, new, None).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookAdded(created.details.id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(created)
 }
 

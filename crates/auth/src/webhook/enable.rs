@@ -8,8 +8,8 @@ use crate::security_event::EventKind;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mana_kernel::{Clock, Rng};
+use mana_platform::Database;
 use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody};
-use mana_platform::{Database, DbError};
 use uuid::Uuid;
 
 /// Enables an endpoint
@@ -64,5 +64,5 @@ async fn tell_from_now(
     }
     store::update_enabled(&mut transaction, id, act.now()).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookEnabled(id)).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }

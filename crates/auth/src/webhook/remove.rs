@@ -66,7 +66,7 @@ async fn delete(
     }
     store::delete_endpoint(&mut transaction, id).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookRemoved(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(delete_deliveries(database, id).await?)
 }
 

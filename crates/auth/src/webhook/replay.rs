@@ -9,9 +9,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::id::first_uuid_at;
 use mana_kernel::{Clock, Rng, Timestamp};
+use mana_platform::Database;
 use mana_platform::db::Transaction;
 use mana_platform::http::{Admin, ApiError, ClientInfo, ProblemBody, Valid};
-use mana_platform::{Database, DbError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -125,7 +125,7 @@ async fn tell_again(
     let Some(from) = from else {
         let ids: Vec<_> = event_ids.iter().map(|EventId(id)| *id).collect();
         let replayed = store::replay_events(&mut transaction, id, &ids, now).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         return Ok(Replayed { replayed });
     };
     let (mut after, to) = (first_uuid_at(from.get()), to.map_or(Uuid::max(), |to| first_uuid_at(to.get())));
@@ -133,7 +133,7 @@ async fn tell_again(
     loop {
         let (count, last) =
             store::replay_range(&mut transaction, id, (after, to), *includes_delivered, BATCH, now).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         replayed = replayed.saturating_add(count);
         let Some(last) = last else { return Ok(Replayed { replayed }) };
         after = last;

@@ -9,8 +9,8 @@ use crate::token::root_secret::RootSecrets;
 use axum::Json;
 use axum::extract::{Path, State};
 use mana_kernel::{Clock, Rng};
+use mana_platform::Database;
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
-use mana_platform::{Database, DbError};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::Duration;
@@ -86,7 +86,7 @@ pub(crate) async fn rotate_webhook_secret(
     let mut transaction = act.begin(&auth.database).await?;
     let rotated = follow(&mut transaction, &auth.root_secrets, (clock, rng), Some(&app), id, overlap).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookSecretRotated(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(rotated))
 }
 
@@ -105,7 +105,7 @@ pub async fn rotate_secret(
     let mut transaction = act.begin(database).await?;
     let rotated = follow(&mut transaction, root_secrets, (clock, rng), None, id, overlap).await?;
     act.record_of_installation(&mut transaction, EventKind::WebhookSecretRotated(id)).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(rotated)
 }
 

@@ -14,7 +14,6 @@ use crate::purchase::store as purchases;
 use crate::purchase::sync::sync;
 use crate::purchase::{PaymentError, Payments};
 use crate::stripe::{Stripe, StripeError};
-use mana_platform::DbError;
 use std::ops::ControlFlow;
 use time::Duration;
 
@@ -73,7 +72,7 @@ async fn settled(
         "paid" => {
             let mut transaction = books.database.begin().await?;
             let is_first = store::update_wound_up(&mut transaction, top_up, now).await?;
-            transaction.commit().await.map_err(DbError::from)?;
+            transaction.commit().await?;
             if is_first {
                 count("credited");
             }
@@ -102,7 +101,7 @@ async fn look(payments: &Payments, order: &str) -> Result<(), PaymentError> {
             let found = purchases::find_order(&mut transaction, order).await?;
             let payment = found.and_then(|order| order.payment_id);
             purchases::update_failed(&mut transaction, order, payment.as_deref(), books.clock.now()).await?;
-            Ok(transaction.commit().await.map_err(DbError::from)?)
+            Ok(transaction.commit().await?)
         }
         looked => looked.map(drop),
     }
@@ -207,7 +206,7 @@ async fn make_payment(
     let known = store::lock_auto_top_up(&mut transaction, &top_up.user, stripe.is_live()).await?;
     let noted = noted.filter(|_| known.is_some_and(|known| known.allows(&order.id, card)));
     if noted.is_some() {
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
     } else {
         drop(transaction);
     }
@@ -225,7 +224,7 @@ async fn look_again(payments: &Payments, top_up: &AutoTopUp) -> Result<(), Payme
     let mut transaction = books.database.begin().await?;
     let at = books.clock.now().saturating_add(BETWEEN_LOOKS);
     store::update_next_look(&mut transaction, top_up, at).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Waits before the next try, or gives up.
@@ -257,7 +256,7 @@ async fn refused(
         // Under the same key Stripe would give the same refusal again.
         purchases::update_next_attempt(&mut transaction, order).await?;
     }
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Ends the order and pauses, with a till for its owner where paying in person helps.
@@ -299,7 +298,7 @@ async fn pause_with(
     if known.as_ref().is_some_and(is_same) {
         pause(&mut transaction, payers, top_up, (reason, till), books.clock.now()).await?;
     }
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Ends the open order, so that it is never charged. One that was charged is what it is.
@@ -329,7 +328,7 @@ pub(super) async fn cancel(
         None => {
             let mut transaction = books.database.begin().await?;
             purchases::update_failed(&mut transaction, order, None, books.clock.now()).await?;
-            transaction.commit().await.map_err(DbError::from)?;
+            transaction.commit().await?;
         }
     }
     if is_open(payments, order).await? { Err(PaymentError::TopUpUnderWay) } else { Ok(()) }

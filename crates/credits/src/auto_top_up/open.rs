@@ -56,12 +56,12 @@ async fn open(
     let crossed = found.zip(wallet).filter(|(top_up, wallet)| top_up.is_crossed(wallet, now));
     let Some((top_up, _)) = crossed else {
         store::update_seen(&mut transaction, user, now).await?;
-        return Ok(transaction.commit().await.map_err(DbError::from)?);
+        return Ok(transaction.commit().await?);
     };
     let package = match find_objection(payments, &mut transaction, payers, &top_up).await? {
         Err(reason) => {
             pause(&mut transaction, payers, &top_up, (reason, None), now).await?;
-            return Ok(transaction.commit().await.map_err(DbError::from)?);
+            return Ok(transaction.commit().await?);
         }
         Ok(package) => package,
     };
@@ -69,7 +69,7 @@ async fn open(
     let month = purchases::find_month(&mut transaction, user, &top_up.currency, zone, now).await?;
     if month.used_cents.saturating_add(top_up.price_cents) > top_up.monthly_cap_cents {
         store::update_capped(&mut transaction, user, month.ends_at).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         count("capped");
         return Ok(());
     }
@@ -94,7 +94,7 @@ async fn open(
     if !store::update_order(&mut transaction, user, &id, now).await? {
         return Ok(());
     }
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     tracing::info!(order = id, "an auto top-up is due");
     count("opened");
     Ok(())

@@ -31,7 +31,7 @@ pub(crate) async fn turn_off(
         let told = credits.payers.on_top_up_news(&mut transaction, &caller.user_id, TopUpNews::TurnedOff);
         told.await.map_err(PaymentError::Port)?;
     }
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     credits.payments.errands.top_ups.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }

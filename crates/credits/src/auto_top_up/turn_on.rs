@@ -18,7 +18,6 @@ use axum::Json;
 use axum::extract::State;
 use mana_kernel::id::new_uuid;
 use mana_kernel::{Amount, Line, UserId};
-use mana_platform::DbError;
 use mana_platform::config::StripeTax;
 use mana_platform::http::{ApiError, Caller, FreshCaller, Language, ProblemBody, Valid};
 use serde::Deserialize;
@@ -174,7 +173,7 @@ async fn agree(
         told.await.map_err(PaymentError::Port)?;
     }
     let shown = read(&mut transaction, user, zone, agreement.now).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(shown)
 }
 
@@ -223,7 +222,7 @@ async fn withdraw(
     };
     let at = books.clock.now().saturating_add(LEASE);
     store::update_withdrawn(&mut transaction, user, &order, at).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     charge::cancel(payments, stripe, known).await?;
     Ok(Some(order))
 }
@@ -296,7 +295,7 @@ async fn open_till(
     if !store::update_tills_made(&mut transaction, user, MAX_TILLS, a_day_ago, now).await? {
         return Err(PaymentError::TooManySetups);
     }
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     let (customer, session) = match save_card(payments, stripe, user, request, &customer).await {
         Err(PaymentError::Stripe(error)) if error.misses("customer") => {
             let customer = another_customer(payments, stripe, user, &customer).await?;

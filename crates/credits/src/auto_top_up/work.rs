@@ -5,7 +5,7 @@ use super::{Payers, TopUpNews, charge, open, store};
 use crate::purchase::{PaymentError, Payments};
 use crate::stripe::object::{CheckoutSession, Expandable};
 use crate::stripe::{Stripe, StripeError};
-use mana_platform::{DbError, hold_briefly};
+use mana_platform::hold_briefly;
 use time::Duration;
 
 /// Nobody else does anything for an auto top-up for so long: a try takes a few calls of some seconds at most. What failed in a way that
@@ -29,7 +29,7 @@ pub async fn work(payments: &Payments, payers: &dyn Payers) -> Result<(), Paymen
         let mut transaction = books.database.begin().await?;
         let until = now.saturating_add(LEASE);
         let claimed = store::update_claimed(&mut transaction, stripe.is_live(), now, until).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         // One by one: what is claimed later is what it is then, and no lease runs out while another is followed.
         let Some(top_up) = claimed else { return Ok(()) };
         if let Err(error) = follow(payments, stripe, payers, &top_up).await {
@@ -52,7 +52,7 @@ pub async fn catch_up(payments: &Payments) -> Result<(), PaymentError> {
         let Some(end) = store::update_thresholds(&mut transaction, &after, PAGE).await? else { break };
         let (page, now) = ((after.as_str(), end.as_str()), books.clock.now());
         let more = store::update_unnoticed(&mut transaction, stripe.is_live(), page, now).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         found = found.saturating_add(more);
         after = end;
     }
@@ -98,7 +98,7 @@ async fn tidy(payments: &Payments, stripe: &Stripe, top_up: &AutoTopUp) -> Resul
     }
     let mut transaction = payments.books.database.begin().await?;
     store::update_tidied(&mut transaction, &top_up.user, tills, cards).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Closes a till, and gives the card that was saved there before that.
@@ -159,7 +159,7 @@ async fn look_at_till(
             }
         }
     }
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// The card that was saved, if it is this user's.
@@ -184,5 +184,5 @@ async fn wind_up(payments: &Payments, stripe: &Stripe, top_up: &AutoTopUp) -> Re
     }
     let mut transaction = payments.books.database.begin().await?;
     store::update_wound_up(&mut transaction, top_up, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }

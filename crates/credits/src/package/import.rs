@@ -23,7 +23,7 @@ pub async fn import(
     for NamedPackage { id, content } in packages {
         imported.push(put(&mut transaction, (log, &by), id, content, clock.now()).await?);
     }
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(imported)
 }
 

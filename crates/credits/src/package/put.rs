@@ -5,7 +5,6 @@ use super::store;
 use crate::{AdminLog, Administrator, CreditsState, SalesDeed};
 use axum::Json;
 use axum::extract::{Path, State};
-use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid, codes};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -38,7 +37,7 @@ pub(crate) async fn put_package(
     let mut transaction = credits.database.begin().await?;
     log.hold_office(&mut transaction, &by).await.map_err(PackageError::Port)?;
     let package = put(&mut transaction, (log, &by), &id, &content, credits.clock.now()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(package))
 }
 

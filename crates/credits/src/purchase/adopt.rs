@@ -4,7 +4,6 @@ use super::model::{Order, OrderOrigin, PaymentError};
 use super::{Payments, store};
 use crate::stripe::object::{CheckoutSession, Expandable, PaymentIntent};
 use crate::stripe::{Stripe, StripeError};
-use mana_platform::DbError;
 use time::OffsetDateTime;
 
 impl Order {
@@ -52,7 +51,7 @@ pub(super) async fn adopt_till(
     };
     let mut transaction = payments.books.database.begin().await?;
     store::update_session(&mut transaction, &order.id, &columns, payments.books.clock.now()).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Notes a payment with the order that lacks it. Whether it is what was ordered is seen by the look that follows.
@@ -66,7 +65,7 @@ pub(super) async fn adopt_payment(
     let mut transaction = payments.books.database.begin().await?;
     store::update_adopted(&mut transaction, &order.id, customer, &payment.id, payments.books.clock.now())
         .await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// The same, of a payment that a delivery tells of.

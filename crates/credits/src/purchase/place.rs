@@ -11,7 +11,6 @@ use crate::stripe::{Stripe, StripeError};
 use mana_kernel::id::new_uuid;
 use mana_kernel::secret::sha256;
 use mana_kernel::{Line, UserId};
-use mana_platform::DbError;
 use mana_platform::Settings;
 use mana_platform::config::StripeTax;
 use mana_platform::http::RedirectTargets;
@@ -186,7 +185,7 @@ pub(super) async fn place(
     let mut transaction = books.database.begin().await?;
     store::update_session(&mut transaction, &order.id, &columns, books.clock.now()).await?;
     let placed = store::find_placed(&mut transaction, user, Some(&order.id), None).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     placed.ok_or(PaymentError::NoSuchPurchase)
 }
 
@@ -238,7 +237,7 @@ async fn order(
     // Another request under the same key was faster.
     let (by_id, by_key) = if is_new { (Some(id.as_str()), None) } else { (None, key) };
     let placed = store::find_placed(&mut transaction, user, by_id, by_key).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     placed.ok_or(PaymentError::NoSuchPurchase)
 }
 
@@ -258,7 +257,7 @@ pub(crate) async fn customer(
     let mut transaction = books.database.begin().await?;
     store::insert_customer(&mut transaction, user, stripe.is_live(), &made.id, books.clock.now()).await?;
     let kept = store::find_customer(&mut transaction, user, stripe.is_live()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(kept.unwrap_or(made.id))
 }
 
@@ -277,7 +276,7 @@ pub(crate) async fn another_customer(
     let (live, now) = (stripe.is_live(), books.clock.now());
     store::update_customer(&mut transaction, user, live, (gone, &made.id), now).await?;
     let kept = store::find_customer(&mut transaction, user, live).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(kept.unwrap_or(made.id))
 }
 

@@ -9,7 +9,6 @@ use super::sync::{apply, observe_order};
 use crate::stripe::object::{CheckoutSession, PaymentIntent};
 use crate::stripe::{Stripe, StripeError};
 use crate::webhook;
-use mana_platform::DbError;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use time::{Duration, OffsetDateTime};
@@ -346,5 +345,5 @@ pub async fn keep_reconciled(payments: &Payments) -> Result<(), PaymentError> {
     metrics::gauge!("payments_uncredited").set(u32::try_from(problems).unwrap_or(u32::MAX));
     let seconds = i32::try_from(now.unix_timestamp()).unwrap_or(i32::MAX);
     metrics::gauge!("payments_reconcile_last_success_timestamp_seconds").set(seconds);
-    Ok(lock.commit().await.map_err(DbError::from)?)
+    Ok(lock.commit().await?)
 }

@@ -218,7 +218,7 @@ async fn want(
     let deed = SalesDeed::PurchaseRefunded { user: &user, purchase: &order_id, amount_cents };
     books.admin_log.record_sale(&mut transaction, by, deed).await.map_err(PaymentError::Port)?;
     let made = store::list_refunds(&mut transaction, &order_id).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     let made = made.into_iter().find(|refund| refund.id == id).ok_or(PaymentError::NoSuchPurchase)?;
     Ok((made, true))
 }
@@ -266,7 +266,7 @@ async fn give_up(payments: &Payments, refund: &PurchaseRefund) -> Result<(), Pay
     store::write_facts(&mut transaction, &order, &facts, &BTreeMap::new(), payments.books.clock.now())
         .await?;
     apply_locked(payments, &mut transaction, order, None).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// Asks Stripe again for refunds that it has not answered: whether it did them, and if not, to do them.
@@ -281,7 +281,7 @@ pub async fn send_wanted_refunds(payments: &Payments) -> Result<(), model::Payme
     let mut transaction = payments.books.database.begin().await?;
     let claimed =
         store::update_claimed_refunds(&mut transaction, now, now.saturating_add(LEASE), BATCH).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     for refund in claimed {
         if let Err(error) = ask_again(payments, &refund).await {
             tracing::warn!(refund = refund.id, order = refund.purchase_id, %error, "a refund waits");

@@ -87,7 +87,7 @@ pub(crate) async fn apply(
     let order = store::lock_order(&mut transaction, order).await?.ok_or(PaymentError::NoSuchPurchase)?;
     let origin = order.origin;
     let synced = apply_locked(payments, &mut transaction, order, observation).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     if origin == OrderOrigin::AutoTopUp {
         payments.errands.top_ups.notify_one();
     }

@@ -93,7 +93,7 @@ pub(crate) async fn receive_event(
     let pointer = pointer_of(text, &event);
     let mut transaction = credits.database.begin().await?;
     let is_new = store::insert_event(&mut transaction, &event.id, &event.r#type, &pointer, now).await?;
-    transaction.commit().await.map_err(mana_platform::DbError::from)?;
+    transaction.commit().await?;
     let outcome = if is_new { "stored" } else { "known" };
     metrics::counter!("stripe_deliveries_total", "outcome" => outcome).increment(1);
     payments.errands.deliveries.notify_one();

@@ -6,7 +6,6 @@ use crate::purchase::sync::sync;
 use crate::purchase::{self, PaymentError, Payments, adopt_told};
 use crate::stripe::object::{Event, EventObject, Expandable, Metadata};
 use crate::stripe::{Stripe, StripeError};
-use mana_platform::DbError;
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 
@@ -39,7 +38,7 @@ pub async fn work(payments: &Payments) -> Result<(), PaymentError> {
         let mut transaction = payments.books.database.begin().await?;
         let claimed = store::update_claimed(&mut transaction, now, now.saturating_add(LEASE), BATCH).await?;
         let waiting = store::count_waiting(&mut transaction).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         metrics::gauge!("stripe_events_waiting").set(u32::try_from(waiting).unwrap_or(u32::MAX));
         if claimed.is_empty() {
             return Ok(());
@@ -91,7 +90,7 @@ async fn is_of_auto_top_up(payments: &Payments, event: &WaitingEvent) -> Result<
     let mut transaction = payments.books.database.begin().await?;
     let now = payments.books.clock.now();
     let is_known = auto_top_up::store::update_setup_due(&mut transaction, &session, now).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     payments.errands.top_ups.notify_one();
     Ok(is_known)
 }
@@ -151,7 +150,7 @@ fn named_in(mut metadata: Metadata) -> Option<String> {
 async fn note(payments: &Payments, events: &[String], outcome: &'static str) -> Result<(), PaymentError> {
     let mut transaction = payments.books.database.begin().await?;
     store::update_outcome(&mut transaction, events, outcome, payments.books.clock.now()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
     metrics::counter!("stripe_events_total", "outcome" => outcome).increment(count);
     Ok(())
@@ -173,7 +172,7 @@ async fn delay(payments: &Payments, event: &WaitingEvent, error: &PaymentError) 
     let mut transaction = payments.books.database.begin().await?;
     let at = next_attempt(event.attempts, now);
     store::update_next_attempt(&mut transaction, event, at, &text).await?;
-    Ok(transaction.commit().await.map_err(DbError::from)?)
+    Ok(transaction.commit().await?)
 }
 
 /// 2, 4, 8 … seconds, an hour at most.
@@ -207,7 +206,7 @@ pub(crate) async fn catch_up(
                 store::insert_event(&mut transaction, &event.id, &event.r#type, &pointer, now).await?;
             }
         }
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         lost = lost.saturating_add(u64::try_from(unknown.len()).unwrap_or(u64::MAX));
     }
     if fixes && lost > 0 {

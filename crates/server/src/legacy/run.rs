@@ -330,7 +330,7 @@ impl Import<'_> {
 
     async fn keep(&self, transaction: Transaction) -> Result<(), LegacyError> {
         let end = if self.applies { transaction.commit().await } else { transaction.rollback().await };
-        Ok(end.map_err(DbError::from)?)
+        Ok(end?)
     }
 
     fn refuse(&mut self, table: &'static str, id: &str, reason: String) {

@@ -259,7 +259,7 @@ async fn store_batch(
     }
     let refused = compare(&mut transaction, &old).await?;
     if !target.is_dry {
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
     }
     let number = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     counts.imported = counts.imported.saturating_add(number(new.len()));

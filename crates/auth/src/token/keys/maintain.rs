@@ -9,7 +9,6 @@ use super::pair::SigningKey;
 use super::rotate::Rotation;
 use super::store::{self, NewKey, StoredKey};
 use crate::security_event::{self, EventKind};
-use mana_platform::DbError;
 use sqlx::PgConnection;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -38,7 +37,7 @@ impl KeyChest {
         };
         store::update_longest_token(&mut transaction, self.token_seconds()).await?;
         let stored = store::list_keys(&mut transaction).await?;
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         if let Some(Rotation { old, new, old_served_until }) = &rotation {
             let old_served_until = old_served_until.to_string();
             tracing::info!(old, new, old_served_until, "the signing key was rotated");

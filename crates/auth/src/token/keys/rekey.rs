@@ -5,7 +5,6 @@ use super::chest::KeyChest;
 use super::model::KeyState;
 use super::store;
 use crate::token::root_secret::RootSecretError;
-use mana_platform::DbError;
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +64,7 @@ impl KeyChest {
             let state = stored.life().state(now);
             rekeyed.push(RekeyedKey { kid: stored.kid, state, outcome });
         }
-        transaction.commit().await.map_err(DbError::from)?;
+        transaction.commit().await?;
         Ok(rekeyed)
     }
 }

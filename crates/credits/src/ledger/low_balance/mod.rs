@@ -75,6 +75,6 @@ pub(crate) async fn set_low_balance(
     hold_briefly(&mut transaction).await?;
     insert_wallets(&mut transaction, &users, &credits.policy.daily_zone, credits.clock.now()).await?;
     store::update_setting(&mut transaction, user, below.map(Amount::get), mail, language.tag()).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(Json(setting))
 }

@@ -101,7 +101,7 @@ pub async fn import(
         return Err(ImportError::Lie(orphan.into()));
     }
     store::continue_wallet_ids(&mut transaction).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(counts)
 }
 

@@ -74,7 +74,7 @@ pub async fn take(database: &Database, now: OffsetDateTime) -> Result<Root, DbEr
     let mut root = Root { id, previous, tree: tree.to_vec(), hash: Vec::new(), wallets, created_at: now };
     root.hash = root.computed_hash().to_vec();
     store::insert_root(&mut transaction, &root).await?;
-    transaction.commit().await.map_err(DbError::from)?;
+    transaction.commit().await?;
     Ok(root)
 }
 

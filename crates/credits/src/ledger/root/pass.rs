@@ -41,7 +41,7 @@ pub async fn keep_proven(books: &Books) -> Result<(), DbError> {
     }
     let round = store::find_round(&mut lock).await?;
     metrics::gauge!("ledger_verify_all_last_success_timestamp_seconds").set(seconds(round.proven_at));
-    Ok(lock.commit().await?)
+    lock.commit().await
 }
 
 fn seconds(time: OffsetDateTime) -> i32 {
@@ -104,5 +104,5 @@ pub async fn go_on(
 async fn write_round(database: &Database, round: &Round) -> Result<(), DbError> {
     let mut transaction = database.begin().await?;
     store::update_round(&mut transaction, round).await?;
-    Ok(transaction.commit().await?)
+    transaction.commit().await
 }
