@@ -104,12 +104,12 @@ async fn settle(
             };
             // The issuer knows the account's owner as somebody else: the mailbox has changed hands.
             if store::exists_account_of(connection, &user.id, &identity.issuer).await? {
-                return Err(OAuthError::EmailTaken);
+                return taken(connection, identity).await;
             }
             user
         }
         (Arrival::Register { .. } | Arrival::Link | Arrival::Refuse, _) => {
-            return Err(OAuthError::EmailTaken);
+            return taken(connection, identity).await;
         }
     };
     let id = link(connection, auth, provider, identity, &user.id, None, origin).await?;
@@ -120,6 +120,12 @@ async fn settle(
         Written::nothing()
     };
     Ok(Some((id, user, mail)))
+}
+
+/// The address is another's, unless the identity came through another door since its link was looked for: then it is to be looked for again.
+async fn taken<T>(connection: &mut PgConnection, identity: &Identity) -> Result<Option<T>, OAuthError> {
+    let linked = store::find_account(connection, &identity.issuer, &identity.subject).await?;
+    if linked.is_some() { Ok(None) } else { Err(OAuthError::EmailTaken) }
 }
 
 /// Links an identity to an account.
