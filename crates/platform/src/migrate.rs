@@ -173,6 +173,7 @@ async fn run(
             Stretch::Together(last) => {
                 let mut transaction = connection.begin().await?;
                 ensure_roles(&mut transaction, login.take(), rng).await?;
+                ensure_hang_ups_are_noticed(&mut transaction).await?;
                 sqlx::query("SELECT set_config('lock_timeout', $1, true)")
                     .bind(LOCK_TIMEOUT)
                     .execute(&mut *transaction)
@@ -427,6 +428,28 @@ async fn ensure_role(connection: &mut PgConnection, role: &str, attributes: &str
         Err(error) if is_already_there(&error) => attempt.rollback().await?,
         Err(cause) => {
             return Err(SchemaError::Role { role: role.to_owned(), cause });
+        }
+    }
+    Ok(())
+}
+
+/// Has PostgreSQL look every two seconds whether who asked is still there, while a statement runs or waits for a lock. By itself it does not:
+/// who hangs up frees a place of the pool, and leaves a backend that waits on. What the operator has set stays.
+async fn ensure_hang_ups_are_noticed(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let statement: Option<String> = sqlx::query_scalar(
+        "SELECT format('ALTER DATABASE %I SET client_connection_check_interval = %L', current_database(), '2s')
+         WHERE current_setting('client_connection_check_interval') = '0'",
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(statement) = statement else { return Ok(()) };
+    let mut attempt = connection.begin().await?;
+    match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *attempt).await {
+        Ok(_) => attempt.commit().await?,
+        // Another's database, or a system on which PostgreSQL can't look.
+        Err(cause) => {
+            attempt.rollback().await?;
+            tracing::warn!(%cause, statement, "PostgreSQL will not notice who hangs up; an administrator of it may be able to set this");
         }
     }
     Ok(())

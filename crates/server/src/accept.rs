@@ -22,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// Descriptors and memory come back when something else ends, hardly sooner than this.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
@@ -53,6 +54,8 @@ pub(crate) async fn serve(
     let router: Router = router.with_state(());
     let places = Places::new(limits.connections);
     let connections = GracefulShutdown::new();
+    // Whoever ends this in the middle ends them as well.
+    let mut tasks = JoinSet::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD_BYTES);
     let mut stop = pin!(stop);
@@ -87,7 +90,8 @@ pub(crate) async fn serve(
         });
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         let open = Counted::on(metrics::gauge!("http_connections_open"));
-        tokio::spawn(async move {
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
                     // The client's doing, and without a bound: nothing for the log of a service that runs as it should.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Why the service did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +127,10 @@ pub(crate) async fn prepare(
     Ok(Service { app, internal, limits, stopping, database })
 }
 
-/// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish and the last traces leave, within the limit.
+/// How long the end takes at most: to write down which sessions were active, to hand the last traces over, to close connections to the database.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves until SIGINT or SIGTERM, then drains, then lets requests in flight finish, within the limit, and says farewell.
 /// A second signal cuts it short.
 pub(crate) async fn run(
     listener: TcpListener,
@@ -177,17 +181,32 @@ pub(crate) async fn run(
             is_in_a_hurry = true;
         }
     }
-    server.abort();
-    working.abort();
-    if let Some(internal) = internal {
-        internal.abort();
+    for task in [Some(server), Some(working), internal].into_iter().flatten() {
+        end(task).await;
     }
-    workers.write_notes().await;
-    if let Some(leaving) = leaving.filter(|_| !is_in_a_hurry) {
-        leaving.finish(limit.saturating_sub(began.elapsed())).await;
+    let farewell = async {
+        workers.write_notes().await;
+        if let Some(leaving) = leaving.filter(|_| !is_in_a_hurry) {
+            leaving.finish(limit.saturating_sub(began.elapsed())).await;
+        }
+        service.database.close().await;
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(FAREWELL, farewell) => if ended.is_err() {
+            tracing::warn!("the last that was to be written could not be written in time");
+        },
+        again = signals.next() => tracing::warn!(signal = again, "stopping at once"),
     }
-    service.database.close().await;
     Ok(())
+}
+
+/// Ends a task where it is, unless it has ended.
+async fn end(task: JoinHandle<()>) {
+    if !task.is_finished() {
+        task.abort();
+        // That it was ended is all it says.
+        let _ = task.await;
+    }
 }
 
 /// What asks for a stop. One for a run: a signal that comes while nobody waits is kept for who waits next.

@@ -58,9 +58,7 @@ fn a_second_signal_does_not_wait_for_requests() {
     owner.run("BEGIN; LOCK TABLE auth.sessions IN ACCESS EXCLUSIVE MODE");
     let body = json!({"email": "ada@example.com", "password": PASSWORD}).to_string();
     let login = http::send(server.port, "POST", "/api/v1/auth/login", "", &body).unwrap();
-    poll(Duration::from_secs(20), "the login in flight", || {
-        server.get("/metrics").body.contains("http_requests_in_flight 2\n").then_some(())
-    });
+    await_waiting(&mut owner, 1);
     server.signal("INT");
     poll(STOP_LIMIT, "a closed door for new requests", || {
         TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
@@ -69,4 +67,39 @@ fn a_second_signal_does_not_wait_for_requests() {
     assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
     assert!(home.is_quiet());
     drop((login, owner));
+}
+
+#[test]
+fn who_hangs_up_while_waiting_for_a_lock_leaves_nothing_in_the_database() {
+    let home = Home::new();
+    // Fewer places than clients that come.
+    let server = home
+        .dev()
+        .env("DATABASE_MAX_CONNECTIONS", "6")
+        .env("SIGN_IN_FREE_FAILURES", "100")
+        .env("HASHING_WAIT_SECONDS", "30")
+        .start();
+    server.register("ada@example.com");
+    let mut owner = Sql::of_dev(&home.data());
+    owner.run("BEGIN; LOCK TABLE auth.sessions IN ACCESS EXCLUSIVE MODE");
+    let body = json!({"email": "ada@example.com", "password": PASSWORD}).to_string();
+    for _ in 0..2 {
+        let login = || http::send(server.port, "POST", "/api/v1/auth/login", "", &body).unwrap();
+        let logins: Vec<_> = (0..3).map(|_| login()).collect();
+        await_waiting(&mut owner, 3);
+        drop(logins);
+        // While the lock is still held.
+        await_waiting(&mut owner, 0);
+    }
+    owner.run("COMMIT");
+    drop(owner);
+    assert!(!server.login("ada@example.com").text("/accessToken").is_empty());
+}
+
+/// Until so many wait for a lock in PostgreSQL.
+fn await_waiting(owner: &mut Sql, number: i64) {
+    poll(Duration::from_secs(20), "who waits for a lock", || {
+        let waiting: Vec<(i64,)> = owner.rows("SELECT count(*) FROM pg_locks WHERE NOT granted");
+        (waiting[0].0 == number).then_some(())
+    });
 }
