@@ -109,7 +109,7 @@ const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 /// Pauses before a server that lets nobody in just now is tried again: the first, which doubles, and the longest.
 const CONNECT_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
-/// How long a connection that is given back in the middle of something may take to come to rest.
+/// How long a connection that is given back in the middle of something may take to come to rest, or one that has rested to answer.
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
 
 impl Database {
@@ -123,7 +123,7 @@ impl Database {
             // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
+                Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || answers(connection).await) })
             })
             .connect_lazy_with(options);
         Self { pool, is_transactions_only: false }
@@ -385,8 +385,7 @@ impl BatchConnection {
     async fn take(&mut self) -> Result<Kept, DbError> {
         if let Some(mut kept) = self.kept.take()
             && kept.made.elapsed() < CONNECTION_LIFE
-            && (kept.used.elapsed() < TRUSTED_FOR
-                || matches!(timeout(COME_TO_REST_LIMIT, kept.connection.ping()).await, Ok(Ok(()))))
+            && (kept.used.elapsed() < TRUSTED_FOR || answers(&mut kept.connection).await)
         {
             return Ok(kept);
         }
@@ -396,6 +395,11 @@ impl BatchConnection {
         let now = Instant::now();
         Ok(Kept { connection, made: now, used: now })
     }
+}
+
+/// Whether a connection that has rested is there still. What a firewall has forgotten says nothing, and a new one is had sooner.
+async fn answers(connection: &mut PgConnection) -> bool {
+    matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(())))
 }
 
 /// Connects as the pool does: a server that is starting or has no place is tried again, until whoever asks has waited enough.
