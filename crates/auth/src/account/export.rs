@@ -20,11 +20,14 @@ use sqlx::PgConnection;
 use std::io;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
+use tokio::time::timeout;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
 /// How long somebody may take to read it.
 const LONGEST: Duration = Duration::minutes(5);
+/// How long the database may take for a page of it. The time limit of requests ends with the head of the answer.
+const LONGEST_PAGE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The document.
 pub(crate) struct Exported;
@@ -158,7 +161,12 @@ impl Document {
             tracing::info!(list = list.name, "an export breaks off: its reader took too long");
             return Err(broken_off());
         }
-        let page = page(&self.auth, &self.caller, list, self.after.as_deref()).await.map_err(|error| {
+        let page = page(&self.auth, &self.caller, list, self.after.as_deref());
+        let Ok(page) = timeout(LONGEST_PAGE, page).await else {
+            tracing::error!(list = list.name, "an export breaks off: the database says nothing");
+            return Err(broken_off());
+        };
+        let page = page.map_err(|error| {
             let cause: &(dyn std::error::Error + 'static) = &*error;
             tracing::error!(cause, list = list.name, "an export breaks off");
             broken_off()
