@@ -7,14 +7,17 @@ use crate::token::root_secret::Purpose;
 use futures_util::future::join_all;
 use mana_platform::DbError;
 use mana_platform::mail::{Message, SendError, Taken};
+use std::time::Instant;
 
-/// Sends every mail that is due. No transaction is open while a mail is being sent, so a slow SMTP server holds no
+/// Sends every mail that is due, or as many as a turn has time for. No transaction is open while a mail is being sent, so a slow SMTP server holds no
 /// connection to the database.
 ///
 /// # Errors
 /// When the database fails. Mails that were claimed by then are due again when their lease is over.
 pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
-    loop {
+    let began = Instant::now();
+    // What comes in all the time would make one pass without an end, which would be ended in the middle of a sending.
+    while began.elapsed() < model::TURN {
         let now = auth.clock.now();
         let mut transaction = auth.database.begin().await?;
         let leased_until = now.saturating_add(model::LEASE);
@@ -31,6 +34,7 @@ pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
             noted?;
         }
     }
+    Ok(())
 }
 
 /// Sends one mail, writes its one log line, and notes the outcome.

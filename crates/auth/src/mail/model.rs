@@ -17,6 +17,9 @@ pub(crate) const BUDGET_WINDOW: Duration = Duration::hours(1);
 /// sending; what a killed server had claimed waits for the rest of it.
 pub(super) const LEASE: Duration = Duration::minutes(3);
 
+/// How long one pass begins to send what is due.
+pub(super) const TURN: std::time::Duration = std::time::Duration::from_mins(20);
+
 /// Mails that are sent at the same time, each over a connection of its own.
 pub(super) const BATCH: i64 = 8;
 

@@ -11,13 +11,16 @@ use std::time::Instant;
 use time::OffsetDateTime;
 use url::Url;
 
-/// Tells one endpoint after the other what is due, until nothing is. No transaction is open meanwhile, so an endpoint that hangs holds no
+/// Tells one endpoint after the other what is due, until nothing is or its turn is over. No transaction is open meanwhile, so an endpoint that hangs holds no
 /// connection to the database.
 ///
 /// # Errors
 /// When the database fails. What was claimed by then is due again when its lease is over.
 pub async fn deliver_due(auth: &Auth) -> Result<(), DbError> {
-    while let Some(work) = claim(auth).await? {
+    let began = Instant::now();
+    // What comes in all the time would make one pass without an end, which would be ended in the middle of a telling.
+    while began.elapsed() < model::TURN {
+        let Some(work) = claim(auth).await? else { break };
         if work.deliveries.is_empty() {
             // Another server was faster, or the events are gone.
             let mut transaction = auth.database.begin().await?;

@@ -25,6 +25,8 @@ pub(super) const ENDPOINTS_OF_AN_APP: i64 = 10;
 pub(crate) const KEEP: Duration = Duration::days(30);
 /// Whoever claims an endpoint has it to itself for this long: more than its answers may take.
 pub(super) const LEASE: Duration = Duration::minutes(2);
+/// How long one pass begins to tell what is due.
+pub(super) const TURN: std::time::Duration = std::time::Duration::from_mins(20);
 /// Deliveries to an endpoint that are under way together.
 pub(super) const BATCH: i64 = 8;
 /// Attempts at a delivery before it is given up: by [`next_attempt`], within some three days.
