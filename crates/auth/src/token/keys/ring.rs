@@ -102,8 +102,10 @@ impl KeyRing {
         if asked_at.is_some_and(|then| since(then) < ASKING_PAUSE_SECONDS) {
             return false;
         }
+        let asked = tokio::time::timeout(ASKING_LIMIT, self.reload()).await;
+        // Not before: whoever hangs up in the middle has asked nothing, and would keep all others from asking.
         *asked_at = Some(now);
-        match tokio::time::timeout(ASKING_LIMIT, self.reload()).await {
+        match asked {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let cause: &(dyn Error + 'static) = &error;
