@@ -69,7 +69,7 @@ pub(crate) struct AdjustRequest {
     /// What the owner reads in the list of transactions; `Adjustment`, or `Debt forgiven`, if absent.
     description: Option<Paragraph<1, 1000>>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -81,7 +81,6 @@ pub(crate) struct AdjustRequest {
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Given", body = PostedResponse),
@@ -112,7 +111,6 @@ pub(crate) async fn grant_credits(
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Taken", body = PostedResponse),
@@ -144,7 +142,6 @@ pub(crate) async fn take_credits(
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Forgiven", body = PostedResponse),

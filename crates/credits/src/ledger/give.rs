@@ -63,7 +63,7 @@ pub(crate) struct GiveRequest {
     /// From when on it can't be spent any more; never if absent.
     expires_at: Option<Timestamp>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     metadata: Option<Metadata>,
@@ -76,7 +76,6 @@ pub(crate) struct GiveRequest {
 #[utoipa::path(
     post, path = "/api/v1/internal/credits/grants", tag = "credits",
     request_body = GiveRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "Given", body = PostedResponse),
         (status = 400, description = "Over before it begins, or a body that does not fit", body = ProblemBody),

@@ -33,7 +33,7 @@ pub(crate) struct RefundRequest {
     #[serde(default)]
     revive_expired: bool,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     metadata: Option<Metadata>,
@@ -47,7 +47,6 @@ pub(crate) struct RefundRequest {
 #[utoipa::path(
     post, path = "/api/v1/credits/refund", tag = "credits",
     request_body = RefundRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "Given back", body = PostedResponse),
         (status = 400, description = "More than is left of the spend, or a body that does not fit", body = ProblemBody),

@@ -124,7 +124,7 @@ pub(super) struct PurchaseRequest {
     /// `hosted` if absent.
     ui_mode: Option<UiMode>,
     /// Name of this request, as the `Idempotency-Key` header: repeated under it, it is one purchase.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 

@@ -84,8 +84,12 @@ impl de::Error for StrictError {
         Self::new(String::new(), "invalid", format!("must be one of {}", expected.join(", ")))
     }
 
-    fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
-        Self::new(pointer_to(field), "unknown", "is not a field of this operation".to_owned())
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
+        let detail = match known {
+            [] => "is not a field of this operation, which has none here".to_owned(),
+            known => format!("is not a field of this operation, which has here {}", known.join(", ")),
+        };
+        Self::new(pointer_to(field), "unknown", detail)
     }
 
     fn missing_field(field: &'static str) -> Self {

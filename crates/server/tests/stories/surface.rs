@@ -5,6 +5,7 @@ use crate::story::{Story, User};
 use http::Method;
 use mana_testkit::Request;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use time::Duration;
 
 pub(crate) struct Operation {
@@ -249,6 +250,86 @@ async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_nam
             let refused = send(&body).await;
             assert_eq!(refused.status, 400, "{} {body}", operation.path);
         }
+    }
+}
+
+/// Objects of a schema that have these fields and no others, by their place in a sample of it, and the names of the fields.
+fn objects(document: &Value, schema: &Value, place: &str, found: &mut Vec<(String, BTreeSet<String>)>) {
+    let schema = resolved(document, schema);
+    if let Some(properties) = schema["properties"].as_object() {
+        // What browsers make may have more than is read.
+        if schema["additionalProperties"] == json!(false) {
+            found.push((place.to_owned(), properties.keys().cloned().collect()));
+        }
+        for (name, property) in properties {
+            objects(document, property, &format!("{place}/{name}"), found);
+        }
+    }
+    if schema["items"].is_object() {
+        objects(document, &schema["items"], &format!("{place}/0"), found);
+    }
+}
+
+#[tokio::test]
+async fn every_field_that_a_body_may_have_is_in_the_document() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut looked_at = 0;
+    for operation in operations(&document) {
+        let Some(schema) = &operation.body else { continue };
+        let mut places = Vec::new();
+        objects(&document, schema, "", &mut places);
+        for (place, documented) in places {
+            let mut body = sample(&document, schema);
+            let object = body.pointer_mut(&place).and_then(Value::as_object_mut).unwrap();
+            object.insert("surprise".to_owned(), json!(1));
+            let request = request(&story, &operation, Some(&body));
+            let refused = allowed(request, &operation, &ada).send().await;
+            let path = &operation.path;
+            assert_eq!(refused.text("/errors/0/pointer"), format!("{place}/surprise"), "{path}");
+            let (_, taken) = refused.text("/errors/0/detail").split_once(", which has here ").unwrap();
+            let mut taken: BTreeSet<String> = taken.split(", ").map(str::to_owned).collect();
+            if path.ends_with("-signin") {
+                assert!(taken.remove("token"), "what clients of the older service call idToken");
+            }
+            assert_eq!(taken, documented, "what {path} takes at {place:?}, and what the document says");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+#[tokio::test]
+async fn every_operation_that_reads_an_idempotency_key_documents_the_header() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut reading = BTreeSet::new();
+    // Those of the accounts would end the session that the others need.
+    let is_asked = |operation: &Operation| {
+        operation.method != Method::GET
+            && !["/auth/", "/logout"].iter().any(|part| operation.path.contains(part))
+    };
+    for operation in operations(&document).into_iter().filter(is_asked) {
+        let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let request = request(&story, &operation, body.as_ref()).header("idempotency-key", "");
+        let refused = allowed(request, &operation, &ada).send().await;
+        let method = operation.method.as_str().to_lowercase();
+        let parameters = document["paths"][&operation.path][method]["parameters"].as_array();
+        let header =
+            parameters.into_iter().flatten().find(|parameter| parameter["name"] == "Idempotency-Key");
+        let in_body =
+            operation.body.as_ref().is_some_and(|body| body["properties"].get("idempotencyKey").is_some());
+        assert_eq!(header.is_some(), in_body, "{}", operation.path);
+        if refused.json["code"] == "request.invalid_header" {
+            let schema = &header.unwrap_or_else(|| panic!("{} reads it", operation.path))["schema"];
+            assert_eq!((&schema["minLength"], &schema["maxLength"]), (&json!(1), &json!(255)));
+            reading.insert(operation.path.clone());
+        }
+    }
+    for path in ["use", "holds", "holds/{id}/capture", "holds/{id}/release", "holds/{id}/extend"] {
+        assert!(reading.contains(&format!("/api/v1/credits/{path}")), "{reading:?}");
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct CaptureRequest {
     /// Mana to charge; all that was set aside if absent.
     amount: Option<Amount>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 

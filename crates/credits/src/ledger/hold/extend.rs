@@ -17,7 +17,7 @@ pub(crate) struct ExtendRequest {
     /// Seconds from now, not from the end that it had.
     expires_in_seconds: HoldSeconds,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 

@@ -99,7 +99,7 @@ impl HoldSeconds {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct HoldRequest {
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
