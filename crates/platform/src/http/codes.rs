@@ -104,7 +104,7 @@ pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
     kind: Kind::Unauthenticated,
     title: "Unauthorized",
     word: None,
-    way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
+    way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended: `detail`, and `error_description` of the answer's WWW-Authenticate, say which it is. Get a new one from /api/v1/auth/refresh.",
 };
 /// The caller is no administrator.
 pub static ADMIN_REQUIRED: ErrorCode = ErrorCode {

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use mana_kernel::{ErrorCode, FieldError, Kind, Problem, RequestId};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -13,21 +14,46 @@ use utoipa::ToSchema;
 pub struct ApiError {
     code: &'static ErrorCode,
     detail: Option<String>,
+    hint: Option<Hint>,
     fields: Vec<FieldError>,
     retry_after_seconds: Option<u64>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
+/// What the author of a client reads in `detail`, while people are shown the same `message` in all cases.
+#[derive(Debug, Clone)]
+enum Hint {
+    /// Anything.
+    Plain(Cow<'static, str>),
+    /// Why a bearer token is not accepted, which the challenge repeats (RFC 6750, section 3).
+    InvalidToken(&'static str),
+}
+
 impl ApiError {
     /// A failure that needs no more words than its entry in the catalogue.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self { code, detail: None, fields: Vec::new(), retry_after_seconds: None, cause: None }
+        Self { code, detail: None, hint: None, fields: Vec::new(), retry_after_seconds: None, cause: None }
     }
 
     /// The same with what this case says beyond the title. Never put a value of the request in it.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with what only the author of a client needs to know: it is the `detail`, and the `message` stays.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(Hint::Plain(hint.into()));
+        self
+    }
+
+    /// The same with the reason why the bearer token that was sent is not accepted, as a hint and in the challenge. Letters, digits and
+    /// spaces.
+    #[must_use]
+    pub fn with_invalid_token(mut self, reason: &'static str) -> Self {
+        self.hint = Some(Hint::InvalidToken(reason));
         self
     }
 
@@ -72,7 +98,7 @@ impl ApiError {
             r#type: format!("/docs/errors#{}", self.code.code),
             title: self.code.title,
             status: status.as_u16(),
-            detail: self.told(),
+            detail: self.hinted(),
             instance: request.to_string(),
             code: self.code.code,
             errors: self.fields.iter().take(MOST_FIELDS).map(clipped).collect(),
@@ -88,6 +114,27 @@ impl ApiError {
         text.chars().take(LONGEST_TEXT).collect()
     }
 
+    /// What the author of a client may read.
+    fn hinted(&self) -> String {
+        match &self.hint {
+            Some(Hint::Plain(hint)) => hint.chars().take(LONGEST_TEXT).collect(),
+            Some(Hint::InvalidToken(reason)) => (*reason).to_owned(),
+            None => self.told(),
+        }
+    }
+
+    /// What a 401 owes: for a token that was sent, why it is not accepted; for none, nothing but the scheme.
+    fn challenge(&self) -> HeaderValue {
+        let told = match &self.hint {
+            Some(Hint::InvalidToken(reason)) => HeaderValue::try_from(format!(
+                r#"Bearer error="invalid_token", error_description="{reason}""#
+            ))
+            .ok(),
+            Some(Hint::Plain(_)) | None => None,
+        };
+        told.unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+
     /// The whole answer, with the headers that its status owes.
     pub(super) fn render(&self, request: &RequestId) -> Response {
         let mut response =
@@ -96,7 +143,7 @@ impl ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.code.kind {
             Kind::Unauthenticated => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                headers.insert(header::WWW_AUTHENTICATE, self.challenge());
             }
             Kind::Unavailable | Kind::TooManyRequests => {
                 headers.insert(header::RETRY_AFTER, self.retry_after_seconds.unwrap_or(1).into());
@@ -158,6 +205,7 @@ impl<E: Problem> From<E> for ApiError {
         Self {
             code: error.code(),
             detail: error.detail(),
+            hint: None,
             fields: error.fields(),
             retry_after_seconds: error.retry_after_seconds(),
             cause: Some(Arc::new(error)),
@@ -188,7 +236,7 @@ pub struct ProblemBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What happened in this case.
+    /// What happened in this case, for the author of a client.
     #[schema(max_length = 1000)]
     pub detail: String,
     /// The request's id, to be given to the operator.
@@ -204,7 +252,7 @@ pub struct ProblemBody {
     /// As `status`, for older clients.
     #[schema(minimum = 400, maximum = 599)]
     pub status_code: u16,
-    /// As `detail`, for older clients, which show it to people.
+    /// What people may be shown; for the most part as `detail`.
     #[schema(max_length = 1000)]
     pub message: String,
     /// Reason phrase, or the word that newer clients switch on.

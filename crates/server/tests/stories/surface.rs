@@ -128,10 +128,10 @@ pub(crate) fn request(story: &Story, operation: &Operation, body: Option<&Value>
 #[tokio::test]
 async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
     let story = Story::new().await;
-    let gone = story.user("gone@example.com").await;
-    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&gone.access_token).send().await;
-    let expired = story.sign_in("gone@example.com").await;
+    let expired = story.user("gone@example.com").await;
     story.clock.advance(Duration::seconds(901));
+    let gone = story.sign_in("gone@example.com").await;
+    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&gone.access_token).send().await;
     let live = story.sign_in("gone@example.com").await;
     story.set_role(&live, "admin").await;
     let document = document();
@@ -140,15 +140,26 @@ async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
     assert!(guarded.len() >= 7);
     for operation in guarded {
         let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let attempt = || request(&story, &operation, body.as_ref());
+        let none = "There is no Authorization header";
         let attempts = [
-            ("no token", request(&story, &operation, body.as_ref())),
-            ("garbage", request(&story, &operation, body.as_ref()).bearer("garbage")),
-            ("an ended session", request(&story, &operation, body.as_ref()).bearer(&gone.access_token)),
-            ("an expired token", request(&story, &operation, body.as_ref()).bearer(&expired.access_token)),
-            ("a refresh token", request(&story, &operation, body.as_ref()).bearer(&live.refresh_token)),
-            ("a cookie", request(&story, &operation, body.as_ref()).header("cookie", &live.cookie)),
+            ("no token", attempt(), none),
+            ("a cookie", attempt().header("cookie", &live.cookie), none),
+            (
+                "a service key",
+                attempt().header("x-service-key", "garbage"),
+                "Service keys are not taken here",
+            ),
+            ("no scheme", attempt().header("authorization", &live.access_token), "The Authorization header"),
+            ("garbage", attempt().bearer("garbage"), "Invalid token"),
+            ("a refresh token", attempt().bearer(&live.refresh_token), "Invalid token"),
+            ("an ended session", attempt().bearer(&gone.access_token), "Session ended"),
+            ("an expired token", attempt().bearer(&expired.access_token), "Token expired"),
         ];
-        for (what, attempt) in attempts {
+        for (what, attempt, reason) in attempts {
+            if what == "a service key" && operation.takes_service_key {
+                continue;
+            }
             let refused = attempt.send().await;
             assert_eq!(
                 (refused.status.as_u16(), refused.problem()),
@@ -156,7 +167,16 @@ async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
                 "{} with {what}",
                 operation.path
             );
-            assert_eq!(refused.headers["www-authenticate"], "Bearer");
+            assert_eq!(refused.json["message"], "Unauthorized", "what people are shown");
+            let detail = refused.text("/detail");
+            assert!(detail.starts_with(reason), "{} with {what}: {detail}", operation.path);
+            // Of a token that was sent it is said why it is not accepted, of none nothing (RFC 6750, section 3.1).
+            let expected = if refused.json["detail"] == reason {
+                format!(r#"Bearer error="invalid_token", error_description="{reason}""#)
+            } else {
+                "Bearer".to_owned()
+            };
+            assert_eq!(refused.headers["www-authenticate"], expected.as_str(), "{what}");
         }
         let control = request(&story, &operation, body.as_ref()).bearer(&live.access_token).send().await;
         assert!(
@@ -190,6 +210,17 @@ async fn every_operation_for_apps_refuses_whoever_is_none() {
         for (what, attempt) in attempts {
             let refused = attempt.send().await;
             assert_eq!(refused.status, 401, "{} with {what}: {}", operation.path, refused.json);
+            if !operation.takes_bearer {
+                let reason = match what {
+                    "no key" => "There is no X-Service-Key header: this needs a service key",
+                    "a token" => {
+                        "Tokens of users are not taken here: this needs a service key, as X-Service-Key"
+                    }
+                    _ => "The service key is not accepted",
+                };
+                assert_eq!(refused.json["detail"], reason, "{} with {what}", operation.path);
+                assert_eq!(refused.json["message"], "The service key is not accepted");
+            }
         }
         let both = attempt().bearer(&ada.access_token).header("x-service-key", KEY).send().await;
         assert_eq!((both.status.as_u16(), both.problem()), (400, "request.ambiguous_credentials"));
