@@ -48,7 +48,7 @@ pub static FOREIGN_SITE: ErrorCode = ErrorCode {
     kind: Kind::Forbidden,
     title: "Pages of this site may not write here",
     word: None,
-    way_out: "Add the page's origin (scheme://host:port, exactly) to CORS_ORIGINS if it belongs to the family. Programs that are no browsers send no Origin.",
+    way_out: "Add the page's origin (scheme://host:port, exactly; `detail` names it) to CORS_ORIGINS if it belongs to the family. Programs that are no browsers send no Origin.",
 };
 /// Body over the limit.
 pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
@@ -56,7 +56,7 @@ pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
     kind: Kind::PayloadTooLarge,
     title: "The body is too large",
     word: None,
-    way_out: "Send at most 64 KiB.",
+    way_out: "Send at most 64 KiB; /api/v1/credits/use/batch takes 1 MiB.",
 };
 /// Not declared as JSON.
 pub static NOT_JSON: ErrorCode = ErrorCode {

@@ -79,7 +79,7 @@ impl ApiError {
     /// The failure behind a status that the HTTP layer itself chose.
     pub(super) fn from_status(status: StatusCode) -> Self {
         use super::codes;
-        Self::new(match status {
+        let error = Self::new(match status {
             StatusCode::NOT_FOUND => &codes::UNKNOWN_PATH,
             StatusCode::FORBIDDEN => &codes::FOREIGN_SITE,
             StatusCode::METHOD_NOT_ALLOWED => &codes::METHOD_NOT_ALLOWED,
@@ -88,7 +88,16 @@ impl ApiError {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => &codes::TIMEOUT,
             status if status.is_client_error() => &codes::BAD_REQUEST,
             _ => &codes::INTERNAL,
-        })
+        });
+        match status {
+            StatusCode::NOT_FOUND => {
+                error.with_hint("There is nothing at this path: what there is stands at /docs")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                error.with_hint("A body may have 64 KiB; that of /api/v1/credits/use/batch 1 MiB")
+            }
+            _ => error,
+        }
     }
 
     /// What the client is told.
@@ -139,6 +148,7 @@ impl ApiError {
     pub(super) fn render(&self, request: &RequestId) -> Response {
         let mut response =
             (self.code.kind.status(), axum::body::Body::from(self.json(request))).into_response();
+        response.extensions_mut().insert(AnsweredCode(self.code.code.into()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.code.kind {
@@ -183,6 +193,10 @@ impl ApiError {
         tracing::error!(instance = %request, code = self.code.code, causes, "request failed");
     }
 }
+
+/// The code of an answer, in its extensions: what the log says of a refusal. Whoever writes the body of a problem adds it.
+#[derive(Debug, Clone)]
+pub struct AnsweredCode(pub Cow<'static, str>);
 
 /// Code points of a problem's texts at most.
 const LONGEST_TEXT: usize = 1000;
