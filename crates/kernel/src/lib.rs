@@ -13,7 +13,7 @@ pub mod text;
 pub mod timestamp;
 
 pub use clock::{Clock, SteadyClock};
-pub use error::{ErrorCode, FieldError, Kind, Problem};
+pub use error::{ErrorCode, FieldError, Kind, Problem, Shortfall};
 pub use id::{HoldId, RefreshChainId, RequestId, SessionId, TransactionId, UserId};
 pub use mana::{Amount, Mana};
 pub use rng::Rng;

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use mana_kernel::{ErrorCode, FieldError, Kind, Problem, RequestId};
+use mana_kernel::{ErrorCode, FieldError, Kind, Mana, Problem, RequestId, Shortfall};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::error::Error;
@@ -16,6 +16,8 @@ pub struct ApiError {
     detail: Option<String>,
     hint: Option<Hint>,
     fields: Vec<FieldError>,
+    // In a box, because every fallible answer carries the room for it.
+    shortfall: Option<Box<Shortfall>>,
     retry_after_seconds: Option<u64>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -32,7 +34,15 @@ enum Hint {
 impl ApiError {
     /// A failure that needs no more words than its entry in the catalogue.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self { code, detail: None, hint: None, fields: Vec::new(), retry_after_seconds: None, cause: None }
+        Self {
+            code,
+            detail: None,
+            hint: None,
+            fields: Vec::new(),
+            shortfall: None,
+            retry_after_seconds: None,
+            cause: None,
+        }
     }
 
     /// The same with what this case says beyond the title. Never put a value of the request in it.
@@ -111,6 +121,8 @@ impl ApiError {
             instance: request.to_string(),
             code: self.code.code,
             errors: self.fields.iter().take(MOST_FIELDS).map(clipped).collect(),
+            available: self.shortfall.as_ref().map(|shortfall| shortfall.available),
+            required: self.shortfall.as_ref().map(|shortfall| shortfall.required),
             status_code: status.as_u16(),
             message: self.told(),
             error: self.code.word.or(status.canonical_reason()).unwrap_or_default(),
@@ -221,6 +233,7 @@ impl<E: Problem> From<E> for ApiError {
             detail: error.detail(),
             hint: None,
             fields: error.fields(),
+            shortfall: error.shortfall().map(Box::new),
             retry_after_seconds: error.retry_after_seconds(),
             cause: Some(Arc::new(error)),
         }
@@ -263,6 +276,12 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub errors: Vec<FieldError>,
+    /// Of `credits.insufficient_funds`: mana that can be spent now, free and paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<Mana>,
+    /// Of `credits.insufficient_funds`: mana that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<Mana>,
     /// As `status`, for older clients.
     #[schema(minimum = 400, maximum = 599)]
     pub status_code: u16,
