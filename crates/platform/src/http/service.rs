@@ -25,7 +25,7 @@ static APP_ID: HeaderName = HeaderName::from_static("x-app-id");
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, ValueEnum,
 )]
 pub enum Scope {
-    /// See a user's balance and history.
+    /// See a user's balance, and holds of the key's app.
     #[serde(rename = "credits:read")]
     #[value(name = "credits:read")]
     CreditsRead,
