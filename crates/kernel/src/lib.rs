@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod error;
 pub mod id;
+pub mod integer;
 pub mod mana;
 pub mod rng;
 pub mod secret;

@@ -5,9 +5,11 @@ use super::model::{Command, Gift, GrantSource, Terms};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
+use mana_kernel::integer::within;
 use mana_kernel::{Amount, Line, Paragraph, Timestamp, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// Where the mana of an app's grant comes from.
@@ -21,17 +23,15 @@ enum GivenSource {
 }
 
 /// A place in the order of burn-down, 0 to 100: lower is spent first.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(into = "i64")]
 #[schema(value_type = i64, minimum = 0, maximum = 100)]
 struct Priority(i16);
 
-impl TryFrom<i64> for Priority {
-    type Error = &'static str;
-
-    fn try_from(value: i64) -> Result<Self, &'static str> {
-        let priority = i16::try_from(value).ok().filter(|priority| (0..=100).contains(priority));
-        priority.map(Self).ok_or("must be an integer from 0 to 100")
+impl<'de> Deserialize<'de> for Priority {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = within(deserializer, 0, 100)?;
+        i16::try_from(value).map(Self).map_err(D::Error::custom)
     }
 }
 

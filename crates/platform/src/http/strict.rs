@@ -104,7 +104,7 @@ impl de::Error for StrictError {
 /// serde's name of a type in words for the author of a client.
 fn in_words(expected: &str) -> &str {
     match expected {
-        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "an integer in range",
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "an integer",
         "a map" => "an object",
         "a sequence" => "an array",
         text if text.starts_with("struct ") => "an object",
@@ -326,6 +326,10 @@ mod tests {
         for amount in [json!("1"), json!(1.5), json!(1e3), json!(1e30), json!(true), json!(null), json!([1])]
         {
             assert_eq!(refusal(json!({"amount": amount})), ("/amount".into(), "wrong_type"));
+        }
+        for amount in [json!("1"), json!(1.5), json!(0)] {
+            let error = read::<Order>(json!({"amount": amount})).unwrap_err();
+            assert_eq!(error.detail, "must be an integer from 1 to 9007199254740991");
         }
     }
 
