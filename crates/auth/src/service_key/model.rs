@@ -21,6 +21,7 @@ pub(super) const USE_STEP: time::Duration = time::Duration::minutes(1);
 /// A key that is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"name": "Chat backend", "appId": "chat", "scopes": ["credits:read", "credits:spend", "credits:refund"]})))]
 pub struct NewServiceKey {
     /// What its owner knows it by.
     pub name: Line<1, 100>,

@@ -61,6 +61,7 @@ impl Direction {
 /// How much, and why.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 50, "reason": "Ticket 4711", "description": "For the outage on Monday"})))]
 pub(crate) struct AdjustRequest {
     /// Mana.
     amount: Amount,

@@ -44,6 +44,7 @@ impl From<Priority> for i64 {
 /// What to give.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"userId": "0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11", "amount": 50, "appId": "chat", "description": "A present"})))]
 pub(crate) struct GiveRequest {
     /// To whom.
     #[schema(value_type = String, min_length = 1, max_length = 64)]

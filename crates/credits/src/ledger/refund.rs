@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 /// What to give back.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"userId": "0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11", "amount": 10, "appId": "chat", "description": "The answer was cut off"})))]
 pub(crate) struct RefundRequest {
     /// To whom.
     #[schema(value_type = String, min_length = 1, max_length = 64)]

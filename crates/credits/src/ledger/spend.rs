@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 /// What to charge, and for what.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 10, "appId": "chat", "description": "A long answer"})))]
 pub(crate) struct SpendRequest {
     /// Mana to take.
     pub(super) amount: Amount,

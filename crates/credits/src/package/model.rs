@@ -87,7 +87,7 @@ impl From<Cents> for i64 {
 /// A currency as Stripe writes it: three small letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, min_length = 3, max_length = 3, pattern = "^[a-z]{3}$")]
+#[schema(value_type = String, min_length = 3, max_length = 3, pattern = "^[a-z]{3}$", examples("eur"))]
 pub struct Currency(String);
 
 impl Currency {

@@ -112,6 +112,7 @@ pub(super) enum UiMode {
 /// What is bought.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"packageId": "small"})))]
 pub(super) struct PurchaseRequest {
     /// Which package.
     package_id: Line<1, 64>,

@@ -41,7 +41,7 @@ fn the_start_prints_how_to_go_on_and_all_of_it_works() {
     }
 
     let page = server.get("/docs/");
-    assert_eq!((page.status, page.header("content-type")), (200, "text/html"));
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.body.contains("<html"), "{}", page.body);
     let document = server.get("/openapi.json");
     assert_eq!(document.status, 200);

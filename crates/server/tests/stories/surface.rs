@@ -332,6 +332,44 @@ async fn every_field_that_a_body_may_have_is_in_the_document() {
 }
 
 #[tokio::test]
+async fn every_example_of_a_body_is_taken_and_what_a_beginner_sends_has_one() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut without: BTreeSet<String> = [
+        "auth/register",
+        "auth/login",
+        "auth/refresh",
+        "auth/validate",
+        "credits/use",
+        "credits/use/batch",
+        "credits/holds",
+        "credits/refund",
+        "internal/credits/grants",
+        "credits/purchase",
+        "admin/service-keys",
+    ]
+    .iter()
+    .map(|path| format!("/api/v1/{path}"))
+    .collect();
+    for operation in operations(&document) {
+        let Some(examples) = operation.body.as_ref().and_then(|body| body["examples"].as_array()) else {
+            continue;
+        };
+        for example in examples {
+            let reply = allowed(request(&story, &operation, Some(example)), &operation, &ada).send().await;
+            assert_ne!(
+                reply.json["code"], "request.invalid_body",
+                "{} {example}: {}",
+                operation.path, reply.json
+            );
+        }
+        without.remove(&operation.path);
+    }
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[tokio::test]
 async fn every_operation_that_reads_an_idempotency_key_documents_the_header() {
     let story = with_service_key().await;
     let ada = story.administrator("ada@example.com").await;

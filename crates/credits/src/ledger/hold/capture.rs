@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 /// How much to charge.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 20})))]
 pub(crate) struct CaptureRequest {
     /// Mana to charge; all that was set aside if absent.
     amount: Option<Amount>,

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 /// How long.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"expiresInSeconds": 900})))]
 pub(crate) struct ExtendRequest {
     /// Seconds from now, not from the end that it had.
     expires_in_seconds: HoldSeconds,

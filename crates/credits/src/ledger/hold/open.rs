@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 /// What to set aside, and for what.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 25, "appId": "chat", "description": "A picture", "expiresInSeconds": 900})))]
 pub(crate) struct OpenHoldRequest {
     /// Mana to set aside.
     amount: Amount,
