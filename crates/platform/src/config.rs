@@ -246,7 +246,7 @@ pub struct Settings {
     /// Sender of all mails, as mana@example.com or Mana <mana@example.com>; needed with `SMTP_HOST`
     #[arg(long, env = "SMTP_FROM", global = true, help_heading = "Mail")]
     pub smtp_from: Option<String>,
-    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off
+    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off. `dev` at a loopback address has 100 times of this and of the next limits, unless they are set
     #[arg(long, env = "RATE_LIMIT_MAX", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_max: u32,
     /// Seconds of that limit's window

@@ -4,7 +4,7 @@
 use super::body::BODY_LIMIT_BYTES;
 use super::client_address::{self, TrustedProxies};
 use super::meters::Meters;
-use super::{ApiError, codes};
+use super::{AnsweredCode, ApiError, codes};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::{Counted, spans};
@@ -174,16 +174,18 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
     };
     let trusts_caller = || client_address::is_from_proxy(&request, &observer.trusted);
     let traced = spans::request(method, route, &id, request.headers(), trusts_caller);
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let in_flight = Counted::on(metrics::gauge!("http_requests_in_flight"));
 
     let mut response = CURRENT_REQUEST
         .scope(id.clone(), async {
-            let response = as_problem(next.run(request).await, &id);
+            let response = as_problem(next.run(request).await, &id, origin.as_ref());
+            let code = response.extensions().get::<AnsweredCode>().map(|AnsweredCode(code)| &**code);
             let (status, duration_ms) = (response.status().as_u16(), millis(started.elapsed()));
             if is_quiet && response.status().is_success() {
-                tracing::debug!(status, duration_ms, "answered");
+                tracing::debug!(status, duration_ms, code, "answered");
             } else {
-                tracing::info!(status, duration_ms, "answered");
+                tracing::info!(status, duration_ms, code, "answered");
             }
             response
         })
@@ -226,7 +228,7 @@ fn known_method(method: &Method) -> &'static str {
 }
 
 /// Gives a failed answer its body. Failures of the HTTP layer itself (no such path, body too large) have none yet.
-fn as_problem(mut response: Response, id: &RequestId) -> Response {
+fn as_problem(mut response: Response, id: &RequestId, origin: Option<&HeaderValue>) -> Response {
     let status = response.status();
     let failure = response.extensions_mut().remove::<ApiError>();
     if failure.is_none() && has_own_body(&response) {
@@ -237,15 +239,29 @@ fn as_problem(mut response: Response, id: &RequestId) -> Response {
     }) else {
         return response;
     };
+    let error =
+        if error.code() == &codes::FOREIGN_SITE { error.with_hint(foreign_site(origin)) } else { error };
     error.log(id);
     let problem = error.render(id);
     let (rendered, body) = problem.into_parts();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     headers.extend(rendered.headers);
+    response.extensions_mut().extend(rendered.extensions);
     *response.status_mut() = rendered.status;
     *response.body_mut() = body;
     response
+}
+
+/// Which origin is missing where. Only what `CORS_ORIGINS` could name is repeated.
+fn foreign_site(origin: Option<&HeaderValue>) -> String {
+    let text = origin.and_then(|origin| origin.to_str().ok()).filter(|text| text.len() <= 255);
+    match text.and_then(|text| text.parse::<Origin>().ok()) {
+        Some(origin) => {
+            format!("Pages of {} may not write here: CORS_ORIGINS of this service does not name that origin", origin.as_str())
+        }
+        None => "The browser says that it asks for a page of a foreign site, and names no origin that could stand in CORS_ORIGINS".to_owned(),
+    }
 }
 
 /// A remembered refusal or a page for people: a failure that was written where it happened.

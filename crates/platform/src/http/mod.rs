@@ -22,7 +22,7 @@ pub use cursor::{next_link, not_a_cursor, read_cursor, write_cursor};
 pub use frame::current_request_id;
 pub use language::Language;
 pub use page::{page, page_leading_to, see_other};
-pub use problem::{ApiError, ProblemBody};
+pub use problem::{AnsweredCode, ApiError, ProblemBody};
 pub use query::{Parameters, within};
 pub use redirect::RedirectTargets;
 pub use service::{

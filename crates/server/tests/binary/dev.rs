@@ -12,6 +12,19 @@ use std::time::{Duration, Instant};
 const EMAIL: &str = "grace@example.com";
 
 #[test]
+fn a_limit_that_is_set_holds_in_dev_mode_too() {
+    let home = Home::new();
+    let file = home.file("mana.env", "RATE_LIMIT_LOGIN=2\n");
+    let server = home.dev().env("MANA_CONFIG_FILE", file).env("RATE_LIMIT_REGISTER", "1").start();
+    let ask = |path: &str| server.post(path, &json!({"email": "no"})).status;
+    let register = [ask("/api/v1/auth/register"), ask("/api/v1/auth/register")];
+    assert_eq!(register, [400, 429], "set in the environment, to any number");
+    let login = [ask("/api/v1/auth/login"), ask("/api/v1/auth/login"), ask("/api/v1/auth/login")];
+    assert_eq!(login, [400, 400, 429], "set in the file");
+    assert_eq!([(); 4].map(|()| ask("/api/v1/auth/forgot-password")), [400; 4], "3 are the default");
+}
+
+#[test]
 fn the_start_prints_how_to_go_on_and_all_of_it_works() {
     let home = Home::new();
     let server = home.dev().start();
@@ -28,7 +41,7 @@ fn the_start_prints_how_to_go_on_and_all_of_it_works() {
     }
 
     let page = server.get("/docs/");
-    assert_eq!((page.status, page.header("content-type")), (200, "text/html"));
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.body.contains("<html"), "{}", page.body);
     let document = server.get("/openapi.json");
     assert_eq!(document.status, 200);
@@ -40,6 +53,11 @@ fn the_start_prints_how_to_go_on_and_all_of_it_works() {
     let claim = server.get(&server.claim_link());
     assert_eq!(claim.status, 200);
     assert!(claim.body.contains("<form"), "{}", claim.body);
+
+    // Nobody who tries things out meets a limit.
+    for _ in 0..20 {
+        assert_eq!(server.post("/api/v1/auth/register", &json!({"email": "no"})).status, 400);
+    }
 
     let walk = banner.split_once("\ncurl").unwrap().1.split_once("\n\n").unwrap().0;
     let walked =
