@@ -1,16 +1,17 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
 use http::Method;
+use mana_platform::http::page::is_opened_by_people;
 use mana_platform::rate_limit::RouteClass;
 use utoipa::Number;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::Type;
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Schema,
+    ContentBuilder, InfoBuilder, Object, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Schema,
 };
 
 /// The document, without a server or a database.
@@ -207,8 +208,17 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
         {
             response.content.insert("application/problem+json".to_owned(), content);
         }
+        let is_told_on_a_page = is_opened_by_people(path) && TOLD_ON_A_PAGE.contains(&status.as_str());
+        if is_told_on_a_page && response.content.contains_key("application/problem+json") {
+            let page = Object::with_type(SchemaType::Type(Type::String));
+            let page = ContentBuilder::new().schema(Some(Schema::Object(page))).build();
+            response.content.entry("text/html".to_owned()).or_insert(page.into());
+        }
     }
 }
+
+/// Failures that a page tells of to who asks for HTML, where people open the route in a browser.
+const TOLD_ON_A_PAGE: [&str; 4] = ["404", "429", "500", "503"];
 
 fn problem(description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();

@@ -4,7 +4,7 @@
 use super::body::BODY_LIMIT_BYTES;
 use super::client_address::{self, TrustedProxies};
 use super::meters::Meters;
-use super::{AnsweredCode, ApiError, codes};
+use super::{AnsweredCode, ApiError, Language, codes, page};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::{Counted, spans};
@@ -37,8 +37,8 @@ pub fn current_request_id() -> Option<RequestId> {
     CURRENT_REQUEST.try_with(Clone::clone).ok()
 }
 
-/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's, `trusted` are the networks of
-/// its proxies.
+/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's, `name` is what people know it by, `trusted` are the
+/// networks of its proxies.
 ///
 /// # Errors
 /// When an origin is none.
@@ -46,6 +46,7 @@ pub fn around(
     routes: Router,
     origins: &[Origin],
     own: &Origin,
+    name: &str,
     time_limit: Duration,
     trusted: &[IpNet],
     limits: &Arc<RateLimits>,
@@ -64,7 +65,7 @@ pub fn around(
     }
     // One stack, because a router boxes and clones what each `layer` of its own puts around a route, for every request.
     let frame = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(Arc::new(Observer::new(trusted)), observe))
+        .layer(middleware::from_fn_with_state(Arc::new(Observer::new(name, trusted)), observe))
         .layer(cors(origins))
         .layer(same_family)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
@@ -145,13 +146,18 @@ fn is_asked_all_the_time(route: &str) -> bool {
 
 /// What it takes to observe requests.
 struct Observer {
+    service_name: String,
     trusted: TrustedProxies,
     meters: Meters,
 }
 
 impl Observer {
-    fn new(trusted: &[IpNet]) -> Self {
-        Self { trusted: TrustedProxies::new(trusted), meters: Meters::default() }
+    fn new(service_name: &str, trusted: &[IpNet]) -> Self {
+        Self {
+            service_name: service_name.to_owned(),
+            trusted: TrustedProxies::new(trusted),
+            meters: Meters::default(),
+        }
     }
 }
 
@@ -166,6 +172,7 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     client_address::identify(&mut request, &observer.trusted);
+    let reader = page::reader_of(&request, route);
     let is_quiet = is_asked_all_the_time(route);
     let span = if is_quiet {
         tracing::debug_span!("request", request_id = %id, method, route)
@@ -179,7 +186,8 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
 
     let mut response = CURRENT_REQUEST
         .scope(id.clone(), async {
-            let response = as_problem(next.run(request).await, &id, origin.as_ref());
+            let (response, service_name) = (next.run(request).await, &observer.service_name);
+            let response = written_out(response, service_name, reader, &id, origin.as_ref());
             let code = response.extensions().get::<AnsweredCode>().map(|AnsweredCode(code)| &**code);
             let (status, duration_ms) = (response.status().as_u16(), millis(started.elapsed()));
             if is_quiet && response.status().is_success() {
@@ -227,8 +235,16 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// Gives a failed answer its body. Failures of the HTTP layer itself (no such path, body too large) have none yet.
-fn as_problem(mut response: Response, id: &RequestId, origin: Option<&HeaderValue>) -> Response {
+/// Gives a page and a failed answer their body. Failures of the HTTP layer itself (no such path, body too large) have none yet. `reader` is
+/// who would rather read a page than a problem.
+fn written_out(
+    mut response: Response,
+    service_name: &str,
+    reader: Option<Language>,
+    id: &RequestId,
+    origin: Option<&HeaderValue>,
+) -> Response {
+    page::write_out(&mut response, service_name);
     let status = response.status();
     let failure = response.extensions_mut().remove::<ApiError>();
     if failure.is_none() && has_own_body(&response) {
@@ -242,14 +258,21 @@ fn as_problem(mut response: Response, id: &RequestId, origin: Option<&HeaderValu
     let error =
         if error.code() == &codes::FOREIGN_SITE { error.with_hint(foreign_site(origin)) } else { error };
     error.log(id);
-    let problem = error.render(id);
-    let (rendered, body) = problem.into_parts();
+    let (rendered, body) = error.render(id).into_parts();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     headers.extend(rendered.headers);
     response.extensions_mut().extend(rendered.extensions);
     *response.status_mut() = rendered.status;
     *response.body_mut() = body;
+    if let Some(mut page) = reader.and_then(|language| page::of_failure(&error, language, id)) {
+        page::write_out(&mut page, service_name);
+        if has_own_body(&page) {
+            let (rendered, body) = page.into_parts();
+            response.headers_mut().extend(rendered.headers);
+            *response.body_mut() = body;
+        }
+    }
     response
 }
 
@@ -297,7 +320,7 @@ mod tests {
         let own = "http://localhost:3001".parse().unwrap();
         let clock: Arc<dyn mana_kernel::Clock> = Arc::new(SystemClock);
         let limits = Arc::new(RateLimits::new(&Settings::defaults().unwrap(), None, &clock));
-        let framed = around(routes, &[], &own, time_limit, &[], &limits).unwrap();
+        let framed = around(routes, &[], &own, "Mana", time_limit, &[], &limits).unwrap();
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = framed.oneshot(request).await.unwrap();
         let status = response.status();

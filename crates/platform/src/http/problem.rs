@@ -86,6 +86,11 @@ impl ApiError {
         self.code
     }
 
+    /// The seconds after which the request may be sent again, where its kind owes them.
+    pub(super) fn wait_seconds(&self) -> u64 {
+        self.retry_after_seconds.unwrap_or(1)
+    }
+
     /// The failure behind a status that the HTTP layer itself chose.
     pub(super) fn from_status(status: StatusCode) -> Self {
         use super::codes;
@@ -168,7 +173,7 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, self.challenge());
             }
             Kind::Unavailable | Kind::TooManyRequests => {
-                headers.insert(header::RETRY_AFTER, self.retry_after_seconds.unwrap_or(1).into());
+                headers.insert(header::RETRY_AFTER, self.wait_seconds().into());
             }
             Kind::Invalid
             | Kind::Forbidden

@@ -381,7 +381,8 @@ mod tests {
         let limits = Arc::new(RateLimits::new(&settings, None, &clock));
         let own = "http://localhost:3001".parse().unwrap();
         Client::new(
-            crate::http::frame::around(routes, &[], &own, Duration::from_secs(5), &[], &limits).unwrap(),
+            crate::http::frame::around(routes, &[], &own, "Mana", Duration::from_secs(5), &[], &limits)
+                .unwrap(),
         )
     }
 
