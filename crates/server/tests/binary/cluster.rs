@@ -1,9 +1,10 @@
 //! PostgreSQL as the tests' own, for `serve`; and a way to look into any database and meddle.
 
-use crate::process::{Done, Home, fresh_path, processes_under, send_signal};
+use crate::process::{Done, Home, TEST, fresh_path, processes_under, send_signal};
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
 use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
+use mana_testkit::begin_with_time_left_today;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection};
 use std::path::Path;
@@ -26,6 +27,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        begin_with_time_left_today(TEST);
         Self::of(Options { folder: fresh_path(), durability: Durability::None, throw_away: true })
     }
 
