@@ -14,6 +14,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
+const OVERFLOW: Duration = Duration::from_mins(2);
 const EMAIL: &str = "marked-ada@example.com";
 const MARKED_PASSWORD: &str = "marked horse battery staple";
 const THEIR_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -355,18 +356,21 @@ fn a_collector_in_trouble_troubles_nobody_and_is_told_of_once() {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    // More than wait and are under way together.
-    for _ in 0..600 {
+    let mut round = || {
         let asked = Instant::now();
         ask_often(&mut stream, 10);
         slowest = slowest.max(asked.elapsed());
-    }
-    // Whoever waited for the collector would wait for as long as it has.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?} of {:?}", begun.elapsed());
+    };
+    // More than wait and are under way together.
+    (0..600).for_each(|_| round());
     assert!(metric(&server, "trace_spans_waiting ") <= metric(&server, "trace_spans_waiting_max "));
-    poll(LIMIT, "an overflow that is counted", || {
+    // What the collector does not take in time makes room: a busy machine fills it more slowly.
+    poll(OVERFLOW, "an overflow that is counted", || {
+        round();
         (metric(&server, "trace_spans_dropped_total{reason=\"queue_full\"} ") > 0).then_some(())
     });
+    // Whoever waited for the collector would wait for as long as it has.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?} of {:?}", begun.elapsed());
     assert_eq!(told(away), 2, "{}", server.stderr());
     server.signal("TERM");
     assert_eq!(server.await_end(LIMIT), Some(0), "{}", server.stderr());
