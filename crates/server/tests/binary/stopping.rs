@@ -14,7 +14,12 @@ fn a_stop_lets_requests_in_flight_finish() {
     let home = Home::new();
     for signal in ["TERM", "INT"] {
         // Many sign-ins to one account at once are else what a guesser does.
-        let server = home.dev().env("SIGN_IN_FREE_FAILURES", "100").env("HASHING_WAIT_SECONDS", "30").start();
+        let server = home
+            .dev()
+            .env("SIGN_IN_FREE_FAILURES", "100")
+            .env("HASHING_WAIT_SECONDS", "30")
+            .env("SHUTDOWN_TIMEOUT_SECONDS", "60")
+            .start();
         let email = format!("ada-{}@example.com", signal.to_lowercase());
         server.register(&email);
         // As browsers open them in advance: no request on one, one that is done on the other.
