@@ -24,6 +24,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) const TEST: Duration = Duration::from_mins(1);
 /// What a person waits for after Ctrl-C.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The same where a PostgreSQL ends with it, which writes to the disk all that is new before.
+const DEV_STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Asks until there is an answer; fails when the time is over.
 pub(crate) fn poll<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -133,7 +135,7 @@ impl Home {
         }
         let port = free_port();
         let launch = self.command(&["dev", "--port", &port.to_string(), "--data-dir"]).arg(self.data());
-        Launch { port, ..launch }
+        Launch { port, stop_limit: DEV_STOP_LIMIT, ..launch }
     }
 
     /// `mana-core-auth serve` on a free port.
@@ -157,7 +159,7 @@ impl Home {
         // Away from the checkout: a default folder for data would land there.
         command.current_dir(&self.path).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
-        Launch { command, port: 0, stdout, stderr }
+        Launch { command, port: 0, stop_limit: STOP_LIMIT, stdout, stderr }
     }
 
     /// Whether nothing runs here any more.
@@ -198,6 +200,7 @@ fn path_variable() -> std::ffi::OsString {
 pub(crate) struct Launch {
     command: Command,
     port: u16,
+    stop_limit: Duration,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -248,7 +251,13 @@ impl Launch {
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Server {
         let child = Mutex::new(self.command.spawn().unwrap());
-        Server { child, port: self.port, stdout: self.stdout, stderr: self.stderr }
+        Server {
+            child,
+            port: self.port,
+            stop_limit: self.stop_limit,
+            stdout: self.stdout,
+            stderr: self.stderr,
+        }
     }
 
     /// Runs it to its end.
@@ -265,6 +274,7 @@ impl Launch {
 pub(crate) struct Server {
     child: Mutex<Child>,
     pub(crate) port: u16,
+    stop_limit: Duration,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -345,7 +355,12 @@ impl Server {
     /// Stops it as a terminal or a service manager does, and checks that it ends well and soon.
     pub(crate) fn stop(self, signal: &str) {
         self.signal(signal);
-        assert_eq!(self.await_end(STOP_LIMIT), Some(0), "{}", self.stderr());
+        self.ends_well();
+    }
+
+    /// It was told to stop: it ends well and soon.
+    pub(crate) fn ends_well(&self) {
+        assert_eq!(self.await_end(self.stop_limit), Some(0), "{}", self.stderr());
     }
 
     /// Kills it.

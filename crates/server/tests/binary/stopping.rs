@@ -48,7 +48,7 @@ fn a_stop_lets_requests_in_flight_finish() {
             assert!(!reply.text("/accessToken").is_empty());
         }
         drop(owner);
-        assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+        server.ends_well();
         assert!(home.is_quiet(), "PostgreSQL outlived the server");
         drop(silent);
     }
@@ -69,7 +69,7 @@ fn a_second_signal_does_not_wait_for_requests() {
         TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
     });
     server.signal("INT");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
     assert!(home.is_quiet());
     drop((login, owner));
 }

@@ -3,7 +3,7 @@
 use crate::cluster::Sql;
 use crate::collector::{Collector, Mood, attribute, holds};
 use crate::http::{self, Reply};
-use crate::process::{Home, Launch, STOP_LIMIT, Server, free_port, poll};
+use crate::process::{Home, Launch, Server, free_port, poll};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -163,7 +163,7 @@ fn a_trace_tells_what_a_request_waited_for_and_nothing_of_whose_it_was() {
         collector.spans().iter().any(|span| span.name == "smtp").then_some(())
     });
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
 
     let spans = collector.spans();
     nothing_is_told_of_anybody(&collector, &spans, &secrets);
@@ -303,7 +303,7 @@ fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() 
         assert_eq!(http::receive(stream).unwrap().status, 201);
     }
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
 
     let spans = collector.spans();
     let stranger = request(&spans, "stranger");
