@@ -288,12 +288,20 @@ fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() 
 
     let mut owner = Sql::of_dev(&home.data());
     owner.run("BEGIN; LOCK TABLE credits.balances IN ACCESS EXCLUSIVE MODE");
-    let sent: Vec<_> = (0..SPENDS)
-        .map(|number| {
-            let spend = json!({"amount": 1, "appId": "chat", "description": "x", "idempotencyKey": format!("order-{number}")});
-            http::send(server.port, "POST", "/api/v1/credits/use", &token, &spend.to_string()).unwrap()
-        })
-        .collect();
+    let order = |number: usize| {
+        let spend = json!({"amount": 1, "appId": "chat", "description": "x", "idempotencyKey": format!("order-{number}")});
+        http::send(server.port, "POST", "/api/v1/credits/use", &token, &spend.to_string()).unwrap()
+    };
+    // Alone at the table, so that all others wait for it and share the next commit.
+    let mut sent = vec![order(0)];
+    poll(LIMIT, "a batch that waits for the table", || {
+        let waiting: Vec<(i64,)> = owner.rows(
+            "SELECT count(*) FROM pg_locks
+             WHERE NOT granted AND relation = 'credits.balances'::regclass AND mode <> 'AccessShareLock'",
+        );
+        (waiting[0].0 > 0).then_some(())
+    });
+    sent.extend((1..SPENDS).map(order));
     let all = u64::try_from(SPENDS).unwrap();
     poll(LIMIT, "all orders in the queue", || {
         (metric(&server, "ledger_orders_waiting ") == all).then_some(())
