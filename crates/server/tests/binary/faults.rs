@@ -1,6 +1,6 @@
 //! What a spend is answered while its database stands still, takes no writes, or is cut off in the middle of a commit.
 
-use crate::cluster::{Cluster, Sql};
+use crate::cluster::Cluster;
 use crate::http::{self, Reply};
 use crate::process::{Home, Server, poll};
 use crate::torture::{is_replay, ledger_server, owner_of_wallet, spend, spend_under, spend_until_done};
@@ -160,8 +160,6 @@ fn a_login_or_a_database_that_is_being_replaced_is_away_for_a_while_and_no_defec
     let server = ledger_server(&home, &cluster).start();
     let token = owner_of_wallet(&server, "ada@example.com");
     let mut owner = cluster.owner("postgres");
-    let cut = "ALTER ROLE mana_service NOLOGIN;
-        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'";
     for (number, (away, back)) in (1..).zip([
         ("SELECT 1", "ALTER ROLE mana_service LOGIN"),
         (
@@ -169,12 +167,8 @@ fn a_login_or_a_database_that_is_being_replaced_is_away_for_a_while_and_no_defec
             "ALTER DATABASE aside RENAME TO mana",
         ),
     ]) {
-        owner.run(cut);
-        poll(LIMIT, "the end of its connections", || {
-            let left: Vec<(i64,)> =
-                owner.rows("SELECT count(*) FROM pg_stat_activity WHERE datname = 'mana'");
-            (left == [(0,)]).then_some(())
-        });
+        owner.run("ALTER ROLE mana_service NOLOGIN");
+        owner.end_connections();
         // Each in a statement of its own: no transaction may be around a rename.
         for statement in away.split("; ") {
             owner.run(statement);
@@ -218,16 +212,6 @@ fn a_database_that_takes_no_writes_is_answered_for_and_nothing_is_half_written()
     cluster.books_are_true("mana");
 }
 
-/// Ends the server's connections, and returns when they are gone.
-fn cut_off(owner: &mut Sql) {
-    owner.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'");
-    poll(LIMIT, "the end of its connections", || {
-        let left: Vec<(i64,)> =
-            owner.rows("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service'");
-        (left == [(0,)]).then_some(())
-    });
-}
-
 /// A spend by a service key: to know who asks, the server needs no database.
 fn send_as_app(server: &Server, user: &str, key: &str) -> TcpStream {
     let mut body: Value = spend_under(key).parse().unwrap();
@@ -255,7 +239,7 @@ fn a_spend_waits_while_the_database_lets_nobody_in_for_a_moment() {
     let before = http::receive(send_as_app(&server, &user, "before")).unwrap();
     assert_eq!(before.status, 201, "{}", before.body);
     owner.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
-    cut_off(&mut owner);
+    owner.end_connections();
     // The first finds that the connection was cut.
     is_told_to_come_again(&http::receive(send_as_app(&server, &user, "cut")).unwrap());
     let waiting = send_as_app(&server, &user, "waits");
@@ -276,7 +260,7 @@ fn a_shard_that_connected_where_nothing_was_to_be_written_works_again_without_a_
     let mut owner = cluster.owner("postgres");
     // Unlike with a setting of the whole server, sessions that are open do not hear of its end.
     owner.run("ALTER DATABASE mana SET default_transaction_read_only = on");
-    cut_off(&mut owner);
+    owner.end_connections();
     poll(LIMIT, "a refusal for this reason", || {
         is_told_to_come_again(&spend(server.port, &token, "refused").unwrap());
         server.get("/metrics").body.contains("database_errors_total{kind=\"read_only\"}").then_some(())

@@ -529,8 +529,7 @@ impl Stage<'_> {
         let deployment = self.deployment;
         let mut superuser = deployment.superuser("mana");
         superuser.run("ALTER ROLE mana_service CONNECTION LIMIT 0");
-        superuser
-            .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mana_service'");
+        superuser.end_connections();
         self.is_refused();
         superuser.run("ALTER ROLE mana_service CONNECTION LIMIT -1");
     }
