@@ -561,7 +561,7 @@ impl Deployment {
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
                  backend auth\n  balance roundrobin\n  option httpchk GET {}\n  http-check expect status 200\n  \
-                 default-server inter 200ms fall 1 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
+                 default-server inter 200ms fall 2 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
                 self.ports.balancer, self.readiness
             ),
         );

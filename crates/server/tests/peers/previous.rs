@@ -24,7 +24,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("RATE_LIMIT_MAX", "0"),
     ("HASHING_WAIT_SECONDS", "30"),
     ("DATABASE_WAIT_SECONDS", "20"),
-    ("DRAIN_SECONDS", "1"),
+    ("DRAIN_SECONDS", "3"),
 ];
 
 /// Asks, and gets the answer that it must be.
