@@ -133,10 +133,15 @@ fn a_server_that_is_killed_while_a_card_is_charged_tops_each_wallet_up_once() {
         }
         server.kill();
         fake.hold_answers(None);
+        // What it had sent may still be committed, and would be looked at only in two minutes.
+        let mut owner = cluster.owner("mana");
+        poll(Duration::from_secs(30), "the end of its connections", || {
+            let left: Vec<(i64,)> =
+                owner.rows("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service'");
+            (left == [(0,)]).then_some(())
+        });
         // As if the two minutes were over in which nobody else looks.
-        cluster
-            .owner("mana")
-            .run("UPDATE credits.auto_top_ups SET next_look_at = now() WHERE next_look_at IS NOT NULL");
+        owner.run("UPDATE credits.auto_top_ups SET next_look_at = now() WHERE next_look_at IS NOT NULL");
         server = serve();
         poll(Duration::from_mins(1), "a top-up", || {
             let balance = server.get_as(token, "/api/v1/credits/balance").json();
