@@ -2,9 +2,8 @@
 
 use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::http::exchange;
-use crate::process::{Done, Home, Launch, free_port, poll};
+use crate::process::{Done, Home, Launch, free_port, listen, poll};
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stripe_fake::{Fake, Knobs, Options, Outcome};
@@ -14,7 +13,7 @@ const PACKAGES: &str = r#"[{"id": "small", "name": "Small", "credits": 500, "pri
 
 /// A Stripe on a port of its own, which delivers to `webhook_port`.
 fn stripe(runtime: &tokio::runtime::Runtime, webhook_port: u16) -> (Fake, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listen();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     #[expect(

@@ -79,11 +79,21 @@ pub(crate) fn send_signal(signal: &str, processes: &[u32]) {
 
 /// A port that nobody listens on, and that no other test was given.
 pub(crate) fn free_port() -> u16 {
+    listen().local_addr().unwrap().port()
+}
+
+/// A listener on such a port: what a test was given may not be listened on yet, or just now not.
+pub(crate) fn listen() -> TcpListener {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    poll(Duration::from_secs(5), "a free port", || {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        GIVEN.lock().unwrap().insert(port).then_some(port)
-    })
+    // Held until there is another one, or they would come again.
+    let mut taken = Vec::new();
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        if GIVEN.lock().unwrap().insert(listener.local_addr().unwrap().port()) {
+            return listener;
+        }
+        taken.push(listener);
+    }
 }
 
 /// A folder straight under the temporary files that everybody may enter: as root, PostgreSQL runs as another user.
