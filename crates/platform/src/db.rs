@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, iter};
 use tokio::time::{sleep, timeout};
@@ -73,7 +73,24 @@ impl Drop for Lent {
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
+    cut: Arc<Cut>,
     is_transactions_only: bool,
+}
+
+/// When a connection was last found to lead nowhere. What cut one has most often cut all: those that were not used since are asked before they
+/// are used, so that a restart of PostgreSQL or of a pooler fails one request and not one for each connection.
+#[derive(Debug, Default)]
+struct Cut(Mutex<Option<Instant>>);
+
+impl Cut {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_later_than(&self, idle_for: Duration) -> bool {
+        let cut = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cut.is_some_and(|cut| cut.elapsed() < idle_for)
+    }
 }
 
 /// Forgets what other clients of a pooler prepared on the connection that the transaction got.
@@ -99,7 +116,7 @@ const BEGIN_BATCH_WITHOUT_STATEMENTS: &str = "BEGIN; DEALLOCATE ALL; SET LOCAL l
 /// than PostgreSQL lets it be idle.
 const BATCH_LIMIT: Duration = Duration::from_secs(12);
 
-/// For how long a connection is taken to be there still, without asking it.
+/// For how long a connection is taken to be there still, without asking it, unless another was found cut meanwhile.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
 /// How long a connection is used before a new one takes its place. A name may lead elsewhere by then, and what was set for new sessions is not
@@ -116,17 +133,20 @@ impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection, and as long again for the
     /// beginning of a transaction.
     pub fn new(options: PgConnectOptions, max_connections: u32, wait: Duration) -> Self {
+        let cut = Arc::<Cut>::default();
+        let looked_at = Arc::clone(&cut);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(wait)
             .max_lifetime(CONNECTION_LIFE)
             // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < TRUSTED_FOR || answers(connection).await) })
+            .before_acquire(move |connection, meta| {
+                let is_trusted = meta.idle_for < TRUSTED_FOR && !looked_at.is_later_than(meta.idle_for);
+                Box::pin(async move { Ok(is_trusted || answers(connection).await) })
             })
             .connect_lazy_with(options);
-        Self { pool, is_transactions_only: false }
+        Self { pool, cut, is_transactions_only: false }
     }
 
     /// The same, for a pooler that does not keep its clients' prepared statements apart: nothing is asked outside of a
@@ -216,7 +236,16 @@ impl Database {
 
     async fn begin_with(&self, statement: &'static str) -> Result<Transaction, DbError> {
         let wait = Wait::begin();
-        let lent = self.lend_in_transaction(statement).await;
+        let mut lent = self.lend_in_transaction(statement).await;
+        if let Err(error) = &lent
+            && kind(error) == "connection"
+        {
+            self.cut.note();
+            // Nothing was done on it. The next one is asked first, or new.
+            if !is_silence(error) {
+                lent = self.lend_in_transaction(statement).await;
+            }
+        }
         let traced = wait.end();
         Ok(Transaction { lent: lent?, is_open: true, traced })
     }
@@ -434,6 +463,10 @@ pub async fn hold_briefly(connection: &mut PgConnection) -> Result<(), DbError> 
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn fell_silent() -> sqlx::Error {

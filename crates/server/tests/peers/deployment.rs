@@ -46,7 +46,7 @@ pub(crate) fn own_binary() -> PathBuf {
 }
 
 /// Its text with other addresses and paths. Each must be there: else the test would test something else.
-fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
+pub(crate) fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
     let text = fs::read_to_string(deploy(name)).unwrap();
     changes.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "{name} does not say {from:?}");

@@ -1,6 +1,7 @@
-//! A way to PostgreSQL that falls silent: nothing is closed, and nothing arrives any more.
+//! A way to PostgreSQL that falls silent, so that nothing is closed and nothing arrives any more, or is cut.
 
 use crate::story::Story;
+use futures_util::future::try_join_all;
 use mana_platform::Database;
 use sqlx::postgres::PgConnectOptions;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 struct Way {
     options: PgConnectOptions,
     silence: watch::Sender<()>,
+    cut: watch::Sender<()>,
     _folder: TempDir,
 }
 
@@ -24,26 +26,39 @@ impl Way {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(name)).unwrap();
         let (silence, heard) = watch::channel(());
+        let (cut, felt) = watch::channel(());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let mut heard = heard.clone();
+                let (mut heard, mut felt) = (heard.clone(), felt.clone());
                 heard.mark_unchanged();
-                tokio::spawn(carry(client, target.clone(), heard));
+                felt.mark_unchanged();
+                tokio::spawn(carry(client, target.clone(), heard, felt));
             }
         });
-        Self { options: options.socket(folder.path()), silence, _folder: folder }
+        Self { options: options.socket(folder.path()), silence, cut, _folder: folder }
     }
 
     /// Nothing arrives any more on the connections that there are. New ones are as good as ever.
     fn falls_silent(&self) {
         self.silence.send(()).unwrap();
     }
+
+    /// The connections that there are end, as when a pooler starts anew.
+    fn is_cut(&self) {
+        self.cut.send(()).unwrap();
+    }
 }
 
-async fn carry(mut client: UnixStream, target: PathBuf, mut silence: watch::Receiver<()>) {
+async fn carry(
+    mut client: UnixStream,
+    target: PathBuf,
+    mut silence: watch::Receiver<()>,
+    mut cut: watch::Receiver<()>,
+) {
     let mut server = UnixStream::connect(target).await.unwrap();
     tokio::select! {
         _ = silence.changed() => std::future::pending().await,
+        _ = cut.changed() => {}
         _ = copy_bidirectional(&mut client, &mut server) => {}
     }
 }
@@ -88,6 +103,28 @@ async fn a_transaction_on_a_silent_connection_has_an_end() {
     let begun = timeout(Duration::from_secs(10), database.begin()).await.expect("it has an end");
     begun.unwrap_err();
     database.ping().await.expect("the only place is free again");
+}
+
+#[tokio::test]
+async fn a_pooler_that_starts_anew_fails_no_transaction_and_nothing_after_one() {
+    const PLACES: usize = 4;
+    let story = Story::new().await;
+    let way = Way::to(story.database.service_options());
+    let database = Database::new(way.options.clone(), PLACES.try_into().unwrap(), Duration::from_secs(10));
+    for _ in 0..3 {
+        let all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
+        drop(all);
+        while database.places().idle < PLACES.try_into().unwrap() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        way.is_cut();
+        let transaction = database.begin().await.expect("another connection is to be had");
+        let mut singles = try_join_all((1..PLACES).map(|_| database.acquire())).await.unwrap();
+        for single in &mut singles {
+            sqlx::query("SELECT 1").execute(&mut **single).await.expect("it was asked before it was lent");
+        }
+        drop(transaction);
+    }
 }
 
 #[tokio::test]
