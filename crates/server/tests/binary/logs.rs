@@ -1,7 +1,7 @@
 //! What is logged can be read by machines, and tells nobody a secret.
 
 use crate::http::PASSWORD;
-use crate::process::{Home, STOP_LIMIT, Server};
+use crate::process::{Home, Server};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -14,7 +14,7 @@ fn log_lines_are_json_and_hold_no_secret_even_when_debugging() {
     let banner = server.stdout();
     let secrets = use_secrets(&server);
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0));
+    server.ends_well();
 
     let (stdout, stderr) = (server.stdout(), server.stderr());
     assert_eq!(stdout, banner, "nothing but the banner on standard output");

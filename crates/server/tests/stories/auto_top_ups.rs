@@ -899,6 +899,10 @@ async fn a_change_that_fails_at_stripe_leaves_what_was_agreed_to_and_says_nothin
 #[tokio::test]
 async fn what_stripe_refuses_for_good_is_told_and_what_an_operator_can_help_waits() {
     let shop = Shop::open().await;
+    // What is paid counts for its month, and hours pass here: none of them may end one.
+    let now = shop.clock.now();
+    let tenth = now.replace_day(1).unwrap().saturating_add(Duration::days(32)).replace_day(10).unwrap();
+    shop.clock.advance(tenth - now);
     let ada = shop.user("ada@example.com").await;
     turn_on(&shop, &ada).await;
     spend(&shop, &ada, 60).await;

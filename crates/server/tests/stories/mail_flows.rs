@@ -513,7 +513,7 @@ async fn what_was_mailed_is_dead_once_the_password_is_changed_otherwise() {
 
 #[tokio::test]
 async fn forgot_says_and_does_the_same_for_every_address_also_when_mails_do_not_go() {
-    let server = SmtpServer::start(Manners::Silent).await;
+    let server = SmtpServer::start(Manners::Silent);
     for story in [Story::new().await, Story::mailing(server.mailer(Wait::from_mins(5))).await] {
         story.user("known@example.com").await;
         story.user("disabled@example.com").await;
@@ -1272,7 +1272,7 @@ async fn a_foreign_page_presses_no_button() {
 
 #[tokio::test]
 async fn a_link_goes_through_an_smtp_server_as_it_is_and_late_when_that_was_down() {
-    let mut server = SmtpServer::stopped(Manners::Kind).await;
+    let mut server = SmtpServer::stopped(Manners::Kind);
     let story = Story::mailing(server.mailer(Wait::from_secs(20))).await;
     story.user("ada@example.com").await;
     story.forget_mails().await;
@@ -1280,7 +1280,7 @@ async fn a_link_goes_through_an_smtp_server_as_it_is_and_late_when_that_was_down
     assert_eq!(story.post("/api/v1/auth/forgot-password", &body).await.status, 200);
     story.workers.deliver_mails().await;
     assert!(server.received().is_empty());
-    server.resume().await;
+    server.resume();
     story.clock.advance(Duration::minutes(1));
     story.workers.deliver_mails().await;
     let received = server.received();
