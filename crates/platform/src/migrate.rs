@@ -135,11 +135,10 @@ pub enum SchemaError {
 
 /// What the migrator met, with the number of the migration and without that of a line in PostgreSQL's source.
 fn in_few_words(error: &MigrateError) -> String {
-    match error {
-        MigrateError::Execute(cause) => said(cause),
-        MigrateError::ExecuteMigration(cause, version) => format!("in migration {version}: {}", said(cause)),
-        other => other.to_string(),
+    if let MigrateError::ExecuteMigration(cause, version) = error {
+        return format!("in migration {version}: {}", said(cause));
     }
+    if let MigrateError::Execute(cause) = error { said(cause) } else { error.to_string() }
 }
 
 /// The version that a database is at after a migration failed: all up to it was carried out, nothing behind it.

@@ -8,11 +8,10 @@ use std::io::ErrorKind;
 
 /// What the database said, without what only its own developers can use: where in its source it was said.
 pub fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(refusal) => refused(&**refusal),
-        sqlx::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
+    if let sqlx::Error::Database(refusal) = error {
+        return refused(&**refusal);
     }
+    error.to_string()
 }
 
 /// The message, and the code by which a manual has it.
@@ -71,67 +70,28 @@ impl Unreached {
 
     /// As it shows at the address that a variable has.
     pub fn new(error: &sqlx::Error, variable: &str, options: &PgConnectOptions) -> Self {
-        let (place, user, database) = (place(options), options.get_username(), database(options));
-        Self(match error {
-            sqlx::Error::Database(refusal) => match refusal.code().as_deref().unwrap_or_default() {
-                "28P01" if variable == "DATABASE_URL" => format!(
-                    "PostgreSQL at {place} does not take the password that DATABASE_URL has for {user}: the role is there with another one, or is \
-                     not there yet. {} in psql, as the owner, sets it; `mana-core-auth migrate`, with DATABASE_OWNER_URL, makes a role that is missing",
-                    set_password(user)
-                ),
-                "28P01" => format!(
-                    "PostgreSQL at {place} does not take the password that {variable} has for {user}: mend it there, or let a superuser set it by {} in \
-                     psql",
-                    set_password(user)
-                ),
-                "3D000" => format!(
-                    "there is no database {database} in PostgreSQL at {place}: make it (`createdb {database}`), or name another in {variable}"
-                ),
-                "42501" => format!(
-                    "PostgreSQL at {place} says: {}. Its owner says GRANT CONNECT ON DATABASE {} TO {}, or {variable} names another role",
-                    refusal.message(),
-                    quoted(database),
-                    quoted(user)
-                ),
-                "53300" => format!(
-                    "PostgreSQL at {place} says: {}. Let servers take fewer connections (DATABASE_MAX_CONNECTIONS), or raise max_connections there \
-                     (the address is that of {variable})",
-                    refusal.message()
-                ),
-                "57P03" => format!(
-                    "PostgreSQL at {place} says: {}. Try again in a moment (the address is that of {variable})",
-                    refusal.message()
-                ),
-                code if code.starts_with("28") => format!(
-                    "PostgreSQL at {place} does not let {user} in: {}. Check the user in {variable}, and pg_hba.conf there",
-                    refusal.message()
-                ),
-                _ => format!("PostgreSQL at {place} says: {}. Check {variable}", refused(&**refusal)),
-            },
-            sqlx::Error::Io(error) => match error.kind() {
-                ErrorKind::ConnectionRefused => {
-                    format!(
-                        "nothing listens at {place}: connection refused. Check {variable}, and whether PostgreSQL runs there"
-                    )
-                }
-                ErrorKind::NotFound => {
-                    format!("{place} is not there. Check {variable}, and whether PostgreSQL runs there")
-                }
-                ErrorKind::TimedOut => format!(
-                    "{place} does not answer. Check {variable}, whether PostgreSQL runs there, and whether a firewall is in the way"
-                ),
-                _ => format!(
-                    "{place} can't be reached: {error}. Check {variable}, and whether PostgreSQL runs there"
-                ),
-            },
-            sqlx::Error::Tls(error) => {
-                format!(
-                    "the way to {place} can't be secured: {error}. Check sslmode and sslrootcert in {variable}"
-                )
-            }
-            other => format!(
-                "{place} can't be reached: {other}. Check {variable}, and whether PostgreSQL runs there"
-            ),
+        let place = place(options);
+        Self(if let sqlx::Error::Database(refusal) = error {
+            let code = refusal.code();
+            turned_away(&**refusal, code.as_deref().unwrap_or_default(), variable, options)
+        } else if let sqlx::Error::Io(error) = error {
+            let kind = error.kind();
+            let fault = if kind == ErrorKind::ConnectionRefused {
+                format!("nothing listens at {place}: connection refused")
+            } else if kind == ErrorKind::NotFound {
+                format!("{place} is not there")
+            } else if kind == ErrorKind::TimedOut {
+                format!("{place} does not answer")
+            } else {
+                format!("{place} can't be reached: {error}")
+            };
+            format!("{fault}. Check {variable}, and whether PostgreSQL runs there")
+        } else if let sqlx::Error::Tls(error) = error {
+            format!(
+                "the way to {place} can't be secured: {error}. Check sslmode and sslrootcert in {variable}"
+            )
+        } else {
+            format!("{place} can't be reached: {error}. Check {variable}, and whether PostgreSQL runs there")
         })
     }
 
@@ -154,6 +114,47 @@ impl Unreached {
             )),
             RoleState::Open => Self::new(error, "DATABASE_URL", options),
         }
+    }
+}
+
+/// What is to be done about a refusal, which PostgreSQL gave whoever wanted to connect.
+fn turned_away(
+    refusal: &dyn DatabaseError,
+    code: &str,
+    variable: &str,
+    options: &PgConnectOptions,
+) -> String {
+    let (place, user, database) = (place(options), options.get_username(), database(options));
+    let message = refusal.message();
+    match code {
+        "28P01" if variable == "DATABASE_URL" => format!(
+            "PostgreSQL at {place} does not take the password that DATABASE_URL has for {user}: the role is there with another one, or is not there yet. \
+             {} in psql, as the owner, sets it; `mana-core-auth migrate`, with DATABASE_OWNER_URL, makes a role that is missing",
+            set_password(user)
+        ),
+        "28P01" => format!(
+            "PostgreSQL at {place} does not take the password that {variable} has for {user}: mend it there, or let a superuser set it by {} in psql",
+            set_password(user)
+        ),
+        "3D000" => format!(
+            "there is no database {database} in PostgreSQL at {place}: make it (`createdb {database}`), or name another in {variable}"
+        ),
+        "42501" => format!(
+            "PostgreSQL at {place} says: {message}. Its owner says GRANT CONNECT ON DATABASE {} TO {}, or {variable} names another role",
+            quoted(database),
+            quoted(user)
+        ),
+        "53300" => format!(
+            "PostgreSQL at {place} says: {message}. Let servers take fewer connections (DATABASE_MAX_CONNECTIONS), or raise max_connections there (the \
+             address is that of {variable})"
+        ),
+        "57P03" => format!(
+            "PostgreSQL at {place} says: {message}. Try again in a moment (the address is that of {variable})"
+        ),
+        code if code.starts_with("28") => format!(
+            "PostgreSQL at {place} does not let {user} in: {message}. Check the user in {variable}, and pg_hba.conf there"
+        ),
+        _ => format!("PostgreSQL at {place} says: {}. Check {variable}", refused(refusal)),
     }
 }
 

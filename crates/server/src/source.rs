@@ -104,13 +104,14 @@ impl Source {
     /// Whether PostgreSQL lets the server in. If not, and its owner is at hand, the owner tells more.
     pub(crate) async fn reach(&self, database: &Database) -> Result<(), Unreached> {
         let Err(error) = database.ping().await else { return Ok(()) };
-        let error = match error {
-            // That the time is over is all that the pool says.
-            sqlx::Error::PoolTimedOut => match self.look().await {
+        // That the time is over is all that the pool says.
+        let error = if matches!(error, sqlx::Error::PoolTimedOut) {
+            match self.look().await {
                 Ok(()) => return Ok(()),
                 Err(cause) => cause,
-            },
-            error => error,
+            }
+        } else {
+            error
         };
         if is_of_sign_in(&error)
             && let Some(migration) = &self.migration
@@ -234,9 +235,12 @@ fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, S
 
 /// Reads an address. What has another scheme would be read as one, too.
 pub(crate) fn address(url: &SecretString) -> Result<PgConnectOptions, NoAddress> {
-    let parsed = url::Url::parse(url.expose_secret()).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => NoAddress::Scheme,
-        error => NoAddress::Malformed(error.to_string()),
+    let parsed = url::Url::parse(url.expose_secret()).map_err(|error| {
+        if error == url::ParseError::RelativeUrlWithoutBase {
+            NoAddress::Scheme
+        } else {
+            NoAddress::Malformed(error.to_string())
+        }
     })?;
     if !matches!(parsed.scheme(), "postgres" | "postgresql") {
         return Err(NoAddress::Scheme);

@@ -60,7 +60,7 @@ impl Settings {
         let own = Url::parse(&self.public_url()).ok();
         let stripe_key = self.stripe_secret_key.as_ref().map(|key| key.expose_secret().trim());
         let found = [
-            own.as_ref().and_then(|own| foreign_cookie_domain(self.cookie_domain.as_deref()?, own.host()?)),
+            own.as_ref().and_then(|own| foreign_cookie_domain(self.cookie_domain.as_deref()?, &own.host()?)),
             (self.require_email_verification && nobody_gets_mail).then_some(Contradiction::NoMail),
             stripe_key.filter(|key| !key.is_empty() && !is_of_stripe(key)).map(|_| Contradiction::StripeKey),
             own.as_ref()
@@ -71,7 +71,7 @@ impl Settings {
     }
 }
 
-fn foreign_cookie_domain(domain: &str, host: Host<&str>) -> Option<Contradiction> {
+fn foreign_cookie_domain(domain: &str, host: &Host<&str>) -> Option<Contradiction> {
     let domain = domain.trim().trim_start_matches('.').to_lowercase();
     let host = host.to_string();
     let is_inside =

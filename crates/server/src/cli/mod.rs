@@ -288,11 +288,8 @@ pub fn main() -> ExitCode {
             if !log.is_empty() {
                 eprintln!("{log}");
             }
-            match error {
-                // As of a flag that can't be used.
-                CommandError::Setting(_) => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
+            // As of a flag that can't be used.
+            if matches!(error, CommandError::Setting(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -91,7 +91,7 @@ fn list(keys: &[ServiceKeyDetails], json: bool) -> Result<(), CommandError> {
             (None, None) => "never used".to_owned(),
         };
         let [app, scopes, limit] = allowed(key);
-        [key.id.to_string(), key.name.to_string(), app, scopes, limit, state]
+        [key.id.clone(), key.name.clone(), app, scopes, limit, state]
     });
     let headings = ["ID", "NAME", "ACTS AS", "SCOPES", "LIMIT", "STATE"];
     Ok(print::table(headings, &rows.collect::<Vec<_>>())?)

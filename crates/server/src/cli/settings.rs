@@ -15,20 +15,28 @@ const WHERE: &str = "Settings are flags, variables of the environment, and lines
 const ALL: &str = "A flag wins over the environment, the environment over the file that MANA_CONFIG_FILE names (lines of NAME=value), the file \
     over the default. `mana-core-auth config check` shows what is in force.";
 
-/// Has the help of each command show its own arguments, and where settings are.
+/// Has the help of each command show its own arguments, and where settings are. Those of `dev` are its own, too.
 pub(super) fn out_of_sight(command: Command) -> Command {
-    let is_setting = |arg: &Arg| arg.get_help_heading().is_some_and(|heading| heading != DEVELOPMENT);
-    let command = command.mut_args(|arg| if is_setting(&arg) { arg.hide_short_help(true) } else { arg });
+    let is_of_dev = |arg: &Arg| arg.get_help_heading() == Some(DEVELOPMENT);
+    let is_setting = |arg: &Arg| arg.get_help_heading().is_some();
+    let command = command.mut_args(|arg| {
+        let is_long = is_setting(&arg) && !is_of_dev(&arg);
+        if is_long { arg.hide_short_help(true) } else { arg }
+    });
     // What a subcommand has already is not handed down to it.
-    let settings: Vec<Arg> =
-        command.get_arguments().filter(|arg| is_setting(arg)).map(|arg| arg.clone().hide(true)).collect();
-    hidden_below(command, &settings).after_help(WHERE).after_long_help(ALL)
+    let hidden = command.get_arguments().filter(|arg| is_setting(arg)).map(|arg| arg.clone().hide(true));
+    let all: Vec<Arg> = hidden.collect();
+    let but_of_dev: Vec<Arg> = all.iter().filter(|arg| !is_of_dev(arg)).cloned().collect();
+    let command = command.mut_subcommands(|command| {
+        let settings = if command.get_name() == "dev" { &but_of_dev } else { &all };
+        hidden_in(command, settings)
+    });
+    command.after_help(WHERE).after_long_help(ALL)
 }
 
-fn hidden_below(command: Command, settings: &[Arg]) -> Command {
-    command.mut_subcommands(|command| {
-        hidden_below(command.args(settings.iter().cloned()).after_help(WHERE), settings)
-    })
+fn hidden_in(command: Command, settings: &[Arg]) -> Command {
+    let command = command.args(settings.iter().cloned()).after_help(WHERE);
+    command.mut_subcommands(|command| hidden_in(command, settings))
 }
 
 /// What is wrong with a setting of the environment or of the file, in one sentence; nothing if a flag is to blame, or something else.
@@ -140,6 +148,7 @@ mod tests {
             let help = command.render_long_help().to_string();
             let name = command.get_name();
             assert!(help.lines().count() < 70 && !help.contains("--jwt-issuer"), "{name}: {help}");
+            assert_eq!(help.contains("--data-dir"), name == "dev", "{name}: {help}");
             assert!(help.contains("MANA_CONFIG_FILE") && help.contains("--json"), "{name}: {help}");
             no_setting_below(command);
         }

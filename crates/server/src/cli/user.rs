@@ -231,7 +231,7 @@ fn list(users: &[AdminUser], json: bool) -> Result<(), CommandError> {
     let rows = users.iter().map(|user| {
         let AdminUser { user: account, .. } = user;
         let role = account.role.as_str().to_owned();
-        [account.id.to_string(), account.email.to_string(), role, written(account.created_at), state(user)]
+        [account.id.to_string(), account.email.clone(), role, written(account.created_at), state(user)]
     });
     Ok(print::table(["ID", "ADDRESS", "ROLE", "SINCE", "STATE"], &rows.collect::<Vec<_>>())?)
 }
@@ -268,7 +268,7 @@ fn list_events(events: &[AdminSecurityEvent], json: bool) -> Result<(), CommandE
         });
         [
             written(event.created_at),
-            event.r#type.to_string(),
+            event.r#type.clone(),
             or_dash(&event.user_id),
             or_dash(&event.ip_address),
             or_dash(&event.detail),

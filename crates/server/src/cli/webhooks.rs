@@ -191,8 +191,8 @@ fn listed(endpoints: &[WebhookDetails], json: bool) -> Result<(), CommandError> 
         let error = endpoint.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         [
             endpoint.id.to_string(),
-            endpoint.app_id.to_string(),
-            endpoint.url.to_string(),
+            endpoint.app_id.clone(),
+            endpoint.url.clone(),
             events(endpoint),
             endpoint.waiting.to_string(),
             endpoint.dead.to_string(),
@@ -227,7 +227,7 @@ fn deliveries(deliveries: &[WebhookDelivery], json: bool) -> Result<(), CommandE
         [
             delivery.event_id.to_string(),
             written(delivery.created_at),
-            delivery.r#type.to_string(),
+            delivery.r#type.clone(),
             delivery.state.as_str().to_owned(),
             delivery.attempts.to_string(),
             delivery.next_attempt_at.map_or("-".to_owned(), written),

@@ -56,27 +56,7 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
     assert!(run(&["user", "show", "ada"]).succeeded().contains("sessions     1 live"));
 
     assert_eq!(parsed(&act(&["user", "end-sessions", "ada", "--json"]).succeeded())["ended"], 1);
-    let done = |args: &[&str], sentence: &str| {
-        let told = act(args).succeeded();
-        assert!(told.contains("ada@example.com (ada)") && told.contains(sentence), "{told}");
-    };
-    done(&["user", "disable", "ada"], "is disabled");
-    assert!(run(&["user", "find", "ada"]).succeeded().contains("DISABLED"));
-    done(&["user", "enable", "ada"], "is enabled");
-    assert!(!run(&["user", "find", "ada"]).succeeded().contains("DISABLED"));
-    done(&["user", "reset-factors", "ada"], "is taken away");
-    done(&["admin", "promote", "ada"], "is an administrator");
-    let no_link = run(&["admin", "claim-link"]);
-    assert!(
-        no_link.code == Some(1) && no_link.stdout.is_empty(),
-        "a script takes it for a link: {no_link:?}"
-    );
-    assert!(no_link.sentence().contains("an administrator already"));
-    let last = act(&["admin", "demote", "ada"]).sentence();
-    assert!(last.contains("nobody else administrates"), "{last}");
-    act(&["admin", "promote", "bob"]).succeeded();
-    done(&["admin", "demote", "ada"], "no administrator");
-
+    acts_are_told_in_sentences(&run);
     let found = run(&["users", "find", "--role", "admin", "--state", "active"]).succeeded();
     assert!(found.lines().count() == 2 && found.contains("bob@example.com"), "{found}");
     assert!(run(&["users", "sessions", "ada"]).succeeded().contains("signed in nowhere"));
@@ -136,6 +116,31 @@ fn an_operator_finds_shuts_funds_and_promotes_accounts_without_a_server() {
         ]
     );
     a_server_tells_who_was_made_without_it(&home, &cluster);
+}
+
+/// Ada is shut, opened, made an administrator and a user again, and Bob an administrator.
+fn acts_are_told_in_sentences(run: &dyn Fn(&[&str]) -> Done) {
+    let act = |args: &[&str]| run(&[args, &["--reason", "Ticket 17"]].concat());
+    let done = |args: &[&str], sentence: &str| {
+        let told = act(args).succeeded();
+        assert!(told.contains("ada@example.com (ada)") && told.contains(sentence), "{told}");
+    };
+    done(&["user", "disable", "ada"], "is disabled");
+    assert!(run(&["user", "find", "ada"]).succeeded().contains("DISABLED"));
+    done(&["user", "enable", "ada"], "is enabled");
+    assert!(!run(&["user", "find", "ada"]).succeeded().contains("DISABLED"));
+    done(&["user", "reset-factors", "ada"], "is taken away");
+    done(&["admin", "promote", "ada"], "is an administrator");
+    let no_link = run(&["admin", "claim-link"]);
+    assert!(
+        no_link.code == Some(1) && no_link.stdout.is_empty(),
+        "a script takes it for a link: {no_link:?}"
+    );
+    assert!(no_link.sentence().contains("an administrator already"));
+    let last = act(&["admin", "demote", "ada"]).sentence();
+    assert!(last.contains("nobody else administrates"), "{last}");
+    act(&["admin", "promote", "bob"]).succeeded();
+    done(&["admin", "demote", "ada"], "no administrator");
 }
 
 /// And what is rare is there from its start on, or nobody would see it rise.
