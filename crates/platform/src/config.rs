@@ -3,8 +3,10 @@
 //! A flag wins over the environment, the environment over the file, the file over the default; an empty variable
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
+mod contradictions;
 mod providers;
 
+pub use contradictions::{Contradiction, Stage};
 pub use providers::{OidcProvider, ProviderSettings};
 
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
@@ -14,9 +16,12 @@ use secrecy::SecretString;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
+
+/// The heading of what only `dev` and the commands beside it read.
+pub const DEVELOPMENT: &str = "Development";
 
 /// The settings of a running service.
 #[derive(Debug, Clone, Args)]
@@ -767,6 +772,8 @@ pub enum ConfigFileError {
 pub struct Configured {
     /// The command.
     pub command: Command,
+    /// The file, if one is named.
+    pub file: Option<PathBuf>,
     /// Variables that the file gives. The command takes their values for defaults.
     pub from_file: Vec<OsString>,
 }
@@ -776,7 +783,11 @@ pub struct Configured {
 /// # Errors
 /// When the file can't be read or sets what does not exist.
 pub fn from_environment(command: Command) -> Result<Configured, ConfigFileError> {
-    let file = read_config_file(&command)?;
+    let path = environment("MANA_CONFIG_FILE".as_ref()).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let file = match &path {
+        Some(path) => read_config_file(path, &command)?,
+        None => Vec::new(),
+    };
     let command = command.mut_args(|arg| {
         let Some(name) = arg.get_env().map(OsString::from) else {
             return arg;
@@ -786,34 +797,31 @@ pub fn from_environment(command: Command) -> Result<Configured, ConfigFileError>
         }
         // Neither an empty variable nor an absent one may hide the default.
         let arg = arg.env(clap::builder::Resettable::Reset);
+        let help = arg.get_help().map(|help| format!("{help} [env: {}]", name.display()));
+        let arg = arg.help(help.unwrap_or_default());
         match file.iter().find(|(key, _)| *key == name) {
             // The help prints defaults, and this one may be a secret.
             Some((_, value)) => arg.default_value(value.clone()).hide_default_value(true),
             None => arg,
         }
     });
-    Ok(Configured { command, from_file: file.into_iter().map(|(name, _)| name).collect() })
+    Ok(Configured { command, file: path, from_file: file.into_iter().map(|(name, _)| name).collect() })
 }
 
-fn read_config_file(command: &Command) -> Result<Vec<(OsString, OsString)>, ConfigFileError> {
-    let Some(path) =
-        environment("MANA_CONFIG_FILE".as_ref()).filter(|path| !path.is_empty()).map(PathBuf::from)
-    else {
-        return Ok(Vec::new());
-    };
+fn read_config_file(path: &Path, command: &Command) -> Result<Vec<(OsString, OsString)>, ConfigFileError> {
     let text =
-        std::fs::read_to_string(&path).map_err(|error| ConfigFileError::Unreadable(path.clone(), error))?;
+        std::fs::read_to_string(path).map_err(|error| ConfigFileError::Unreadable(path.to_owned(), error))?;
     if let Some(name) = find_dollar(&text) {
-        return Err(ConfigFileError::Dollar(path, name.to_owned()));
+        return Err(ConfigFileError::Dollar(path.to_owned(), name.to_owned()));
     }
     let mut lines: Vec<(String, String)> = Vec::new();
     for line in dotenvy::from_read_iter(text.as_bytes()) {
         let last = lines.last().map(|(name, _)| name.clone());
-        lines.push(line.map_err(|_| ConfigFileError::NotALine(path.clone(), last))?);
+        lines.push(line.map_err(|_| ConfigFileError::NotALine(path.to_owned(), last))?);
     }
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name));
     if let Some((name, _)) = lines.iter().find(|(name, _)| !known(name)) {
-        return Err(ConfigFileError::Unknown(path.clone(), name.clone()));
+        return Err(ConfigFileError::Unknown(path.to_owned(), name.clone()));
     }
     Ok(lines
         .into_iter()

@@ -1,6 +1,7 @@
 //! The connection pool, transactions that act for a user, and what a database error means to a client.
 
 use crate::http::codes;
+use crate::refusal::said;
 use crate::telemetry::spans;
 use mana_kernel::{ErrorCode, Kind, Problem, UserId};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgTransactionManager};
@@ -521,7 +522,7 @@ impl DerefMut for Connection {
 
 /// A database error. Shows nothing of itself to a client.
 #[derive(Debug, thiserror::Error)]
-#[error("database: {0}")]
+#[error("database: {}", said(.0))]
 pub struct DbError(#[source] sqlx::Error);
 
 impl From<sqlx::Error> for DbError {

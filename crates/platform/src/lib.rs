@@ -13,6 +13,7 @@ pub mod pooler;
 pub mod prune;
 pub mod rate_limit;
 pub mod redis;
+pub mod refusal;
 pub mod row_security;
 pub mod system;
 pub mod telemetry;

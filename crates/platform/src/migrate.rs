@@ -11,6 +11,7 @@
 
 use crate::migration_plan::{self, Step};
 use crate::pooler;
+use crate::refusal::{Unreached, quoted, said};
 use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -76,8 +77,8 @@ pub enum SchemaError {
     Foreign(i64),
     /// A role could not be made.
     #[error(
-        "the role {role} can't be made: {cause}. DATABASE_OWNER_URL needs a role with CREATEROLE, \
-         or an administrator creates {role} beforehand"
+        "the role {role} can't be made: {}. DATABASE_OWNER_URL needs a role with CREATEROLE, \
+         or an administrator creates {role} beforehand", said(.cause)
     )]
     Role {
         /// The role's name.
@@ -100,17 +101,44 @@ pub enum SchemaError {
          migrates, and an index that is built meanwhile, want connections of their own. Give it the address of PostgreSQL itself"
     )]
     Pooled,
+    /// The owner's role does not own what has to change.
+    #[error(
+        "the schema can't be made or changed; {reached}. PostgreSQL says: {said}. DATABASE_OWNER_URL names the role {user}, but it takes the one that \
+         owns the database and made its schemas: name that one, or, if there are none yet, have the owner say ALTER DATABASE {} OWNER TO {}",
+        quoted(.database), quoted(.user)
+    )]
+    NotOwner {
+        /// How far it came.
+        reached: Reached,
+        /// What PostgreSQL said.
+        said: String,
+        /// The role.
+        user: String,
+        /// The database.
+        database: String,
+    },
     /// Anything else the migrator met.
-    #[error("a migration failed; {reached}: {cause}")]
+    #[error("a migration failed; {reached}: {}", in_few_words(.cause))]
     Failed {
         /// How far it came.
         reached: Reached,
         /// What it met.
         cause: MigrateError,
     },
+    /// PostgreSQL is out of reach, or lets the owner not in.
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     /// The database could not be asked.
-    #[error("the database can't be reached: {0}")]
+    #[error("the database can't be asked: {}", said(.0))]
     Database(#[from] sqlx::Error),
+}
+
+/// What the migrator met, with the number of the migration and without that of a line in PostgreSQL's source.
+fn in_few_words(error: &MigrateError) -> String {
+    if let MigrateError::ExecuteMigration(cause, version) = error {
+        return format!("in migration {version}: {}", said(cause));
+    }
+    if let MigrateError::Execute(cause) = error { said(cause) } else { error.to_string() }
 }
 
 /// The version that a database is at after a migration failed: all up to it was carried out, nothing behind it.
@@ -159,7 +187,7 @@ async fn run(
     login: Option<ServiceLogin<'_>>,
     rng: &dyn Rng,
 ) -> Result<(), SchemaError> {
-    if pooler::stands_before(owner).await? {
+    if pooler::stands_before(owner).await.map_err(|error| Unreached::owner(&error, owner))? {
         return Err(SchemaError::Pooled);
     }
     // Holds the lock and does nothing else: what builds an index waits for older transactions that have read something.
@@ -198,7 +226,7 @@ async fn run(
         };
         if let Err(cause) = ran {
             let reached = Reached(version_of(&mut connection).await.ok());
-            return Err(in_words(cause, reached));
+            return Err(in_words(cause, reached, owner));
         }
     }
     connection.close().await?;
@@ -290,7 +318,7 @@ pub struct PlannedStep {
 /// # Errors
 /// When the database is newer than this binary, or can't be asked.
 pub async fn plan(owner: &PgConnectOptions) -> Result<Vec<Planned>, SchemaError> {
-    if pooler::stands_before(owner).await? {
+    if pooler::stands_before(owner).await.map_err(|error| Unreached::owner(&error, owner))? {
         return Err(SchemaError::Pooled);
     }
     let mut connection = PgConnection::connect_with(owner).await?;
@@ -321,7 +349,7 @@ async fn size(connection: &mut PgConnection, table: &str) -> Result<(Option<i64>
     Ok(size.bind(table).fetch_optional(connection).await?.unwrap_or((Some(0), 0)))
 }
 
-fn in_words(error: MigrateError, reached: Reached) -> SchemaError {
+fn in_words(error: MigrateError, reached: Reached, owner: &PgConnectOptions) -> SchemaError {
     if let MigrateError::VersionMissing(database) = error {
         return SchemaError::Newer { database, binary: binary_version() };
     }
@@ -333,6 +361,11 @@ fn in_words(error: MigrateError, reached: Reached) -> SchemaError {
     };
     match cause.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
         Some("55P03") => SchemaError::Locked { reached },
+        Some("42501") => {
+            let user = owner.get_username().to_owned();
+            let database = owner.get_database().unwrap_or(&user).to_owned();
+            SchemaError::NotOwner { reached, said: said(cause), user, database }
+        }
         _ => SchemaError::Failed { reached, cause: error },
     }
 }

@@ -7,6 +7,7 @@
 //! an error if the arguments fit. Hence this is tried at each start rather than left to a manual.
 
 use crate::Database;
+use crate::refusal::said;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
@@ -30,7 +31,7 @@ pub enum PoolerError {
     )]
     KeepsStatements,
     /// The database could not be asked.
-    #[error("the database can't be asked whether a pooler stands before it: {0}")]
+    #[error("the database can't be asked whether a pooler stands before it: {}", said(.0))]
     Database(#[from] sqlx::Error),
 }
 

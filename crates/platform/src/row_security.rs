@@ -1,5 +1,6 @@
 //! Proof that one user's rows can't be seen as another: of the server's own role, and of the live database.
 
+use crate::refusal::said;
 use sqlx::PgConnection;
 
 /// What is wrong with the roles or policies of the database.
@@ -42,7 +43,7 @@ pub enum RowSecurityError {
     #[error("as a user, the own row in {0} was not visible: the policies are not those of the migrations")]
     OwnRowHidden(&'static str),
     /// The database could not be asked.
-    #[error("the database can't be asked: {0}")]
+    #[error("the database can't be asked: {}", said(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -38,6 +38,7 @@ use mana_platform::mail::{Mailer, Outbox};
 use mana_platform::outbound::OutboundError;
 use mana_platform::rate_limit::RateLimits;
 use mana_platform::redis::{Bell, InvalidRedis, Redis};
+use mana_platform::refusal::said;
 use mana_platform::{Database, DbError, Outbound, Settings};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
@@ -116,7 +117,7 @@ pub enum BuildError {
     #[error("CORS_ORIGINS or BASE_URL: {0:?}")]
     Origin(frame::ConfigError),
     /// The database failed.
-    #[error("the database can't be asked: {0}")]
+    #[error("the database can't be asked: {}", said(.0))]
     Database(#[from] sqlx::Error),
     /// No connection to the database is to be had.
     #[error(transparent)]

@@ -4,7 +4,8 @@ use crate::source::Source;
 use mana_auth::token::keys::{ExaminedKey, KeyError};
 use mana_kernel::Clock as _;
 use mana_platform::pooler::{self, PoolerError};
-use mana_platform::{Database, Settings, SystemClock, migrate, row_security};
+use mana_platform::refusal::{Unreached, said};
+use mana_platform::{Database, DbError, Settings, SystemClock, migrate, row_security};
 use serde::Serialize;
 use sqlx::PgConnection;
 use std::error::Error;
@@ -27,9 +28,8 @@ const MAX_SKEW_SECONDS: i64 = 2;
 /// Runs all checks. Without a database nothing else can be checked.
 pub(crate) async fn examine(settings: &Settings, source: Source) -> Vec<Finding> {
     let database = source.database(settings);
-    if let Err(error) = database.ping().await {
-        let detail = format!("{error}. Check DATABASE_URL and whether PostgreSQL runs there");
-        return vec![Finding { check: "database", ok: false, detail }];
+    if let Err(error) = source.reach(&database).await {
+        return vec![finding::<Unreached>("database", Err(error))];
     }
     // Before any statement is prepared.
     if let Err(error) = pooler::check(&database).await {
@@ -101,17 +101,16 @@ fn described(key: ExaminedKey) -> Result<String, KeyError> {
     Ok(format!("{kid} ({}, {kind}) {does}", state.as_str()))
 }
 
-async fn version(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar("SELECT 'PostgreSQL ' || current_setting('server_version')")
-        .fetch_one(connection)
-        .await
+async fn version(connection: &mut PgConnection) -> Result<String, DbError> {
+    let version = sqlx::query_scalar("SELECT 'PostgreSQL ' || current_setting('server_version')");
+    Ok(version.fetch_one(connection).await?)
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ClockError {
     #[error("the clocks of this machine and of the database are {0} s apart: synchronise both (NTP)")]
     Skewed(i64),
-    #[error("the database can't be asked: {0}")]
+    #[error("the database can't be asked: {}", said(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -7,6 +7,7 @@ use crate::way_out::WayOut;
 use mana_platform::mail::MailSettingsError;
 use mana_platform::migrate::{self, SchemaError};
 use mana_platform::pooler::{self, PoolerError};
+use mana_platform::refusal::Unreached;
 use mana_platform::row_security::{self, RowSecurityError};
 use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng, SystemSteadyClock, telemetry};
@@ -39,8 +40,8 @@ pub(crate) enum ServeError {
     Mail(#[from] MailSettingsError),
     #[error("the metrics can't be counted: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    #[error("the database can't be reached: {0}. Check DATABASE_URL and whether PostgreSQL runs there")]
-    Database(sqlx::Error),
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     #[error("signals can't be received: {0}")]
     Signal(std::io::Error),
     #[error("the server failed: {0}")]
@@ -93,7 +94,7 @@ pub(crate) async fn prepare(
     };
     let database = source.database(settings);
     // Before any statement is prepared.
-    database.ping().await.map_err(ServeError::Database)?;
+    source.reach(&database).await?;
     pooler::check(&database).await?;
     let mut connection = database.acquire().await?;
     row_security::check_role(&mut connection).await?;

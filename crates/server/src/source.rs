@@ -5,13 +5,18 @@ use mana_auth::token::keys::{KeyChest, KeyError};
 use mana_auth::token::root_secret::{RootSecretError, RootSecrets};
 use mana_kernel::{Clock, Rng};
 use mana_platform::migrate::{self, SchemaError, ServiceLogin};
+use mana_platform::refusal::{RoleState, Unreached, is_of_sign_in, said};
 use mana_platform::{Database, Settings, SystemClock, SystemRng};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long is waited for what an attempt to connect says.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 /// A database to work on, and the root secrets that belong to it.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub(crate) enum SourceError {
     )]
     Nothing(String),
     #[error("{0} is not a PostgreSQL address (postgres://user:password@host:5432/database): {1}")]
-    Url(&'static str, sqlx::Error),
+    Url(&'static str, NoAddress),
     #[error(
         "MANA_SECRET_KEY is not set. Make one with `mana-core-auth keys generate`, give the same one to every replica, and keep it: \
          without it, sessions end and stored keys can't be opened"
@@ -55,6 +60,22 @@ pub(crate) enum SourceError {
     File(String, std::io::Error),
 }
 
+/// What is wrong with an address. Nothing of it is told: a password stands in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAddress {
+    #[error("it does not begin with postgres://")]
+    Scheme,
+    #[error(
+        "it names no user, as whom the server would sign in. A password's characters other than letters, digits, - . _ and ~ stand there \
+         percent-encoded, # as %23"
+    )]
+    NoUser,
+    #[error(
+        "{0}. A password's characters other than letters, digits, - . _ and ~ stand there percent-encoded, # as %23"
+    )]
+    Malformed(String),
+}
+
 impl Source {
     /// The database that the settings name; none without `DATABASE_URL`.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Option<Self>, SourceError> {
@@ -63,7 +84,7 @@ impl Source {
         };
         let root_secrets =
             RootSecrets::parse(settings.secret_key.as_ref().ok_or(SourceError::NoRootSecret)?)?;
-        let service = options(url, "DATABASE_URL")?;
+        let service = service_options(url)?;
         let caches_statements = !forbids_caching(url);
         Ok(Some(Self {
             service,
@@ -78,6 +99,36 @@ impl Source {
         let wait = Duration::from_secs(settings.database_wait_seconds);
         let database = Database::new(self.service.clone(), settings.database_max_connections, wait);
         if self.caches_statements { database } else { database.in_transactions_only() }
+    }
+
+    /// Whether PostgreSQL lets the server in. If not, and its owner is at hand, the owner tells more.
+    pub(crate) async fn reach(&self, database: &Database) -> Result<(), Unreached> {
+        let Err(error) = database.ping().await else { return Ok(()) };
+        // That the time is over is all that the pool says.
+        let error = if matches!(error, sqlx::Error::PoolTimedOut) {
+            match self.look().await {
+                Ok(()) => return Ok(()),
+                Err(cause) => cause,
+            }
+        } else {
+            error
+        };
+        if is_of_sign_in(&error)
+            && let Some(migration) = &self.migration
+            && let Ok(state) = migration.find_role(self.service.get_username()).await
+        {
+            return Err(Unreached::of_role(&error, &self.service, state));
+        }
+        Err(Unreached::new(&error, "DATABASE_URL", &self.service))
+    }
+
+    /// Connects once.
+    async fn look(&self) -> Result<(), sqlx::Error> {
+        let connected = tokio::time::timeout(LOOK_LIMIT, PgConnection::connect_with(&self.service)).await;
+        match connected {
+            Ok(connection) => connection?.close().await,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
     }
 
     /// Its signing keys, for commands.
@@ -110,12 +161,19 @@ impl Migration {
         let owner = options(url, "DATABASE_OWNER_URL")?;
         let login = match &settings.database_url {
             Some(url) => Some(Login {
-                name: options(url, "DATABASE_URL")?.get_username().to_owned(),
+                name: service_options(url)?.get_username().to_owned(),
                 password: password_in(url),
             }),
             None => None,
         };
         Ok(Some(Self { owner, login }))
+    }
+
+    async fn find_role(&self, role: &str) -> Result<RoleState, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(&self.owner).await?;
+        let state = RoleState::find(&mut connection, role).await?;
+        connection.close().await?;
+        Ok(state)
     }
 
     /// Makes roles and migrates.
@@ -159,11 +217,35 @@ pub(crate) fn kept_secret(
     }
 }
 
+/// An address that a user is to sign in by. Without one, whoever runs the program would be taken for it.
+fn service_options(url: &SecretString) -> Result<PgConnectOptions, SourceError> {
+    let options = options(url, "DATABASE_URL")?;
+    let names_user = url::Url::parse(url.expose_secret()).is_ok_and(|url| {
+        !url.username().is_empty()
+            || url.query_pairs().any(|(name, value)| name == "user" && !value.is_empty())
+    });
+    if names_user { Ok(options) } else { Err(SourceError::Url("DATABASE_URL", NoAddress::NoUser)) }
+}
+
 fn options(url: &SecretString, name: &'static str) -> Result<PgConnectOptions, SourceError> {
+    let options = address(url).map_err(|fault| SourceError::Url(name, fault))?;
     // Poolers refuse a start with settings that they don't know, and no column here is a float.
-    PgConnectOptions::from_str(url.expose_secret())
-        .map(|options| options.extra_float_digits(None))
-        .map_err(|error| SourceError::Url(name, error))
+    Ok(options.extra_float_digits(None))
+}
+
+/// Reads an address. What has another scheme would be read as one, too.
+pub(crate) fn address(url: &SecretString) -> Result<PgConnectOptions, NoAddress> {
+    let parsed = url::Url::parse(url.expose_secret()).map_err(|error| {
+        if error == url::ParseError::RelativeUrlWithoutBase {
+            NoAddress::Scheme
+        } else {
+            NoAddress::Malformed(error.to_string())
+        }
+    })?;
+    if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+        return Err(NoAddress::Scheme);
+    }
+    PgConnectOptions::from_str(url.expose_secret()).map_err(|error| NoAddress::Malformed(said(&error)))
 }
 
 /// Whether an address says so, by the parameter that the options are read from too, but don't tell.

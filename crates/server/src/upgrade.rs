@@ -5,6 +5,7 @@ use crate::doctor::Finding;
 use crate::source::{Migration, SourceError};
 use mana_platform::Settings;
 use mana_platform::migrate::{self, Planned};
+use mana_platform::refusal::{Unreached, said};
 use sqlx::{Connection as _, PgConnection};
 
 /// A migration that keeps everybody waiting for longer belongs into the quiet hours.
@@ -26,8 +27,7 @@ pub(crate) async fn examine(settings: &Settings) -> Result<Vec<Finding>, SourceE
     let mut connection = match PgConnection::connect_with(&migration.owner).await {
         Ok(connection) => connection,
         Err(error) => {
-            let detail =
-                format!("{error}. Check DATABASE_OWNER_URL; it leads to PostgreSQL itself, past a pooler");
+            let detail = Unreached::owner(&error, &migration.owner).to_string();
             return Ok(vec![Finding { check: "owner", ok: false, detail }]);
         }
     };
@@ -55,7 +55,7 @@ fn finding(check: &'static str, found: Found) -> Finding {
     match found {
         Ok(Ok(detail)) => Finding { check, ok: true, detail },
         Ok(Err(detail)) => Finding { check, ok: false, detail },
-        Err(error) => Finding { check, ok: false, detail: format!("can't be asked: {error}") },
+        Err(error) => Finding { check, ok: false, detail: format!("can't be asked: {}", said(&error)) },
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Cli, CommandError, print};
 use crate::legacy::{self, Options, Refused, Report, Step};
 use crate::source::Source;
 use clap::Subcommand;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use std::io;
 
@@ -16,7 +16,7 @@ pub(super) enum ImportCommand {
     Legacy {
         /// The older database, as the owner of its tables: <postgres://user:password@host:5432/database>
         #[arg(long, env = "LEGACY_DATABASE_URL", hide_env_values = true)]
-        from: SecretString,
+        from: Option<SecretString>,
         /// Keep what was brought
         #[arg(long)]
         apply: bool,
@@ -35,6 +35,8 @@ pub(super) enum ImportCommand {
 /// Does what a command says.
 pub(super) async fn run(command: &ImportCommand, cli: &Cli, source: Source) -> Result<(), CommandError> {
     let ImportCommand::Legacy { from, apply, keep_roles, test_payments, auth_secret } = command;
+    let given = from.as_ref().filter(|from| !from.expose_secret().is_empty());
+    let from = given.ok_or(CommandError::NoLegacyUrl)?;
     let database = source.database(&cli.settings);
     let options = Options {
         from,
@@ -97,5 +99,9 @@ fn finished(report: &Report, json: bool) -> Result<(), CommandError> {
             format!("{refused}.")
         })?;
     }
-    if report.is_whole() { Ok(()) } else { Err(CommandError::NotWhole(report.refused)) }
+    if report.is_whole() {
+        return Ok(());
+    }
+    let failed = report.checks.iter().filter(|check| !check.ok).count();
+    Err(CommandError::NotWhole { refused: report.refused, failed })
 }

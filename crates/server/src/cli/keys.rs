@@ -1,8 +1,7 @@
 //! `keys`: the keys that sign access tokens, and the root secret that seals them.
 
-use super::{Cli, CommandError, print, written};
+use super::{Cli, CommandError, print, source_in_reach, written};
 use crate::app;
-use crate::source::{Source, SourceError};
 use clap::Subcommand;
 use mana_auth::oauth::rekey_tokens;
 use mana_auth::token::keys::{self, ExaminedKey, KeyChest, RekeyOutcome, RekeyedKey, Rotation, SigningKey};
@@ -35,22 +34,13 @@ pub(super) enum KeysCommand {
 }
 
 /// Does what a command says. Only some need a database.
-pub(super) async fn run(
-    command: &KeysCommand,
-    cli: &Cli,
-    source: impl FnOnce() -> Result<Source, SourceError>,
-) -> Result<(), CommandError> {
-    let chest = || -> Result<KeyChest, CommandError> {
-        let source = source()?;
-        let database = source.database(&cli.settings);
-        Ok(source.key_chest(&cli.settings, &database)?)
-    };
+pub(super) async fn run(command: &KeysCommand, cli: &Cli) -> Result<(), CommandError> {
     match command {
         KeysCommand::Generate { algorithm } => generate(cli, *algorithm),
-        KeysCommand::List => list(&chest()?.examine().await?, cli.json),
-        KeysCommand::Rotate { force } => rotated(&chest()?.rotate(*force).await?, cli.json),
+        KeysCommand::List => list(&chest(cli).await?.examine().await?, cli.json),
+        KeysCommand::Rotate { force } => rotated(&chest(cli).await?.rotate(*force).await?, cli.json),
         KeysCommand::Rekey => {
-            let chest = chest()?;
+            let chest = chest(cli).await?;
             let keys = chest.rekey().await?;
             let tokens = rekey_tokens(&chest.database, &chest.root_secrets, &*chest.rng).await?;
             let factors = rekey_secrets(&chest.database, &chest.root_secrets, &*chest.rng).await?;
@@ -63,6 +53,12 @@ pub(super) async fn run(
             rekeyed(&keys, &rows, cli.json)
         }
     }
+}
+
+async fn chest(cli: &Cli) -> Result<KeyChest, CommandError> {
+    let source = source_in_reach(cli).await?;
+    let database = source.database(&cli.settings);
+    Ok(source.key_chest(&cli.settings, &database)?)
 }
 
 fn generate(cli: &Cli, algorithm: Option<JwtAlgorithm>) -> Result<(), CommandError> {
@@ -102,7 +98,7 @@ fn list(keys: &[ExaminedKey], json: bool) -> Result<(), CommandError> {
     if keys.is_empty() {
         return Ok(print::line("There is no key yet: the first start makes it.")?);
     }
-    for key in keys {
+    let rows = keys.iter().map(|key| {
         let since = key.retired_at.or(key.activated_at).unwrap_or(key.created_at);
         let sealed = match (&key.secret_version, key.served_until) {
             (Some(version), _) => format!("sealed under {version}"),
@@ -110,10 +106,10 @@ fn list(keys: &[ExaminedKey], json: bool) -> Result<(), CommandError> {
             (None, None) => "from JWT_PRIVATE_KEY".to_owned(),
         };
         let problem = if key.soundness.is_err() { ", CAN'T BE OPENED: see `doctor`" } else { "" };
-        let (id, state, kind) = (&key.kid, key.state.as_str(), key.kind.to_string());
-        print::line(&format!("{id}  {state:<8}  {kind:<16}  since {}  {sealed}{problem}", written(since)))?;
-    }
-    Ok(())
+        let (state, kind) = (key.state.as_str().to_owned(), key.kind.to_string());
+        [key.kid.clone(), state, kind, written(since), format!("{sealed}{problem}")]
+    });
+    Ok(print::table(["KEY", "STATE", "KIND", "SINCE", "PRIVATE HALF"], &rows.collect::<Vec<_>>())?)
 }
 
 fn rotated(rotation: &Rotation, json: bool) -> Result<(), CommandError> {

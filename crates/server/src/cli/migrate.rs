@@ -95,8 +95,8 @@ fn show(planned: &[Planned], json: bool) -> Result<(), CommandError> {
     }
     for Planned { version, description, steps, .. } in planned {
         print::line(&format!("{version:04} {description}"))?;
-        for planned in steps {
-            print::line(&format!("     {}", described(planned)))?;
+        for statement in steps.chunk_by(|one, next| one.step.line == next.step.line) {
+            print::line(&format!("     {}", described(statement)))?;
         }
         if steps.is_empty() {
             print::line("     touches no table that is there")?;
@@ -123,7 +123,19 @@ fn closing(planned: &[Planned]) -> String {
     )
 }
 
-fn described(planned: &PlannedStep) -> String {
+/// What a statement does, to each table once.
+fn described(statement: &[PlannedStep]) -> String {
+    let mut effects: Vec<String> = Vec::new();
+    for effect in statement.iter().map(effect) {
+        if !effects.contains(&effect) {
+            effects.push(effect);
+        }
+    }
+    let text = statement.first().map_or("", |planned| planned.step.text.as_str());
+    format!("{}: {}", effects.join("; "), text.chars().take(100).collect::<String>())
+}
+
+fn effect(planned: &PlannedStep) -> String {
     let step = &planned.step;
     let locks = match step.lock {
         Lock::Nothing => "locks nobody out",
@@ -141,8 +153,7 @@ fn described(planned: &PlannedStep) -> String {
         Some(0) => "less than a second".to_owned(),
         Some(seconds) => format!("some {seconds} s"),
     };
-    let text: String = step.text.chars().take(100).collect();
-    format!("{locks} of {table}{size} for {time}: {text}")
+    format!("{locks} of {table}{size} for {time}")
 }
 
 #[cfg(test)]
@@ -173,6 +184,18 @@ mod tests {
 
     fn planned(version: i64, alone: bool) -> Planned {
         Planned { version, description: String::new(), alone, steps: Vec::new() }
+    }
+
+    #[test]
+    fn a_statement_is_told_once_with_what_it_does_to_each_table() {
+        let planned = |sql| -> Vec<PlannedStep> {
+            steps(sql).into_iter().map(|step| PlannedStep { step, rows: Some(0), bytes: 0 }).collect()
+        };
+        let several = planned("ALTER TABLE auth.users ADD a int, ADD b int, ADD c int;");
+        assert_eq!(several.len(), 3);
+        let told = described(&several);
+        assert_eq!(told.matches("auth.users for less than a second").count(), 1, "{told}");
+        assert_eq!(told.matches("ADD c int").count(), 1, "{told}");
     }
 
     #[test]

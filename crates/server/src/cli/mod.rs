@@ -12,6 +12,7 @@ mod payments;
 pub(crate) mod print;
 mod progress;
 mod service_keys;
+mod settings;
 mod show;
 mod user;
 mod users;
@@ -41,16 +42,17 @@ use mana_credits::ledger::moving::{ExportError, ImportError};
 use mana_credits::package::model::PackageError;
 use mana_credits::purchase::PaymentError;
 use mana_credits::stripe::client::InvalidStripe;
-use mana_platform::config::{self, ConfigFileError, Configured};
+use mana_platform::config::{self, ConfigFileError, Configured, Contradiction, Stage};
 use mana_platform::migrate::SchemaError;
 use mana_platform::outbound::OutboundError;
+use mana_platform::refusal::Unreached;
 use mana_platform::telemetry::{self, InvalidTraces, Traces};
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use packages::PackagesCommand;
 use payments::PaymentsCommand;
 use service_keys::ServiceKeysCommand;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -156,6 +158,12 @@ enum AdminCommand {
 enum CommandError {
     #[error(transparent)]
     ConfigFile(#[from] ConfigFileError),
+    #[error("{0}")]
+    Setting(String),
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
     #[error("LOG_LEVEL is not understood: {0}. Use a word like info, or mana_auth=debug,info")]
     Logging(#[from] tracing_subscriber::filter::ParseError),
     #[error(transparent)]
@@ -180,6 +188,10 @@ enum CommandError {
     Refused(String),
     #[error(transparent)]
     Database(#[from] DbError),
+    #[error(
+        "there is an administrator already, so no link was made: `mana-core-auth users find --role admin` lists them, and `admin promote` makes another"
+    )]
+    HasAdministrator,
     #[error("serve needs DATABASE_URL. On a laptop, `mana-core-auth dev` needs nothing")]
     NoDatabaseUrl,
     #[error("migrate needs DATABASE_OWNER_URL: the address of the role that owns the schema")]
@@ -217,7 +229,7 @@ enum CommandError {
     Untrue(u64),
     #[error(transparent)]
     Package(#[from] PackageError),
-    #[error("{} is no array of packages: {error}", path.display())]
+    #[error("{} is no array of packages: {error}", named(path))]
     PackageFile { path: PathBuf, error: serde_json::Error },
     #[error(transparent)]
     Stripe(#[from] InvalidStripe),
@@ -242,16 +254,25 @@ enum CommandError {
     #[error(transparent)]
     Legacy(#[from] LegacyError),
     #[error(
-        "not everything is here as it was: {0} refused, and see the checks that fail. Mend it in the older database and import again; \
+        "import legacy needs LEGACY_DATABASE_URL: the address of the older database, as postgres://user:password@host:5432/database"
+    )]
+    NoLegacyUrl,
+    #[error(
+        "not everything is here as it was: {refused} refused, and {failed} of the checks failed. Mend it in the older database and import again; \
          what is here already is left as it is"
     )]
-    NotWhole(u64),
-    #[error("{} can't be opened or written: {cause}", path.display())]
+    NotWhole { refused: u64, failed: usize },
+    #[error("{} can't be opened or written: {cause}", named(path))]
     File { path: PathBuf, cause: std::io::Error },
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
     #[error("the output can't be written: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// A file as people know it.
+fn named(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// Reads the command line and does what it says.
@@ -267,7 +288,8 @@ pub fn main() -> ExitCode {
             if !log.is_empty() {
                 eprintln!("{log}");
             }
-            ExitCode::FAILURE
+            // As of a flag that can't be used.
+            if matches!(error, CommandError::Setting(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -278,8 +300,18 @@ pub fn command() -> clap::Command {
 }
 
 fn run() -> Result<(), CommandError> {
-    let Configured { command, from_file } = config::from_environment(Cli::command())?;
-    let matches = command.get_matches();
+    let Configured { command, file, from_file } = config::from_environment(Cli::command())?;
+    let matches = settings::out_of_sight(command).try_get_matches_from_mut(std::env::args_os());
+    let matches = match matches {
+        Ok(matches) => matches,
+        Err(error) => {
+            let given = (file.as_ref(), &from_file[..]);
+            return Err(match settings::complaint(&error, &Cli::command(), given, std::env::args_os()) {
+                Some(complaint) => CommandError::Setting(complaint),
+                None => error.exit(),
+            });
+        }
+    };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let traces = match &cli.command {
         None | Some(Command::Dev | Command::Serve { .. }) => Traces::from_settings(&cli.settings)?,
@@ -308,29 +340,35 @@ fn run() -> Result<(), CommandError> {
             }
             Command::Health => health::run(&cli.settings),
             Command::Openapi => Ok(print::line(&serde_json::to_string_pretty(&crate::openapi::document())?)?),
-            Command::Admin(AdminCommand::ClaimLink) => claim_link(&cli.settings, source(&cli)?).await,
+            Command::Admin(AdminCommand::ClaimLink) => {
+                claim_link(&cli.settings, source_in_reach(&cli).await?).await
+            }
             Command::Admin(AdminCommand::Promote(args)) => {
-                user::change(args, Change::Promote, &cli.settings, source(&cli)?, cli.json).await
+                user::change(args, Change::Promote, &cli.settings, source_in_reach(&cli).await?, cli.json)
+                    .await
             }
             Command::Admin(AdminCommand::Demote(args)) => {
-                user::change(args, Change::Demote, &cli.settings, source(&cli)?, cli.json).await
+                user::change(args, Change::Demote, &cli.settings, source_in_reach(&cli).await?, cli.json)
+                    .await
             }
-            Command::Credits(command) => credits::run(command, &cli.settings, source(&cli)?, cli.json).await,
-            Command::Keys(command) => keys::run(command, &cli, || source(&cli)).await,
+            Command::Credits(command) => {
+                credits::run(command, &cli.settings, source_in_reach(&cli).await?, cli.json).await
+            }
+            Command::Keys(command) => keys::run(command, &cli).await,
             Command::ServiceKeys(command) => {
-                service_keys::run(command, &cli.settings, source(&cli)?, cli.json).await
+                service_keys::run(command, &cli.settings, source_in_reach(&cli).await?, cli.json).await
             }
-            Command::Users(command) => users::run(command, &cli, source(&cli)?).await,
-            Command::Import(command) => import::run(command, &cli, source(&cli)?).await,
-            Command::Ledger(command) => ledger::run(command, &cli, source(&cli)?).await,
+            Command::Users(command) => users::run(command, &cli, source_in_reach(&cli).await?).await,
+            Command::Import(command) => import::run(command, &cli, source_in_reach(&cli).await?).await,
+            Command::Ledger(command) => ledger::run(command, &cli, source_in_reach(&cli).await?).await,
             Command::Packages(command) => {
-                packages::run(command, &cli.settings, source(&cli)?, cli.json).await
+                packages::run(command, &cli.settings, source_in_reach(&cli).await?, cli.json).await
             }
             Command::Payments(command) => {
-                payments::run(command, &cli.settings, source(&cli)?, cli.json).await
+                payments::run(command, &cli.settings, source_in_reach(&cli).await?, cli.json).await
             }
             Command::Webhooks(command) => {
-                webhooks::run(command, &cli.settings, source(&cli)?, cli.json).await
+                webhooks::run(command, &cli.settings, source_in_reach(&cli).await?, cli.json).await
             }
         }
     })
@@ -345,6 +383,13 @@ fn source(cli: &Cli) -> Result<Source, SourceError> {
     Source::from_settings(&cli.settings)?.map_or_else(|| DataFolder::running(&cli.dev), Ok)
 }
 
+/// The same, when PostgreSQL lets the server in there.
+async fn source_in_reach(cli: &Cli) -> Result<Source, CommandError> {
+    let source = source(cli)?;
+    source.reach(&source.database(&cli.settings)).await?;
+    Ok(source)
+}
+
 async fn serve_command(
     settings: &Settings,
     no_migrate: bool,
@@ -352,6 +397,9 @@ async fn serve_command(
 ) -> Result<(), CommandError> {
     let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let source = Source::from_settings(settings)?.ok_or(CommandError::NoDatabaseUrl)?;
+    for contradiction in settings.contradictions(Stage::Production) {
+        tracing::warn!("{contradiction}");
+    }
     let way_out = WayOut::for_serve(settings).map_err(ServeError::from)?;
     let listener = serve::listen(host, settings.port).await?;
     if let Some(migration) = source.migration.as_ref().filter(|_| !no_migrate) {
@@ -368,8 +416,7 @@ async fn serve_command(
 
 async fn claim_link(settings: &Settings, source: Source) -> Result<(), CommandError> {
     match admin::new_claim_link(&source.database(settings), &SystemClock, &SystemRng).await? {
-        Some(link) => print::line(&format!("{}{link}", settings.public_url()))?,
-        None => print::line("There is an administrator already.")?,
+        Some(link) => Ok(print::line(&format!("{}{link}", settings.public_url()))?),
+        None => Err(CommandError::HasAdministrator),
     }
-    Ok(())
 }

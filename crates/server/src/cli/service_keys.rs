@@ -72,7 +72,8 @@ fn created(created: &CreatedServiceKey, json: bool) -> Result<(), CommandError> 
         return Ok(print::line(&serde_json::to_string_pretty(created)?)?);
     }
     print::line(created.key.expose())?;
-    print::line(&told(&created.details))?;
+    let (key, [app, scopes, limit]) = (&created.details, allowed(&created.details));
+    print::line(&format!("{}  {}  {app}  {scopes}  {limit}", key.id, key.name))?;
     Ok(print::line("Send it as X-Service-Key. It is not stored and not shown again.")?)
 }
 
@@ -83,23 +84,25 @@ fn list(keys: &[ServiceKeyDetails], json: bool) -> Result<(), CommandError> {
     if keys.is_empty() {
         return Ok(print::line("There is no service key yet: `service-keys create` makes one.")?);
     }
-    for key in keys {
+    let rows = keys.iter().map(|key| {
         let state = match (key.revoked_at, key.last_used_at) {
             (Some(end), _) => format!("REVOKED {}", written(end)),
             (None, Some(used)) => format!("last used {}", written(used)),
             (None, None) => "never used".to_owned(),
         };
-        print::line(&format!("{}  {state}", told(key)))?;
-    }
-    Ok(())
+        let [app, scopes, limit] = allowed(key);
+        [key.id.clone(), key.name.clone(), app, scopes, limit, state]
+    });
+    let headings = ["ID", "NAME", "ACTS AS", "SCOPES", "LIMIT", "STATE"];
+    Ok(print::table(headings, &rows.collect::<Vec<_>>())?)
 }
 
-/// `<id>  Mail  app mail  credits:read,credits:spend  600/min`
-fn told(key: &ServiceKeyDetails) -> String {
+/// `app mail`, `credits:read,credits:spend` and `600/min`.
+fn allowed(key: &ServiceKeyDetails) -> [String; 3] {
     let app = key.app_id.as_ref().map_or("any app".to_owned(), |app| format!("app {app}"));
     let scopes = key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
     let limit = key.limit_per_minute.map_or("no limit".to_owned(), |limit| format!("{limit}/min"));
-    format!("{}  {}  {app}  {scopes}  {limit}", key.id, key.name)
+    [app, scopes, limit]
 }
 
 fn revoked(id: Uuid, json: bool) -> Result<(), CommandError> {

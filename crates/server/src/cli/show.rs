@@ -9,6 +9,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use mana_auth::token::root_secret::RootSecrets;
 use mana_platform::Settings;
+use mana_platform::config::Stage;
 use mana_platform::mail::MailSettings;
 use mana_platform::redis;
 use mana_platform::telemetry::Traces;
@@ -80,6 +81,14 @@ pub(super) fn config(
     Source::from_settings(settings)?;
     app::given_key(settings)?;
     app::given_service_key(settings).map_err(BuildError::from).map_err(ServeError::from)?;
+    // Whoever names no database runs `dev`.
+    let stage = if settings.database_url.is_some() { Stage::Production } else { Stage::Development };
+    for contradiction in settings.contradictions(stage) {
+        if !contradiction.is_bearable() {
+            return Err(contradiction.into());
+        }
+        eprintln!("warning: {contradiction}.");
+    }
     Ok(())
 }
 

@@ -155,7 +155,11 @@ pub(super) async fn run(
             let (secrets, name) = (&source.root_secrets, settings.display_name());
             let eraser = Eraser::elsewhere((&SystemClock, &SystemRng), secrets, name, &wallets);
             let id = operator.resolve(user).await?;
-            return tell(&operator.delete(&eraser, &id, Some(reason.clone())).await?, json);
+            let user = operator.delete(&eraser, &id, Some(reason.clone())).await?;
+            let done = format!(
+                "The account {id} is deleted: what it held is erased, its wallet is closed, and the books keep its id."
+            );
+            return tell(&user, &done, json);
         }
         UserCommand::Show { user } => {
             let database = source.database(settings);
@@ -181,7 +185,7 @@ pub(super) async fn run(
     change(act.0, act.1, settings, source, json).await
 }
 
-/// Changes an account, and prints what it is then.
+/// Changes an account, and says what was done.
 pub(super) async fn change(
     ActArgs { user, reason }: &ActArgs,
     change: Change,
@@ -192,12 +196,25 @@ pub(super) async fn change(
     let database = source.database(settings);
     let operator = operator(&database);
     let id = operator.resolve(user).await?;
-    tell(&operator.change(&id, change, Some(reason.clone())).await?, json)
+    let user = operator.change(&id, change, Some(reason.clone())).await?;
+    let who = format!("{} ({id})", user.user.email);
+    let done = match change {
+        Change::Promote => format!("{who} is an administrator. Sessions from before that have ended."),
+        Change::Demote => {
+            format!("{who} is a user, and no administrator. Sessions from before that have ended.")
+        }
+        Change::Disable => format!("{who} is disabled: all sessions have ended, and nobody can sign in."),
+        Change::Enable => format!("{who} is enabled: the owner can sign in again."),
+        Change::ResetFactors => {
+            format!("The second factor of {who} is taken away, and all sessions have ended.")
+        }
+    };
+    tell(&user, &done, json)
 }
 
-/// Prints what an account is after an act.
-fn tell(user: &AdminUser, json: bool) -> Result<(), CommandError> {
-    let text = if json { serde_json::to_string_pretty(user)? } else { told(user) };
+/// Prints what was done; for programs, what the account is then.
+fn tell(user: &AdminUser, done: &str, json: bool) -> Result<(), CommandError> {
+    let text = if json { serde_json::to_string_pretty(user)? } else { done.to_owned() };
     Ok(print::line(&text)?)
 }
 
@@ -212,10 +229,12 @@ fn list(users: &[AdminUser], json: bool) -> Result<(), CommandError> {
     if users.is_empty() {
         return Ok(print::line("There is no such account.")?);
     }
-    for user in users {
-        print::line(&told(user))?;
-    }
-    Ok(())
+    let rows = users.iter().map(|user| {
+        let AdminUser { user: account, .. } = user;
+        let role = account.role.as_str().to_owned();
+        [account.id.to_string(), account.email.clone(), role, written(account.created_at), state(user)]
+    });
+    Ok(print::table(["ID", "ADDRESS", "ROLE", "SINCE", "STATE"], &rows.collect::<Vec<_>>())?)
 }
 
 fn list_sessions(sessions: &[DeviceResponse], json: bool) -> Result<(), CommandError> {
@@ -225,16 +244,16 @@ fn list_sessions(sessions: &[DeviceResponse], json: bool) -> Result<(), CommandE
     if sessions.is_empty() {
         return Ok(print::line("This user is signed in nowhere.")?);
     }
-    for session in sessions {
+    let rows = sessions.iter().map(|session| {
         let named = session.device_name.as_deref().or(session.browser).unwrap_or("unknown device");
         let address = session.ip_address.as_deref().unwrap_or("-");
         let (since, last) = (written(session.created_at), written(session.last_activity_at));
-        print::line(&format!("{}  {address}  since {since}, last used {last}  {named}", session.id))?;
-    }
-    Ok(())
+        [session.id.to_string(), address.to_owned(), since, last, named.to_owned()]
+    });
+    let headings = ["ID", "ADDRESS", "SINCE", "LAST USED", "DEVICE"];
+    Ok(print::table(headings, &rows.collect::<Vec<_>>())?)
 }
 
-/// `2026-01-31T12:00:00Z  sign_in_failed  ada  192.0.2.1  -`
 fn list_events(events: &[AdminSecurityEvent], json: bool) -> Result<(), CommandError> {
     if json {
         return Ok(print::line(&serde_json::to_string_pretty(events)?)?);
@@ -242,22 +261,23 @@ fn list_events(events: &[AdminSecurityEvent], json: bool) -> Result<(), CommandE
     if events.is_empty() {
         return Ok(print::line("There is no such event.")?);
     }
-    for event in events {
+    let rows = events.iter().map(|event| {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let actor = event.actor.as_ref().map_or_else(String::new, |actor| {
+        let actor = event.actor.as_ref().map_or("-".to_owned(), |actor| {
             let id = event.actor_id.as_deref().map_or_else(String::new, |id| format!(" {id}"));
-            format!("  by {actor}{id}: {}", or_dash(&event.reason))
+            format!("{actor}{id}: {}", or_dash(&event.reason))
         });
-        print::line(&format!(
-            "{}  {}  {}  {}  {}{actor}",
+        [
             written(event.created_at),
-            event.r#type,
+            event.r#type.clone(),
             or_dash(&event.user_id),
             or_dash(&event.ip_address),
             or_dash(&event.detail),
-        ))?;
-    }
-    Ok(())
+            actor,
+        ]
+    });
+    let headings = ["AT", "EVENT", "ACCOUNT", "ADDRESS", "DETAIL", "BY"];
+    Ok(print::table(headings, &rows.collect::<Vec<_>>())?)
 }
 
 fn show(details: &AdminUserDetails, json: bool) -> Result<(), CommandError> {
@@ -289,14 +309,17 @@ fn show(details: &AdminUserDetails, json: bool) -> Result<(), CommandError> {
 
 /// `<id>  ada@example.com  admin  since 2026-01-31T12:00:00Z`
 fn told(user: &AdminUser) -> String {
-    let AdminUser { user, disabled_at, deleted_at } = user;
-    let state = match (deleted_at, disabled_at) {
-        (Some(since), _) => format!("  DELETED {}", written(*since)),
-        (None, Some(since)) => format!("  DISABLED {}", written(*since)),
-        (None, None) => String::new(),
-    };
-    let since = written(user.created_at);
-    format!("{}  {}  {}  since {since}{state}", user.id, user.email, user.role.as_str())
+    let AdminUser { user: account, .. } = user;
+    let (since, state) = (written(account.created_at), state(user));
+    format!("{}  {}  {}  since {since}  {state}", account.id, account.email, account.role.as_str())
+}
+
+fn state(user: &AdminUser) -> String {
+    match (user.deleted_at, user.disabled_at) {
+        (Some(since), _) => format!("DELETED {}", written(since)),
+        (None, Some(since)) => format!("DISABLED {}", written(since)),
+        (None, None) => "active".to_owned(),
+    }
 }
 
 pub(super) fn reason(text: &str) -> Result<Reason, InvalidText> {

@@ -162,7 +162,14 @@ fn added(created: &CreatedWebhook, json: bool) -> Result<(), CommandError> {
         return Ok(print::line(&serde_json::to_string_pretty(created)?)?);
     }
     print::line(created.secret.expose())?;
-    print::line(&told(&created.details))?;
+    let endpoint = &created.details;
+    print::line(&format!(
+        "{}  app {}  {}  {}",
+        endpoint.id,
+        endpoint.app_id,
+        endpoint.url,
+        events(endpoint)
+    ))?;
     Ok(print::line(
         "Deliveries are signed with the secret: docs/WEBHOOKS.md says how. It is not shown again.",
     )?)
@@ -175,21 +182,29 @@ fn listed(endpoints: &[WebhookDetails], json: bool) -> Result<(), CommandError> 
     if endpoints.is_empty() {
         return Ok(print::line("There is no endpoint yet: `webhooks add` makes one.")?);
     }
-    for endpoint in endpoints {
+    let rows = endpoints.iter().map(|endpoint| {
         let state = match (endpoint.disabled_at, endpoint.failing_since) {
             (Some(since), _) => format!("DISABLED {}", written(since)),
             (None, Some(since)) => format!("FAILING since {}", written(since)),
             (None, None) => "good".to_owned(),
         };
         let error = endpoint.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-        let (waiting, dead) = (endpoint.waiting, endpoint.dead);
-        print::line(&format!("{}  {waiting} waiting, {dead} dead  {state}{error}", told(endpoint)))?;
-    }
-    Ok(())
+        [
+            endpoint.id.to_string(),
+            endpoint.app_id.clone(),
+            endpoint.url.clone(),
+            events(endpoint),
+            endpoint.waiting.to_string(),
+            endpoint.dead.to_string(),
+            format!("{state}{error}"),
+        ]
+    });
+    let headings = ["ID", "APP", "URL", "EVENTS", "WAITING", "DEAD", "STATE"];
+    Ok(print::table(headings, &rows.collect::<Vec<_>>())?)
 }
 
-/// `<id>  app chat  https://chat.example.com/hooks  credits.spent>=100,credits.low`
-fn told(endpoint: &WebhookDetails) -> String {
+/// `credits.spent>=100,credits.low`
+fn events(endpoint: &WebhookDetails) -> String {
     let events = endpoint.events.iter().map(|event| {
         let name = event.as_str();
         if *event == EventType::CreditsSpent {
@@ -198,8 +213,7 @@ fn told(endpoint: &WebhookDetails) -> String {
             name.to_owned()
         }
     });
-    let events: Vec<_> = events.collect();
-    format!("{}  app {}  {}  {}", endpoint.id, endpoint.app_id, endpoint.url, events.join(","))
+    events.collect::<Vec<_>>().join(",")
 }
 
 fn deliveries(deliveries: &[WebhookDelivery], json: bool) -> Result<(), CommandError> {
@@ -209,19 +223,19 @@ fn deliveries(deliveries: &[WebhookDelivery], json: bool) -> Result<(), CommandE
     if deliveries.is_empty() {
         return Ok(print::line("There is no such delivery.")?);
     }
-    for delivery in deliveries {
-        let error = delivery.last_error.as_ref().map(|error| format!("  {error}")).unwrap_or_default();
-        let next = delivery.next_attempt_at.map(|at| format!("  next {}", written(at))).unwrap_or_default();
-        print::line(&format!(
-            "{}  {}  {}  {}  {} attempts{next}{error}",
-            delivery.event_id,
+    let rows = deliveries.iter().map(|delivery| {
+        [
+            delivery.event_id.to_string(),
             written(delivery.created_at),
-            delivery.r#type,
-            delivery.state.as_str(),
-            delivery.attempts,
-        ))?;
-    }
-    Ok(())
+            delivery.r#type.clone(),
+            delivery.state.as_str().to_owned(),
+            delivery.attempts.to_string(),
+            delivery.next_attempt_at.map_or("-".to_owned(), written),
+            delivery.last_error.as_ref().map_or("-".to_owned(), ToString::to_string),
+        ]
+    });
+    let headings = ["EVENT", "AT", "TYPE", "STATE", "ATTEMPTS", "NEXT", "LAST ERROR"];
+    Ok(print::table(headings, &rows.collect::<Vec<_>>())?)
 }
 
 fn app_name(text: &str) -> Result<AppName, InvalidText> {

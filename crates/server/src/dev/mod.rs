@@ -16,8 +16,10 @@ use mana_auth::admin;
 use mana_credits::package;
 use mana_credits::package::model::PackageError;
 use mana_kernel::{Clock, Rng};
+use mana_platform::config::{DEVELOPMENT, Stage};
 use mana_platform::embedded_postgres::{EmbeddedPostgres, EmbeddedPostgresError};
 use mana_platform::migrate::SchemaError;
+use mana_platform::refusal::said;
 use mana_platform::telemetry::Traces;
 use mana_platform::{DbError, Settings, SystemClock, SystemRng};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,10 +34,10 @@ const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6A
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DevArgs {
     /// Folder of the private PostgreSQL and its secrets, for `dev` and the commands that look at it
-    #[arg(long, env = "DATA_DIR", default_value = ".mana", global = true, help_heading = "Development")]
+    #[arg(long, env = "DATA_DIR", default_value = ".mana", global = true, help_heading = DEVELOPMENT)]
     pub(crate) data_dir: PathBuf,
     /// Start on an empty database that is thrown away at the end
-    #[arg(long, env = "EPHEMERAL", global = true, help_heading = "Development")]
+    #[arg(long, env = "EPHEMERAL", global = true, help_heading = DEVELOPMENT)]
     pub(crate) ephemeral: bool,
 }
 
@@ -62,7 +64,7 @@ pub(crate) enum DevError {
     PackageFile(#[from] serde_json::Error),
     #[error("the pretended Stripe can't be started: {0}")]
     Till(std::io::Error),
-    #[error("the private PostgreSQL can't be asked: {0}")]
+    #[error("the private PostgreSQL can't be asked: {}", said(.0))]
     Ask(#[from] sqlx::Error),
     #[error("the output can't be written: {0}")]
     Output(#[from] std::io::Error),
@@ -116,6 +118,9 @@ fn host(settings: &Settings) -> IpAddr {
 pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Traces>) -> Result<(), DevError> {
     if args.ephemeral && settings.database_url.is_some() {
         return Err(DevError::EphemeralUrl);
+    }
+    for contradiction in settings.contradictions(Stage::Development) {
+        tracing::warn!("{contradiction}");
     }
     let way_out = WayOut::for_dev(settings).map_err(ServeError::from)?;
     let listener = serve::listen(host(settings), settings.port).await?;

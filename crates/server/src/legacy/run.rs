@@ -3,6 +3,7 @@
 use super::report::{Check, Mana, Refused, Report};
 use super::source::{Legacy, Totals, read};
 use super::tables::MOST_DIGITS;
+use crate::source::NoAddress;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use mana_auth::legacy::{
@@ -16,6 +17,7 @@ use mana_credits::ledger::verify::{self, Scope};
 use mana_credits::package::model::PackageError;
 use mana_kernel::{Clock as _, UserId};
 use mana_platform::db::Transaction;
+use mana_platform::refusal::{Unreached, said};
 use mana_platform::{Database, DbError, Settings, SystemClock, SystemRng};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
@@ -29,19 +31,23 @@ const EVENTS: usize = 500;
 /// Why an import stopped. What was committed until then stays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LegacyError {
-    #[error("--from is not a PostgreSQL address (postgres://user:password@host:5432/database): {0}")]
-    Url(sqlx::Error),
     #[error(
-        "the older database can't be read: {0}. What was brought until then stays; start again to go on. It is read as the owner of its \
-         tables, or as a superuser, so that no row is hidden"
+        "LEGACY_DATABASE_URL (--from) is not a PostgreSQL address (postgres://user:password@host:5432/database): {0}"
+    )]
+    Url(NoAddress),
+    #[error(transparent)]
+    Unreached(#[from] Unreached),
+    #[error(
+        "the older database can't be read: {}. What was brought until then stays; start again to go on. It is read as the owner of its \
+         tables, or as a superuser, so that no row is hidden", said(.0)
     )]
     Source(sqlx::Error),
     #[error(
-        "--from is a database of this program: name that of the older service. Books of this program move with `ledger export`"
+        "LEGACY_DATABASE_URL (--from) is a database of this program: name that of the older service. Books of this program move with `ledger export`"
     )]
     IsOurs,
     #[error(
-        "the older database lacks {0}: is it that of the older service, and may this login see its tables?"
+        "the older database lacks {0}. Name that of the older service, with a login that sees its tables"
     )]
     Missing(String),
     #[error("{0}. What was brought until then stays; start again to go on")]

@@ -2,16 +2,16 @@
 
 use super::run::LegacyError;
 use super::tables::{self, Found, Spec, Table};
+use crate::source::address;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use mana_credits::ledger::legacy::SoldAs;
-use secrecy::{ExposeSecret as _, SecretString};
+use mana_platform::refusal::Unreached;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use std::collections::HashSet;
-use std::str::FromStr as _;
 
 /// Users that are read together.
 const PAGE: i64 = 500;
@@ -52,11 +52,13 @@ pub(super) struct Totals {
 impl Legacy {
     /// Opens it and looks what is there. `zone` is whose midnight starts a day of free mana.
     pub(super) async fn open(from: &SecretString, zone: &str) -> Result<Self, LegacyError> {
-        let options = PgConnectOptions::from_str(from.expose_secret()).map_err(LegacyError::Url)?;
+        let options = address(from).map_err(LegacyError::Url)?;
         let options = options.extra_float_digits(None).application_name("mana-core-auth import");
         // Its statements take as long as what is done meanwhile with what they give.
         let options = options.disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await.map_err(LegacyError::Source)?;
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .map_err(|error| Unreached::new(&error, "LEGACY_DATABASE_URL", &options))?;
         sqlx::raw_sql(BEGIN).execute(&mut connection).await.map_err(LegacyError::Source)?;
         let is_ours: bool =
             sqlx::query_scalar(OURS).fetch_one(&mut connection).await.map_err(LegacyError::Source)?;

@@ -133,6 +133,81 @@ fn config_check_tells_the_file_from_the_defaults() {
 }
 
 #[test]
+fn config_check_says_no_to_what_can_not_work() {
+    let home = Home::new();
+    let check = |settings: &[(&str, &str)]| {
+        let launch = home.command(&["config", "check"]).env("MANA_SECRET_KEY", ROOT_SECRET);
+        let launch = launch.env("DATABASE_URL", "postgres://mana_service:x@db/mana");
+        settings.iter().fold(launch, |launch, (name, value)| launch.env(name, value)).run()
+    };
+    let at = ("BASE_URL", "https://auth.example.org");
+    for (settings, named) in [
+        ([at, ("COOKIE_DOMAIN", "example.com")], "COOKIE_DOMAIN"),
+        ([at, ("REQUIRE_EMAIL_VERIFICATION", "yes")], "SMTP_HOST"),
+        ([at, ("STRIPE_SECRET_KEY", "abc")], "sk_live_"),
+    ] {
+        let refused = check(&settings);
+        assert!(refused.stdout.contains("BASE_URL") && refused.code == Some(1), "{refused:?}");
+        let sentence = refused.sentence();
+        assert!(sentence.contains(named) && !sentence.contains("abc"), "{sentence}");
+    }
+    let good = check(&[at, ("COOKIE_DOMAIN", "example.org"), ("STRIPE_SECRET_KEY", "rk_live_1")]);
+    assert!(good.stderr.is_empty(), "{good:?}");
+    good.succeeded();
+    let in_clear = check(&[("BASE_URL", "http://auth.example.org")]);
+    assert!(in_clear.stderr.starts_with("warning: BASE_URL is http://auth.example.org"), "{in_clear:?}");
+    in_clear.succeeded();
+}
+
+#[test]
+fn a_setting_of_the_file_that_can_not_be_used_is_told_with_the_file_and_an_example() {
+    let home = Home::new();
+    for (line, expected) in [
+        ("BASE_URL=nowhere", "BASE_URL=https://auth.example.com"),
+        ("PORT=abc", "PORT=3001"),
+        ("LOG_FORMAT=xml", "one of auto, text, json"),
+        ("MAGIC_LINK_SIGN_IN=perhaps", "MAGIC_LINK_SIGN_IN=false"),
+    ] {
+        let file = home.file("mana.env", &format!("{line}\n"));
+        let (variable, value) = line.split_once('=').unwrap();
+        let done = home.command(&["config", "check"]).env("MANA_CONFIG_FILE", &file).run();
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let sentence = done.sentence();
+        let place = format!("{variable} in {} is '{value}'", file.display());
+        assert!(sentence.contains(&place) && sentence.contains(expected), "{sentence}");
+        let sentence = home.command(&["config", "check"]).env(variable, value).run().sentence();
+        assert!(sentence.contains(&format!("{variable} in the environment is '{value}'")), "{sentence}");
+    }
+    let flag = home.command(&["config", "check", "--port", "abc"]).env("PORT", "4000").run().sentence();
+    assert!(flag.contains("--port"), "{flag}");
+}
+
+#[test]
+fn the_help_of_a_command_is_about_the_command() {
+    let home = Home::new();
+    let file = home.file("mana.env", "JWT_AUDIENCE=ours\n");
+    let help = |args: &[&str]| {
+        home.command(args).env("MANA_CONFIG_FILE", &file).env("JWT_ISSUER", "us").run().succeeded()
+    };
+    for args in [&["serve", "--help"][..], &["service-keys", "create", "--help"], &["help", "users", "find"]]
+    {
+        let text = help(args);
+        assert!(text.lines().count() < 60 && !text.contains("JWT_ISSUER"), "{text}");
+        assert!(text.contains("`mana-core-auth --help` lists them"), "{text}");
+    }
+    let all = help(&["--help"]);
+    for named in ["[env: BASE_URL]", "[env: JWT_ISSUER=us]", "[env: JWT_AUDIENCE]", "[env: DATA_DIR]"] {
+        assert!(all.contains(named), "no {named} in {all}");
+    }
+    assert!(help(&["-h"]).lines().count() < 60);
+    // A flag is one wherever it stands.
+    for args in [&["--port", "4000", "config", "check"][..], &["config", "check", "--port", "4000"]] {
+        let shown = help(args);
+        assert!(shown.lines().any(|line| line.starts_with("PORT ") && line.contains("flag")), "{shown}");
+    }
+}
+
+#[test]
 fn no_secret_of_the_file_is_printed_by_the_help() {
     let home = Home::new();
     let file = home.file(

@@ -62,7 +62,8 @@ fn keys_are_rotated_while_a_server_runs_and_nobody_is_signed_out() {
     let test = Value::from("test");
     assert_eq!(states(&listed), [("current", "EdDSA", &test), ("next", "EdDSA", &test)]);
     let printed = operator.with(ROOT_SECRET, operator.home.command(&["keys", "list"])).run().succeeded();
-    assert!(printed.lines().count() == 2 && printed.contains("sealed under test"), "{printed}");
+    assert!(printed.lines().count() == 3 && printed.contains("sealed under test"), "{printed}");
+    assert!(printed.starts_with("KEY ") && printed.contains("PRIVATE HALF"), "{printed}");
 
     let early = operator.keys(ROOT_SECRET, &["keys", "rotate"]).sentence();
     assert!(early.contains("--force"), "{early}");

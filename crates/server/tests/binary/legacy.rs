@@ -593,6 +593,7 @@ fn a_database_that_is_not_the_older_services_is_refused_in_one_sentence() {
     let scene = Scene::new(Spelling::Snake);
     scene.older("ALTER TABLE {T:users} DROP COLUMN email; ALTER TABLE {T:purchases} DROP COLUMN credits; DROP TABLE {T:transactions};");
     let refused = scene.importing(&[]).run().sentence();
+    assert!(!refused.contains('?'), "{refused}");
     for missing in [
         "the column email of auth.users",
         "the table credits.transactions",
@@ -606,4 +607,8 @@ fn a_database_that_is_not_the_older_services_is_refused_in_one_sentence() {
     let nowhere =
         scene.importing(&[]).env("LEGACY_DATABASE_URL", "postgres://nobody:secret@127.0.0.1:1/x").run();
     assert!(nowhere.code == Some(1) && !nowhere.stderr.contains("secret"), "{nowhere:?}");
+    let nowhere = nowhere.sentence();
+    assert!(nowhere.contains("127.0.0.1:1: connection refused. Check LEGACY_DATABASE_URL"), "{nowhere}");
+    let unnamed = scene.importing(&[]).env("LEGACY_DATABASE_URL", "").run().sentence();
+    assert!(unnamed.contains("LEGACY_DATABASE_URL") && !unnamed.contains("--from"), "{unnamed}");
 }

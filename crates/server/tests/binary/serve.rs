@@ -106,6 +106,119 @@ fn what_is_missing_is_a_sentence_with_the_way_out() {
 }
 
 #[test]
+fn an_address_of_no_postgresql_or_without_a_user_is_refused_before_anything_is_made() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let start = |launch: Launch, url: &str| {
+        let launch = launch.env("DATABASE_OWNER_URL", cluster.owner_url("mana"));
+        launch.env("DATABASE_URL", url).env("MANA_SECRET_KEY", ROOT_SECRET)
+    };
+    for url in [
+        "mysql://x",
+        "mysql://ada:secret@db/mana",
+        "postgres://db/mana",
+        "postgres://:secret@db/mana",
+        "mana",
+    ] {
+        for launch in [home.serve(), home.command(&["migrate"]), home.command(&["config", "check"])] {
+            let sentence = start(launch, url).run().sentence();
+            assert!(sentence.contains("DATABASE_URL is not a PostgreSQL address"), "{url}: {sentence}");
+            assert!(!sentence.contains("secret"), "{sentence}");
+        }
+    }
+    let encoded = start(home.serve(), "postgres://mana_service:pa#ss@db:5432/mana").run().sentence();
+    assert!(encoded.contains("percent-encoded, # as %23") && !encoded.contains("pa#ss"), "{encoded}");
+    let made: Vec<(i64,)> =
+        cluster.owner("mana").rows("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'mana%'");
+    assert_eq!(made, [(0,)], "no role that keeps the right address out");
+    start(home.serve(), &cluster.service_url("mana")).start().stop("TERM");
+}
+
+#[test]
+fn a_sign_in_that_postgresql_refuses_is_told_with_the_way_out() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let refused = |launch: Launch, expected: &[&str]| {
+        let done = launch.env("DATABASE_WAIT_SECONDS", "1").run();
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(done.code == Some(1) && !said.contains("at line"), "{said}");
+        for expected in expected {
+            assert!(said.contains(expected), "no {expected} in: {said}");
+        }
+    };
+    let with_owner = |launch: Launch| as_owner_too(launch, &cluster, "mana");
+    refused(
+        with_owner(home.command(&["doctor"])),
+        &["role mana_service", "not there yet", "mana-core-auth migrate"],
+    );
+    refused(on(home.command(&["doctor"]), &cluster, "mana"), &["not there yet", "mana-core-auth migrate"]);
+
+    // As by `migrate` without the server's address.
+    let migrate = home.command(&["migrate"]).env("DATABASE_OWNER_URL", cluster.owner_url("mana"));
+    migrate.run().succeeded();
+    refused(with_owner(home.serve()), &["ALTER ROLE mana_service LOGIN", r"\password mana_service"]);
+    cluster.owner("mana").run("ALTER ROLE mana_service LOGIN PASSWORD 'another'");
+    let another = ["there with another password", r"\password mana_service"];
+    refused(with_owner(home.serve()), &another);
+    refused(with_owner(home.command(&["doctor"])), &another);
+    refused(on(home.serve(), &cluster, "mana"), &["DATABASE_URL", "another one", r"\password mana_service"]);
+    refused(on(home.command(&["users", "find"]), &cluster, "mana"), &[r"\password mana_service"]);
+    cluster.owner("mana").run(&format!("ALTER ROLE mana_service PASSWORD '{SERVICE_PASSWORD}'"));
+    with_owner(home.serve()).start().stop("TERM");
+}
+
+#[test]
+fn what_postgresql_refuses_is_told_with_the_way_out() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana").with_database("other"));
+    let refused = |launch: Launch, expected: &[&str]| {
+        let sentence = launch.env("DATABASE_WAIT_SECONDS", "1").run().sentence();
+        assert!(!sentence.contains("at line") && !sentence.contains("pool timed out"), "{sentence}");
+        for expected in expected {
+            assert!(sentence.contains(expected), "no {expected} in: {sentence}");
+        }
+    };
+    as_owner_too(home.command(&["migrate"]), &cluster, "mana").run().succeeded();
+    refused(as_owner_too(home.serve(), &cluster, "nowhere"), &["createdb nowhere", "DATABASE_OWNER_URL"]);
+    refused(on(home.serve(), &cluster, "nowhere"), &["createdb nowhere", "in DATABASE_URL"]);
+    let nobody = format!("127.0.0.1:{}", crate::process::free_port());
+    let url = format!("postgres://mana_service:x@{nobody}/mana");
+    let elsewhere = || home.serve().env("DATABASE_URL", &url).env("MANA_SECRET_KEY", ROOT_SECRET);
+    refused(elsewhere(), &[&nobody, "connection refused", "DATABASE_URL"]);
+    let owner = format!("postgres://owner:x@{nobody}/mana");
+    refused(
+        elsewhere().env("DATABASE_OWNER_URL", owner),
+        &[&nobody, "connection refused", "DATABASE_OWNER_URL"],
+    );
+
+    let mut superuser = cluster.owner("other");
+    superuser.run("CREATE ROLE tom LOGIN CREATEROLE PASSWORD 'tom'");
+    let as_tom = || {
+        let url = cluster.owner_url("other");
+        let (_, rest) = url.split_once('@').unwrap();
+        home.command(&["migrate"]).env("DATABASE_OWNER_URL", format!("postgres://tom:tom@{rest}"))
+    };
+    refused(as_tom(), &["permission denied", "ALTER DATABASE other OWNER TO tom"]);
+    superuser.run("ALTER DATABASE other OWNER TO tom");
+    as_tom().run().succeeded();
+}
+
+#[test]
+fn a_server_says_at_its_start_what_can_not_work_as_it_is_set() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let server = as_owner_too(home.serve(), &cluster, "mana")
+        .env("BASE_URL", "http://auth.example.org")
+        .env("COOKIE_DOMAIN", "example.com")
+        .env("REQUIRE_EMAIL_VERIFICATION", "yes")
+        .env("STRIPE_SECRET_KEY", "abc")
+        .start();
+    let said = server.stderr();
+    for said_of in
+        ["COOKIE_DOMAIN is example.com", "without SMTP_HOST", "no secret key of Stripe", "travel in clear"]
+    {
+        assert_eq!(said.matches(said_of).count(), 1, "{said_of}: {said}");
+    }
+    server.stop("TERM");
+}
+
+#[test]
 fn generated_keys_in_a_file_start_a_server_whose_tokens_its_jwks_verifies() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let keys = home.command(&["keys", "generate"]).run().succeeded();

@@ -33,7 +33,10 @@ fn a_key_is_printed_once_listed_without_itself_and_revoked() {
     let again = run(&["service-keys", "revoke", id]).sentence();
     assert!(again.contains(id) && again.contains("service-keys list"), "{again}");
     let listed = run(&["service-keys", "list"]).succeeded();
-    assert!(listed.lines().count() == 2 && !listed.contains("mana_sk_"), "{listed}");
+    assert!(
+        listed.lines().count() == 3 && listed.starts_with("ID ") && !listed.contains("mana_sk_"),
+        "{listed}"
+    );
     assert!(listed.contains("REVOKED") && listed.contains("never used"), "{listed}");
 
     let refused = run(&["service-keys", "create", "--name", "Mail", "--scope", "credits:mint"]);

@@ -14,6 +14,9 @@ fn a_plan_says_what_would_be_run_and_changes_nothing() {
     for _ in 0..2 {
         let plan = owner(&home, &cluster, &["migrate", "--plan"]).succeeded();
         assert!(plan.contains("0001 ") && plan.contains("Nothing was changed"), "{plan}");
+        let lines: Vec<_> = plan.lines().filter(|line| line.starts_with("     locks")).collect();
+        let twice = lines.windows(2).find(|pair| pair[0] == pair[1]);
+        assert!(twice.is_none(), "a statement is told once: {twice:?}");
     }
     let plan = owner(&home, &cluster, &["migrate", "--plan", "--json"]).succeeded();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();

@@ -122,7 +122,10 @@ fn what_servers_are_told_beside_is_looked_at() {
         ("HOST=127.0.0.1", "HOST in service.env would change nothing"),
         ("REDIS_PORT=6380", "REDIS_PORT in service.env would change nothing"),
         ("DATABASE_OWNER_URL=postgres://x", "would let servers own the schema"),
-        ("export FRONTEND_URL=https://app.mana.test", "not NAME=value"),
+        (
+            "export FRONTEND_URL=https://app.mana.test",
+            "to be mended: line 2 of service.env is not NAME=value",
+        ),
     ] {
         with(line);
         let complaints = complaints(&folder);
@@ -159,6 +162,7 @@ fn what_servers_are_told_beside_is_looked_at() {
 
 /// What stands for Docker: notes down what it is asked, with what it is told of the files, and has it done.
 const DOCKER: &str = r#"#!/bin/sh
+[ "$*" != 'compose version' ] || exit 0
 printf '%s (%s) [%s]\n' "$*" "$ACME_STORAGE" "$FILES_PROMETHEUS-$FILES_REDIS" >> "$HOME/calls"
 case "$*" in
 *' config check') exit "$CONFIG_CHECK" ;;
@@ -263,6 +267,22 @@ fn a_certificate_that_was_not_had_is_asked_for_again_and_one_for_trials_is_not_k
         |calls: &str| calls.split_once(" (acme-").unwrap().1.split_once(".json) ").unwrap().0.to_owned();
     assert_eq!(stored(&calls).len(), 16);
     assert!(calls.contains("--insecure"), "nobody trusts it");
+}
+
+#[test]
+fn docker_without_compose_is_named_with_its_package_before_anything_is_made() {
+    let home = Home::new();
+    let folder = copied(&home);
+    let programs = home.path().join("programs");
+    fs::create_dir_all(&programs).unwrap();
+    fs::write(programs.join("docker"), "#!/bin/sh\necho \"unknown flag: $*\" >&2\nexit 125\n").unwrap();
+    fs::set_permissions(programs.join("docker"), Permissions::from_mode(0o755)).unwrap();
+    let mut up = Command::new("bash");
+    up.arg("-c").arg(format!("PATH={}:$PATH exec bash {}/up", programs.display(), folder.display()));
+    let output = up.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("docker-compose-plugin"), "{said}");
+    assert!(!said.contains("unknown flag") && !folder.join(".env").exists(), "{said}");
 }
 
 #[test]
