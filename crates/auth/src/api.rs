@@ -79,6 +79,10 @@ pub struct Auth {
 pub struct Policy {
     /// Names that every access token carries.
     pub issuer: Issuer,
+    /// What mails call the service.
+    pub service_name: String,
+    /// What authenticator apps call it.
+    pub name_in_authenticators: String,
     /// URL of the service, without a trailing slash.
     pub public_url: String,
     /// URL of the web app that people end up at, without a trailing slash.

@@ -1,5 +1,6 @@
 //! The shape of an error that a client may see. Each feature has one enum of them; the mapping to HTTP is here, once.
 
+use crate::Mana;
 use http::StatusCode;
 use serde::Serialize;
 
@@ -84,6 +85,15 @@ pub struct FieldError {
     pub detail: String,
 }
 
+/// Less is there than was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortfall {
+    /// What is there.
+    pub available: Mana,
+    /// What was asked for.
+    pub required: Mana,
+}
+
 /// An error that knows which entry of the catalogue it is.
 pub trait Problem: std::error::Error + Send + Sync + 'static {
     /// Its entry in the catalogue.
@@ -97,6 +107,11 @@ pub trait Problem: std::error::Error + Send + Sync + 'static {
     /// The places of the request that are wrong.
     fn fields(&self) -> Vec<FieldError> {
         Vec::new()
+    }
+
+    /// How much is missing, where that is what is wrong: extension members of the problem (RFC 9457, section 3.2).
+    fn shortfall(&self) -> Option<Shortfall> {
+        None
     }
 
     /// Seconds after which the same request may be answered, where that is known. Told by answers that say

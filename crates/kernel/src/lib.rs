@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod error;
 pub mod id;
+pub mod integer;
 pub mod mana;
 pub mod rng;
 pub mod secret;
@@ -13,7 +14,7 @@ pub mod text;
 pub mod timestamp;
 
 pub use clock::{Clock, SteadyClock};
-pub use error::{ErrorCode, FieldError, Kind, Problem};
+pub use error::{ErrorCode, FieldError, Kind, Problem, Shortfall};
 pub use id::{HoldId, RefreshChainId, RequestId, SessionId, TransactionId, UserId};
 pub use mana::{Amount, Mana};
 pub use rng::Rng;

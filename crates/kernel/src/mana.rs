@@ -1,6 +1,8 @@
 //! Amounts of mana. One mana is one EUR cent; there are no fractions.
 
-use serde::{Deserialize, Serialize};
+use crate::integer::within;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, schema};
 
@@ -68,8 +70,8 @@ impl From<Mana> for i64 {
 }
 
 /// What a command moves: a positive quantity of mana, 1 to [`MAX_MANA`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "i64")]
 pub struct Amount(Mana);
 
 impl Amount {
@@ -92,6 +94,12 @@ impl TryFrom<i64> for Amount {
             Some(mana) if mana > Mana::ZERO => Ok(Self(mana)),
             _ => Err(InvalidAmount),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(within(deserializer, 1, MAX_MANA)?).map_err(D::Error::custom)
     }
 }
 

@@ -66,6 +66,8 @@ macro_rules! bounded_text {
                     .min_length(Some(MIN))
                     .max_length(Some(MAX))
                     .pattern(Some($pattern))
+                    // Else readers of the document make one up from the pattern, of characters that nobody would send.
+                    .examples(["text"])
                     .into()
             }
         }

@@ -11,6 +11,7 @@ pub use providers::{OidcProvider, ProviderSettings};
 
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use ipnet::IpNet;
+use mana_kernel::Line;
 use secrecy::SecretString;
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -26,6 +27,9 @@ pub const DEVELOPMENT: &str = "Development";
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Settings {
+    /// Name of the service that people read in mails, on pages and in authenticator apps, as `Example`: a line of at most 64 characters. Mana when not given; authenticator apps and dialogs for passkeys then show `JWT_ISSUER`
+    #[arg(long, env = "SERVICE_NAME", value_parser = service_name, global = true, help_heading = "Server")]
+    pub service_name: Option<String>,
     /// TCP port of the HTTP server
     #[arg(long, env = "PORT", default_value_t = 3001, global = true, help_heading = "Server")]
     pub port: u16,
@@ -132,7 +136,7 @@ pub struct Settings {
     /// Its public half (PEM). Checked against the private key at start, not needed
     #[arg(long, env = "JWT_PUBLIC_KEY", global = true, help_heading = "Tokens")]
     pub jwt_public_key: Option<String>,
-    /// `iss` of access tokens, and the name under which authenticator apps and dialogs for passkeys show accounts of this service
+    /// `iss` of access tokens; without `SERVICE_NAME`, also the name under which authenticator apps and dialogs for passkeys show accounts of this service
     #[arg(long, env = "JWT_ISSUER", value_parser = token_name, default_value = "manacore", global = true, help_heading = "Tokens")]
     pub jwt_issuer: String,
     /// `aud` of access tokens
@@ -251,7 +255,7 @@ pub struct Settings {
     /// Sender of all mails, as mana@example.com or Mana <mana@example.com>; needed with `SMTP_HOST`
     #[arg(long, env = "SMTP_FROM", global = true, help_heading = "Mail")]
     pub smtp_from: Option<String>,
-    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off
+    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off. `dev` at a loopback address has 100 times of this and of the next limits, unless they are set
     #[arg(long, env = "RATE_LIMIT_MAX", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_max: u32,
     /// Seconds of that limit's window
@@ -455,6 +459,16 @@ impl Settings {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => self.public_url(),
         }
+    }
+
+    /// The name that mails and pages call the service by.
+    pub fn display_name(&self) -> &str {
+        self.service_name.as_deref().unwrap_or("Mana")
+    }
+
+    /// The name under which authenticator apps and dialogs for passkeys show accounts of this service.
+    pub fn name_in_authenticators(&self) -> &str {
+        self.service_name.as_deref().unwrap_or(&self.jwt_issuer)
     }
 
     /// The origin of the URL under which the service is reached.
@@ -708,6 +722,12 @@ fn token_name(text: &str) -> Result<String, String> {
     if text.len() <= 255 { Ok(text.to_owned()) } else { Err("must be at most 255 bytes".to_owned()) }
 }
 
+/// A name that stands in subjects of mails and titles of pages.
+fn service_name(text: &str) -> Result<String, String> {
+    let line: Result<Line<1, 64>, _> = text.trim().to_owned().try_into();
+    line.map(String::from).map_err(|error| error.to_string())
+}
+
 /// A part of all, from none to all.
 fn share(text: &str) -> Result<f64, String> {
     let share = text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share));
@@ -887,6 +907,21 @@ mod tests {
             "--shutdown-timeout-seconds=86400",
         ] {
             assert!(settings_of(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_short_line_and_stands_in_for_the_issuer_where_people_see_that() {
+        let names = |flags: &[&str]| {
+            let settings = settings_of(flags).unwrap();
+            (settings.display_name().to_owned(), settings.name_in_authenticators().to_owned())
+        };
+        let pair = |first: &str, second: &str| (first.to_owned(), second.to_owned());
+        assert_eq!(names(&[]), pair("Mana", "manacore"));
+        assert_eq!(names(&["--service-name", " Äpp & Co "]), pair("Äpp & Co", "Äpp & Co"));
+        assert_eq!(names(&["--jwt-issuer=https://auth.example"]), pair("Mana", "https://auth.example"));
+        for bad in ["", " ", "a\nb", "a\r\nBcc: eve@example.com", &"x".repeat(65)] {
+            assert!(settings_of(&["--service-name", bad]).is_err(), "{bad:?}");
         }
     }
 

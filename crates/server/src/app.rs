@@ -208,7 +208,8 @@ pub async fn build(settings: &Settings, parts: Parts) -> Result<App, BuildError>
     let time_limit = Duration::from_secs(settings.request_timeout_seconds);
     let own = settings.own_origin()?;
     let framed = |routes| {
-        frame::around(routes, &settings.cors_origins, &own, time_limit, &settings.trusted_proxies, &limits)
+        let (origins, name) = (&settings.cors_origins, settings.display_name());
+        frame::around(routes, origins, &own, name, time_limit, &settings.trusted_proxies, &limits)
             .map_err(BuildError::Origin)
     };
     let (router, internal) = match settings.internal_address {
@@ -367,6 +368,8 @@ pub(crate) fn credits_policy(settings: &Settings) -> mana_credits::Policy {
 fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingParty> {
     Ok(mana_auth::Policy {
         issuer: Issuer { issuer: settings.jwt_issuer.clone(), audience: settings.jwt_audience.clone() },
+        service_name: settings.display_name().to_owned(),
+        name_in_authenticators: settings.name_in_authenticators().to_owned(),
         public_url: settings.public_url(),
         frontend_url: settings.frontend(),
         require_email_verification: settings.require_email_verification,

@@ -2,13 +2,15 @@
 
 use crate::{errors, openapi};
 use askama::Template;
+use axum::extract::Path;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
 use http::{HeaderValue, header};
 use mana_kernel::ErrorCode;
 use mana_platform::http::{ApiError, codes};
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use std::sync::Arc;
+use utoipa_swagger_ui::Config;
 
 /// Scripts and styles of this host, styles in place, pictures in place; no other origin.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -18,9 +20,14 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 
 pub(crate) fn routes() -> Router {
     // An empty validator keeps the page from sending the document's address to a public checker.
-    let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]).validator_url("none"));
+    let config = Arc::new(Config::new(["/openapi.json"]).validator_url("none"));
     Router::new()
-        .merge(page)
+        .route("/docs", get(|| async { Redirect::to("/docs/") }))
+        .route("/docs/", get(|| async { rendered(&DocumentPage {}) }))
+        .route(
+            "/docs/{*rest}",
+            get(move |Path(rest): Path<String>| async move { part_of_page(&rest, config) }),
+        )
         // Who opens the service's address in a browser wants to know what it is.
         .route("/", get(|| async { Redirect::to("/docs/") }))
         .route("/docs/errors", get(error_page))
@@ -40,7 +47,32 @@ struct ErrorPage {
 }
 
 async fn error_page() -> Result<Response, ApiError> {
-    let page = ErrorPage { codes: errors::catalogue() };
+    rendered(&ErrorPage { codes: errors::catalogue() })
+}
+
+/// The API as Swagger UI shows it.
+#[derive(Template)]
+#[template(path = "document.html")]
+struct DocumentPage {}
+
+/// A script, a style or a picture of Swagger UI.
+fn part_of_page(name: &str, config: Arc<Config<'static>>) -> Result<Response, ApiError> {
+    let part = utoipa_swagger_ui::serve(name, config).map_err(|error| {
+        tracing::error!(error, "a part of a page could not be read");
+        ApiError::new(&codes::INTERNAL)
+    })?;
+    let part = part.ok_or_else(|| ApiError::new(&codes::UNKNOWN_PATH))?;
+    let mut response = part.bytes.into_response();
+    if let Ok(media_type) = HeaderValue::from_str(&part.content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    }
+    if part.gzpipped {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+fn rendered(page: &impl Template) -> Result<Response, ApiError> {
     page.render().map(|html| Html(html).into_response()).map_err(|error| {
         let cause: &(dyn std::error::Error + 'static) = &error;
         tracing::error!(cause, "a page could not be rendered");

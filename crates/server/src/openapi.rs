@@ -1,14 +1,18 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
 use http::Method;
+use mana_platform::http::page::is_opened_by_people;
 use mana_platform::rate_limit::RouteClass;
 use utoipa::Number;
-use utoipa::openapi::path::{Operation, Parameter};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Schema};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, Object, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Schema,
+};
 
 /// The document, without a server or a database.
 pub fn document() -> OpenApi {
@@ -50,6 +54,7 @@ pub fn document() -> OpenApi {
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("serviceKey", SecurityScheme::ApiKey(ApiKey::Header(service_key)));
     }
+    let named_by_clients = bodies_with_a_key(&document);
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in [
             (Method::GET, &mut item.get),
@@ -60,6 +65,7 @@ pub fn document() -> OpenApi {
         ] {
             if let Some(operation) = operation {
                 refuse_null(operation);
+                add_key_header(operation, &named_by_clients);
                 bound_list(operation, path);
                 add_common_answers(operation, &method, path);
             }
@@ -77,6 +83,37 @@ fn refuse_null(operation: &mut Operation) {
             content.schema = choice.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned();
         }
     }
+}
+
+/// References to the schemas of bodies that may name their request. Whoever reads such a body reads the header too.
+fn bodies_with_a_key(document: &OpenApi) -> Vec<RefOr<Schema>> {
+    let schemas = document.components.iter().flat_map(|components| &components.schemas);
+    schemas
+        .filter(|(_, schema)| {
+            matches!(schema, RefOr::T(Schema::Object(object)) if object.properties.contains_key("idempotencyKey"))
+        })
+        .map(|(name, _)| Ref::from_schema_name(name).into())
+        .collect()
+}
+
+/// The header that names a request as its body may.
+fn add_key_header(operation: &mut Operation, named_by_clients: &[RefOr<Schema>]) {
+    let Some(RefOr::T(body)) = &operation.request_body else { return };
+    let mut contents = body.content.values().filter_map(|content| match content {
+        RefOr::T(content) => content.schema.as_ref(),
+        RefOr::Ref(_) => None,
+    });
+    if !contents.any(|schema| named_by_clients.contains(schema)) {
+        return;
+    }
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    let header = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("Name of this request, as `idempotencyKey` in the body; a UUID will do. Sent again under it, it is done once"))
+        .schema(Some(text.build()));
+    operation.parameters.get_or_insert_default().push(RefOr::T(header.build()));
 }
 
 /// Lists without pages, and how long they are at most. Whoever reads them from the database says so there, too.
@@ -171,8 +208,17 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
         {
             response.content.insert("application/problem+json".to_owned(), content);
         }
+        let is_told_on_a_page = is_opened_by_people(path) && TOLD_ON_A_PAGE.contains(&status.as_str());
+        if is_told_on_a_page && response.content.contains_key("application/problem+json") {
+            let page = Object::with_type(SchemaType::Type(Type::String));
+            let page = ContentBuilder::new().schema(Some(Schema::Object(page))).build();
+            response.content.entry("text/html".to_owned()).or_insert(page.into());
+        }
     }
 }
+
+/// Failures that a page tells of to who asks for HTML, where people open the route in a browser.
+const TOLD_ON_A_PAGE: [&str; 4] = ["404", "429", "500", "503"];
 
 fn problem(description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();

@@ -3,6 +3,7 @@
 //! The server is a child of the process and ends with it, killed or not; its folder vanishes with it. Each test gets a
 //! copy of a migrated template, which takes milliseconds.
 
+use crate::begin_with_time_left_today;
 use crate::pooler::{self, Pooler};
 use mana_kernel::Rng as _;
 use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 const TEMPLATE: &str = "migrated";
 const SERVICE: &str = "mana_service";
+/// What a story takes at most, on a busy machine.
+const STORY: Duration = Duration::from_secs(30);
+
 const SERVICE_PASSWORD: &str = "a password that only tests use";
 
 /// Set, lets the service's role reach its databases through a pooler only: `mixed` through one that mixes prepared statements up, `prepared`
@@ -39,7 +43,11 @@ impl TestDatabase {
     /// When there is no PostgreSQL to start: a test that can't run has failed.
     pub async fn new() -> Self {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        tokio::task::spawn_blocking(|| SERVER.get_or_init(start)).await.expect("the test server starts");
+        let ready = || {
+            SERVER.get_or_init(start);
+            begin_with_time_left_today(STORY);
+        };
+        tokio::task::spawn_blocking(ready).await.expect("the test server starts");
         let mut owner =
             PgConnection::connect_with(&owner_options("postgres")).await.expect("the test server answers");
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")))

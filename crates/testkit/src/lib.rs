@@ -10,6 +10,7 @@ mod authenticator;
 mod client;
 mod clock;
 mod database;
+mod day;
 mod pooler;
 mod redis;
 
@@ -17,5 +18,6 @@ pub use authenticator::{Algorithm, Authenticator, Ceremony, Created, Signed, att
 pub use client::{Client, OpenReply, Reply, Request};
 pub use clock::{FakeClock, FakeSteadyClock};
 pub use database::TestDatabase;
+pub use day::begin_with_time_left_today;
 pub use pooler::keeps_statements_apart;
 pub use redis::RedisServer;

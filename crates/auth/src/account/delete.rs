@@ -135,9 +135,10 @@ impl<'a> Eraser<'a> {
     pub fn elsewhere(
         tools: (&'a dyn Clock, &'a dyn Rng),
         root_secrets: &'a RootSecrets,
+        service_name: &'a str,
         on_user_deleted: &'a dyn OnUserDeleted,
     ) -> Self {
-        Self { desk: Desk::elsewhere(tools, root_secrets), on_user_deleted }
+        Self { desk: Desk::elsewhere(tools, root_secrets, service_name), on_user_deleted }
     }
 
     /// In a server.

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 /// Who wants an account.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"email": "ada@example.com", "password": "correct horse battery", "name": "Ada"})))]
 pub(crate) struct RegisterRequest {
     email: Email,
     password: NewPassword,

@@ -15,22 +15,39 @@ use axum::Form;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use mana_kernel::Problem as _;
 use mana_platform::DbError;
-use mana_platform::http::{ApiError, ClientInfo, Parameters, ProblemBody};
+use mana_platform::http::{ApiError, ClientInfo, Head, Language, Parameters, ProblemBody};
 use secrecy::SecretString;
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-const NOT_ITS_PASSWORD: &str = "The address has an account, and this is not its password.";
-const JUST_TAKEN: &str = "The address has just got an account: give its password.";
-const DISABLED: &str = "This account is disabled.";
+const NOT_ITS_PASSWORD: [&str; 2] = [
+    "The address has an account, and this is not its password.",
+    "Die Adresse hat ein Konto, und das ist nicht sein Passwort.",
+];
+const JUST_TAKEN: [&str; 2] = [
+    "The address has just got an account: give its password.",
+    "Die Adresse hat gerade ein Konto bekommen: Gib dessen Passwort an.",
+];
+const DISABLED: [&str; 2] = ["This account is disabled.", "Dieses Konto ist gesperrt."];
+const LINK_IS_VOID: [&str; 2] = [
+    "This link is used up, expired or was replaced by a newer one.",
+    "Dieser Link wurde benutzt, ist abgelaufen oder durch einen neueren ersetzt.",
+];
+
+fn in_words(language: Language, [english, german]: [&str; 2]) -> String {
+    match language {
+        Language::English => english.to_owned(),
+        Language::German => german.to_owned(),
+    }
+}
 
 #[derive(Template)]
 #[template(path = "claim_admin.html")]
 struct Page {
+    language: Language,
     /// Absent when the link is no longer good.
     token: Option<String>,
     refusal: Option<String>,
@@ -71,6 +88,7 @@ pub(crate) struct ClaimRequest {
 )]
 pub(crate) async fn page(
     State(auth): State<AuthState>,
+    language: Language,
     Parameters(parameters): Parameters<ClaimParameters>,
 ) -> Result<Response, ApiError> {
     let is_good = match ClaimToken::parse(&parameters.token) {
@@ -80,7 +98,7 @@ pub(crate) async fn page(
         }
         Err(_) => false,
     };
-    if is_good { Ok(form(parameters.token, None)) } else { Ok(link_is_void()) }
+    if is_good { Ok(form(language, parameters.token, None)) } else { Ok(link_is_void(language)) }
 }
 
 /// Makes the first administrator
@@ -101,22 +119,33 @@ pub(crate) async fn page(
 pub(crate) async fn submit(
     State(auth): State<AuthState>,
     client: ClientInfo,
+    language: Language,
     Form(request): Form<ClaimRequest>,
 ) -> Result<Response, ApiError> {
     let Ok(token) = ClaimToken::parse(&request.token) else {
-        return Ok(link_is_void());
+        return Ok(link_is_void(language));
     };
     let email = match Email::try_from(request.email) {
         Ok(email) => email,
-        Err(refusal) => return Ok(form(request.token, Some(format!("The address {refusal}.")))),
+        Err(refusal) => {
+            let refusal = match language {
+                Language::English => format!("The address {refusal}."),
+                Language::German => {
+                    "Diese Adresse geht nicht. Sie muss sein wie name@example.com, aus einfachen Buchstaben."
+                        .to_owned()
+                }
+            };
+            return Ok(form(language, request.token, Some(refusal)));
+        }
     };
-    match claim(&auth, &token, &email, request.password, &Origin::of_request(&client)).await? {
-        Outcome::Made => Ok(respond(
-            StatusCode::OK,
-            &Page { token: None, refusal: None, done: Some(email.as_str().to_owned()) },
-        )),
-        Outcome::LinkIsVoid => Ok(link_is_void()),
-        Outcome::Refused(refusal) => Ok(form(request.token, Some(refusal))),
+    let origin = Origin::of_request(&client);
+    match claim(&auth, &token, &email, request.password, language, &origin).await? {
+        Outcome::Made => {
+            let done = Some(email.as_str().to_owned());
+            Ok(respond(StatusCode::OK, &Page { language, token: None, refusal: None, done }))
+        }
+        Outcome::LinkIsVoid => Ok(link_is_void(language)),
+        Outcome::Refused(refusal) => Ok(form(language, request.token, Some(refusal))),
     }
 }
 
@@ -141,6 +170,7 @@ async fn claim(
     token: &ClaimToken,
     email: &Email,
     password: SecretString,
+    language: Language,
     origin: &Origin,
 ) -> Result<Outcome, ApiError> {
     let has_account = {
@@ -151,9 +181,9 @@ async fn claim(
         account::store::find_by_email(&mut transaction, email).await?.is_some()
     };
     let candidate = if has_account {
-        prove(auth, email, &password, origin).await?
+        prove(auth, email, &password, language, origin).await?
     } else {
-        make(auth, email, password, origin).await?
+        make(auth, email, password, language, origin).await?
     };
     let candidate = match candidate {
         Ok(candidate) => candidate,
@@ -172,10 +202,10 @@ async fn claim(
     let user = match candidate {
         Candidate::Proven(user) => {
             let Some(held) = account::store::lock_user(&mut transaction, &user.id).await? else {
-                return Ok(Outcome::Refused(DISABLED.to_owned()));
+                return Ok(Outcome::Refused(in_words(language, DISABLED)));
             };
             if held.ways_in_epoch != user.ways_in_epoch {
-                return Ok(Outcome::Refused(NOT_ITS_PASSWORD.to_owned()));
+                return Ok(Outcome::Refused(in_words(language, NOT_ITS_PASSWORD)));
             }
             account::store::update_role(&mut transaction, &user.id, Role::Admin, now).await?;
             // As when somebody is promoted: what was opened by the rules for others is no administrator's.
@@ -186,7 +216,7 @@ async fn claim(
         Candidate::New(user, hash) => {
             match register::create(&mut transaction, auth, &user, &hash, origin).await {
                 Ok(()) => user,
-                Err(AccountError::EmailTaken) => return Ok(Outcome::Refused(JUST_TAKEN.to_owned())),
+                Err(AccountError::EmailTaken) => return Ok(Outcome::Refused(in_words(language, JUST_TAKEN))),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -212,12 +242,13 @@ async fn prove(
     auth: &Auth,
     email: &Email,
     password: &SecretString,
+    language: Language,
     origin: &Origin,
 ) -> Result<Result<Candidate, String>, ApiError> {
     match check_password(auth, email.as_str().to_owned(), password, origin).await {
         Ok(user) => Ok(Ok(Candidate::Proven(user))),
-        Err(SessionError::InvalidCredentials) => Ok(Err(NOT_ITS_PASSWORD.to_owned())),
-        Err(SessionError::AccountDisabled) => Ok(Err(DISABLED.to_owned())),
+        Err(SessionError::InvalidCredentials) => Ok(Err(in_words(language, NOT_ITS_PASSWORD))),
+        Err(SessionError::AccountDisabled) => Ok(Err(in_words(language, DISABLED))),
         Err(error) => Err(error.into()),
     }
 }
@@ -227,31 +258,36 @@ async fn make(
     auth: &Auth,
     email: &Email,
     password: SecretString,
+    language: Language,
     origin: &Origin,
 ) -> Result<Result<Candidate, String>, ApiError> {
-    let password = match NewPassword::try_from(password) {
+    let password = match NewPassword::typed(password, language) {
         Ok(password) => password,
-        Err(refusal) => return Ok(Err(format!("The password {refusal}."))),
+        Err(refusal) => return Ok(Err(refusal)),
     };
     match password::choose(auth, password, email.as_str(), "/password", origin.client().bucket()).await {
         Ok(hash) => Ok(Ok(Candidate::New(register::new_user(auth, email, None, Role::Admin), hash))),
-        Err(error) => match error.detail() {
+        Err(error) => match error.in_words(language) {
             Some(refusal) => Ok(Err(refusal)),
             None => Err(AccountError::from(error).into()),
         },
     }
 }
 
-fn form(token: String, refusal: Option<String>) -> Response {
+fn form(language: Language, token: String, refusal: Option<String>) -> Response {
     let status = if refusal.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    respond(status, &Page { token: Some(token), refusal, done: None })
+    respond(status, &Page { language, token: Some(token), refusal, done: None })
 }
 
-fn link_is_void() -> Response {
-    let refusal = "This link is used up, expired or was replaced by a newer one.".to_owned();
-    respond(StatusCode::NOT_FOUND, &Page { token: None, refusal: Some(refusal), done: None })
+fn link_is_void(language: Language) -> Response {
+    let refusal = Some(in_words(language, LINK_IS_VOID));
+    respond(StatusCode::NOT_FOUND, &Page { language, token: None, refusal, done: None })
 }
 
 fn respond(status: StatusCode, page: &Page) -> Response {
-    mana_platform::http::page(status, page.render())
+    let title = match page.language {
+        Language::English => "First administrator",
+        Language::German => "Verwaltung übernehmen",
+    };
+    mana_platform::http::page(status, Head::new(page.language, title), page.render())
 }

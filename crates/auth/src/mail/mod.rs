@@ -16,7 +16,7 @@ use crate::Auth;
 use crate::token::root_secret::{Purpose, RootSecrets};
 use mana_kernel::secret::sha256;
 use mana_kernel::{Clock, Rng, UserId};
-use mana_platform::mail::{Mailer, Message, Recipient};
+use mana_platform::mail::{Mailer, Message, Recipient, Subject};
 use model::MAILS_PER_HOUR;
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) rng: &'a dyn Rng,
     pub(crate) root_secrets: &'a RootSecrets,
+    service_name: &'a str,
     bell: Arc<Notify>,
 }
 
@@ -56,14 +57,16 @@ impl<'a> Desk<'a> {
     pub(crate) fn elsewhere(
         (clock, rng): (&'a dyn Clock, &'a dyn Rng),
         root_secrets: &'a RootSecrets,
+        service_name: &'a str,
     ) -> Self {
-        Self { clock, rng, root_secrets, bell: Arc::default() }
+        Self { clock, rng, root_secrets, service_name, bell: Arc::default() }
     }
 
     /// In a server.
     pub(crate) fn of(auth: &'a Auth) -> Self {
-        let Auth { clock, rng, root_secrets, mails, .. } = auth;
-        Self { clock: &**clock, rng: &**rng, root_secrets, bell: Arc::clone(&mails.bell) }
+        let Auth { clock, rng, root_secrets, mails, policy, .. } = auth;
+        let (service_name, bell) = (policy.service_name.as_str(), Arc::clone(&mails.bell));
+        Self { clock: &**clock, rng: &**rng, root_secrets, service_name, bell }
     }
 }
 
@@ -115,7 +118,7 @@ pub(crate) async fn enqueue<L: Letter>(
 /// The same, also where no server is.
 pub(crate) async fn enqueue_at<L: Letter>(
     connection: &mut PgConnection,
-    Desk { clock, rng, root_secrets, bell }: &Desk<'_>,
+    Desk { clock, rng, root_secrets, service_name, bell }: &Desk<'_>,
     user: Option<&UserId>,
     address: &str,
     letter: &L,
@@ -137,8 +140,10 @@ pub(crate) async fn enqueue_at<L: Letter>(
         count(L::TEMPLATE, "capped");
         return Ok(Written::nothing());
     }
-    let mail =
-        Message { id, recipient, subject: letter.subject()?, text: letter.text()?, html: letter.html()? };
+    // First, where a phone still shows it: whose mail it is, before it asks for anything.
+    let subject = Subject::try_from(format!("{service_name}: {}", letter.subject()))?;
+    let (text, html) = (letter.text(service_name)?, letter.html(service_name)?);
+    let mail = Message { id, recipient, subject, text, html };
     let sealed = root_secrets.seal(&serde_json::to_vec(&mail)?, Purpose::Mails, &sealed_as(id), *rng)?;
     let row = store::NewMail {
         id,

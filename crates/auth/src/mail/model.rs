@@ -3,7 +3,6 @@
 use mana_kernel::{ErrorCode, Problem};
 use mana_platform::DbError;
 use mana_platform::http::codes;
-use mana_platform::mail::Subject;
 use time::{Duration, OffsetDateTime};
 
 /// Mails of one kind to one address within an hour. By kind, so that mails which anybody may cause, as those of a reset,
@@ -48,22 +47,19 @@ pub(crate) trait Letter {
     const TEMPLATE: &'static str;
 
     /// What it is about.
-    ///
-    /// # Errors
-    /// When it does not fit a subject.
-    fn subject(&self) -> Result<Subject, MailError>;
+    fn subject(&self) -> &'static str;
 
-    /// As plain text.
+    /// As plain text, under the name of the service.
     ///
     /// # Errors
     /// When it can't be rendered.
-    fn text(&self) -> askama::Result<String>;
+    fn text(&self, service_name: &str) -> askama::Result<String>;
 
-    /// As HTML.
+    /// As HTML, under the name of the service.
     ///
     /// # Errors
     /// When it can't be rendered.
-    fn html(&self) -> askama::Result<String>;
+    fn html(&self, service_name: &str) -> askama::Result<String>;
 }
 
 /// Why a mail could not be written down.

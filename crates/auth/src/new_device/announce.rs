@@ -10,7 +10,6 @@ use crate::session::model::Session;
 use crate::{Auth, session};
 use askama::Template;
 use mana_platform::http::{ClientInfo, Language};
-use mana_platform::mail::Subject;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -106,12 +105,14 @@ struct NewDevice {
 #[derive(Template)]
 #[template(path = "mail/new_device.txt")]
 struct Text<'a> {
+    service_name: &'a str,
     letter: &'a NewDevice,
 }
 
 #[derive(Template)]
 #[template(path = "mail/new_device.html")]
 struct Html<'a> {
+    service_name: &'a str,
     language: Language,
     letter: &'a NewDevice,
 }
@@ -119,20 +120,19 @@ struct Html<'a> {
 impl Letter for NewDevice {
     const TEMPLATE: &'static str = "new_device";
 
-    fn subject(&self) -> Result<Subject, MailError> {
-        let subject = match self.language {
+    fn subject(&self) -> &'static str {
+        match self.language {
             Language::English => "New sign-in to your account",
             Language::German => "Neue Anmeldung bei deinem Konto",
-        };
-        Ok(subject.to_owned().try_into()?)
+        }
     }
 
-    fn text(&self) -> askama::Result<String> {
-        Text { letter: self }.render()
+    fn text(&self, service_name: &str) -> askama::Result<String> {
+        Text { service_name, letter: self }.render()
     }
 
-    fn html(&self) -> askama::Result<String> {
-        Html { language: self.language, letter: self }.render()
+    fn html(&self, service_name: &str) -> askama::Result<String> {
+        Html { service_name, language: self.language, letter: self }.render()
     }
 }
 
@@ -162,7 +162,8 @@ mod tests {
             (Language::German, true, ["ein unbekanntes Gerät", "nicht erwartet", "Neue Anmeldung"]),
         ] {
             let letter = letter(language, is_by_app);
-            let (text, html) = (letter.text().unwrap(), letter.html().unwrap().replace("&#39;", "'"));
+            let (text, html) =
+                (letter.text("Mana").unwrap(), letter.html("Mana").unwrap().replace("&#39;", "'"));
             for expected in [
                 "1970-01-01 00:00 UTC",
                 words[0],
@@ -176,7 +177,7 @@ mod tests {
                 assert!(said.to_lowercase().contains(words[1]), "no {} in {said}", words[1]);
                 assert_ne!(is_by_app, said.to_lowercase().contains("passwor"), "{said}");
             }
-            assert!(letter.subject().unwrap().as_str().starts_with(words[2]));
+            assert!(letter.subject().starts_with(words[2]));
             assert!(html.contains(&format!("lang=\"{}\"", language.tag())), "{html}");
             assert!(!text.contains('<') && !text.contains("\n\n\n"), "{text}");
             assert!(!html.contains("<img") && !html.contains("<script") && !html.contains("src="), "{html}");

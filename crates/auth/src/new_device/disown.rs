@@ -26,7 +26,9 @@ use axum::response::Response;
 use http::StatusCode;
 use mana_kernel::UserId;
 use mana_platform::DbError;
-use mana_platform::http::{self as platform_http, ApiError, ClientInfo, Language, Parameters, ProblemBody};
+use mana_platform::http::{
+    self as platform_http, ApiError, ClientInfo, Head, Language, Parameters, ProblemBody,
+};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -257,5 +259,9 @@ async fn remove_ways_back(
 }
 
 fn respond(status: StatusCode, language: Language, step: Step<'_>) -> Response {
-    platform_http::page(status, Page { language, step }.render())
+    let title = match language {
+        Language::English => "End a sign-in",
+        Language::German => "Anmeldung beenden",
+    };
+    platform_http::page(status, Head::new(language, title), Page { language, step }.render())
 }

@@ -22,7 +22,9 @@ use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use mana_kernel::{Kind, Problem as _, SessionId, UserId};
-use mana_platform::http::{self as platform_http, ApiError, ClientInfo, Language, Parameters, ProblemBody};
+use mana_platform::http::{
+    self as platform_http, ApiError, ClientInfo, Head, Language, Parameters, ProblemBody,
+};
 use serde::Deserialize;
 use url::Url;
 use utoipa::ToSchema;
@@ -293,5 +295,9 @@ fn leave(
 /// There is nothing to go on with, and so no page to go back to.
 fn void(auth: &Auth, language: Language) -> Response {
     let page = Page { language, frontend_url: &auth.providers.default_target };
-    platform_http::page(StatusCode::BAD_REQUEST, page.render())
+    let title = match language {
+        Language::English => "Sign-in not finished",
+        Language::German => "Anmeldung nicht abgeschlossen",
+    };
+    platform_http::page(StatusCode::BAD_REQUEST, Head::new(language, title), page.render())
 }

@@ -67,7 +67,7 @@ impl RelyingParty {
             Url::parse(origin).is_ok_and(|url| !is_page_of(&url, &id) && url.scheme() == "https")
         };
         let related_origins = origins.iter().filter(is_related).cloned().collect();
-        Ok(Self { id, name: settings.jwt_issuer.clone(), origins, related_origins })
+        Ok(Self { id, name: settings.name_in_authenticators().to_owned(), origins, related_origins })
     }
 }
 

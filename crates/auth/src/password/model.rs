@@ -1,6 +1,7 @@
 //! What may be a password (NIST SP 800-63B-4: length counts, composition does not), and what may go wrong with one.
 
 use mana_kernel::{ErrorCode, FieldError, Kind, Problem};
+use mana_platform::http::Language;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization as _;
@@ -20,6 +21,14 @@ impl NewPassword {
 
     pub(super) fn into_secret(self) -> SecretString {
         self.0
+    }
+
+    /// What somebody typed into a page, or why it is none.
+    pub(crate) fn typed(text: SecretString, language: Language) -> Result<Self, String> {
+        Self::try_from(text).map_err(|refusal| match language {
+            Language::English => format!("The password {refusal}."),
+            Language::German => "Das Passwort muss 8 bis 128 Zeichen lang sein.".to_owned(),
+        })
     }
 }
 
@@ -84,6 +93,28 @@ impl Refusal {
             Self::OwnAddress => "must be more than your e-mail address or parts of it".to_owned(),
         }
     }
+
+    /// As a page says it.
+    fn in_words(self, language: Language) -> String {
+        match (language, self) {
+            (Language::English, refusal) => format!("The password {}.", refusal.rule()),
+            (Language::German, Self::TooShort(minimum)) => {
+                format!("Das Passwort muss mindestens {minimum} Zeichen lang sein.")
+            }
+            (Language::German, Self::Common) => {
+                "Das Passwort darf keines der häufigsten sein, die Angreifer zuerst probieren.".to_owned()
+            }
+            (Language::German, Self::Breached) => {
+                "Das Passwort darf keines sein, das anderswo schon bekannt geworden ist.".to_owned()
+            }
+            (Language::German, Self::ProductName) => {
+                "Das Passwort muss mehr sein als ein Name dieses Produkts.".to_owned()
+            }
+            (Language::German, Self::OwnAddress) => {
+                "Das Passwort muss mehr sein als deine E-Mail-Adresse oder Teile davon.".to_owned()
+            }
+        }
+    }
 }
 
 /// What may go wrong with a password.
@@ -112,6 +143,16 @@ pub enum PasswordError {
     /// No thread to hash on.
     #[error("a hashing thread can't be started: {0}")]
     Thread(std::io::Error),
+}
+
+impl PasswordError {
+    /// What a page says of a password that can't be chosen; none of any other error.
+    pub(crate) fn in_words(&self, language: Language) -> Option<String> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.in_words(language)),
+            Self::Busy { .. } | Self::Hash(_) | Self::Defect | Self::Thread(_) => None,
+        }
+    }
 }
 
 /// Too weak to be chosen.

@@ -1,9 +1,11 @@
 //! What a service key is.
 
+use mana_kernel::integer::within;
 use mana_kernel::{ErrorCode, Kind, Line, Problem, opaque_secret};
 use mana_platform::DbError;
 use mana_platform::http::{Scope, Scopes};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -19,6 +21,7 @@ pub(super) const USE_STEP: time::Duration = time::Duration::minutes(1);
 /// A key that is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"name": "Chat backend", "appId": "chat", "scopes": ["credits:read", "credits:spend", "credits:refund"]})))]
 pub struct NewServiceKey {
     /// What its owner knows it by.
     pub name: Line<1, 100>,
@@ -58,14 +61,19 @@ impl SomeScopes {
 }
 
 /// A limit of requests a minute, 1 to 10,000,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerMinute(i32);
 
 /// A limit out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 10000000")]
 pub struct InvalidPerMinute;
+
+impl<'de> Deserialize<'de> for PerMinute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(within(deserializer, 1, 10_000_000)?).map_err(D::Error::custom)
+    }
+}
 
 impl TryFrom<i64> for PerMinute {
     type Error = InvalidPerMinute;

@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 /// Who wants in.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"email": "ada@example.com", "password": "correct horse battery"})))]
 pub(crate) struct LoginRequest {
     /// The address in any spelling.
     #[schema(value_type = String, format = "email", max_length = 254)]

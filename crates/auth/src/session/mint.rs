@@ -17,11 +17,12 @@ use crate::{Auth, AuthState, account, new_device, service_key, two_factor};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use mana_kernel::integer::within;
 use mana_kernel::{ErrorCode, Kind, Line, Problem, SessionId, UserId};
 use mana_platform::DbError;
 use mana_platform::http::{ApiError, ClientInfo, Language, ProblemBody, Scope, ServiceCaller, Valid, codes};
 use mana_platform::rate_limit::RouteClass;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sqlx::PgConnection;
 use time::Duration;
 use utoipa::ToSchema;
@@ -32,16 +33,12 @@ const PER_APP: u32 = 10;
 const USUAL_LIFE: Duration = Duration::HOUR;
 
 /// How long a session is to live: a minute to a day.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy)]
 struct Life(Duration);
 
-impl TryFrom<i64> for Life {
-    type Error = &'static str;
-
-    fn try_from(seconds: i64) -> Result<Self, &'static str> {
-        let is_allowed = (60..=86_400).contains(&seconds);
-        if is_allowed { Ok(Self(Duration::seconds(seconds))) } else { Err("must be 60 to 86400") }
+impl<'de> Deserialize<'de> for Life {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        within(deserializer, 60, 86_400).map(|seconds| Self(Duration::seconds(seconds)))
     }
 }
 

@@ -117,18 +117,27 @@ impl Problem for TokenError {
     }
 }
 
-/// A token is not accepted. The reason may be told to the backend that asked.
+/// A token is not accepted. The reason may be told to whoever has the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.as_str())]
 pub enum InvalidToken {
     /// Not a JWT of this service, or not intact.
-    #[error("Invalid token")]
     Invalid,
     /// Was one.
-    #[error("Token expired")]
     Expired,
     /// Its session has ended.
-    #[error("Session ended")]
     SessionEnded,
+}
+
+impl InvalidToken {
+    /// As clients read it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid token",
+            Self::Expired => "Token expired",
+            Self::SessionEnded => "Session ended",
+        }
+    }
 }
 
 /// Signs a token for a user's session.
@@ -257,7 +266,9 @@ fn check(claims: &Claims, issuer: &Issuer, now: i64) -> Result<(), InvalidToken>
 
 /// The caller behind a bearer token: intact, unexpired, and its session lives.
 pub(crate) async fn authenticate(auth: &Auth, bearer: &str) -> Result<Caller, ApiError> {
-    let claims = verify_live(auth, bearer).await?.map_err(|_| ApiError::new(&codes::UNAUTHENTICATED))?;
+    let refuse =
+        |reason: InvalidToken| ApiError::new(&codes::UNAUTHENTICATED).with_invalid_token(reason.as_str());
+    let claims = verify_live(auth, bearer).await?.map_err(refuse)?;
     Ok(Caller { user_id: claims.sub, session_id: claims.sid })
 }
 

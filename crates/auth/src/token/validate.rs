@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 /// Which token.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"token": "the accessToken of a sign-in"})))]
 pub(crate) struct ValidateRequest {
     /// An access token.
     #[schema(value_type = String, max_length = 65536)]

@@ -33,7 +33,8 @@ pub(super) async fn take_code(
         return Err(TwoFactorError::TooManyGuesses { retry_after_seconds });
     }
     let secret = open(auth, user, &secret)?;
-    if let Some(step) = secret.step_of(code, now)?.filter(|step| *step > last_step) {
+    let right = secret.step_of(code, now)?;
+    if let Some(step) = right.filter(|step| *step > last_step) {
         store::update_guessed(&mut transaction, user, step).await?;
         return Ok((transaction, Method::Code));
     }
@@ -48,7 +49,8 @@ pub(super) async fn take_code(
     let kind = EventKind::SecondFactorFailed;
     security_event::record(&mut transaction, auth, kind, Some(user), None, origin).await?;
     transaction.commit().await?;
-    Err(TwoFactorError::WrongCode)
+    // Whoever hears that a code was used had the right one, which opens nothing any more.
+    Err(if right.is_some() { TwoFactorError::UsedCode } else { TwoFactorError::WrongCode })
 }
 
 /// The secret of an account, in clear.

@@ -117,9 +117,12 @@ pub(super) const GUESS_WINDOW: Duration = Duration::minutes(15);
 /// What may go wrong with a second factor.
 #[derive(Debug, thiserror::Error)]
 pub enum TwoFactorError {
-    /// Not a code of the account, or one that was taken already.
+    /// Not a code of the account, or a recovery code that was taken already.
     #[error("not a code of the account")]
     WrongCode,
+    /// A code of the account's app that was taken already, or one that is older.
+    #[error("the code was taken already")]
+    UsedCode,
     /// Too many wrong ones lately; this one was not looked at.
     #[error("too many wrong codes: the next one in {retry_after_seconds} s")]
     TooManyGuesses {
@@ -256,7 +259,7 @@ pub(crate) static CODES: &[&ErrorCode] = &[
 impl Problem for TwoFactorError {
     fn code(&self) -> &'static ErrorCode {
         match self {
-            Self::WrongCode => &WRONG_CODE,
+            Self::WrongCode | Self::UsedCode => &WRONG_CODE,
             Self::TooManyGuesses { .. } => &TOO_MANY_CODES,
             Self::DeadChallenge => &DEAD_CHALLENGE,
             Self::NotSetUp => &NO_SECOND_FACTOR,
@@ -271,6 +274,11 @@ impl Problem for TwoFactorError {
             Self::Mail(error) => error.code(),
             Self::Database(error) => error.code(),
         }
+    }
+
+    fn detail(&self) -> Option<String> {
+        let is_used = matches!(self, Self::UsedCode);
+        is_used.then(|| "This code was used already. Wait for the app's next one".to_owned())
     }
 
     fn retry_after_seconds(&self) -> Option<u64> {

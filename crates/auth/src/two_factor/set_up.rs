@@ -58,7 +58,7 @@ pub(super) async fn begin(
     if !store::upsert_unconfirmed(connection, &user.id, &sealed, begun_in, auth.clock.now()).await? {
         return Err(TwoFactorError::AlreadySetUp);
     }
-    let otpauth_url = secret.url(&auth.policy.issuer.issuer, &user.email)?;
+    let otpauth_url = secret.url(&auth.policy.name_in_authenticators, &user.email)?;
     let qr_code_svg = qr_code(&otpauth_url)?;
     Ok(Enrolment { secret: secret.base32(), otpauth_url, qr_code_svg })
 }

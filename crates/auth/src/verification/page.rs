@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
-use mana_platform::http::{Language, page_leading_to};
+use mana_platform::http::{Head, Language, page_leading_to};
 
 /// What a page says.
 #[derive(Debug, Default)]
@@ -38,7 +38,6 @@ pub(super) enum Field {
 #[derive(Template)]
 #[template(path = "step.html")]
 struct Page<'a> {
-    language: Language,
     words: Words,
     forms: Vec<Form<'a>>,
 }
@@ -51,8 +50,8 @@ pub(super) fn respond<'a>(
     forms: impl IntoIterator<Item = Form<'a>>,
     targets: &[String],
 ) -> Response {
-    let forms = forms.into_iter().collect();
-    page_leading_to(status, Page { language, words, forms }.render(), targets)
+    let (head, forms) = (Head::new(language, words.title), forms.into_iter().collect());
+    page_leading_to(status, head, Page { words, forms }.render(), targets)
 }
 
 /// Of a link that is not good.

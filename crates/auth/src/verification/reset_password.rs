@@ -23,7 +23,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use mana_kernel::{Line, Problem as _};
+use mana_kernel::Line;
 use mana_platform::DbError;
 use mana_platform::db::Transaction;
 use mana_platform::http::{ApiError, ClientInfo, Language, Parameters, ProblemBody, Valid, see_other};
@@ -171,31 +171,23 @@ pub(crate) async fn submit(
     language: Language,
     axum::Form(request): axum::Form<ResetPasswordForm>,
 ) -> Result<Response, ApiError> {
-    let password = match read_password(request.new_password, language) {
+    let password = match NewPassword::typed(request.new_password, language) {
         Ok(password) => password,
         Err(refusal) => return Ok(form(&auth, language, request.token.as_str(), Some(refusal))),
     };
     match reset(&auth, request.token.as_str(), password, language, &Origin::of_request(&client)).await {
         Ok(()) => Ok(done(language)),
         Err(VerificationError::TokenVoid) => Ok(link_is_void(language)),
-        Err(error) => match refusal_of(&error) {
+        Err(error) => match refusal_of(&error, language) {
             Some(refusal) => Ok(form(&auth, language, request.token.as_str(), Some(refusal))),
             None => Err(error.into()),
         },
     }
 }
 
-/// What somebody typed as a new password, or why it is none.
-pub(super) fn read_password(text: SecretString, language: Language) -> Result<NewPassword, String> {
-    NewPassword::try_from(text).map_err(|refusal| match language {
-        Language::English => format!("The password {refusal}."),
-        Language::German => "Das Passwort muss 8 bis 128 Zeichen lang sein.".to_owned(),
-    })
-}
-
 /// What a page says of a password that can't be chosen; none of any other error.
-pub(super) fn refusal_of(error: &VerificationError) -> Option<String> {
-    error.detail().filter(|_| error.code().kind.status() == StatusCode::BAD_REQUEST)
+pub(super) fn refusal_of(error: &VerificationError, language: Language) -> Option<String> {
+    if let VerificationError::Password(error) = error { error.in_words(language) } else { None }
 }
 
 fn form(auth: &Auth, language: Language, token: &str, refusal: Option<String>) -> Response {

@@ -10,7 +10,7 @@ use super::holder::{Holder, find_holder};
 use super::letters::VerifyEmail;
 use super::model::{VerificationError, VerifyToken};
 use super::page::{Field, Form, Words, respond};
-use super::reset_password::{hand_over, read_password, refusal_of};
+use super::reset_password::{hand_over, refusal_of};
 use super::token::{self, UsedLink};
 use crate::account::model::User;
 use crate::account::verify::mark_verified;
@@ -244,7 +244,7 @@ pub(crate) async fn submit(
     let given = |field: Option<SecretString>| field.filter(|text| !text.expose_secret().is_empty());
     let origin = Origin::of_request(&client);
     let done = match (given(new_password), given(password), holder) {
-        (Some(new), _, _) => match read_password(new, language) {
+        (Some(new), _, _) => match NewPassword::typed(new, language) {
             Ok(new) => take_over(&auth, token, &user, new, language, &origin).await,
             Err(refusal) => return Ok(show(&auth, language, (token, app), (&user, holder), Some(refusal))),
         },
@@ -268,7 +268,7 @@ pub(crate) async fn submit(
             Language::English => "This is not the password of the account.".to_owned(),
             Language::German => "Das ist nicht das Passwort des Kontos.".to_owned(),
         },
-        Err(error) => match refusal_of(&error) {
+        Err(error) => match refusal_of(&error, language) {
             Some(refusal) => refusal,
             None if error.code().kind.status() == StatusCode::INTERNAL_SERVER_ERROR => {
                 return Ok(broke_off(&auth, &error));

@@ -8,10 +8,12 @@ use crate::security_event::EventKind;
 use crate::token::root_secret::RootSecrets;
 use axum::Json;
 use axum::extract::{Path, State};
+use mana_kernel::integer::within;
 use mana_kernel::{Clock, Rng};
 use mana_platform::Database;
 use mana_platform::http::{ApiError, ClientInfo, FreshAdmin, ProblemBody, Valid};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use sqlx::PgConnection;
 use time::Duration;
 use utoipa::ToSchema;
@@ -22,8 +24,7 @@ const OVERLAP_HOURS: u8 = 24;
 const LONGEST_OVERLAP_HOURS: u8 = 168;
 
 /// Hours, 0 to 168.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlapHours(u8);
 
 /// Too many hours.
@@ -34,6 +35,12 @@ pub struct InvalidOverlap;
 impl Default for OverlapHours {
     fn default() -> Self {
         Self(OVERLAP_HOURS)
+    }
+}
+
+impl<'de> Deserialize<'de> for OverlapHours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(within(deserializer, 0, LONGEST_OVERLAP_HOURS.into())?).map_err(D::Error::custom)
     }
 }
 

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use mana_kernel::secret::sha256;
 use mana_kernel::{ErrorCode, Kind, Line, Problem, RequestId};
-use mana_platform::http::{ApiError, codes};
-use serde::Serialize;
+use mana_platform::http::{AnsweredCode, ApiError, codes};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The client's name for a request: 1 to 255 printable characters, scoped to the user, or to the app that charges the user.
@@ -133,6 +133,18 @@ impl Answer {
         })
     }
 
+    /// The code of a refusal.
+    fn code(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Refusal {
+            code: String,
+        }
+        if self.status.is_success() {
+            return None;
+        }
+        serde_json::from_str(&self.body).ok().map(|Refusal { code }| code)
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -158,8 +170,12 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let media_type =
             if self.status.is_success() { "application/json" } else { "application/problem+json" };
+        let code = self.code();
         let mut response = (self.status, Body::from(self.body)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if let Some(code) = code {
+            response.extensions_mut().insert(AnsweredCode(code.into()));
+        }
         if self.is_replay {
             response.headers_mut().insert(HIT_HEADER.clone(), HeaderValue::from_static("true"));
         }

@@ -61,6 +61,7 @@ impl Direction {
 /// How much, and why.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 50, "reason": "Ticket 4711", "description": "For the outage on Monday"})))]
 pub(crate) struct AdjustRequest {
     /// Mana.
     amount: Amount,
@@ -69,7 +70,7 @@ pub(crate) struct AdjustRequest {
     /// What the owner reads in the list of transactions; `Adjustment`, or `Debt forgiven`, if absent.
     description: Option<Paragraph<1, 1000>>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -81,7 +82,6 @@ pub(crate) struct AdjustRequest {
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Given", body = PostedResponse),
@@ -112,7 +112,6 @@ pub(crate) async fn grant_credits(
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Taken", body = PostedResponse),
@@ -144,7 +143,6 @@ pub(crate) async fn take_credits(
     request_body = AdjustRequest,
     params(
         ("userId" = String, Path, description = "The user", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "Forgiven", body = PostedResponse),

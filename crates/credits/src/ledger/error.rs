@@ -3,7 +3,7 @@
 use super::model::Refusal;
 use crate::PortError;
 use crate::idempotency::{KeyError, ONE_ANSWER};
-use mana_kernel::{ErrorCode, Kind, Problem};
+use mana_kernel::{ErrorCode, Kind, Problem, Shortfall};
 use mana_platform::http::codes;
 use mana_platform::{DbError, lost_a_race};
 
@@ -83,7 +83,7 @@ pub static INSUFFICIENT_FUNDS: ErrorCode = ErrorCode {
     kind: Kind::Invalid,
     title: "Insufficient credits",
     word: None,
-    way_out: "Show the balance and offer a purchase. Nothing was taken; with an Idempotency-Key the refusal stays the answer, so use a new key after a top-up.",
+    way_out: "Offer a purchase: the problem's `available` is what can be spent now, `required` what was asked for. Nothing was taken; with an Idempotency-Key the refusal stays the answer, so use a new key after a top-up.",
 };
 /// Paid mana is asked for, and a debt is open.
 pub static IN_DEBT: ErrorCode = ErrorCode {
@@ -254,11 +254,15 @@ impl Problem for LedgerError {
             Self::Database(error) => error.code(),
         }
     }
+
+    fn shortfall(&self) -> Option<Shortfall> {
+        if let Self::Refused(Refusal::InsufficientFunds(shortfall)) = self { Some(*shortfall) } else { None }
+    }
 }
 
 fn refusal_code(refusal: Refusal) -> &'static ErrorCode {
     match refusal {
-        Refusal::InsufficientFunds => &INSUFFICIENT_FUNDS,
+        Refusal::InsufficientFunds(_) => &INSUFFICIENT_FUNDS,
         Refusal::InDebt => &IN_DEBT,
         Refusal::ForgivesTooMuch => &FORGIVES_TOO_MUCH,
         // Daily credits are given by the ledger itself, which asks for none twice.

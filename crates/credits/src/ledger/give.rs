@@ -5,9 +5,11 @@ use super::model::{Command, Gift, GrantSource, Terms};
 use crate::CreditsState;
 use crate::idempotency::{Answer, IdempotencyKey};
 use axum::extract::State;
+use mana_kernel::integer::within;
 use mana_kernel::{Amount, Line, Paragraph, Timestamp, UserId};
 use mana_platform::http::{ApiError, ProblemBody, Scope, ServiceCaller, Valid};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// Where the mana of an app's grant comes from.
@@ -21,17 +23,15 @@ enum GivenSource {
 }
 
 /// A place in the order of burn-down, 0 to 100: lower is spent first.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(into = "i64")]
 #[schema(value_type = i64, minimum = 0, maximum = 100)]
 struct Priority(i16);
 
-impl TryFrom<i64> for Priority {
-    type Error = &'static str;
-
-    fn try_from(value: i64) -> Result<Self, &'static str> {
-        let priority = i16::try_from(value).ok().filter(|priority| (0..=100).contains(priority));
-        priority.map(Self).ok_or("must be an integer from 0 to 100")
+impl<'de> Deserialize<'de> for Priority {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = within(deserializer, 0, 100)?;
+        i16::try_from(value).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -44,6 +44,7 @@ impl From<Priority> for i64 {
 /// What to give.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"userId": "0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11", "amount": 50, "appId": "chat", "description": "A present"})))]
 pub(crate) struct GiveRequest {
     /// To whom.
     #[schema(value_type = String, min_length = 1, max_length = 64)]
@@ -63,7 +64,7 @@ pub(crate) struct GiveRequest {
     /// From when on it can't be spent any more; never if absent.
     expires_at: Option<Timestamp>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     metadata: Option<Metadata>,
@@ -76,7 +77,6 @@ pub(crate) struct GiveRequest {
 #[utoipa::path(
     post, path = "/api/v1/internal/credits/grants", tag = "credits",
     request_body = GiveRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "Given", body = PostedResponse),
         (status = 400, description = "Over before it begins, or a body that does not fit", body = ProblemBody),

@@ -21,7 +21,7 @@ pub use posting::{Change, Counter, Effects, Transaction, TransactionKind};
 pub use refund::RecalledSpend;
 
 use super::chain;
-use mana_kernel::{Amount, HoldId, Mana, TransactionId, mana::OutOfRange};
+use mana_kernel::{Amount, HoldId, Mana, Shortfall, TransactionId, mana::OutOfRange};
 use time::{Date, OffsetDateTime};
 
 /// Open holds of a wallet at most: each is read and written with every command of the wallet.
@@ -346,8 +346,10 @@ impl Wallet {
             return Err(Refusal::Closed);
         }
         let now = self.changed_at;
-        if amount > self.spendable(now)?.available()? {
-            return Err(Refusal::InsufficientFunds);
+        let available = self.spendable(now)?.available()?;
+        let short = Refusal::InsufficientFunds(Shortfall { available, required: amount });
+        if amount > available {
+            return Err(short);
         }
         self.grants.sort_by_key(Grant::burn_down_rank);
         let mut missing = amount;
@@ -363,7 +365,7 @@ impl Wallet {
                 slices.push(Slice { grant: grant.sequence, amount: slice });
             }
         }
-        if missing == Mana::ZERO { Ok(slices) } else { Err(Refusal::InsufficientFunds) }
+        if missing == Mana::ZERO { Ok(slices) } else { Err(short) }
     }
 
     /// Books what was taken as the app's revenue.

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 /// What to give back.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"userId": "0198c9d2-7f6a-7c31-9d0e-3f6f0c2b8a11", "amount": 10, "appId": "chat", "description": "The answer was cut off"})))]
 pub(crate) struct RefundRequest {
     /// To whom.
     #[schema(value_type = String, min_length = 1, max_length = 64)]
@@ -33,7 +34,7 @@ pub(crate) struct RefundRequest {
     #[serde(default)]
     revive_expired: bool,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     metadata: Option<Metadata>,
@@ -47,7 +48,6 @@ pub(crate) struct RefundRequest {
 #[utoipa::path(
     post, path = "/api/v1/credits/refund", tag = "credits",
     request_body = RefundRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "Given back", body = PostedResponse),
         (status = 400, description = "More than is left of the spend, or a body that does not fit", body = ProblemBody),

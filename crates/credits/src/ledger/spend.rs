@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 /// What to charge, and for what.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 10, "appId": "chat", "description": "A long answer"})))]
 pub(crate) struct SpendRequest {
     /// Mana to take.
     pub(super) amount: Amount,
@@ -26,16 +27,16 @@ pub(crate) struct SpendRequest {
     pub(super) description: Paragraph<1, 1000>,
     /// Name of this request: sent again under the same name, it is answered again and charged once. The
     /// `Idempotency-Key` header does the same.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     pub(super) metadata: Option<Metadata>,
     /// Whom to charge; for service keys.
-    #[serde(skip_serializing)]
-    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     pub(super) user_id: Option<UserId>,
     /// Answers what would happen, and changes nothing.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) dry_run: bool,
 }
 
@@ -78,7 +79,6 @@ pub(crate) struct SliceResponse {
     post, path = "/api/v1/credits/use", tag = "credits",
     request_body = SpendRequest,
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
         ("If-Match" = Option<String>, Header, description = "`ETag` of the balance that this was decided on, or *", pattern = r#"^("[0-9]{1,19}"|\*)$"#, max_length = 21),
     ),
     responses(
@@ -147,5 +147,22 @@ impl SpendResponse {
             new_balance: NewBalance::of(outcome.wallet)?,
             slices: charge.slices.iter().filter_map(slice).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_key_stands_for_is_what_is_asked_and_no_more() {
+        let body = r#"{"amount": 10, "appId": "chat", "description": "An answer", "idempotencyKey": "k", "userId": "ada", "dryRun": false}"#;
+        let mut request: SpendRequest = serde_json::from_str(body).unwrap();
+        assert!(request.idempotency_key.take().is_some() && request.user_id.take().is_some());
+        // To the byte: requests are remembered by a hash of it, over versions of the service.
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"amount":10,"appId":"chat","description":"An answer","metadata":null}"#
+        );
     }
 }

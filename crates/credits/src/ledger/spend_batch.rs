@@ -31,6 +31,10 @@ pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 /// What to charge, one after the other for each user; users side by side.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"commands": [
+    {"amount": 10, "appId": "chat", "description": "A long answer", "idempotencyKey": "answer-1"},
+    {"amount": 2, "appId": "chat", "description": "A short answer", "idempotencyKey": "answer-2"},
+]})))]
 pub(crate) struct SpendBatchRequest {
     /// 1 to 1,000 charges, each as for `POST /api/v1/credits/use` and with a key of its own.
     commands: Commands,

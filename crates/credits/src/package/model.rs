@@ -1,9 +1,10 @@
 //! A package, its prices and its versions.
 
 use crate::ledger::Metadata;
+use mana_kernel::integer::within;
 use mana_kernel::{Amount, ErrorCode, Kind, Line, Mana, Paragraph, Problem};
 use mana_platform::DbError;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -47,8 +48,8 @@ impl From<PackageId> for String {
 }
 
 /// Money in the smallest unit of its currency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(into = "i64")]
 #[schema(value_type = i64, minimum = 1, maximum = 99_999_999)]
 pub struct Cents(i64);
 
@@ -56,6 +57,12 @@ impl Cents {
     /// As a number.
     pub fn get(self) -> i64 {
         self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Cents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        within(deserializer, 1, MAX_CENTS).map(Self)
     }
 }
 
@@ -80,7 +87,7 @@ impl From<Cents> for i64 {
 /// A currency as Stripe writes it: three small letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, min_length = 3, max_length = 3, pattern = "^[a-z]{3}$")]
+#[schema(value_type = String, min_length = 3, max_length = 3, pattern = "^[a-z]{3}$", examples("eur"))]
 pub struct Currency(String);
 
 impl Currency {

@@ -42,7 +42,6 @@ pub(crate) struct PurchasePlaced {
 #[utoipa::path(
     post, path = "/api/v1/credits/purchase", tag = "credits",
     request_body = PurchaseRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "To be paid", body = PurchasePlaced),
         (status = 404, description = "No such package", body = ProblemBody),

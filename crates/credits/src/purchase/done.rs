@@ -1,16 +1,21 @@
 //! `GET /checkout/done`: where the browser lands after the till when the app named no page of its own.
 
 use crate::CreditsState;
+use askama::Template;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse as _, Response};
-use http::{StatusCode, header};
+use axum::response::Response;
+use http::StatusCode;
 use mana_kernel::Line;
-use mana_platform::http::Parameters;
+use mana_platform::http::{Head, Language, Parameters, page};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// Nothing but its own style.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+#[derive(Template)]
+#[template(path = "done.html")]
+struct Page {
+    title: &'static str,
+    text: &'static str,
+}
 
 /// How the visit went.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -32,6 +37,7 @@ pub(crate) struct DoneParameters {
 )]
 pub(crate) async fn checkout_done(
     State(credits): State<CreditsState>,
+    language: Language,
     Parameters(DoneParameters { state, purchase }): Parameters<DoneParameters>,
 ) -> Response {
     let state = state.as_ref().map(Line::as_str);
@@ -40,20 +46,28 @@ pub(crate) async fn checkout_done(
     {
         credits.payments.errands.look_at(purchase.as_str());
     }
-    let (title, text) = match state {
-        Some("cancelled") => ("Nothing was bought", "You left without paying. You can close this page."),
-        Some("saved") => ("Your card is saved", "Nothing was charged. You can close this page."),
-        _ => (
+    let (title, text) = match (state, language) {
+        (Some("cancelled"), Language::English) => {
+            ("Nothing was bought", "You left without paying. You can close this page.")
+        }
+        (Some("cancelled"), Language::German) => (
+            "Es wurde nichts gekauft",
+            "Du bist gegangen, ohne zu bezahlen. Du kannst diese Seite schließen.",
+        ),
+        (Some("saved"), Language::English) => {
+            ("Your card is saved", "Nothing was charged. You can close this page.")
+        }
+        (Some("saved"), Language::German) => {
+            ("Deine Karte ist gespeichert", "Es wurde nichts abgebucht. Du kannst diese Seite schließen.")
+        }
+        (_, Language::English) => (
             "Thank you",
             "Your mana is in your wallet as soon as the payment has arrived. You can close this page.",
         ),
+        (_, Language::German) => (
+            "Danke",
+            "Dein Mana ist in deinem Guthaben, sobald die Zahlung angekommen ist. Du kannst diese Seite schließen.",
+        ),
     };
-    let html = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:30rem;margin:4rem auto;padding:0 1rem}}</style>\
-         <main><h1>{title}</h1><p>{text}</p></main></html>"
-    );
-    let mut response = (StatusCode::OK, Html(html)).into_response();
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(POLICY));
-    response
+    page(StatusCode::OK, Head::new(language, title), Page { title, text }.render())
 }

@@ -43,7 +43,6 @@ pub(crate) struct SoldPackage {
 #[utoipa::path(
     post, path = "/api/v1/credits/payment-link", tag = "credits",
     request_body = PurchaseRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255)),
     responses(
         (status = 201, description = "The link", body = PaymentLink),
         (status = 404, description = "No such package", body = ProblemBody),

@@ -112,6 +112,7 @@ pub(super) enum UiMode {
 /// What is bought.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"packageId": "small"})))]
 pub(super) struct PurchaseRequest {
     /// Which package.
     package_id: Line<1, 64>,
@@ -124,7 +125,7 @@ pub(super) struct PurchaseRequest {
     /// `hosted` if absent.
     ui_mode: Option<UiMode>,
     /// Name of this request, as the `Idempotency-Key` header: repeated under it, it is one purchase.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 

@@ -95,7 +95,6 @@ pub(crate) struct PurchaseRefund {
     request_body = PurchaseRefundRequest,
     params(
         ("id" = String, Path, description = "The purchase", min_length = 1, max_length = 64),
-        ("Idempotency-Key" = Option<String>, Header, description = "Name of this request, as `idempotencyKey` in the body", min_length = 1, max_length = 255),
     ),
     responses(
         (status = 201, description = "The refund", body = PurchaseRefund),

@@ -19,7 +19,7 @@ impl<T: for<'de> Deserialize<'de>, S: Send + Sync> FromRequest<S> for Valid<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::new(&codes::NOT_JSON));
+            return Err(not_json());
         }
         parse(&read(request, state).await?).map(Self)
     }
@@ -39,10 +39,15 @@ impl<T: for<'de> Deserialize<'de>, S: Send + Sync> FromRequest<S> for OptionalBo
             return Ok(Self(None));
         }
         if !is_json {
-            return Err(ApiError::new(&codes::NOT_JSON));
+            return Err(not_json());
         }
         parse(&bytes).map(|value| Self(Some(value)))
     }
+}
+
+fn not_json() -> ApiError {
+    ApiError::new(&codes::NOT_JSON)
+        .with_hint("The body must be JSON, sent with the header Content-Type: application/json")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

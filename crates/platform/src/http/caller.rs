@@ -1,6 +1,7 @@
 //! Who is asking, and from where.
 
 use super::client_address::{AddressBucket, ClientAddress};
+use super::service::SERVICE_KEY;
 use super::{ApiError, codes};
 use crate::rate_limit::AccountLimit;
 use axum::extract::{FromRef, FromRequestParts};
@@ -62,7 +63,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let bearer = bearer(&parts.headers).ok_or_else(|| ApiError::new(&codes::UNAUTHENTICATED))?;
+        let bearer = bearer(&parts.headers).ok_or_else(|| without_bearer(&parts.headers))?;
         let caller = <Arc<dyn Authenticate>>::from_ref(state).authenticate(bearer).await?;
         if let Some(limit) = parts.extensions.get::<AccountLimit>() {
             limit.check(&caller.user_id, || ClientInfo::of(parts)).await?;
@@ -138,6 +139,17 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then_some(token)
+}
+
+/// The refusal of a request that has no bearer token. None was sent that could be judged, so the challenge says no error.
+fn without_bearer(headers: &HeaderMap) -> ApiError {
+    ApiError::new(&codes::UNAUTHENTICATED).with_hint(if headers.contains_key(header::AUTHORIZATION) {
+        "The Authorization header must be there once, as Bearer and an access token"
+    } else if headers.contains_key(&SERVICE_KEY) {
+        "Service keys are not taken here: this needs the access token of a user, as Authorization: Bearer"
+    } else {
+        "There is no Authorization header: this needs the access token of a user, as Bearer"
+    })
 }
 
 /// Where a request comes from, as far as the service can know.

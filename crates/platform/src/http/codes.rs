@@ -48,7 +48,7 @@ pub static FOREIGN_SITE: ErrorCode = ErrorCode {
     kind: Kind::Forbidden,
     title: "Pages of this site may not write here",
     word: None,
-    way_out: "Add the page's origin (scheme://host:port, exactly) to CORS_ORIGINS if it belongs to the family. Programs that are no browsers send no Origin.",
+    way_out: "Add the page's origin (scheme://host:port, exactly; `detail` names it) to CORS_ORIGINS if it belongs to the family. Programs that are no browsers send no Origin.",
 };
 /// Body over the limit.
 pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
@@ -56,7 +56,7 @@ pub static BODY_TOO_LARGE: ErrorCode = ErrorCode {
     kind: Kind::PayloadTooLarge,
     title: "The body is too large",
     word: None,
-    way_out: "Send at most 64 KiB.",
+    way_out: "Send at most 64 KiB; /api/v1/credits/use/batch takes 1 MiB.",
 };
 /// Not declared as JSON.
 pub static NOT_JSON: ErrorCode = ErrorCode {
@@ -104,7 +104,7 @@ pub static UNAUTHENTICATED: ErrorCode = ErrorCode {
     kind: Kind::Unauthenticated,
     title: "Unauthorized",
     word: None,
-    way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended; get a new one from /api/v1/auth/refresh.",
+    way_out: "Send `Authorization: Bearer <access token>` with a token that is not expired and whose session was not ended: `detail`, and `error_description` of the answer's WWW-Authenticate, say which it is. Get a new one from /api/v1/auth/refresh.",
 };
 /// The caller is no administrator.
 pub static ADMIN_REQUIRED: ErrorCode = ErrorCode {
@@ -168,7 +168,7 @@ pub static RATE_LIMITED: ErrorCode = ErrorCode {
     kind: Kind::TooManyRequests,
     title: "The rate limit is reached",
     word: None,
-    way_out: "Wait as long as Retry-After says, exactly; the headers RateLimit and RateLimit-Policy tell beforehand what is left. A backend that calls for many users uses a service key, or needs a higher limit: docs/OPERATIONS.md.",
+    way_out: "Wait as long as Retry-After says, exactly; the headers RateLimit and RateLimit-Policy tell beforehand what is left. The limit is the setting of the policy's name: RATE_LIMIT_REGISTER of `register`, RATE_LIMIT_MAX of `other`; RATE_LIMIT_MAX=0 switches all off, for tests. A backend that calls for many users uses a service key, or needs a higher limit: docs/OPERATIONS.md.",
 };
 /// Too many refreshes from an address. Not 429: clients take every 4xx of this route for the end of the session.
 pub static REFRESH_LIMITED: ErrorCode = ErrorCode {

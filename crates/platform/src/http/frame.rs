@@ -4,7 +4,7 @@
 use super::body::BODY_LIMIT_BYTES;
 use super::client_address::{self, TrustedProxies};
 use super::meters::Meters;
-use super::{ApiError, codes};
+use super::{AnsweredCode, ApiError, Language, codes, page};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::{Counted, spans};
@@ -37,8 +37,8 @@ pub fn current_request_id() -> Option<RequestId> {
     CURRENT_REQUEST.try_with(Clone::clone).ok()
 }
 
-/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's, `trusted` are the networks of
-/// its proxies.
+/// Puts the frame around `routes`. `origins` are those of the apps, `own` is the service's, `name` is what people know it by, `trusted` are the
+/// networks of its proxies.
 ///
 /// # Errors
 /// When an origin is none.
@@ -46,6 +46,7 @@ pub fn around(
     routes: Router,
     origins: &[Origin],
     own: &Origin,
+    name: &str,
     time_limit: Duration,
     trusted: &[IpNet],
     limits: &Arc<RateLimits>,
@@ -64,7 +65,7 @@ pub fn around(
     }
     // One stack, because a router boxes and clones what each `layer` of its own puts around a route, for every request.
     let frame = ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(Arc::new(Observer::new(trusted)), observe))
+        .layer(middleware::from_fn_with_state(Arc::new(Observer::new(name, trusted)), observe))
         .layer(cors(origins))
         .layer(same_family)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time_limit))
@@ -145,13 +146,18 @@ fn is_asked_all_the_time(route: &str) -> bool {
 
 /// What it takes to observe requests.
 struct Observer {
+    service_name: String,
     trusted: TrustedProxies,
     meters: Meters,
 }
 
 impl Observer {
-    fn new(trusted: &[IpNet]) -> Self {
-        Self { trusted: TrustedProxies::new(trusted), meters: Meters::default() }
+    fn new(service_name: &str, trusted: &[IpNet]) -> Self {
+        Self {
+            service_name: service_name.to_owned(),
+            trusted: TrustedProxies::new(trusted),
+            meters: Meters::default(),
+        }
     }
 }
 
@@ -166,6 +172,7 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     client_address::identify(&mut request, &observer.trusted);
+    let reader = page::reader_of(&request, route);
     let is_quiet = is_asked_all_the_time(route);
     let span = if is_quiet {
         tracing::debug_span!("request", request_id = %id, method, route)
@@ -174,16 +181,19 @@ async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, ne
     };
     let trusts_caller = || client_address::is_from_proxy(&request, &observer.trusted);
     let traced = spans::request(method, route, &id, request.headers(), trusts_caller);
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let in_flight = Counted::on(metrics::gauge!("http_requests_in_flight"));
 
     let mut response = CURRENT_REQUEST
         .scope(id.clone(), async {
-            let response = as_problem(next.run(request).await, &id);
+            let (response, service_name) = (next.run(request).await, &observer.service_name);
+            let response = written_out(response, service_name, reader, &id, origin.as_ref());
+            let code = response.extensions().get::<AnsweredCode>().map(|AnsweredCode(code)| &**code);
             let (status, duration_ms) = (response.status().as_u16(), millis(started.elapsed()));
             if is_quiet && response.status().is_success() {
-                tracing::debug!(status, duration_ms, "answered");
+                tracing::debug!(status, duration_ms, code, "answered");
             } else {
-                tracing::info!(status, duration_ms, "answered");
+                tracing::info!(status, duration_ms, code, "answered");
             }
             response
         })
@@ -225,8 +235,16 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// Gives a failed answer its body. Failures of the HTTP layer itself (no such path, body too large) have none yet.
-fn as_problem(mut response: Response, id: &RequestId) -> Response {
+/// Gives a page and a failed answer their body. Failures of the HTTP layer itself (no such path, body too large) have none yet. `reader` is
+/// who would rather read a page than a problem.
+fn written_out(
+    mut response: Response,
+    service_name: &str,
+    reader: Option<Language>,
+    id: &RequestId,
+    origin: Option<&HeaderValue>,
+) -> Response {
+    page::write_out(&mut response, service_name);
     let status = response.status();
     let failure = response.extensions_mut().remove::<ApiError>();
     if failure.is_none() && has_own_body(&response) {
@@ -237,15 +255,36 @@ fn as_problem(mut response: Response, id: &RequestId) -> Response {
     }) else {
         return response;
     };
+    let error =
+        if error.code() == &codes::FOREIGN_SITE { error.with_hint(foreign_site(origin)) } else { error };
     error.log(id);
-    let problem = error.render(id);
-    let (rendered, body) = problem.into_parts();
+    let (rendered, body) = error.render(id).into_parts();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
     headers.extend(rendered.headers);
+    response.extensions_mut().extend(rendered.extensions);
     *response.status_mut() = rendered.status;
     *response.body_mut() = body;
+    if let Some(mut page) = reader.and_then(|language| page::of_failure(&error, language, id)) {
+        page::write_out(&mut page, service_name);
+        if has_own_body(&page) {
+            let (rendered, body) = page.into_parts();
+            response.headers_mut().extend(rendered.headers);
+            *response.body_mut() = body;
+        }
+    }
     response
+}
+
+/// Which origin is missing where. Only what `CORS_ORIGINS` could name is repeated.
+fn foreign_site(origin: Option<&HeaderValue>) -> String {
+    let text = origin.and_then(|origin| origin.to_str().ok()).filter(|text| text.len() <= 255);
+    match text.and_then(|text| text.parse::<Origin>().ok()) {
+        Some(origin) => {
+            format!("Pages of {} may not write here: CORS_ORIGINS of this service does not name that origin", origin.as_str())
+        }
+        None => "The browser says that it asks for a page of a foreign site, and names no origin that could stand in CORS_ORIGINS".to_owned(),
+    }
 }
 
 /// A remembered refusal or a page for people: a failure that was written where it happened.
@@ -281,7 +320,7 @@ mod tests {
         let own = "http://localhost:3001".parse().unwrap();
         let clock: Arc<dyn mana_kernel::Clock> = Arc::new(SystemClock);
         let limits = Arc::new(RateLimits::new(&Settings::defaults().unwrap(), None, &clock));
-        let framed = around(routes, &[], &own, time_limit, &[], &limits).unwrap();
+        let framed = around(routes, &[], &own, "Mana", time_limit, &[], &limits).unwrap();
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = framed.oneshot(request).await.unwrap();
         let status = response.status();

@@ -1,8 +1,8 @@
 //! The language that a person reads, from `Accept-Language` (RFC 9110, 12.5.4).
 
 use axum::extract::FromRequestParts;
-use http::header;
 use http::request::Parts;
+use http::{HeaderMap, header};
 use std::convert::Infallible;
 
 /// A language that pages and mails are written in.
@@ -24,14 +24,16 @@ impl Language {
         }
     }
 
+    /// That of the person behind a request.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        accepted.map(Self::preferred).unwrap_or_default()
+    }
+
     /// The one of ours that the header's value weighs most, English when it weighs none; of equal ones the first.
     pub fn preferred(accept_language: &str) -> Self {
         let mut best = (Self::English, 0);
-        // More ranges than a person reads languages are not looked at.
-        for range in accept_language.split(',').take(32) {
-            let mut parts = range.split(';').map(str::trim);
-            let tag = parts.next().unwrap_or_default();
-            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1000), thousandths);
+        for (tag, weight) in weighted(accept_language) {
             let primary = tag.split('-').next().unwrap_or_default();
             let language = if primary.eq_ignore_ascii_case("de") {
                 Self::German
@@ -46,6 +48,16 @@ impl Language {
         }
         best.0
     }
+}
+
+/// The ranges that a header names, each with its weight in thousandths, none where that is no weight (RFC 9110, 12.4.2). More than a person
+/// has wishes are not looked at.
+pub(super) fn weighted(header: &str) -> impl Iterator<Item = (&str, Option<u16>)> {
+    header.split(',').take(32).map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        (name, parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1000), thousandths))
+    })
 }
 
 /// A weight of 0 to 1 with at most three decimals, in thousandths.
@@ -65,8 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Language {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let accepted = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        Ok(accepted.map(Self::preferred).unwrap_or_default())
+        Ok(Self::of(&parts.headers))
     }
 }
 

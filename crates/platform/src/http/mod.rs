@@ -21,8 +21,8 @@ pub use client_address::{AddressBucket, NetworkBucket};
 pub use cursor::{next_link, not_a_cursor, read_cursor, write_cursor};
 pub use frame::current_request_id;
 pub use language::Language;
-pub use page::{page, page_leading_to, see_other};
-pub use problem::{ApiError, ProblemBody};
+pub use page::{Head, page, page_leading_to, see_other};
+pub use problem::{AnsweredCode, ApiError, ProblemBody};
 pub use query::{Parameters, within};
 pub use redirect::RedirectTargets;
 pub use service::{

@@ -2,8 +2,9 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use mana_kernel::{ErrorCode, FieldError, Kind, Problem, RequestId};
+use mana_kernel::{ErrorCode, FieldError, Kind, Mana, Problem, RequestId, Shortfall};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -13,21 +14,56 @@ use utoipa::ToSchema;
 pub struct ApiError {
     code: &'static ErrorCode,
     detail: Option<String>,
+    hint: Option<Hint>,
     fields: Vec<FieldError>,
+    // In a box, because every fallible answer carries the room for it.
+    shortfall: Option<Box<Shortfall>>,
     retry_after_seconds: Option<u64>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What the author of a client reads in `detail`, while people are shown the same `message` in all cases.
+#[derive(Debug, Clone)]
+enum Hint {
+    /// Anything.
+    Plain(Cow<'static, str>),
+    /// Why a bearer token is not accepted, which the challenge repeats (RFC 6750, section 3).
+    InvalidToken(&'static str),
 }
 
 impl ApiError {
     /// A failure that needs no more words than its entry in the catalogue.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self { code, detail: None, fields: Vec::new(), retry_after_seconds: None, cause: None }
+        Self {
+            code,
+            detail: None,
+            hint: None,
+            fields: Vec::new(),
+            shortfall: None,
+            retry_after_seconds: None,
+            cause: None,
+        }
     }
 
     /// The same with what this case says beyond the title. Never put a value of the request in it.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with what only the author of a client needs to know: it is the `detail`, and the `message` stays.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(Hint::Plain(hint.into()));
+        self
+    }
+
+    /// The same with the reason why the bearer token that was sent is not accepted, as a hint and in the challenge. Letters, digits and
+    /// spaces.
+    #[must_use]
+    pub fn with_invalid_token(mut self, reason: &'static str) -> Self {
+        self.hint = Some(Hint::InvalidToken(reason));
         self
     }
 
@@ -50,10 +86,15 @@ impl ApiError {
         self.code
     }
 
+    /// The seconds after which the request may be sent again, where its kind owes them.
+    pub(super) fn wait_seconds(&self) -> u64 {
+        self.retry_after_seconds.unwrap_or(1)
+    }
+
     /// The failure behind a status that the HTTP layer itself chose.
     pub(super) fn from_status(status: StatusCode) -> Self {
         use super::codes;
-        Self::new(match status {
+        let error = Self::new(match status {
             StatusCode::NOT_FOUND => &codes::UNKNOWN_PATH,
             StatusCode::FORBIDDEN => &codes::FOREIGN_SITE,
             StatusCode::METHOD_NOT_ALLOWED => &codes::METHOD_NOT_ALLOWED,
@@ -62,7 +103,16 @@ impl ApiError {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => &codes::TIMEOUT,
             status if status.is_client_error() => &codes::BAD_REQUEST,
             _ => &codes::INTERNAL,
-        })
+        });
+        match status {
+            StatusCode::NOT_FOUND => {
+                error.with_hint("There is nothing at this path: what there is stands at /docs")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                error.with_hint("A body may have 64 KiB; that of /api/v1/credits/use/batch 1 MiB")
+            }
+            _ => error,
+        }
     }
 
     /// What the client is told.
@@ -72,10 +122,12 @@ impl ApiError {
             r#type: format!("/docs/errors#{}", self.code.code),
             title: self.code.title,
             status: status.as_u16(),
-            detail: self.told(),
+            detail: self.hinted(),
             instance: request.to_string(),
             code: self.code.code,
             errors: self.fields.iter().take(MOST_FIELDS).map(clipped).collect(),
+            available: self.shortfall.as_ref().map(|shortfall| shortfall.available),
+            required: self.shortfall.as_ref().map(|shortfall| shortfall.required),
             status_code: status.as_u16(),
             message: self.told(),
             error: self.code.word.or(status.canonical_reason()).unwrap_or_default(),
@@ -88,18 +140,40 @@ impl ApiError {
         text.chars().take(LONGEST_TEXT).collect()
     }
 
+    /// What the author of a client may read.
+    fn hinted(&self) -> String {
+        match &self.hint {
+            Some(Hint::Plain(hint)) => hint.chars().take(LONGEST_TEXT).collect(),
+            Some(Hint::InvalidToken(reason)) => (*reason).to_owned(),
+            None => self.told(),
+        }
+    }
+
+    /// What a 401 owes: for a token that was sent, why it is not accepted; for none, nothing but the scheme.
+    fn challenge(&self) -> HeaderValue {
+        let told = match &self.hint {
+            Some(Hint::InvalidToken(reason)) => HeaderValue::try_from(format!(
+                r#"Bearer error="invalid_token", error_description="{reason}""#
+            ))
+            .ok(),
+            Some(Hint::Plain(_)) | None => None,
+        };
+        told.unwrap_or(HeaderValue::from_static("Bearer"))
+    }
+
     /// The whole answer, with the headers that its status owes.
     pub(super) fn render(&self, request: &RequestId) -> Response {
         let mut response =
             (self.code.kind.status(), axum::body::Body::from(self.json(request))).into_response();
+        response.extensions_mut().insert(AnsweredCode(self.code.code.into()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match self.code.kind {
             Kind::Unauthenticated => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                headers.insert(header::WWW_AUTHENTICATE, self.challenge());
             }
             Kind::Unavailable | Kind::TooManyRequests => {
-                headers.insert(header::RETRY_AFTER, self.retry_after_seconds.unwrap_or(1).into());
+                headers.insert(header::RETRY_AFTER, self.wait_seconds().into());
             }
             Kind::Invalid
             | Kind::Forbidden
@@ -137,6 +211,10 @@ impl ApiError {
     }
 }
 
+/// The code of an answer, in its extensions: what the log says of a refusal. Whoever writes the body of a problem adds it.
+#[derive(Debug, Clone)]
+pub struct AnsweredCode(pub Cow<'static, str>);
+
 /// Code points of a problem's texts at most.
 const LONGEST_TEXT: usize = 1000;
 /// Code points of a pointer at most. Names of fields come from the client.
@@ -158,7 +236,9 @@ impl<E: Problem> From<E> for ApiError {
         Self {
             code: error.code(),
             detail: error.detail(),
+            hint: None,
             fields: error.fields(),
+            shortfall: error.shortfall().map(Box::new),
             retry_after_seconds: error.retry_after_seconds(),
             cause: Some(Arc::new(error)),
         }
@@ -188,7 +268,7 @@ pub struct ProblemBody {
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What happened in this case.
+    /// What happened in this case, for the author of a client.
     #[schema(max_length = 1000)]
     pub detail: String,
     /// The request's id, to be given to the operator.
@@ -201,10 +281,16 @@ pub struct ProblemBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub errors: Vec<FieldError>,
+    /// Of `credits.insufficient_funds`: mana that can be spent now, free and paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<Mana>,
+    /// Of `credits.insufficient_funds`: mana that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required: Option<Mana>,
     /// As `status`, for older clients.
     #[schema(minimum = 400, maximum = 599)]
     pub status_code: u16,
-    /// As `detail`, for older clients, which show it to people.
+    /// What people may be shown; for the most part as `detail`.
     #[schema(max_length = 1000)]
     pub message: String,
     /// Reason phrase, or the word that newer clients switch on.

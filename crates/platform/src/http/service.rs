@@ -25,7 +25,7 @@ static APP_ID: HeaderName = HeaderName::from_static("x-app-id");
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema, ValueEnum,
 )]
 pub enum Scope {
-    /// See a user's balance and history.
+    /// See a user's balance, and holds of the key's app.
     #[serde(rename = "credits:read")]
     #[value(name = "credits:read")]
     CreditsRead,
@@ -195,8 +195,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let secret = the_one(&parts.headers, &SERVICE_KEY)
-            .ok_or_else(|| ApiError::new(&codes::SERVICE_UNAUTHENTICATED))?;
+        let secret = the_one(&parts.headers, &SERVICE_KEY).ok_or_else(|| without_key(&parts.headers))?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             return Err(ApiError::new(&codes::AMBIGUOUS_CREDENTIALS));
         }
@@ -212,6 +211,17 @@ where
         let app = app_of(&key.app, &parts.headers)?;
         Ok(Self { key_id: key.id.clone(), app, scopes: key.scopes.clone() })
     }
+}
+
+/// The refusal of a request that has no service key.
+fn without_key(headers: &HeaderMap) -> ApiError {
+    ApiError::new(&codes::SERVICE_UNAUTHENTICATED).with_hint(if headers.contains_key(&SERVICE_KEY) {
+        "The X-Service-Key header must be there once, in ASCII"
+    } else if headers.contains_key(header::AUTHORIZATION) {
+        "Tokens of users are not taken here: this needs a service key, as X-Service-Key"
+    } else {
+        "There is no X-Service-Key header: this needs a service key"
+    })
 }
 
 /// Whoever asks: a user by a bearer token, or an app by its key. Never both: one request is somebody in one way.
@@ -371,7 +381,8 @@ mod tests {
         let limits = Arc::new(RateLimits::new(&settings, None, &clock));
         let own = "http://localhost:3001".parse().unwrap();
         Client::new(
-            crate::http::frame::around(routes, &[], &own, Duration::from_secs(5), &[], &limits).unwrap(),
+            crate::http::frame::around(routes, &[], &own, "Mana", Duration::from_secs(5), &[], &limits)
+                .unwrap(),
         )
     }
 

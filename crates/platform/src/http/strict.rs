@@ -84,8 +84,12 @@ impl de::Error for StrictError {
         Self::new(String::new(), "invalid", format!("must be one of {}", expected.join(", ")))
     }
 
-    fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
-        Self::new(pointer_to(field), "unknown", "is not a field of this operation".to_owned())
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
+        let detail = match known {
+            [] => "is not a field of this operation, which has none here".to_owned(),
+            known => format!("is not a field of this operation, which has here {}", known.join(", ")),
+        };
+        Self::new(pointer_to(field), "unknown", detail)
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -100,7 +104,7 @@ impl de::Error for StrictError {
 /// serde's name of a type in words for the author of a client.
 fn in_words(expected: &str) -> &str {
     match expected {
-        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "an integer in range",
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "an integer",
         "a map" => "an object",
         "a sequence" => "an array",
         text if text.starts_with("struct ") => "an object",
@@ -322,6 +326,10 @@ mod tests {
         for amount in [json!("1"), json!(1.5), json!(1e3), json!(1e30), json!(true), json!(null), json!([1])]
         {
             assert_eq!(refusal(json!({"amount": amount})), ("/amount".into(), "wrong_type"));
+        }
+        for amount in [json!("1"), json!(1.5), json!(0)] {
+            let error = read::<Order>(json!({"amount": amount})).unwrap_err();
+            assert_eq!(error.detail, "must be an integer from 1 to 9007199254740991");
         }
     }
 

@@ -322,7 +322,11 @@ fn run() -> Result<(), CommandError> {
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(async move {
         match cli.command.as_ref().unwrap_or(&Command::Dev) {
-            Command::Dev => Ok(dev::run(&cli.settings, &cli.dev, traces).await?),
+            Command::Dev => {
+                let is_set = |variable: &str| show::is_set(&matches, &from_file, variable);
+                let settings = dev::with_generous_limits(&cli.settings, is_set);
+                Ok(dev::run(&settings, &cli.dev, traces).await?)
+            }
             Command::Serve { no_migrate } => serve_command(&cli.settings, *no_migrate, traces).await,
             Command::Migrate { plan } => migrate::run(&cli.settings, *plan, cli.json).await,
             Command::Config(ConfigCommand::Check) => {

@@ -92,6 +92,12 @@ pub(super) fn config(
     Ok(())
 }
 
+/// Whether somebody has chosen the value of a setting that has a default.
+pub(super) fn is_set(matches: &ArgMatches, from_file: &[OsString], variable: &str) -> bool {
+    let is_default = matches.value_source(&variable.to_lowercase()) == Some(ValueSource::DefaultValue);
+    !is_default || from_file.iter().any(|name| *name == *variable)
+}
+
 fn source_of(source: Option<ValueSource>, is_from_file: bool) -> &'static str {
     match source {
         Some(ValueSource::CommandLine) => "flag",

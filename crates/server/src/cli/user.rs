@@ -152,7 +152,8 @@ pub(super) async fn run(
             let database = source.database(settings);
             let operator = operator(&database);
             let wallets = CloseWallet { clock: Arc::new(SystemClock) };
-            let eraser = Eraser::elsewhere((&SystemClock, &SystemRng), &source.root_secrets, &wallets);
+            let (secrets, name) = (&source.root_secrets, settings.display_name());
+            let eraser = Eraser::elsewhere((&SystemClock, &SystemRng), secrets, name, &wallets);
             let id = operator.resolve(user).await?;
             let user = operator.delete(&eraser, &id, Some(reason.clone())).await?;
             let done = format!(

@@ -81,6 +81,39 @@ pub(crate) fn with_local_endpoints(settings: &Settings) -> Settings {
     settings
 }
 
+/// How many times the usual limits are, where only this machine can ask.
+const GENEROUS: u32 = 100;
+
+/// The settings, with limits of requests that nobody meets who tries things out, but for those that are set. Only where no other machine
+/// can ask.
+pub(crate) fn with_generous_limits(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Settings {
+    let mut settings = settings.clone();
+    if !host(&settings).is_loopback() {
+        return settings;
+    }
+    for (variable, limit) in [
+        ("RATE_LIMIT_MAX", &mut settings.rate_limit_max),
+        ("RATE_LIMIT_REGISTER", &mut settings.rate_limit_register),
+        ("RATE_LIMIT_LOGIN", &mut settings.rate_limit_login),
+        ("RATE_LIMIT_FORGOT_PASSWORD", &mut settings.rate_limit_forgot_password),
+        ("RATE_LIMIT_RESEND", &mut settings.rate_limit_resend),
+        ("RATE_LIMIT_RESET", &mut settings.rate_limit_reset),
+        ("RATE_LIMIT_CHANGE_PASSWORD", &mut settings.rate_limit_change_password),
+        ("RATE_LIMIT_DELETE_ACCOUNT", &mut settings.rate_limit_delete_account),
+        ("RATE_LIMIT_MINT", &mut settings.rate_limit_mint),
+    ] {
+        if !is_set(variable) {
+            *limit = limit.saturating_mul(GENEROUS);
+        }
+    }
+    settings
+}
+
+/// Where it listens.
+fn host(settings: &Settings) -> IpAddr {
+    settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
 /// Starts everything, prints how to use it, and runs until it is told to stop.
 pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Traces>) -> Result<(), DevError> {
     if args.ephemeral && settings.database_url.is_some() {
@@ -90,8 +123,7 @@ pub(crate) async fn run(settings: &Settings, args: &DevArgs, traces: Option<Trac
         tracing::warn!("{contradiction}");
     }
     let way_out = WayOut::for_dev(settings).map_err(ServeError::from)?;
-    let host = settings.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let listener = serve::listen(host, settings.port).await?;
+    let listener = serve::listen(host(settings), settings.port).await?;
     let till = till::open(settings).await.map_err(DevError::Till)?;
     let (source, postgres, place) = match Source::from_settings(settings)? {
         Some(source) => (source, None, "the database of DATABASE_URL".to_owned()),

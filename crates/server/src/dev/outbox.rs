@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
-use mana_platform::http::{ApiError, codes, page};
+use mana_platform::http::{ApiError, Head, Language, codes, page};
 use mana_platform::mail::{KeptMail, Outbox};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +22,12 @@ use uuid::Uuid;
 /// What the mail brings along and nothing from elsewhere, as a page of no origin: no script, no form, no request.
 const MAIL_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; sandbox";
+
+/// A table, or where that is too wide one line below the other.
+const STYLE: &str = "body { max-width: 60rem; margin: 2rem auto }
+table { width: 100%; border-collapse: collapse }
+th, td { text-align: left; padding: .25rem 1rem .25rem 0; overflow-wrap: anywhere }
+@media (max-width: 40rem) { thead { display: none } tr, td { display: block } tr { margin-top: 1rem } td { padding: 0 } }";
 
 pub(crate) fn routes(outbox: Arc<Outbox>) -> Router {
     Router::new()
@@ -101,7 +107,8 @@ async fn list(State(outbox): State<Arc<Outbox>>, headers: HeaderMap) -> Response
     if accepted.contains("application/json") {
         Json(entries).into_response()
     } else {
-        page(StatusCode::OK, Page { entries }.render())
+        let head = Head::new(Language::English, "Outbox").with_style(STYLE);
+        page(StatusCode::OK, head, Page { entries }.render())
     }
 }
 

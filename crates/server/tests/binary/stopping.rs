@@ -14,7 +14,12 @@ fn a_stop_lets_requests_in_flight_finish() {
     let home = Home::new();
     for signal in ["TERM", "INT"] {
         // Many sign-ins to one account at once are else what a guesser does.
-        let server = home.dev().env("SIGN_IN_FREE_FAILURES", "100").env("HASHING_WAIT_SECONDS", "30").start();
+        let server = home
+            .dev()
+            .env("SIGN_IN_FREE_FAILURES", "100")
+            .env("HASHING_WAIT_SECONDS", "30")
+            .env("SHUTDOWN_TIMEOUT_SECONDS", "60")
+            .start();
         let email = format!("ada-{}@example.com", signal.to_lowercase());
         server.register(&email);
         // As browsers open them in advance: no request on one, one that is done on the other.
@@ -43,7 +48,7 @@ fn a_stop_lets_requests_in_flight_finish() {
             assert!(!reply.text("/accessToken").is_empty());
         }
         drop(owner);
-        assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+        server.ends_well();
         assert!(home.is_quiet(), "PostgreSQL outlived the server");
         drop(silent);
     }
@@ -64,7 +69,7 @@ fn a_second_signal_does_not_wait_for_requests() {
         TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
     });
     server.signal("INT");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
     assert!(home.is_quiet());
     drop((login, owner));
 }

@@ -3,7 +3,7 @@
 use crate::cluster::Sql;
 use crate::collector::{Collector, Mood, attribute, holds};
 use crate::http::{self, Reply};
-use crate::process::{Home, Launch, STOP_LIMIT, Server, free_port, poll};
+use crate::process::{Home, Launch, Server, free_port, poll};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -14,6 +14,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
+const OVERFLOW: Duration = Duration::from_mins(2);
 const EMAIL: &str = "marked-ada@example.com";
 const MARKED_PASSWORD: &str = "marked horse battery staple";
 const THEIR_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -162,7 +163,7 @@ fn a_trace_tells_what_a_request_waited_for_and_nothing_of_whose_it_was() {
         collector.spans().iter().any(|span| span.name == "smtp").then_some(())
     });
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
 
     let spans = collector.spans();
     nothing_is_told_of_anybody(&collector, &spans, &secrets);
@@ -287,12 +288,20 @@ fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() 
 
     let mut owner = Sql::of_dev(&home.data());
     owner.run("BEGIN; LOCK TABLE credits.balances IN ACCESS EXCLUSIVE MODE");
-    let sent: Vec<_> = (0..SPENDS)
-        .map(|number| {
-            let spend = json!({"amount": 1, "appId": "chat", "description": "x", "idempotencyKey": format!("order-{number}")});
-            http::send(server.port, "POST", "/api/v1/credits/use", &token, &spend.to_string()).unwrap()
-        })
-        .collect();
+    let order = |number: usize| {
+        let spend = json!({"amount": 1, "appId": "chat", "description": "x", "idempotencyKey": format!("order-{number}")});
+        http::send(server.port, "POST", "/api/v1/credits/use", &token, &spend.to_string()).unwrap()
+    };
+    // Alone at the table, so that all others wait for it and share the next commit.
+    let mut sent = vec![order(0)];
+    poll(LIMIT, "a batch that waits for the table", || {
+        let waiting: Vec<(i64,)> = owner.rows(
+            "SELECT count(*) FROM pg_locks
+             WHERE NOT granted AND relation = 'credits.balances'::regclass AND mode <> 'AccessShareLock'",
+        );
+        (waiting[0].0 > 0).then_some(())
+    });
+    sent.extend((1..SPENDS).map(order));
     let all = u64::try_from(SPENDS).unwrap();
     poll(LIMIT, "all orders in the queue", || {
         (metric(&server, "ledger_orders_waiting ") == all).then_some(())
@@ -302,7 +311,7 @@ fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() 
         assert_eq!(http::receive(stream).unwrap().status, 201);
     }
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
 
     let spans = collector.spans();
     let stranger = request(&spans, "stranger");
@@ -355,18 +364,21 @@ fn a_collector_in_trouble_troubles_nobody_and_is_told_of_once() {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    // More than wait and are under way together.
-    for _ in 0..600 {
+    let mut round = || {
         let asked = Instant::now();
         ask_often(&mut stream, 10);
         slowest = slowest.max(asked.elapsed());
-    }
-    // Whoever waited for the collector would wait for as long as it has.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?} of {:?}", begun.elapsed());
+    };
+    // More than wait and are under way together.
+    (0..600).for_each(|_| round());
     assert!(metric(&server, "trace_spans_waiting ") <= metric(&server, "trace_spans_waiting_max "));
-    poll(LIMIT, "an overflow that is counted", || {
+    // What the collector does not take in time makes room: a busy machine fills it more slowly.
+    poll(OVERFLOW, "an overflow that is counted", || {
+        round();
         (metric(&server, "trace_spans_dropped_total{reason=\"queue_full\"} ") > 0).then_some(())
     });
+    // Whoever waited for the collector would wait for as long as it has.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?} of {:?}", begun.elapsed());
     assert_eq!(told(away), 2, "{}", server.stderr());
     server.signal("TERM");
     assert_eq!(server.await_end(LIMIT), Some(0), "{}", server.stderr());

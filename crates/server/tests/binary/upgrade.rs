@@ -1,7 +1,7 @@
 //! Before an upgrade: what it would do, and whether anything is in its way.
 
 use crate::cluster::{Cluster, ROOT_SECRET, Sql};
-use crate::process::{Done, Home, STOP_LIMIT, poll};
+use crate::process::{Done, Home, poll};
 use std::time::Duration;
 
 fn owner(home: &Home, cluster: &Cluster, args: &[&str]) -> Done {
@@ -188,7 +188,7 @@ fn health_says_whether_the_server_beside_it_is_ready() {
     assert_eq!((answer.status, answer.header("connection")), (200, "close"), "whoever comes is still served");
     // A second signal does not wait for the rest of ten minutes.
     server.signal("TERM");
-    assert_eq!(server.await_end(STOP_LIMIT), Some(0), "{}", server.stderr());
+    server.ends_well();
     let gone = health().sentence();
     assert!(gone.contains("no server answers"), "{gone}");
 }

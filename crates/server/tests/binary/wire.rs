@@ -1,6 +1,7 @@
 //! A proxy before PostgreSQL that cuts a connection around the COMMIT of a chosen transaction, lets it fall silent, or takes its time.
 
 use crate::cluster::SERVICE_PASSWORD_IN_URL;
+use crate::process::listen;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,12 +53,14 @@ impl Proxy {
     /// Before the PostgreSQL at this socket.
     pub(crate) fn start(socket: PathBuf) -> Self {
         let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let listener = listen();
+        listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let next = Next::default();
         let delay_millis = Arc::<AtomicU64>::default();
         let (chosen, delay) = (Arc::clone(&next), Arc::clone(&delay_millis));
         runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = UnixStream::connect(&socket).await.unwrap();

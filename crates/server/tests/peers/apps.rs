@@ -1,8 +1,9 @@
 //! Two apps of the family, as pages; and what they report.
 
+use crate::process::listen;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -28,7 +29,7 @@ impl Apps {
     }
 
     fn serve_page(page: &'static str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let listener = listen();
         let port = listener.local_addr().unwrap().port();
         let (reporter, reports) = channel();
         thread::spawn(move || {

@@ -80,14 +80,14 @@ impl Crowd {
     }
 }
 
-/// The longest time that something took, of a few times.
+/// The longest time that something took, of a few times, in the best of three rounds: what other tests do beside is not always there.
 fn longest(times: usize, mut what: impl FnMut()) -> Duration {
-    let once = |_| {
+    let mut once = |_| {
         let begun = Instant::now();
         what();
         begun.elapsed()
     };
-    (0..times).map(once).max().unwrap()
+    (0..3).map(|_| (0..times).map(&mut once).max().unwrap()).min().unwrap()
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::program::{Program, account};
 use crate::standby::{Pair, Plan};
 use mana_kernel::Clock as _;
 use mana_platform::SystemClock;
-use mana_testkit::keeps_statements_apart;
+use mana_testkit::{begin_with_time_left_today, keeps_statements_apart};
 use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -26,6 +26,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const SOON: Duration = Duration::from_secs(30);
+/// What a test of it takes at most, on a busy machine.
+const TEST: Duration = Duration::from_mins(5);
 const SUPERUSER: &str = "superuser0123456789";
 const OWNER: &str = "owner0123456789";
 const SERVICE: &str = "service0123456789";
@@ -44,7 +46,7 @@ pub(crate) fn own_binary() -> PathBuf {
 }
 
 /// Its text with other addresses and paths. Each must be there: else the test would test something else.
-fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
+pub(crate) fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
     let text = fs::read_to_string(deploy(name)).unwrap();
     changes.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "{name} does not say {from:?}");
@@ -91,11 +93,12 @@ struct Ports {
 impl Deployment {
     /// All but Prometheus. `pool_size` are the connections that PgBouncer has to PostgreSQL.
     pub(crate) fn start(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        begin_with_time_left_today(TEST);
         Self::assemble(pool_size, settings).run()
     }
 
     /// The same, with a disk of PostgreSQL that can be full, clocks of the servers that can step, and a network between that
-    /// can fall silent.
+    /// can fall silent. Whoever takes this counts the days that pass.
     pub(crate) fn start_fragile(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
         let mut deployment = Self::assemble(pool_size, settings);
         deployment.disk = Some(Disk::mount(&deployment.folder("data"), account()));
@@ -106,6 +109,7 @@ impl Deployment {
 
     /// The same by the binary of another release.
     pub(crate) fn start_release(binary: &Path, pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        begin_with_time_left_today(TEST);
         let mut deployment = Self::assemble(pool_size, settings);
         binary.clone_into(&mut deployment.binary);
         // Which every release answers.
@@ -145,6 +149,7 @@ impl Deployment {
 
     /// The same with PostgreSQL on two machines, of which one takes over from the other.
     pub(crate) fn start_with_standby(pool_size: u32, settings: &[(&'static str, &str)]) -> Self {
+        begin_with_time_left_today(TEST);
         let mut deployment = Self::assemble(pool_size, settings);
         deployment.make_certificates();
         deployment.write_settings_of_postgres("");
@@ -556,7 +561,7 @@ impl Deployment {
                  retries 3\n  retry-on conn-failure\n  option redispatch 1\n\
                  frontend in\n  bind 127.0.0.1:{}\n  default_backend auth\n\
                  backend auth\n  balance roundrobin\n  option httpchk GET {}\n  http-check expect status 200\n  \
-                 default-server inter 200ms fall 1 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
+                 default-server inter 200ms fall 2 rise 1 check\n  server one 127.0.0.1:{first}\n  server two 127.0.0.1:{second}\n",
                 self.ports.balancer, self.readiness
             ),
         );

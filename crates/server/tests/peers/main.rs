@@ -21,6 +21,7 @@ mod deployment;
 mod devtools;
 mod disk;
 mod failover;
+mod machine;
 mod mail_server;
 mod network;
 mod oidc_provider;

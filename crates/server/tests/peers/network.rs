@@ -1,5 +1,6 @@
 //! A way to a port of this machine that can fall silent: connections stay, new ones are taken, and nothing arrives any more.
 
+use crate::process::listen;
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,10 +21,12 @@ impl Network {
     pub(crate) fn start(port: u16) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let listener = listen();
+        listener.set_nonblocking(true).unwrap();
         let own = listener.local_addr().unwrap().port();
         let (is_silent, silence) = watch::channel(false);
         runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(carry(client, port, silence.clone()));
             }

@@ -81,7 +81,8 @@ fn servers_behind_a_pooler_in_transaction_mode_answer_as_without_one() {
     let body = json!({"refreshToken": login.text("/refreshToken")});
     assert_eq!(here.post("/api/v1/auth/logout", &body).status, 200);
     assert!(!takes(here), "at once where it was signed out");
-    poll(Duration::from_secs(2), "a refusal by the other server", || (!takes(there)).then_some(()));
+    // A second, and what a busy machine may add.
+    poll(Duration::from_secs(5), "a refusal by the other server", || (!takes(there)).then_some(()));
 
     let doctor = through(home.command(&["doctor"]), &url, &cluster).run().succeeded();
     assert!(doctor.contains("one user can't read or write another's rows"), "{doctor}");

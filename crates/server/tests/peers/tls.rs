@@ -1,5 +1,6 @@
 //! TLS in front of a plain port, as a proxy has it, with a certificate that nobody has to trust.
 
+use crate::process::listen;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use std::sync::Arc;
 use std::thread;
@@ -18,7 +19,7 @@ pub(crate) fn in_front_of(plain: u16) -> u16 {
         .with_single_cert(vec![cert.der().clone()], key.into())
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let listener = listen();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

@@ -88,6 +88,10 @@ async fn the_link_makes_a_new_account_an_administrator_s_once() {
         html.contains("root@example.com") && !html.contains(&token) && !html.contains(PASSWORD),
         "{html}"
     );
+    assert!(
+        html.contains("POST /api/v1/auth/login") && html.contains("<a href=\"/docs/#/admin\">"),
+        "what to do next: {html}"
+    );
 
     let root = story.sign_in("root@example.com").await;
     assert_eq!(read_jwt(&root.access_token)[1]["role"], "admin");

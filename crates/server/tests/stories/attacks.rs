@@ -1,6 +1,6 @@
 //! Attacks that once succeeded, or nearly, each with its control.
 
-use crate::story::{PASSWORD, Story, spend_of};
+use crate::story::{PASSWORD, Story, WAITING, spend_of};
 use futures_util::FutureExt as _;
 use http::Method;
 use mana_auth::admin::new_claim_link;
@@ -43,7 +43,7 @@ async fn a_spend_that_waited_while_its_session_ended_spends_nothing() {
     let body = spend_of(7);
     let spend = story.spend(&ada, &body);
     tokio::pin!(spend);
-    while story.number("SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {
+    while story.number(WAITING).await == 0 {
         assert!(spend.as_mut().now_or_never().is_none(), "the wallet is locked");
         tokio::task::yield_now().await;
     }

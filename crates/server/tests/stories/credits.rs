@@ -134,6 +134,7 @@ async fn a_spend_beyond_the_balance_is_refused_and_changes_nothing() {
     let refused = story.spend(&ada, &spend_of(151)).await;
     assert_eq!((refused.status.as_u16(), refused.problem()), (400, "credits.insufficient_funds"));
     assert_eq!(refused.text("/message"), "Insufficient credits");
+    assert_eq!((refused.integer("/available"), refused.integer("/required")), (150, 151));
     assert_eq!(story.get(BALANCE, &ada).await.integer("/freeCreditsRemaining"), 150);
     assert_eq!(story.get(TRANSACTIONS, &ada).await.json.as_array().unwrap().len(), 1);
 }

@@ -50,6 +50,31 @@ async fn a_foreign_page_can_neither_sign_its_visitor_in_nor_out() {
 }
 
 #[tokio::test]
+async fn the_refusal_names_the_origin_and_where_it_is_missing() {
+    let story = Story::new().await;
+    let sign_in = async |origin: &str| {
+        let request =
+            story.client.post("/api/v1/auth/login", &json!({"email": "a@example.com", "password": PASSWORD}));
+        request.header("origin", origin).header("sec-fetch-site", "cross-site").send().await
+    };
+    let refused = sign_in("http://localhost:5173").await;
+    assert_eq!(
+        refused.text("/detail"),
+        "Pages of http://localhost:5173 may not write here: CORS_ORIGINS of this service does not name that origin"
+    );
+    assert_eq!(refused.text("/message"), "Pages of this site may not write here");
+    // What could not stand there is not repeated.
+    let long = format!("https://{}.example", "a".repeat(300));
+    for origin in ["null", "https://evil.example/<script>", "Evil!", long.as_str()] {
+        let refused = sign_in(origin).await;
+        assert_eq!(refused.problem(), "request.foreign_site");
+        let detail = refused.text("/detail");
+        assert!(detail.contains("CORS_ORIGINS") && !detail.to_lowercase().contains("evil"), "{detail}");
+        assert!(detail.len() < 200, "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_browser_that_hides_the_origin_is_not_trusted_across_sites() {
     let story = Story::new().await;
     let ada = story.user("ada@example.com").await;

@@ -264,5 +264,21 @@ async fn the_address_of_the_service_leads_to_its_documentation() {
     assert_eq!((root.status.as_u16(), &root.headers["location"]), (303, &"/docs/".parse().unwrap()));
     let page = story.client.get("/docs/").send().await;
     assert_eq!(page.status, 200);
-    assert!(String::from_utf8_lossy(&page.bytes).contains("swagger-ui"));
+    let html = String::from_utf8_lossy(&page.bytes);
+    for part in
+        ["<title>API · Mana Core Auth</title>", r#"<meta name="viewport" content="width=device-width"#]
+    {
+        assert!(html.contains(part), "no {part} in {html}");
+    }
+    let named = html.split('"').filter_map(|text| text.strip_prefix("./"));
+    let named: Vec<_> = named.map(|name| format!("/docs/{name}")).collect();
+    assert_eq!(named.len(), 6);
+    for path in named {
+        let part = story.client.get(&path).send().await;
+        assert_eq!((part.status.as_u16(), part.bytes.is_empty()), (200, false), "{path}");
+        let initializer = String::from_utf8_lossy(&part.bytes).contains("/openapi.json");
+        assert_eq!(initializer, path.ends_with("initializer.js"), "{path} leads to the document");
+    }
+    assert_eq!(story.client.get("/docs").send().await.headers["location"], "/docs/");
+    assert_eq!(story.client.get("/docs/no-such-part.js").send().await.problem(), "request.unknown_path");
 }

@@ -560,6 +560,10 @@ async fn each_charge_of_a_batch_has_its_own_outcome_and_key() {
         (&results[100]["body"]["code"], &results[102]["replayed"]),
         (&json!("credits.insufficient_funds"), &json!(true))
     );
+    assert_eq!(
+        (&results[100]["body"]["available"], &results[100]["body"]["required"]),
+        (&json!(50), &json!(51))
+    );
     assert_eq!(results[102]["body"], results[1]["body"]);
     let again = as_user(&story, &ada, &path, &json!({"commands": commands})).await;
     assert!(again.json["results"].as_array().unwrap()[..101].iter().all(|result| result["replayed"] == true));

@@ -1,7 +1,7 @@
 //! Owners who are told that little mana is left.
 
 use crate::receiver::Receiver;
-use crate::story::{Story, User, spend_of};
+use crate::story::{Story, User, about, spend_of};
 use crate::till::{CREDITS, Shop};
 use crate::webhooks::{add, local};
 use futures_util::future::join_all;
@@ -31,7 +31,7 @@ async fn spend(story: &Story, user: &User, amount: i64) {
 /// Subjects of the mails so far.
 async fn mails(story: &Story) -> Vec<String> {
     story.workers.mail_low_balances().await;
-    story.mails().await.iter().map(|kept| kept.mail.subject.as_str().to_owned()).collect()
+    story.mails().await.iter().map(|kept| about(&kept.mail).to_owned()).collect()
 }
 
 #[tokio::test]
@@ -123,8 +123,7 @@ async fn a_server_that_dies_before_it_mails_leaves_the_notice_to_another_and_to_
     let recipients: Vec<_> =
         story.mails().await.iter().map(|kept| kept.mail.recipient.as_str().to_owned()).collect();
     assert_eq!(recipients.iter().filter(|to| *to == "ada@example.com").count(), 1, "{recipients:?}");
-    let subjects: Vec<_> =
-        story.mails().await.iter().map(|kept| kept.mail.subject.as_str().to_owned()).collect();
+    let subjects: Vec<_> = story.mails().await.iter().map(|kept| about(&kept.mail).to_owned()).collect();
     assert_eq!(subjects.iter().filter(|subject| *subject == "Your mana is running low").count(), 1);
     assert_eq!(story.number("SELECT count(*) FROM credits.low_balance_notices").await, 0);
 }

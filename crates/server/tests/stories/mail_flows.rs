@@ -2,7 +2,7 @@
 
 use crate::observed::Statements;
 use crate::smtp::{Manners, SmtpServer};
-use crate::story::{PASSWORD, Story, User, let_go, members, read_jwt, spend_of};
+use crate::story::{PASSWORD, Story, User, about, let_go, members, read_jwt, spend_of};
 use crate::two_factor;
 use futures_util::future::join_all;
 use http::Method;
@@ -20,7 +20,7 @@ const REQUESTS: &str = "SELECT count(*) FROM auth.mail_requests";
 /// Path and query of the link in the newest mail with the subject.
 pub(crate) async fn link_of(story: &Story, subject: &str) -> String {
     let mails = story.all_mails().await;
-    let kept = mails.iter().find(|kept| kept.mail.subject.as_str() == subject);
+    let kept = mails.iter().find(|kept| about(&kept.mail) == subject);
     let text = &kept.unwrap_or_else(|| panic!("no mail {subject}")).mail.text;
     text.lines().find_map(|line| line.strip_prefix(BASE)).unwrap_or_else(|| panic!("{text}")).to_owned()
 }
@@ -31,7 +31,7 @@ pub(crate) async fn verification_link(story: &Story) -> String {
 
 /// How many mails with the subject there were.
 async fn count_of(story: &Story, subject: &str) -> usize {
-    story.all_mails().await.iter().filter(|kept| kept.mail.subject.as_str() == subject).count()
+    story.all_mails().await.iter().filter(|kept| about(&kept.mail) == subject).count()
 }
 
 /// A parameter of a link, decoded.
@@ -513,7 +513,7 @@ async fn what_was_mailed_is_dead_once_the_password_is_changed_otherwise() {
 
 #[tokio::test]
 async fn forgot_says_and_does_the_same_for_every_address_also_when_mails_do_not_go() {
-    let server = SmtpServer::start(Manners::Silent).await;
+    let server = SmtpServer::start(Manners::Silent);
     for story in [Story::new().await, Story::mailing(server.mailer(Wait::from_mins(5))).await] {
         story.user("known@example.com").await;
         story.user("disabled@example.com").await;
@@ -757,7 +757,7 @@ async fn another_address_is_confirmed_from_there_and_the_old_one_is_told() {
         let story = &story;
         async move {
             let mails = story.all_mails().await;
-            let kept = mails.iter().find(|kept| kept.mail.subject.as_str() == subject);
+            let kept = mails.iter().find(|kept| about(&kept.mail) == subject);
             kept.map(|kept| (kept.mail.recipient.as_str().to_owned(), kept.mail.text.clone()))
         }
     };
@@ -1024,7 +1024,7 @@ async fn with_codes() -> Story {
 /// The newest code that was mailed, asked for by the caller.
 async fn code_of(story: &Story) -> String {
     let mails = story.all_mails().await;
-    let kept = mails.iter().find(|kept| kept.mail.subject.as_str() == "Your code to sign in").unwrap();
+    let kept = mails.iter().find(|kept| about(&kept.mail) == "Your code to sign in").unwrap();
     let is_code = |line: &&str| line.len() == 6 && line.bytes().all(|byte| byte.is_ascii_digit());
     kept.mail.text.lines().find(is_code).unwrap().to_owned()
 }
@@ -1272,7 +1272,7 @@ async fn a_foreign_page_presses_no_button() {
 
 #[tokio::test]
 async fn a_link_goes_through_an_smtp_server_as_it_is_and_late_when_that_was_down() {
-    let mut server = SmtpServer::stopped(Manners::Kind).await;
+    let mut server = SmtpServer::stopped(Manners::Kind);
     let story = Story::mailing(server.mailer(Wait::from_secs(20))).await;
     story.user("ada@example.com").await;
     story.forget_mails().await;
@@ -1280,7 +1280,7 @@ async fn a_link_goes_through_an_smtp_server_as_it_is_and_late_when_that_was_down
     assert_eq!(story.post("/api/v1/auth/forgot-password", &body).await.status, 200);
     story.workers.deliver_mails().await;
     assert!(server.received().is_empty());
-    server.resume().await;
+    server.resume();
     story.clock.advance(Duration::minutes(1));
     story.workers.deliver_mails().await;
     let received = server.received();

@@ -29,7 +29,7 @@ async fn with_a_mail(server: &SmtpServer, patience: Wait) -> Story {
 
 #[tokio::test]
 async fn a_mail_goes_encrypted_signed_in_and_to_its_one_recipient() {
-    let server = SmtpServer::start(Manners::Kind).await;
+    let server = SmtpServer::start(Manners::Kind);
     let story = with_a_mail(&server, PATIENT).await;
     story.workers.deliver_mails().await;
     story.workers.deliver_mails().await;
@@ -51,7 +51,7 @@ async fn a_mail_goes_encrypted_signed_in_and_to_its_one_recipient() {
 
 #[tokio::test]
 async fn without_starttls_nothing_of_a_mail_or_a_password_goes_in_clear() {
-    let server = SmtpServer::start(Manners::WithoutTls).await;
+    let server = SmtpServer::start(Manners::WithoutTls);
     let story = with_a_mail(&server, PATIENT).await;
     story.workers.deliver_mails().await;
     let heard = server.heard_in_clear();
@@ -70,7 +70,7 @@ async fn without_starttls_nothing_of_a_mail_or_a_password_goes_in_clear() {
 
 #[tokio::test]
 async fn a_server_that_nobody_vouches_for_gets_nothing() {
-    let (server, other) = (SmtpServer::start(Manners::Kind).await, SmtpServer::stopped(Manners::Kind).await);
+    let (server, other) = (SmtpServer::start(Manners::Kind), SmtpServer::stopped(Manners::Kind));
     let mut settings = mana_platform::Settings::defaults().unwrap();
     other.name_in(&mut settings);
     let trusted = settings.smtp_ca_file.clone();
@@ -89,11 +89,11 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
 
 #[tokio::test]
 async fn a_server_that_is_down_delays_the_mail_and_not_the_sign_in() {
-    let mut server = SmtpServer::stopped(Manners::Kind).await;
+    let mut server = SmtpServer::stopped(Manners::Kind);
     let story = with_a_mail(&server, PATIENT).await;
     story.workers.deliver_mails().await;
     assert_eq!(story.number(WAITING).await, 1);
-    server.resume().await;
+    server.resume();
     story.workers.deliver_mails().await;
     assert_eq!(server.received().len(), 0, "not before its time");
     story.clock.advance(Duration::seconds(30));
@@ -103,7 +103,7 @@ async fn a_server_that_is_down_delays_the_mail_and_not_the_sign_in() {
 
 #[tokio::test]
 async fn a_refusal_that_is_about_the_mail_or_its_mailbox_ends_it_and_any_other_delays_it() {
-    let server = SmtpServer::start(Manners::Kind).await;
+    let server = SmtpServer::start(Manners::Kind);
     let story = Story::mailing(server.mailer(PATIENT)).await;
     story.user("ada@example.com").await;
     story.forget_mails().await;
@@ -137,7 +137,7 @@ async fn a_refusal_that_is_about_the_mail_or_its_mailbox_ends_it_and_any_other_d
 
 #[tokio::test]
 async fn a_server_that_hangs_holds_up_neither_sign_ins_nor_database_connections() {
-    let server = SmtpServer::start(Manners::Silent).await;
+    let server = SmtpServer::start(Manners::Silent);
     let story = with_a_mail(&server, Wait::from_mins(5)).await;
     let in_use = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service' AND datname = current_database() AND state <> 'idle'";
     let meanwhile = async {
@@ -155,7 +155,7 @@ async fn a_server_that_hangs_holds_up_neither_sign_ins_nor_database_connections(
 #[tokio::test]
 async fn a_server_that_is_too_slow_is_given_up_for_the_time_being() {
     futures_util::future::join_all([Manners::Silent, Manners::SilentAtTheEnd].map(async |manners| {
-        let server = SmtpServer::start(manners).await;
+        let server = SmtpServer::start(manners);
         let story = with_a_mail(&server, Wait::from_secs(5)).await;
         tokio::join!(story.workers.deliver_mails(), server.fell_silent());
         assert_eq!(story.number(WAITING).await, 1, "{manners:?}");
@@ -166,7 +166,7 @@ async fn a_server_that_is_too_slow_is_given_up_for_the_time_being() {
 
 #[tokio::test]
 async fn a_mail_that_nobody_gets_is_not_counted_as_sent() {
-    let server = SmtpServer::start(Manners::Kind).await;
+    let server = SmtpServer::start(Manners::Kind);
     for (story, sent, logged) in [(with_a_mail(&server, PATIENT).await, 1, 0), (Story::new().await, 0, 1)] {
         story.register("bob@example.com").await;
         story.execute("DELETE FROM auth.outgoing_mails").await;
@@ -188,7 +188,7 @@ async fn a_mail_that_nobody_gets_is_not_counted_as_sent() {
 
 #[tokio::test]
 async fn what_a_killed_server_had_claimed_is_sent_when_its_lease_is_over() {
-    let server = SmtpServer::start(Manners::Silent).await;
+    let server = SmtpServer::start(Manners::Silent);
     let story = with_a_mail(&server, PATIENT).await;
     tokio::select! {
         () = story.workers.deliver_mails() => panic!("the server said something"),
@@ -205,7 +205,7 @@ async fn what_a_killed_server_had_claimed_is_sent_when_its_lease_is_over() {
 
 #[tokio::test]
 async fn a_mail_that_nobody_takes_is_given_up_after_three_days() {
-    let server = SmtpServer::stopped(Manners::Kind).await;
+    let server = SmtpServer::stopped(Manners::Kind);
     let story = with_a_mail(&server, PATIENT).await;
     for _ in 0..71 {
         story.workers.deliver_mails().await;

@@ -44,6 +44,7 @@ mod new_devices;
 mod oauth;
 mod oauth_attacks;
 mod oauth_linking;
+mod pages;
 mod passwords;
 mod payments;
 mod receipts;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 const KEY: &str = "a-service-key-of-the-environment";
 
-async fn exported(story: &Story) -> String {
+pub(crate) async fn exported(story: &Story) -> String {
     let mut file = Vec::new();
     export(&story.database.service(), &mut file, |_, _| {}).await.unwrap();
     String::from_utf8(file).unwrap()
 }
 
-async fn imported(story: &Story, file: &str) -> Result<Counts, ImportError> {
+pub(crate) async fn imported(story: &Story, file: &str) -> Result<Counts, ImportError> {
     import(&story.database.service(), &story.settings.credits_daily_zone, file.as_bytes(), |_, _| {}).await
 }
 

@@ -1,6 +1,6 @@
 //! Passkeys: added, signed in with, and worth nothing to anybody but their owner.
 
-use crate::story::{PASSWORD, Replica, Story, User, hex, let_go, members};
+use crate::story::{PASSWORD, Replica, Story, User, about, hex, let_go, members};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
@@ -595,10 +595,9 @@ async fn a_stranger_added_a_passkey(after: Duration, goes: bool) {
     assert_eq!(sign_in(&story, &thief, |_| {}).await.status, 200, "the control");
 
     let mails = story.mails().await;
-    let told =
-        mails.iter().filter(|kept| kept.mail.subject.as_str() == "A passkey was added to your account");
+    let told = mails.iter().filter(|kept| about(&kept.mail) == "A passkey was added to your account");
     assert_eq!(told.count(), 2, "the owner's own, and the stranger's");
-    let new_device = mails.iter().find(|kept| kept.mail.subject.as_str() == "New sign-in to your account");
+    let new_device = mails.iter().find(|kept| about(&kept.mail) == "New sign-in to your account");
     let text = &new_device.unwrap().mail.text;
     let link = text.lines().find(|line| line.contains("/not-me?token=")).unwrap();
     let form = story.client.request(Method::POST, "/not-me");
@@ -614,7 +613,7 @@ async fn a_stranger_added_a_passkey(after: Duration, goes: bool) {
     assert_eq!(sign_in(&story, &holder, |_| {}).await.status, 200, "the owner's own stays");
     assert_eq!(events(&story, "passkey_removed").await, i64::from(goes));
     let mails = story.mails().await;
-    let told = mails.iter().find(|kept| kept.mail.subject.as_str().ends_with("was taken away"));
+    let told = mails.iter().find(|kept| about(&kept.mail).ends_with("was taken away"));
     assert_eq!(told.is_some_and(|kept| kept.mail.text.contains("A passkey.")), goes);
 }
 

@@ -1,6 +1,7 @@
 //! Buying mana: whatever Stripe's deliveries do, a payment is credited once, and what goes back takes its mana along.
 
 use crate::credits::books_are_true;
+use crate::moving::{exported, imported};
 use crate::story::{Story, User, WAITING, let_go, spend_of};
 use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
@@ -9,6 +10,7 @@ use mana_credits::purchase::reconcile;
 use mana_kernel::Clock as _;
 use mana_testkit::Reply;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use stripe_fake::{Delivery, Knobs, Outcome, sign};
 use time::Duration;
 
@@ -630,6 +632,51 @@ async fn a_dispute_freezes_what_is_left_and_gives_it_back_or_leaves_a_debt() {
     assert_eq!(shop.paid(&bob).await, (CREDITS - 300, 0));
     assert_eq!(spend(&shop, &bob, 100).await.status, 201);
     all_is_well(&shop).await;
+}
+
+#[tokio::test]
+async fn who_bought_before_the_books_were_moved_buys_and_owes_on_in_true_books() {
+    let old = Shop::open().await;
+    let bob = old.user("bob@example.com").await;
+    let bought = old.buy(&bob).await;
+    assert_eq!(spend(&old, &bob, 150 + 300).await.status, 201);
+    let lost = old.stripe.dispute(&old.payment(&bought), None, "needs_response").unwrap();
+    old.deliver().await;
+    old.stripe.close_dispute(&lost, "lost").unwrap();
+    old.deliver().await;
+    assert_eq!(old.paid(&bob).await, (0, 300));
+
+    let new = Shop::open().await;
+    imported(&new, &exported(&old).await).await.unwrap();
+    for (table, user) in [("auth.users", "id"), ("auth.passwords", "user_id")] {
+        let rows = format!("SELECT to_jsonb(it)::text FROM {table} it WHERE {user} = $1");
+        let row: String = sqlx::query_scalar(AssertSqlSafe(rows))
+            .bind(&bob.id)
+            .fetch_one(&mut old.database.owner().await)
+            .await
+            .unwrap();
+        let taken =
+            format!("INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, $1::jsonb)");
+        sqlx::query(AssertSqlSafe(taken)).bind(row).execute(&mut new.database.owner().await).await.unwrap();
+    }
+    let bob = new.sign_in("bob@example.com").await;
+    assert_eq!(new.paid(&bob).await, (0, 300), "the debt came along");
+
+    let again = new.buy(&bob).await;
+    assert_eq!(new.paid(&bob).await, (CREDITS - 300, 0), "and is paid first");
+    all_is_well(&new).await;
+    assert_eq!(spend(&new, &bob, 100).await.status, 201);
+    let lost = new.stripe.dispute(&new.payment(&again), None, "needs_response").unwrap();
+    new.deliver().await;
+    new.stripe.close_dispute(&lost, "lost").unwrap();
+    new.deliver().await;
+    assert!(new.paid(&bob).await.1 > 0, "{:?}", new.paid(&bob).await);
+    all_is_well(&new).await;
+    new.execute("DELETE FROM credits.moved_wallets").await;
+    let scope = Scope { since: None, daily_zone: "UTC" };
+    let found = verify(&new.database.service(), scope, |_| {}).await.unwrap().findings;
+    let found: Vec<_> = found.iter().map(|finding| finding.invariant).collect();
+    assert!(found.contains(&22) && found.contains(&25), "what it came with is what is left out: {found:?}");
 }
 
 #[tokio::test]

@@ -125,6 +125,7 @@ async fn two_users(story: &Story) -> (User, User) {
             "INSERT INTO auth.pending_bonuses (user_id, created_at) VALUES ($1, now())",
             "INSERT INTO auth.erasures (user_id, due_at) VALUES ($1, now() + interval '30 days')",
             "INSERT INTO credits.imported_wallets SELECT wallet_id, 0, 0, 0, now() FROM credits.balances WHERE user_id = $1",
+            "INSERT INTO credits.moved_wallets SELECT wallet_id, 0, 0 FROM credits.balances WHERE user_id = $1",
         ] {
             sqlx::query(sql).bind(&user.id).execute(&mut owner).await.unwrap();
         }

@@ -29,7 +29,7 @@ async fn whoever(principal: Principal) -> Result<String, ApiError> {
 fn app_of(story: &Story, workers: &Workers) -> Client {
     let routes = Router::new().route("/whoever", get(whoever)).with_state(AuthState(workers.auth.clone()));
     let (own, limits) = (story.settings.own_origin().unwrap(), &workers.auth.limits);
-    Client::new(frame::around(routes, &[], &own, Duration::from_mins(1), &[], limits).unwrap())
+    Client::new(frame::around(routes, &[], &own, "Mana", Duration::from_mins(1), &[], limits).unwrap())
 }
 
 async fn ask(client: &Client, key: &str) -> Reply {

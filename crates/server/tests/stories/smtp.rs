@@ -4,10 +4,11 @@
 use mana_platform::config::SmtpTls;
 use mana_platform::mail::{MailSettings, Smtp};
 use mana_platform::{Settings, SystemClock};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -58,20 +59,22 @@ struct Shared {
 pub(crate) struct SmtpServer {
     shared: Arc<Shared>,
     port: u16,
+    /// Until it listens: a port that nobody else gets, and that refuses whoever connects.
+    socket: Option<TcpSocket>,
     certificate: tempfile::NamedTempFile,
     acceptor: TlsAcceptor,
     running: Option<JoinHandle<()>>,
 }
 
 impl SmtpServer {
-    pub(crate) async fn start(manners: Manners) -> Self {
-        let mut server = Self::stopped(manners).await;
-        server.resume().await;
+    pub(crate) fn start(manners: Manners) -> Self {
+        let mut server = Self::stopped(manners);
+        server.resume();
         server
     }
 
     /// One that does not listen yet.
-    pub(crate) async fn stopped(manners: Manners) -> Self {
+    pub(crate) fn stopped(manners: Manners) -> Self {
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
@@ -88,14 +91,16 @@ impl SmtpServer {
             connected: Notify::new(),
             fell_silent: Notify::new(),
         };
-        let port = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = socket.local_addr().unwrap().port();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self { shared: Arc::new(shared), port, certificate, acceptor, running: None }
+        Self { shared: Arc::new(shared), port, socket: Some(socket), certificate, acceptor, running: None }
     }
 
     /// Listens from now on.
-    pub(crate) async fn resume(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+    pub(crate) fn resume(&mut self) {
+        let listener = self.socket.take().unwrap().listen(128).unwrap();
         let (shared, acceptor) = (Arc::clone(&self.shared), self.acceptor.clone());
         self.running = Some(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

@@ -9,7 +9,7 @@ use mana_auth::token::root_secret::RootSecrets;
 use mana_core_auth::app::{self, App, BuildError, Parts};
 use mana_core_auth::workers::Workers;
 use mana_kernel::{Clock, Rng};
-use mana_platform::mail::{KeptMail, Mailer, Outbox};
+use mana_platform::mail::{KeptMail, Mailer, Message, Outbox};
 use mana_platform::{Settings, SystemRng, telemetry};
 use mana_testkit::{Client, FakeClock, FakeSteadyClock, Reply, Request, TestDatabase};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -56,6 +56,11 @@ pub(crate) struct Story {
 pub(crate) struct Replica {
     pub(crate) client: Client,
     pub(crate) workers: Workers,
+}
+
+/// What a mail is about, behind the name of the service.
+pub(crate) fn about(mail: &Message) -> &str {
+    mail.subject.as_str().strip_prefix("Mana: ").unwrap()
 }
 
 /// Somebody who is signed in.
@@ -187,7 +192,7 @@ impl Story {
     /// a new account, which every registration sends.
     pub(crate) async fn mails(&self) -> Vec<KeptMail> {
         let mut mails = self.all_mails().await;
-        mails.retain(|kept| kept.mail.subject.as_str() != "Confirm your e-mail address");
+        mails.retain(|kept| about(&kept.mail) != "Confirm your e-mail address");
         mails
     }
 

@@ -5,6 +5,7 @@ use crate::story::{Story, User};
 use http::Method;
 use mana_testkit::Request;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use time::Duration;
 
 pub(crate) struct Operation {
@@ -127,10 +128,10 @@ pub(crate) fn request(story: &Story, operation: &Operation, body: Option<&Value>
 #[tokio::test]
 async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
     let story = Story::new().await;
-    let gone = story.user("gone@example.com").await;
-    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&gone.access_token).send().await;
-    let expired = story.sign_in("gone@example.com").await;
+    let expired = story.user("gone@example.com").await;
     story.clock.advance(Duration::seconds(901));
+    let gone = story.sign_in("gone@example.com").await;
+    story.client.request(Method::POST, "/api/v1/auth/logout").bearer(&gone.access_token).send().await;
     let live = story.sign_in("gone@example.com").await;
     story.set_role(&live, "admin").await;
     let document = document();
@@ -139,15 +140,26 @@ async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
     assert!(guarded.len() >= 7);
     for operation in guarded {
         let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let attempt = || request(&story, &operation, body.as_ref());
+        let none = "There is no Authorization header";
         let attempts = [
-            ("no token", request(&story, &operation, body.as_ref())),
-            ("garbage", request(&story, &operation, body.as_ref()).bearer("garbage")),
-            ("an ended session", request(&story, &operation, body.as_ref()).bearer(&gone.access_token)),
-            ("an expired token", request(&story, &operation, body.as_ref()).bearer(&expired.access_token)),
-            ("a refresh token", request(&story, &operation, body.as_ref()).bearer(&live.refresh_token)),
-            ("a cookie", request(&story, &operation, body.as_ref()).header("cookie", &live.cookie)),
+            ("no token", attempt(), none),
+            ("a cookie", attempt().header("cookie", &live.cookie), none),
+            (
+                "a service key",
+                attempt().header("x-service-key", "garbage"),
+                "Service keys are not taken here",
+            ),
+            ("no scheme", attempt().header("authorization", &live.access_token), "The Authorization header"),
+            ("garbage", attempt().bearer("garbage"), "Invalid token"),
+            ("a refresh token", attempt().bearer(&live.refresh_token), "Invalid token"),
+            ("an ended session", attempt().bearer(&gone.access_token), "Session ended"),
+            ("an expired token", attempt().bearer(&expired.access_token), "Token expired"),
         ];
-        for (what, attempt) in attempts {
+        for (what, attempt, reason) in attempts {
+            if what == "a service key" && operation.takes_service_key {
+                continue;
+            }
             let refused = attempt.send().await;
             assert_eq!(
                 (refused.status.as_u16(), refused.problem()),
@@ -155,7 +167,16 @@ async fn every_operation_that_needs_a_caller_refuses_whoever_is_none() {
                 "{} with {what}",
                 operation.path
             );
-            assert_eq!(refused.headers["www-authenticate"], "Bearer");
+            assert_eq!(refused.json["message"], "Unauthorized", "what people are shown");
+            let detail = refused.text("/detail");
+            assert!(detail.starts_with(reason), "{} with {what}: {detail}", operation.path);
+            // Of a token that was sent it is said why it is not accepted, of none nothing (RFC 6750, section 3.1).
+            let expected = if refused.json["detail"] == reason {
+                format!(r#"Bearer error="invalid_token", error_description="{reason}""#)
+            } else {
+                "Bearer".to_owned()
+            };
+            assert_eq!(refused.headers["www-authenticate"], expected.as_str(), "{what}");
         }
         let control = request(&story, &operation, body.as_ref()).bearer(&live.access_token).send().await;
         assert!(
@@ -189,6 +210,17 @@ async fn every_operation_for_apps_refuses_whoever_is_none() {
         for (what, attempt) in attempts {
             let refused = attempt.send().await;
             assert_eq!(refused.status, 401, "{} with {what}: {}", operation.path, refused.json);
+            if !operation.takes_bearer {
+                let reason = match what {
+                    "no key" => "There is no X-Service-Key header: this needs a service key",
+                    "a token" => {
+                        "Tokens of users are not taken here: this needs a service key, as X-Service-Key"
+                    }
+                    _ => "The service key is not accepted",
+                };
+                assert_eq!(refused.json["detail"], reason, "{} with {what}", operation.path);
+                assert_eq!(refused.json["message"], "The service key is not accepted");
+            }
         }
         let both = attempt().bearer(&ada.access_token).header("x-service-key", KEY).send().await;
         assert_eq!((both.status.as_u16(), both.problem()), (400, "request.ambiguous_credentials"));
@@ -249,6 +281,124 @@ async fn every_body_refuses_unknown_fields_missing_fields_and_wrong_types_by_nam
             let refused = send(&body).await;
             assert_eq!(refused.status, 400, "{} {body}", operation.path);
         }
+    }
+}
+
+/// Objects of a schema that have these fields and no others, by their place in a sample of it, and the names of the fields.
+fn objects(document: &Value, schema: &Value, place: &str, found: &mut Vec<(String, BTreeSet<String>)>) {
+    let schema = resolved(document, schema);
+    if let Some(properties) = schema["properties"].as_object() {
+        // What browsers make may have more than is read.
+        if schema["additionalProperties"] == json!(false) {
+            found.push((place.to_owned(), properties.keys().cloned().collect()));
+        }
+        for (name, property) in properties {
+            objects(document, property, &format!("{place}/{name}"), found);
+        }
+    }
+    if schema["items"].is_object() {
+        objects(document, &schema["items"], &format!("{place}/0"), found);
+    }
+}
+
+#[tokio::test]
+async fn every_field_that_a_body_may_have_is_in_the_document() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut looked_at = 0;
+    for operation in operations(&document) {
+        let Some(schema) = &operation.body else { continue };
+        let mut places = Vec::new();
+        objects(&document, schema, "", &mut places);
+        for (place, documented) in places {
+            let mut body = sample(&document, schema);
+            let object = body.pointer_mut(&place).and_then(Value::as_object_mut).unwrap();
+            object.insert("surprise".to_owned(), json!(1));
+            let request = request(&story, &operation, Some(&body));
+            let refused = allowed(request, &operation, &ada).send().await;
+            let path = &operation.path;
+            assert_eq!(refused.text("/errors/0/pointer"), format!("{place}/surprise"), "{path}");
+            let (_, taken) = refused.text("/errors/0/detail").split_once(", which has here ").unwrap();
+            let mut taken: BTreeSet<String> = taken.split(", ").map(str::to_owned).collect();
+            if path.ends_with("-signin") {
+                assert!(taken.remove("token"), "what clients of the older service call idToken");
+            }
+            assert_eq!(taken, documented, "what {path} takes at {place:?}, and what the document says");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 40, "{looked_at}");
+}
+
+#[tokio::test]
+async fn every_example_of_a_body_is_taken_and_what_a_beginner_sends_has_one() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut without: BTreeSet<String> = [
+        "auth/register",
+        "auth/login",
+        "auth/refresh",
+        "auth/validate",
+        "credits/use",
+        "credits/use/batch",
+        "credits/holds",
+        "credits/refund",
+        "internal/credits/grants",
+        "credits/purchase",
+        "admin/service-keys",
+    ]
+    .iter()
+    .map(|path| format!("/api/v1/{path}"))
+    .collect();
+    for operation in operations(&document) {
+        let Some(examples) = operation.body.as_ref().and_then(|body| body["examples"].as_array()) else {
+            continue;
+        };
+        for example in examples {
+            let reply = allowed(request(&story, &operation, Some(example)), &operation, &ada).send().await;
+            assert_ne!(
+                reply.json["code"], "request.invalid_body",
+                "{} {example}: {}",
+                operation.path, reply.json
+            );
+        }
+        without.remove(&operation.path);
+    }
+    assert!(without.is_empty(), "{without:?}");
+}
+
+#[tokio::test]
+async fn every_operation_that_reads_an_idempotency_key_documents_the_header() {
+    let story = with_service_key().await;
+    let ada = story.administrator("ada@example.com").await;
+    let document = document();
+    let mut reading = BTreeSet::new();
+    // Those of the accounts would end the session that the others need.
+    let is_asked = |operation: &Operation| {
+        operation.method != Method::GET
+            && !["/auth/", "/logout"].iter().any(|part| operation.path.contains(part))
+    };
+    for operation in operations(&document).into_iter().filter(is_asked) {
+        let body = operation.body.as_ref().map(|schema| sample(&document, schema));
+        let request = request(&story, &operation, body.as_ref()).header("idempotency-key", "");
+        let refused = allowed(request, &operation, &ada).send().await;
+        let method = operation.method.as_str().to_lowercase();
+        let parameters = document["paths"][&operation.path][method]["parameters"].as_array();
+        let header =
+            parameters.into_iter().flatten().find(|parameter| parameter["name"] == "Idempotency-Key");
+        let in_body =
+            operation.body.as_ref().is_some_and(|body| body["properties"].get("idempotencyKey").is_some());
+        assert_eq!(header.is_some(), in_body, "{}", operation.path);
+        if refused.json["code"] == "request.invalid_header" {
+            let schema = &header.unwrap_or_else(|| panic!("{} reads it", operation.path))["schema"];
+            assert_eq!((&schema["minLength"], &schema["maxLength"]), (&json!(1), &json!(255)));
+            reading.insert(operation.path.clone());
+        }
+    }
+    for path in ["use", "holds", "holds/{id}/capture", "holds/{id}/release", "holds/{id}/extend"] {
+        assert!(reading.contains(&format!("/api/v1/credits/{path}")), "{reading:?}");
     }
 }
 

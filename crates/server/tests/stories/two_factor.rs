@@ -1,6 +1,6 @@
 //! The second factor: set up, asked for, and not to be gone round.
 
-use crate::story::{ACCOUNTS, PASSWORD, Story, User, hex, let_go};
+use crate::story::{ACCOUNTS, PASSWORD, Story, User, about, hex, let_go};
 use http::Method;
 use mana_auth::token::root_secret::{Resealed, RootSecrets};
 use mana_auth::two_factor::rekey_secrets;
@@ -194,6 +194,9 @@ async fn a_code_works_once_across_routes_and_sign_ins() {
     assert_eq!(verify(&story, &first, &now).await.status, 200);
     let again = verify(&story, &second, &now).await;
     assert_eq!((again.status.as_u16(), again.problem()), (401, "auth.wrong_code"));
+    assert!(again.text("/message").starts_with("This code was used already"), "{}", again.json);
+    let wrong = verify(&story, &second, &wrong_code(&story, &owner.secret)).await;
+    assert_eq!((wrong.problem(), wrong.text("/message")), ("auth.wrong_code", "This code is not right"));
     let again = bearer_post(&story, &owner.user, "/api/v1/auth/reauthenticate", &json!({"code": now})).await;
     assert_eq!((again.status.as_u16(), again.problem()), (401, "auth.wrong_code"));
     let before = verify(&story, &second, &code_in(&story, &owner.secret, -1)).await;
@@ -539,7 +542,7 @@ async fn the_owner_is_told_when_the_factor_or_its_codes_change() {
     off().await;
     off().await;
     let mails = story.mails().await;
-    let subjects: Vec<_> = mails.iter().map(|kept| kept.mail.subject.as_str()).collect();
+    let subjects: Vec<_> = mails.iter().map(|kept| about(&kept.mail)).collect();
     assert_eq!(
         subjects,
         [

@@ -303,13 +303,14 @@ async fn what_an_endpoint_does_not_take_is_told_again_and_a_hostile_one_holds_up
         assert!(shown["failingSince"].is_null() && shown["lastSuccessAt"].is_string(), "{shown}");
     }
     assert_eq!(elsewhere.take().len(), 0);
-    // A head says all: what comes after it is not waited for, however long it is.
+    // A head says all: what comes after it is not waited for, however long it is, though there were time.
+    let patient = story.replica_with(|settings| settings.webhook_timeout_seconds = 30).await;
     for fault in [Fault::Huge, Fault::Drip, Fault::Garbage] {
         receiver.does(Some(fault.clone()));
         spend(&story, &ada, 1).await;
         let began = Instant::now();
-        story.workers.deliver_webhooks().await;
-        assert!(began.elapsed().as_millis() < 900, "{fault:?}");
+        patient.workers.deliver_webhooks().await;
+        assert!(began.elapsed().as_secs() < 20, "{fault:?}");
         assert_eq!(receiver.take().len(), 1, "{fault:?}");
         assert_eq!(
             endpoint.deliveries(&story, &admin, "?state=waiting").await,

@@ -27,6 +27,7 @@ use utoipa::ToSchema;
 /// Which chain to continue.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"refreshToken": "the refreshToken of the last answer"})))]
 pub(crate) struct RefreshRequest {
     /// The newest refresh token that the client has.
     #[schema(value_type = String, max_length = 256)]

@@ -17,11 +17,12 @@ use utoipa::ToSchema;
 /// How much to charge.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 20})))]
 pub(crate) struct CaptureRequest {
     /// Mana to charge; all that was set aside if absent.
     amount: Option<Amount>,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 

@@ -13,11 +13,12 @@ use utoipa::ToSchema;
 /// How long.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"expiresInSeconds": 900})))]
 pub(crate) struct ExtendRequest {
     /// Seconds from now, not from the end that it had.
     expires_in_seconds: HoldSeconds,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
 }
 

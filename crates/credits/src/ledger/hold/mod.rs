@@ -16,9 +16,10 @@ use super::store::{self, HoldRow};
 use crate::Credits;
 use crate::idempotency::{Answer, IdempotencyKey};
 use http::StatusCode;
+use mana_kernel::integer::within;
 use mana_kernel::{HoldId, UserId};
 use mana_platform::http::{ApiError, Principal, Scope};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 use utoipa::ToSchema;
@@ -59,8 +60,8 @@ pub(crate) struct HoldAnswer {
 }
 
 /// Seconds from now, 1 to 2,592,000 (30 days).
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, ToSchema)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(into = "i64")]
 #[schema(value_type = i64, minimum = 1, maximum = 2_592_000)]
 pub(crate) struct HoldSeconds(i64);
 
@@ -70,15 +71,9 @@ impl Default for HoldSeconds {
     }
 }
 
-impl TryFrom<i64> for HoldSeconds {
-    type Error = &'static str;
-
-    fn try_from(seconds: i64) -> Result<Self, &'static str> {
-        if (1..=MAX_SECONDS).contains(&seconds) {
-            Ok(Self(seconds))
-        } else {
-            Err("must be an integer from 1 to 2592000")
-        }
+impl<'de> Deserialize<'de> for HoldSeconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        within(deserializer, 1, MAX_SECONDS).map(Self)
     }
 }
 
@@ -99,7 +94,7 @@ impl HoldSeconds {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct HoldRequest {
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 

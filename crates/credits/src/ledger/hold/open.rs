@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 /// What to set aside, and for what.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"amount": 25, "appId": "chat", "description": "A picture", "expiresInSeconds": 900})))]
 pub(crate) struct OpenHoldRequest {
     /// Mana to set aside.
     amount: Amount,
@@ -25,13 +26,13 @@ pub(crate) struct OpenHoldRequest {
     #[serde(default)]
     expires_in_seconds: HoldSeconds,
     /// Name of this request, as the `Idempotency-Key` header.
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<IdempotencyKey>,
     /// Anything the app wants to find again.
     metadata: Option<Metadata>,
     /// Whose mana; for service keys.
-    #[serde(skip_serializing)]
-    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     user_id: Option<UserId>,
 }
 

@@ -3,7 +3,7 @@
 use super::grant::Terms;
 use super::payment::Settlement;
 use mana_kernel::mana::OutOfRange;
-use mana_kernel::{Amount, HoldId};
+use mana_kernel::{Amount, HoldId, Shortfall};
 use time::{Date, OffsetDateTime};
 
 /// A change that is asked for.
@@ -141,7 +141,7 @@ pub struct Note {
 pub enum Refusal {
     /// More is asked for than there is.
     #[error("more mana is asked for than is available")]
-    InsufficientFunds,
+    InsufficientFunds(Shortfall),
     /// Paid mana is asked for, and a debt is open.
     #[error("a payment was taken back, and what it bought is owed")]
     InDebt,

@@ -24,6 +24,7 @@ type Coin = i64;
 /// The wallet as a purse of coins: no amounts, no slices, nothing is ever split or summed up.
 #[derive(Debug, Clone)]
 struct Reference {
+    unit: i64,
     coins_at_most: usize,
     now: OffsetDateTime,
     day: Date,
@@ -58,6 +59,7 @@ struct Line {
 impl Reference {
     fn new(unit: i64) -> Self {
         Self {
+            unit,
             coins_at_most: usize::try_from(MAX_MANA / unit).unwrap(),
             now: START,
             day: OPENED,
@@ -254,7 +256,7 @@ impl Reference {
             terms.effective_from.unwrap_or(START) <= self.now && self.now < terms.expires_at.unwrap_or(NEVER)
         });
         if spendable.len() < coins {
-            return Err(Refusal::InsufficientFunds);
+            return Err(short_of(spendable.len(), coins, self.unit));
         }
         spendable.sort_by_key(|coin| {
             let terms = self.terms[coin];
@@ -553,6 +555,11 @@ fn coins_of(grant: i64, amount: i64, unit: i64) -> Vec<Coin> {
     vec![grant; usize::try_from(amount.abs() / unit).unwrap()]
 }
 
+fn short_of(available: usize, required: usize, unit: i64) -> Refusal {
+    let mana = |coins: usize| Mana::new(i64::try_from(coins).unwrap() * unit).unwrap();
+    Refusal::InsufficientFunds(Shortfall { available: mana(available), required: mana(required) })
+}
+
 fn note(description: &str) -> Note {
     Note { app_id: APP.to_owned(), description: description.to_owned(), ..Note::default() }
 }
@@ -741,7 +748,7 @@ fn free_goes_before_paid_and_what_expires_soonest_goes_first() {
 
 #[test]
 fn what_expires_can_be_spent_until_that_instant_and_not_at_it() {
-    for (seconds, expected) in [(9, Ok(())), (10, Err(Refusal::InsufficientFunds))] {
+    for (seconds, expected) in [(9, Ok(())), (10, Err(short_of(0, 1, 1)))] {
         let mut run = Run::new(1);
         run.give(GrantSource::Purchase, 10, Some(10));
         run.wait(seconds);
@@ -768,7 +775,7 @@ fn what_begins_later_can_be_spent_from_that_instant_on() {
     run.must(&Command::Give(Gift { amount: run.amount(5), terms, note: note("later") }));
     run.wait(9);
     let spend = Command::Spend(run.charge(5));
-    assert_eq!(run.apply(&spend), Err(Refusal::InsufficientFunds));
+    assert_eq!(run.apply(&spend), Err(short_of(0, 5, 1)));
     run.wait(1);
     assert!(run.apply(&spend).is_ok());
 }
@@ -907,7 +914,7 @@ fn what_is_held_cannot_be_spent() {
     let mut run = Run::new(1);
     run.give(GrantSource::Purchase, 10, None);
     let hold = run.hold(6, 100);
-    assert_eq!(run.apply(&Command::Spend(run.charge(5))), Err(Refusal::InsufficientFunds));
+    assert_eq!(run.apply(&Command::Spend(run.charge(5))), Err(short_of(4, 5, 1)));
     run.must(&Command::Release { id: hold });
     assert_eq!(run.spend(10).amount, -10);
 }

@@ -100,6 +100,7 @@ pub async fn import(
     if let Some(orphan) = orphans.into_iter().next() {
         return Err(ImportError::Lie(orphan.into()));
     }
+    store::insert_moved_wallets(&mut transaction).await?;
     store::continue_wallet_ids(&mut transaction).await?;
     transaction.commit().await?;
     Ok(counts)

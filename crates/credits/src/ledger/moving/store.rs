@@ -1,4 +1,4 @@
-//! All SQL that takes the books along, beside that of the proof.
+//! All SQL of `credits.moved_wallets`, and what takes the books along, beside that of the proof.
 #![expect(
     clippy::as_conversions,
     reason = "how a checked query is told that elements of an array may be null"
@@ -259,6 +259,16 @@ async fn insert_answers(connection: &mut PgConnection, rows: &[AnswerRecord]) ->
         &column(rows, |row| row.status),
         &column(rows, |row| row.body.clone()),
         &column(rows, |row| row.created_at),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes of all wallets that they came from elsewhere with what they have now.
+pub(super) async fn insert_moved_wallets(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO credits.moved_wallets (wallet_id, sequence, debt) SELECT wallet_id, sequence, debt FROM credits.balances",
     )
     .execute(connection)
     .await?;

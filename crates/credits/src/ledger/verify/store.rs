@@ -192,7 +192,8 @@ pub(crate) struct PaymentLie {
 }
 
 /// Contradictions between orders and the books, at most a thousand: of all wallets that have an order, or one that changed
-/// since a time, and whose ids are in a range. A wallet without any may have come from elsewhere, where its orders stayed. Looks at the books as they are written, not at how they came about.
+/// since a time, and whose ids are in a range. Of a wallet that came from elsewhere, where its orders stayed, what it came with is left out. Looks at
+/// the books as they are written, not at how they came about.
 pub(crate) async fn list_payment_lies(
     connection: &mut PgConnection,
     since: Option<OffsetDateTime>,
@@ -201,7 +202,8 @@ pub(crate) async fn list_payment_lies(
     Ok(sqlx::query_as!(
         PaymentLie,
         r#"WITH chosen AS MATERIALIZED (
-               SELECT wallet_id, user_id, debt FROM credits.balances
+               SELECT wallet_id, user_id, balances.debt, coalesce(came.sequence, 0) AS came_with, coalesce(came.debt, 0) AS came_owing
+               FROM credits.balances LEFT JOIN credits.moved_wallets came USING (wallet_id)
                WHERE wallet_id > $2 AND wallet_id <= $3 AND EXISTS (
                    SELECT FROM credits.purchases
                    WHERE purchases.user_id = balances.user_id AND ($1::timestamptz IS NULL OR updated_at >= $1))
@@ -211,7 +213,8 @@ pub(crate) async fn list_payment_lies(
                SELECT line.*, slice.grant_sequence, slice.amount AS slice
                FROM chosen CROSS JOIN LATERAL (
                    SELECT sequence, type, counter, amount, metadata ->> 'purchaseId' AS purchase
-                   FROM credits.transactions WHERE wallet_id = chosen.wallet_id AND counter IN ('clearing', 'debt')) found
+                   FROM credits.transactions
+                   WHERE wallet_id = chosen.wallet_id AND sequence > chosen.came_with AND counter IN ('clearing', 'debt')) found
                CROSS JOIN LATERAL (SELECT chosen.wallet_id, chosen.user_id, found.*) line
                JOIN credits.transactions whole ON whole.wallet_id = line.wallet_id AND whole.sequence = line.sequence
                CROSS JOIN LATERAL unnest(whole.slice_grants, whole.slice_amounts) AS slice (grant_sequence, amount)
@@ -243,12 +246,12 @@ pub(crate) async fn list_payment_lies(
                WHERE version.version = package_version AND (bought.credits <> version.credits OR price_cents IS DISTINCT FROM
                    CASE currency WHEN 'eur' THEN version.price_euro_cents ELSE (version.prices ->> currency)::bigint END)
                UNION ALL
-               SELECT wallet_id, user_id, NULL, 25, format('the debt is %s, by purchases and lines it is %s', debt, owed + repaid)
-               FROM (SELECT wallet_id, user_id, debt,
+               SELECT wallet_id, user_id, NULL, 25, format('the debt is %s, by purchases and lines it is %s', debt, came_owing + owed + repaid)
+               FROM (SELECT wallet_id, user_id, debt, came_owing,
                        coalesce((SELECT sum(owed_mana) FROM bought WHERE bought.wallet_id = chosen.wallet_id), 0) AS owed,
                        coalesce((SELECT sum(slice) FROM moved WHERE moved.wallet_id = chosen.wallet_id AND counter = 'debt'), 0) AS repaid
                    FROM chosen) debts
-               WHERE debt <> owed + repaid
+               WHERE debt <> came_owing + owed + repaid
            ) lies
            ORDER BY wallet_id, sequence LIMIT 1000"#,
         since,

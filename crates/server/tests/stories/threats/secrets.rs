@@ -79,6 +79,8 @@ async fn no_secret_lies_in_clear_in_the_database_in_redis_or_in_the_metrics() {
         settings.rate_limit_max = 1_000;
         settings.rate_limit_login = 1_000;
         settings.redis_url = Some(redis.url().into());
+        // A busy machine is no lost Redis.
+        settings.redis_wait_ms = 60_000;
     })
     .await;
     let secrets = all_secrets(&story).await;
@@ -123,6 +125,8 @@ async fn a_redis_that_is_lost_emptied_or_old_revives_nothing() {
     let story = Story::with(|settings| {
         settings.rate_limit_max = 1_000;
         settings.redis_url = Some(redis.url().into());
+        // A busy machine is no lost Redis.
+        settings.redis_wait_ms = 60_000;
     })
     .await;
     let (gone, live) = (story.user("gone@example.com").await, story.user("live@example.com").await);

@@ -118,7 +118,9 @@ impl Run {
                         debt == Mana::ZERO || self.wallet.totals().unwrap().paid == paid,
                         "in debt, paid mana was spent"
                     ),
-                    Err(refusal) => assert!(matches!(refusal, Refusal::InsufficientFunds | Refusal::InDebt)),
+                    Err(refusal) => {
+                        assert!(matches!(refusal, Refusal::InsufficientFunds(_) | Refusal::InDebt));
+                    }
                 }
             }
             Step::Hold(value) => {
