@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mana_kernel::secret::sha256;
 use mana_kernel::{ErrorCode, Kind, Problem, Rng};
+use mana_platform::http::host::is_within;
 use mana_platform::{DbError, Settings};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -74,9 +75,8 @@ impl RelyingParty {
 /// Whether a browser lets the page use passkeys of the domain: it is of it, and nobody on the way can have changed it.
 fn is_page_of(url: &Url, id: &str) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let is_inside = host == id || host.strip_suffix(id).is_some_and(|rest| rest.ends_with('.'));
-    let is_local = host == "localhost" || host.ends_with(".localhost");
-    is_inside && (url.scheme() == "https" || is_local)
+    let is_local = is_within(host, "localhost");
+    is_within(host, id) && (url.scheme() == "https" || is_local)
 }
 
 /// Random bytes for an authenticator to sign: what it signed once is of no use for anything else.

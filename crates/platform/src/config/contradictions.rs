@@ -1,6 +1,7 @@
 //! Settings each of which can be read, and which can't do together what they are for.
 
 use super::Settings;
+use crate::http::host::{is_localhost, is_within};
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
@@ -64,7 +65,7 @@ impl Settings {
             (self.require_email_verification && nobody_gets_mail).then_some(Contradiction::NoMail),
             stripe_key.filter(|key| !key.is_empty() && !is_of_stripe(key)).map(|_| Contradiction::StripeKey),
             own.as_ref()
-                .filter(|own| own.scheme() == "http" && own.host().is_some_and(|host| !is_here(&host)))
+                .filter(|own| own.scheme() == "http" && !is_localhost(own))
                 .map(|own| Contradiction::InClear(own.origin().ascii_serialization())),
         ];
         found.into_iter().flatten().collect()
@@ -74,9 +75,7 @@ impl Settings {
 fn foreign_cookie_domain(domain: &str, host: &Host<&str>) -> Option<Contradiction> {
     let domain = domain.trim().trim_start_matches('.').to_lowercase();
     let host = host.to_string();
-    let is_inside =
-        host == domain || host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
-    (!is_inside).then_some(Contradiction::CookieDomain { domain, host })
+    (!is_within(&host, &domain)).then_some(Contradiction::CookieDomain { domain, host })
 }
 
 /// Of an account, or restricted; for real money, or for trying.
@@ -84,15 +83,6 @@ fn is_of_stripe(key: &str) -> bool {
     ["sk_live_", "sk_test_", "rk_live_", "rk_test_"]
         .iter()
         .any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
-}
-
-/// Whether the name leads to this machine for whoever asks.
-fn is_here(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod client_address;
 pub mod codes;
 pub mod cursor;
 pub mod frame;
+pub mod host;
 pub mod language;
 mod meters;
 pub mod page;

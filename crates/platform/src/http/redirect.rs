@@ -1,5 +1,6 @@
 //! Where the service may send a browser to: pages of the family, and nowhere else.
 
+use super::host::{is_localhost, is_within};
 use crate::config::{Origin, Settings};
 use url::{Host, Url};
 
@@ -51,19 +52,7 @@ impl RedirectTargets {
 
     fn is_of_the_domain(&self, url: &Url) -> bool {
         let (Some(domain), Some(Host::Domain(host))) = (&self.domain, url.host()) else { return false };
-        let is_inside =
-            host == domain || host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
-        is_inside && url.scheme() == "https" && url.port().is_none()
-    }
-}
-
-/// Names that a browser resolves to this machine without asking anybody (RFC 6761).
-fn is_localhost(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(host)) => host == "localhost" || host.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+        is_within(host, domain) && url.scheme() == "https" && url.port().is_none()
     }
 }
 
