@@ -74,23 +74,62 @@ impl Drop for Lent {
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: PgPool,
-    cut: Arc<Cut>,
     is_transactions_only: bool,
 }
 
-/// When a connection was last found to lead nowhere. What cut one has most often cut all: those that were not used since are asked before they
-/// are used, so that a restart of PostgreSQL or of a pooler fails one request and not one for each connection.
-#[derive(Debug, Default)]
-struct Cut(Mutex<Option<Instant>>);
+/// What errors have told of the connections that there are, to whatever statement of this process.
+///
+/// What cut one connection has most often cut all, and where one can't write, those of its time can't either. What was learned from one spares
+/// the others, so that a restart of PostgreSQL or of a pooler fails one request and not one for each connection.
+static LEARNED: Mutex<Learned> = Mutex::new(Learned { cut: None, read_only: None });
 
-impl Cut {
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+#[derive(Debug, Clone, Copy)]
+struct Learned {
+    /// When a connection was last found to lead nowhere.
+    cut: Option<Instant>,
+    /// When one was last found on which nothing can be written.
+    read_only: Option<Instant>,
+}
+
+/// What to do with a connection before it is used.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It was used a moment ago, and nothing was heard since.
+    Trusted,
+    /// It may have been cut.
+    Doubtful,
+    /// It began when, or leads where, nothing is to be written.
+    Useless,
+}
+
+impl Learned {
+    fn so_far() -> Self {
+        *LEARNED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_later_than(&self, idle_for: Duration) -> bool {
-        let cut = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cut.is_some_and(|cut| cut.elapsed() < idle_for)
+    fn note(error: &sqlx::Error) {
+        let now = Instant::now();
+        let mut learned = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind(error) {
+            "connection" => learned.cut = Some(now),
+            "read_only" if learned.read_only.is_none_or(|before| before.elapsed() > RENEWED_EVERY) => {
+                learned.read_only = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Of a connection that was made and last used so long ago.
+    fn standing(&self, made: Duration, used: Duration) -> Standing {
+        let since =
+            |found: Option<Instant>, before: Duration| found.is_some_and(|found| found.elapsed() < before);
+        if since(self.read_only, made) {
+            Standing::Useless
+        } else if since(self.cut, used) || used >= TRUSTED_FOR {
+            Standing::Doubtful
+        } else {
+            Standing::Trusted
+        }
     }
 }
 
@@ -120,6 +159,9 @@ const BATCH_LIMIT: Duration = Duration::from_secs(12);
 /// For how long a connection is taken to be there still, without asking it, unless another was found cut meanwhile.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
+/// How often connections on which nothing can be written are replaced: as long as nothing can be written at all, new ones are no better.
+const RENEWED_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a connection is used before a new one takes its place. A name may lead elsewhere by then, and what was set for new sessions is not
 /// heard of by old ones.
 const CONNECTION_LIFE: Duration = Duration::from_mins(10);
@@ -134,20 +176,18 @@ impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection, and as long again for the
     /// beginning of a transaction.
     pub fn new(options: PgConnectOptions, max_connections: u32, wait: Duration) -> Self {
-        let cut = Arc::<Cut>::default();
-        let looked_at = Arc::clone(&cut);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(wait)
             .max_lifetime(CONNECTION_LIFE)
             // A ping before every use would cost each request a round trip; one after a pause finds what a restart cut.
             .test_before_acquire(false)
-            .before_acquire(move |connection, meta| {
-                let is_trusted = meta.idle_for < TRUSTED_FOR && !looked_at.is_later_than(meta.idle_for);
-                Box::pin(async move { Ok(is_trusted || answers(connection).await) })
+            .before_acquire(|connection, meta| {
+                let standing = Learned::so_far().standing(meta.age, meta.idle_for);
+                Box::pin(async move { Ok(is_usable(standing, connection).await) })
             })
             .connect_lazy_with(options);
-        Self { pool, cut, is_transactions_only: false }
+        Self { pool, is_transactions_only: false }
     }
 
     /// The same, for a pooler that does not keep its clients' prepared statements apart: nothing is asked outside of a
@@ -241,7 +281,7 @@ impl Database {
         if let Err(error) = &lent
             && kind(error) == "connection"
         {
-            self.cut.note();
+            Learned::note(error);
             // Nothing was done on it. The next one is asked first, or new.
             if !is_silence(error) {
                 lent = self.lend_in_transaction(statement).await;
@@ -415,7 +455,11 @@ impl BatchConnection {
     async fn take(&mut self) -> Result<Kept, DbError> {
         if let Some(mut kept) = self.kept.take()
             && kept.made.elapsed() < CONNECTION_LIFE
-            && (kept.used.elapsed() < TRUSTED_FOR || answers(&mut kept.connection).await)
+            && is_usable(
+                Learned::so_far().standing(kept.made.elapsed(), kept.used.elapsed()),
+                &mut kept.connection,
+            )
+            .await
         {
             return Ok(kept);
         }
@@ -427,9 +471,13 @@ impl BatchConnection {
     }
 }
 
-/// Whether a connection that has rested is there still. What a firewall has forgotten says nothing, and a new one is had sooner.
-async fn answers(connection: &mut PgConnection) -> bool {
-    matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(())))
+/// Whether a connection can be used. If it may have been cut, it is asked. What a firewall has forgotten says nothing, and a new one is had sooner.
+async fn is_usable(standing: Standing, connection: &mut PgConnection) -> bool {
+    match standing {
+        Standing::Trusted => true,
+        Standing::Doubtful => matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(()))),
+        Standing::Useless => false,
+    }
 }
 
 /// Connects as the pool does: a server that is starting or has no place is tried again, until whoever asks has waited enough.
@@ -528,6 +576,7 @@ pub struct DbError(#[source] sqlx::Error);
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         metrics::counter!("database_errors_total", "kind" => kind(&error)).increment(1);
+        Learned::note(&error);
         Self(error)
     }
 }

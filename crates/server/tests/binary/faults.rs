@@ -8,6 +8,7 @@ use crate::wire::{Cut, Proxy};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 const USE: &str = "/api/v1/credits/use";
@@ -259,8 +260,14 @@ fn a_spend_waits_while_the_database_lets_nobody_in_for_a_moment() {
 #[test]
 fn a_shard_that_connected_where_nothing_was_to_be_written_works_again_without_a_restart() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
-    let server = ledger_server(&home, &cluster).start();
-    let token = owner_of_wallet(&server, "ada@example.com");
+    let server = &ledger_server(&home, &cluster).start();
+    let token = owner_of_wallet(server, "ada@example.com");
+    // Many connections, each of which will have been cut.
+    thread::scope(|scope| {
+        for user in 0..8 {
+            scope.spawn(move || server.register(&format!("user{user}@example.com")));
+        }
+    });
     let mut owner = cluster.owner("postgres");
     // Unlike with a setting of the whole server, sessions that are open do not hear of its end.
     owner.run("ALTER DATABASE mana SET default_transaction_read_only = on");
@@ -271,6 +278,10 @@ fn a_shard_that_connected_where_nothing_was_to_be_written_works_again_without_a_
     });
     owner.run("ALTER DATABASE mana RESET default_transaction_read_only");
     assert!(!is_replay(&spend_until_done(server.port, &token, "refused")), "nothing was done before");
-    assert_eq!(spend(server.port, &token, "after").unwrap().status, 201);
+    for number in 0..20 {
+        let reply = spend(server.port, &token, &format!("after-{number}")).unwrap();
+        assert_eq!(reply.status, 201, "{reply:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
     cluster.books_are_true("mana");
 }

@@ -2,8 +2,9 @@
 
 use crate::story::Story;
 use futures_util::future::try_join_all;
-use mana_platform::Database;
+use mana_platform::{Database, DbError};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -125,6 +126,66 @@ async fn a_pooler_that_starts_anew_fails_no_transaction_and_nothing_after_one() 
         }
         drop(transaction);
     }
+}
+
+#[tokio::test]
+async fn connections_that_were_cut_fail_one_statement_and_not_one_each() {
+    const PLACES: usize = 4;
+    let story = Story::new().await;
+    let way = Way::to(story.database.service_options());
+    let database = Database::new(way.options.clone(), PLACES.try_into().unwrap(), Duration::from_secs(10));
+    let all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
+    drop(all);
+    while database.places().idle < PLACES.try_into().unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    way.is_cut();
+    let mut single = database.acquire().await.unwrap();
+    let failed = sqlx::query("SELECT 1").execute(&mut *single).await.map_err(DbError::from);
+    failed.expect_err("nothing has shown yet that it was cut");
+    let mut singles = try_join_all((1..PLACES).map(|_| database.acquire())).await.unwrap();
+    for single in &mut singles {
+        sqlx::query("SELECT 1").execute(&mut **single).await.expect("it was asked before it was lent");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_began_when_nothing_was_to_be_written_are_replaced() {
+    const PLACES: usize = 4;
+    let story = Story::new().await;
+    let options = story.database.service_options();
+    let name = options.get_database().unwrap().to_owned();
+    let mut owner = story.database.owner().await;
+    let mut alter = async |setting: &str| {
+        let sql = format!("ALTER DATABASE {name} {setting}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    };
+    let database = Database::new(options, PLACES.try_into().unwrap(), Duration::from_secs(10));
+    alter("SET default_transaction_read_only = on").await;
+    let mut all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
+    write(&mut all[0]).await.expect_err("nothing is to be written");
+    drop(all);
+    alter("RESET default_transaction_read_only").await;
+    let recovery = async {
+        loop {
+            let mut all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
+            let mut is_written = true;
+            for transaction in &mut all {
+                is_written &= write(transaction).await.is_ok();
+            }
+            if is_written {
+                break;
+            }
+            drop(all);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), recovery).await.expect("new connections take their places soon");
+}
+
+async fn write(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM auth.sessions WHERE id = 'none'").execute(connection).await?;
+    Ok(())
 }
 
 #[tokio::test]
