@@ -1,12 +1,17 @@
 //! The hash chain of a wallet: each transaction's hash covers itself and, through its predecessor's, all before it.
 
-use super::model::{Transaction, WalletId};
+use super::model::{Terms, Transaction, WalletId};
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// The hash of a transaction behind `previous`: SHA-256 over every stored field, each text with its length before it,
 /// so that no two different transactions are the same bytes. What only some transactions have comes last, each with its
-/// name.
-pub fn link(previous: &[u8; 32], wallet: WalletId, transaction: &Transaction) -> [u8; 32] {
+/// name; of one that makes a grant, the terms of that: `made`.
+pub fn link(
+    previous: &[u8; 32],
+    wallet: WalletId,
+    transaction: &Transaction,
+    made: Option<&Terms>,
+) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(previous);
     context.update(transaction.id.0.as_bytes());
@@ -43,6 +48,16 @@ pub fn link(previous: &[u8; 32], wallet: WalletId, transaction: &Transaction) ->
     if let Some(key) = &note.service_key_id {
         text(&mut context, Some("service key"));
         text(&mut context, Some(key));
+    }
+    if let Some(Terms { source, priority, cost_micros, effective_from, expires_at }) = made {
+        text(&mut context, Some("grant"));
+        text(&mut context, Some(source.as_str()));
+        context.update(&priority.to_be_bytes());
+        context.update(&cost_micros.to_be_bytes());
+        for time in [effective_from, expires_at] {
+            // No time is as late as this.
+            context.update(&time.map_or(i64::MAX, micros).to_be_bytes());
+        }
     }
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());

@@ -575,7 +575,8 @@ impl Wallet {
             note,
             hash: [0; 32],
         };
-        transaction.hash = chain::link(&self.head, self.id, &transaction);
+        let made = effects.new_grants.iter().find(|grant| grant.sequence == transaction.sequence);
+        transaction.hash = chain::link(&self.head, self.id, &transaction, made.map(|grant| &grant.terms));
         self.head = transaction.hash;
         effects.transactions.push(transaction);
         Ok(())

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use http::Method;
 use mana_auth::admin::new_claim_link;
 use mana_credits::ledger::chain;
-use mana_credits::ledger::model::{Change, Counter, Note, Transaction, TransactionKind, WalletId};
+use mana_credits::ledger::model::{Change, Counter, Note, Terms, Transaction, TransactionKind, WalletId};
 use mana_kernel::{Mana, TransactionId};
 use mana_platform::SystemRng;
 use serde_json::json;
@@ -181,7 +181,9 @@ async fn the_chain_of_hashes_recomputes_from_what_is_stored() {
             },
             hash: [0; 32],
         };
-        head = chain::link(&head, WalletId(line.get("wallet_id")), &transaction);
+        // The first line makes the one grant that there is.
+        let made = (transaction.sequence == 1).then_some(&Terms::ALLOWANCE);
+        head = chain::link(&head, WalletId(line.get("wallet_id")), &transaction, made);
         assert_eq!(line.get::<Vec<u8>, _>("hash"), head);
     }
     let stored: Vec<u8> =

@@ -109,7 +109,8 @@ impl Audit {
             amount,
             "1: legs do not sum to zero"
         );
-        assert_eq!(line.hash, chain::link(&last.map_or([0; 32], |last| last.hash), self.wallet, line), "5");
+        let head = last.map_or([0; 32], |last| last.hash);
+        assert_eq!(line.hash, chain::link(&head, self.wallet, line, self.grants.get(&sequence)), "5");
         assert!(
             line.slices.iter().all(|slice| slice.amount != 0 && slice.amount.signum() == amount.signum())
         );

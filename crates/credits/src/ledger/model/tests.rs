@@ -1087,13 +1087,31 @@ fn changing_any_field_changes_the_hash() {
             line.note.description.remove(0);
         }),
     ];
-    let hash = |line: &Transaction| chain::link(&[0; 32], WalletId(1), line);
+    let hash = |line: &Transaction| chain::link(&[0; 32], WalletId(1), line, None);
     let mut hashes = BTreeMap::new();
     for (field, change) in changes {
         let mut line = full_line();
         change(&mut line);
         assert_eq!(hashes.insert(hash(&line), field), None, "{field}");
     }
-    assert_eq!(hashes.insert(chain::link(&[0; 32], WalletId(2), &full_line()), "wallet"), None);
-    assert_eq!(hashes.insert(chain::link(&[1; 32], WalletId(1), &full_line()), "what came before"), None);
+    let full_link = |before: u8, wallet: i64, made: Option<&Terms>| {
+        chain::link(&[before; 32], WalletId(wallet), &full_line(), made)
+    };
+    assert_eq!(hashes.insert(full_link(0, 2, None), "wallet"), None);
+    assert_eq!(hashes.insert(full_link(1, 1, None), "what came before"), None);
+    let changes: [(&str, fn(&mut Terms)); 8] = [
+        ("a grant", |_| ()),
+        ("source", |terms| terms.source = GrantSource::Purchase),
+        ("priority", |terms| terms.priority += 1),
+        ("cost", |terms| terms.cost_micros += 1),
+        ("begin", |terms| terms.effective_from = Some(START)),
+        ("end", |terms| terms.expires_at = Some(START)),
+        ("end a microsecond later", |terms| terms.expires_at = Some(START + Duration::MICROSECOND)),
+        ("begin and end", |terms| (terms.effective_from, terms.expires_at) = (Some(START), Some(START))),
+    ];
+    for (field, change) in changes {
+        let mut terms = Terms::ALLOWANCE;
+        change(&mut terms);
+        assert_eq!(hashes.insert(full_link(0, 1, Some(&terms)), field), None, "{field}");
+    }
 }

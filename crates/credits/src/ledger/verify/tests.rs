@@ -3,6 +3,7 @@
 
 use super::replay::Replay;
 use super::{Finding, LineContext, Snapshot};
+use crate::ledger::chain;
 use crate::ledger::model::{
     Charge, Command, Due, Effects, Gift, GrantSource, HoldChange, HoldEnd, Note, RecalledSpend, Slice, Terms,
     TransactionKind, Wallet, WalletId,
@@ -241,7 +242,9 @@ impl Books {
     fn rehash(&mut self) {
         let mut head = [0; 32];
         for line in &mut self.lines {
-            head = crate::ledger::chain::link(&head, WalletId(7), &line.transaction().unwrap());
+            let made = self.grants.iter().find(|grant| grant.grant_sequence == line.sequence);
+            let made = made.and_then(GrantRecord::terms);
+            head = chain::link(&head, WalletId(7), &line.transaction().unwrap(), made.as_ref());
             line.hash = head.to_vec();
         }
         self.wallet.head = head;
@@ -339,6 +342,35 @@ fn a_spend_of_what_has_expired_is_found() {
     let mut books = spent_books();
     books.grants[1].expires_at = Some(books.lines[3].created_at);
     assert!(books.invariants().contains(&11));
+}
+
+#[test]
+fn terms_that_were_changed_wherever_they_stand_are_found_by_the_line_that_made_the_grant() {
+    let mut books = spent_books();
+    // The bonus: it can be spent as long as before, and nothing else depends on it.
+    let later = START + Duration::days(400);
+    books.grants[0].expires_at = Some(later);
+    books.wallet.grants.iter_mut().find(|grant| grant.sequence == 1).unwrap().terms.expires_at = Some(later);
+    let found: Vec<_> = books.replay().iter().map(|finding| (finding.sequence, finding.invariant)).collect();
+    assert!(found.contains(&(Some(1), 5)), "{found:?}");
+    books.rehash();
+    assert!(!books.invariants().contains(&5), "the control: it is the hash that shows it");
+}
+
+#[test]
+fn lines_from_before_terms_were_in_the_hash_are_good_as_they_are() {
+    let mut books = spent_books();
+    let mut head = [0; 32];
+    for line in &mut books.lines {
+        head = chain::link(&head, WalletId(7), &line.transaction().unwrap(), None);
+        line.hash = head.to_vec();
+    }
+    books.wallet.head = head;
+    assert_eq!(books.replay(), []);
+    books.pass(Duration::SECOND);
+    let terms = promotion(7, None, START);
+    books.run(&Command::Give(Gift { amount: amount(10), terms, note: note("gift") }));
+    assert_eq!(books.replay(), [], "and so are those that come after");
 }
 
 #[test]
