@@ -197,6 +197,19 @@ async fn edited_holds_grants_and_statistics_are_found() {
         ("UPDATE credits.usage_stats SET spent = spent + 1 WHERE wallet_id = 1", None, 3),
         ("UPDATE credits.usage_stats SET app_id = 'other'", None, 3),
         ("DELETE FROM credits.usage_stats", None, 3),
+        // Its terms, alike in both places.
+        (
+            "UPDATE credits.grants SET expires_at = now() + interval '1 day' WHERE wallet_id = 1;
+             UPDATE credits.balances SET grants = jsonb_set(grants::jsonb, '{0,expiresAt}', (
+                 SELECT to_jsonb(to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')) FROM credits.grants WHERE wallet_id = 1))
+             WHERE wallet_id = 1",
+            Some(1),
+            5,
+        ),
+        ("UPDATE credits.remembered_answers SET status = 400", Some(2), 17),
+        ("UPDATE credits.remembered_answers SET body = replace(body, '\"amount\":-', '\"amount\":-1')", Some(2), 17),
+        ("UPDATE credits.remembered_answers SET body = replace(body, '\"balanceAfter\":1', '\"balanceAfter\":2')", Some(2), 17),
+        ("UPDATE credits.remembered_answers SET body = '{}'", Some(2), 17),
     ] {
         let findings = kept.found_after(sql).await;
         assert!(names(&findings, &kept.ada, sequence, invariant), "{sql}: {findings:?}");

@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
-use store::{Orphan, PaymentLie};
+use store::{AnswerLie, Orphan, PaymentLie};
 use time::{Date, OffsetDateTime};
 
 /// Wallets that are read together at most.
@@ -65,6 +65,20 @@ impl From<Orphan> for Finding {
     fn from(orphan: Orphan) -> Self {
         let sentence = format!("{} has rows of a wallet that is not there", orphan.relation);
         Self { wallet: Some(orphan.wallet_id), user: None, sequence: None, invariant: 3, sentence }
+    }
+}
+
+impl From<AnswerLie> for Finding {
+    fn from(lie: AnswerLie) -> Self {
+        let AnswerLie { wallet_id, user_id, sequence } = lie;
+        let sentence = "the answer that is remembered under its key says something else".to_owned();
+        Self {
+            wallet: Some(wallet_id),
+            user: Some(user_id),
+            sequence: Some(sequence),
+            invariant: 17,
+            sentence,
+        }
     }
 }
 
@@ -285,6 +299,9 @@ async fn verify_chunk(
             report.balance = report.balance.saturating_add(part.into());
         }
     }
+    drop(lines);
+    let lies = store::list_answer_lies(connection, &ids).await?;
+    report.add(lies.into_iter().map(Finding::from).collect());
     Ok(ids.last().copied())
 }
 

@@ -147,6 +147,48 @@ pub(crate) fn stream_lines<'a>(
     Box::pin(read)
 }
 
+/// A line whose request, if it comes again, is answered as if it had done something else.
+pub(crate) struct AnswerLie {
+    pub(crate) wallet_id: i64,
+    pub(crate) user_id: String,
+    pub(crate) sequence: i64,
+}
+
+/// Lines of these wallets that were posted under a key, and of which the answer that is remembered under it says something else; at most a hundred.
+/// The newest of each key only: a key may be used again once its answer is forgotten. What administrators posted is left out, since a line
+/// does not say who of them, in whose scope its key is.
+pub(crate) async fn list_answer_lies(
+    connection: &mut PgConnection,
+    wallets: &[i64],
+) -> Result<Vec<AnswerLie>, DbError> {
+    Ok(sqlx::query_as!(
+        AnswerLie,
+        r#"SELECT line.wallet_id AS "wallet_id!", user_id AS "user_id!", line.sequence AS "sequence!"
+           FROM (
+               SELECT DISTINCT ON (wallet_id, scope, idempotency_key) wallet_id, sequence, id, amount, balance_after, created_at,
+                   encode(substring(sha256(convert_to(scope || chr(10) || idempotency_key, 'UTF8')) FROM 1 FOR 16), 'hex')::uuid AS key_digest
+               FROM credits.transactions
+                   CROSS JOIN LATERAL (SELECT CASE WHEN service_key_id IS NULL THEN 'user' ELSE 'service ' || app_id END AS scope) asked
+               WHERE wallet_id = ANY($1) AND idempotency_key IS NOT NULL AND (type IN ('usage', 'refund') OR service_key_id IS NOT NULL)
+               ORDER BY wallet_id, scope, idempotency_key, sequence DESC
+           ) line
+               CROSS JOIN LATERAL (
+                   SELECT status, body, created_at FROM credits.remembered_answers
+                   WHERE (wallet_id, key_digest) = (line.wallet_id, line.key_digest) OFFSET 0) answer
+               JOIN credits.balances USING (wallet_id)
+           -- An answer that was written later is of a later use of the key; clocks of servers differ.
+           WHERE answer.created_at < line.created_at + interval '1 day' AND NOT (
+               answer.status BETWEEN 200 AND 299
+               AND position('"id":"' || line.id || '"' IN answer.body) > 0
+               AND position('"amount":' || line.amount || ',' IN answer.body) > 0
+               AND position('"balanceAfter":' || line.balance_after || ',' IN answer.body) > 0)
+           ORDER BY 1, 3 LIMIT 100"#,
+        wallets,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// A row of a wallet that is not there.
 pub(crate) struct Orphan {
     pub(crate) relation: String,
