@@ -129,3 +129,28 @@ fn read_place(cursor: &str) -> Result<String, ApiError> {
     let text = String::from_utf8(read_cursor(cursor)?).map_err(|_| not_a_cursor())?;
     if text.len() > 254 || text.contains('\0') { Err(not_a_cursor()) } else { Ok(text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mana_platform::http::write_cursor;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_what_could_be_an_address_or_is_refused(
+            bytes in prop_oneof![any::<Vec<u8>>(), "\\PC{0,140}".prop_map(String::into_bytes), "[a-z@.\\x00]{240,260}".prop_map(String::into_bytes)]
+        ) {
+            let address = String::from_utf8(bytes.clone()).ok();
+            let address = address.filter(|text| text.len() <= 254 && !text.contains('\0'));
+            prop_assert_eq!(read_place(&write_cursor(&bytes)).ok(), address);
+        }
+
+        #[test]
+        fn what_is_read_as_a_cursor_was_written_as_one(text in "[A-Za-z0-9_=+/-]{0,14}|\\PC{0,20}") {
+            if let Ok(address) = read_place(&text) {
+                prop_assert_eq!(write_cursor(address.as_bytes()), text);
+            }
+        }
+    }
+}

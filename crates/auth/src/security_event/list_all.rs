@@ -137,6 +137,7 @@ fn read_place(cursor: &str) -> Result<(OffsetDateTime, Uuid), ApiError> {
 mod tests {
     use super::*;
     use mana_platform::http::write_cursor;
+    use proptest::prelude::*;
     use time::macros::datetime;
 
     #[test]
@@ -155,6 +156,33 @@ mod tests {
             &write_cursor(&extreme),
         ] {
             assert!(read_place(bad).is_err(), "{bad}");
+        }
+    }
+    /// Microseconds from 0000 to 9999, which PostgreSQL has too.
+    const TIMES: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_a_place_or_is_refused(
+            micros in prop_oneof![
+                any::<i64>(),
+                TIMES,
+                TIMES.start() - 2..TIMES.start() + 2,
+                TIMES.end() - 2..TIMES.end() + 3,
+            ],
+            id in prop_oneof![proptest::collection::vec(any::<u8>(), 16), proptest::collection::vec(any::<u8>(), 0..40)],
+        ) {
+            let bytes = [micros.to_be_bytes().as_slice(), &id].concat();
+            let read = read_place(&write_cursor(&bytes)).ok();
+            let is_place = id.len() == 16 && TIMES.contains(&micros);
+            prop_assert_eq!(read.map(write_place), is_place.then_some(bytes));
+        }
+
+        #[test]
+        fn what_is_read_as_a_cursor_was_written_as_one(text in "[A-Za-z0-9_-]{32}|[A-Za-z0-9_=+/-]{0,40}|\\PC{0,40}") {
+            if let Ok(place) = read_place(&text) {
+                prop_assert_eq!(write_cursor(&write_place(place)), text);
+            }
         }
     }
 }

@@ -92,3 +92,27 @@ fn read_place(cursor: &str) -> Result<Uuid, ApiError> {
 fn in_path(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mana_platform::http::write_cursor;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_an_id_or_is_refused(
+            bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 16), proptest::collection::vec(any::<u8>(), 0..40)]
+        ) {
+            let read = read_place(&write_cursor(&bytes)).ok();
+            prop_assert_eq!(read, Uuid::from_slice(&bytes).ok());
+        }
+
+        #[test]
+        fn what_is_read_as_a_cursor_was_written_as_one(text in "[A-Za-z0-9_-]{21}[AQgw]|[A-Za-z0-9_=+/-]{0,30}|\\PC{0,30}") {
+            if let Ok(id) = read_place(&text) {
+                prop_assert_eq!(write_cursor(id.as_bytes()), text);
+            }
+        }
+    }
+}
