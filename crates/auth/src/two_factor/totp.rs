@@ -123,6 +123,31 @@ mod tests {
         }
     }
 
+    /// What a camera reads in a picture of dark rectangles (`M{left} {top}h{width}v{height}H{left}V{top}`) on a light ground.
+    fn scanned(picture: &str) -> String {
+        let number = |text: &str| -> usize {
+            let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+            text[..digits].parse().unwrap()
+        };
+        let behind = |text: &str, mark: &str| number(text.split_once(mark).unwrap().1);
+        let (width, height) = (behind(picture, "width=\""), behind(picture, "height=\""));
+        let mut dark = vec![false; width * height];
+        for rectangle in
+            picture.split('M').skip(1).filter(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+        {
+            let (left, top) = (number(rectangle), behind(rectangle, " "));
+            for y in top..top + behind(rectangle, "v") {
+                dark[y * width..][left..left + behind(rectangle, "h")].fill(true);
+            }
+        }
+        let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+            if dark[y * width + x] { 0 } else { 255 }
+        });
+        let codes = picture.detect_grids();
+        assert_eq!(codes.len(), 1);
+        codes[0].decode().unwrap().1
+    }
+
     #[test]
     fn an_app_reads_the_secret_from_the_url_and_its_picture() {
         let secret = TotpSecret::from_bytes(b"12345678901234567890").unwrap();
@@ -135,6 +160,7 @@ mod tests {
         );
         let picture = qr_code(&url).unwrap();
         assert!(picture.contains("<svg") && !picture.contains("<script"), "{picture}");
+        assert_eq!(scanned(&picture), url);
         assert_eq!(format!("{secret:?}"), "TotpSecret([redacted])");
     }
 }
