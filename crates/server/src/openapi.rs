@@ -1,10 +1,13 @@
 //! The OpenAPI document: what the routes say of themselves, and what holds for all of them.
 
+mod export;
+
 use http::Method;
 use mana_platform::http::page::is_opened_by_people;
 use mana_platform::rate_limit::RouteClass;
 use utoipa::Number;
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{
@@ -54,24 +57,58 @@ pub fn document() -> OpenApi {
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         components.add_security_scheme("serviceKey", SecurityScheme::ApiKey(ApiKey::Header(service_key)));
     }
+    export::add_credits(&mut document);
+    add_internal_paths(&mut document);
     let named_by_clients = bodies_with_a_key(&document);
     for (path, item) in &mut document.paths.paths {
-        for (method, operation) in [
-            (Method::GET, &mut item.get),
-            (Method::POST, &mut item.post),
-            (Method::PUT, &mut item.put),
-            (Method::PATCH, &mut item.patch),
-            (Method::DELETE, &mut item.delete),
-        ] {
-            if let Some(operation) = operation {
-                refuse_null(operation);
-                add_key_header(operation, &named_by_clients);
-                bound_list(operation, path);
-                add_common_answers(operation, &method, path);
-            }
+        for (method, operation) in operations(item) {
+            refuse_null(operation);
+            add_key_header(operation, &named_by_clients);
+            bound_list(operation, path);
+            add_common_answers(operation, &method, path);
+            add_headers(operation, path);
         }
     }
     document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    [
+        (Method::GET, &mut item.get),
+        (Method::POST, &mut item.post),
+        (Method::PUT, &mut item.put),
+        (Method::PATCH, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// What is under `/api/v1/credits/` and, for older services, under `/api/v1/internal/credits/` too.
+const ALSO_INTERNAL: [&str; 9] = [
+    "balance/{userId}",
+    "use",
+    "use/batch",
+    "refund",
+    "holds",
+    "holds/{id}",
+    "holds/{id}/capture",
+    "holds/{id}/release",
+    "holds/{id}/extend",
+];
+
+/// Describes each of these at its second path.
+fn add_internal_paths(document: &mut OpenApi) {
+    let paths = &mut document.paths.paths;
+    for name in ALSO_INTERNAL {
+        let path = format!("/api/v1/credits/{name}");
+        let Some(mut item) = paths.get(&path).cloned() else { continue };
+        for (method, operation) in operations(&mut item) {
+            operation.operation_id = operation.operation_id.take().map(|id| format!("internal_{id}"));
+            operation.description = Some(format!("`{method} {path}`, where older services look for it."));
+        }
+        paths.insert(format!("/api/v1/internal/credits/{name}"), item);
+    }
 }
 
 /// A body that may be left out is still no `null`: takes the object out of the choice that an `Option` is described by.
@@ -192,11 +229,9 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
     if operation.request_body.is_some() {
         answers.extend([("413", "The body is over 64 KiB"), ("415", "The body is not of the media type")]);
     }
-    if has_parameters {
-        // Said by the reader of heads, which knows no problems.
-        let too_large = ResponseBuilder::new().description("The head of the request is over 32 KiB").build();
-        operation.responses.responses.entry("431".to_owned()).or_insert(RefOr::T(too_large));
-    }
+    // Said by the reader of heads, which knows neither operations nor problems.
+    let too_large = ResponseBuilder::new().description("The head of the request is over 32 KiB").build();
+    operation.responses.responses.entry("431".to_owned()).or_insert(RefOr::T(too_large));
     for (status, description) in answers {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
     }
@@ -215,6 +250,66 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
             response.content.entry("text/html".to_owned()).or_insert(page.into());
         }
     }
+}
+
+/// Paths that answer with the version of a balance.
+const VERSIONED: [&str; 3] = [
+    "/api/v1/credits/balance",
+    "/api/v1/credits/balance/{userId}",
+    "/api/v1/internal/credits/balance/{userId}",
+];
+
+/// Headers that say something of an answer, where they may be.
+fn add_headers(operation: &mut Operation, path: &str) {
+    let has = |wanted: &str| {
+        operation.parameters.iter().flatten().any(|parameter| match parameter {
+            RefOr::T(parameter) => parameter.name == wanted,
+            RefOr::Ref(_) => false,
+        })
+    };
+    let (has_pages, is_repeatable) = (has("cursor"), has("Idempotency-Key"));
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        let is_success = status.starts_with('2');
+        let is_kept = is_success || KEPT_REFUSALS.contains(&status.as_str());
+        let is_versioned = VERSIONED.contains(&path) && is_success;
+        for (name, is_there, kind, description) in [
+            (
+                "Link",
+                has_pages && is_success,
+                text(2048),
+                "The next page, as `rel=\"next\"`; absent on the last",
+            ),
+            (
+                "ETag",
+                is_versioned,
+                text(32),
+                "Version of the wallet, for `If-Match`; weak for a past balance",
+            ),
+            ("Idempotency-Hit", is_repeatable && is_kept, text(4), "`true` if it was answered before"),
+            ("WWW-Authenticate", status == "401", text(255), "How to authenticate (RFC 6750)"),
+            ("Retry-After", WAITING.contains(&status.as_str()), seconds(), "Seconds to wait"),
+            ("Location", status.starts_with('3'), text(4096), "Where it goes on"),
+        ] {
+            if is_there {
+                let header = HeaderBuilder::new().schema(Some(kind)).description(Some(description));
+                response.headers.insert(name.to_owned(), header.build().into());
+            }
+        }
+    }
+}
+
+/// Refusals that are remembered under the key of a request, and answered again.
+const KEPT_REFUSALS: [&str; 4] = ["400", "404", "409", "412"];
+/// After these it may be tried again.
+const WAITING: [&str; 2] = ["429", "503"];
+
+fn text(most: usize) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).max_length(Some(most)).build()
+}
+
+fn seconds() -> Object {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(86_400)).build()
 }
 
 /// Failures that a page tells of to who asks for HTML, where people open the route in a browser.

@@ -21,25 +21,60 @@ use std::io;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tokio::time::timeout;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type,
+};
+use utoipa::openapi::{Array, Object, Ref, RefOr, Schema};
 
 /// How long somebody may take to read it.
 const LONGEST: Duration = Duration::minutes(5);
 /// How long the database may take for a page of it. The time limit of requests ends with the head of the answer.
 const LONGEST_PAGE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The document.
+/// The document. What is in `credits`, the ledger knows.
 pub(crate) struct Exported;
 
 impl utoipa::PartialSchema for Exported {
     fn schema() -> RefOr<Schema> {
+        let factor = ObjectBuilder::new()
+            .property("setUpAt", at())
+            .required("setUpAt")
+            .property("recoveryCodesLeft", recovery_codes())
+            .required("recoveryCodesLeft")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+            .build();
         ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
-            .max_properties(Some(16))
+            .property("user", Ref::from_schema_name("User"))
+            .required("user")
+            .property("sessions", all_of("Session"))
+            .required("sessions")
+            .property("securityEvents", all_of("SecurityEvent"))
+            .required("securityEvents")
+            .property("linkedAccounts", all_of("LinkedAccountResponse"))
+            .required("linkedAccounts")
+            .property("passkeys", all_of("Passkey"))
+            .required("passkeys")
+            .property("secondFactor", ArrayBuilder::new().items(factor).max_items(Some(1)))
+            .required("secondFactor")
+            .property("trustedDevices", all_of("TrustedDevice"))
+            .required("trustedDevices")
+            .additional_properties(Some(AdditionalProperties::FreeForm(false)))
             .into()
     }
+}
+
+fn at() -> Object {
+    let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build()
+}
+
+fn recovery_codes() -> Object {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(10)).build()
+}
+
+/// A list that ends where the data do.
+fn all_of(schema: &str) -> Array {
+    ArrayBuilder::new().items(Ref::from_schema_name(schema)).max_items(Some(9_007_199_254_740_991)).build()
 }
 
 impl utoipa::ToSchema for Exported {}

@@ -19,9 +19,27 @@ pub(crate) struct JwksResponse {
     keys: Vec<Jwk>,
 }
 
+/// Of RSA `n` and `e`, of the curves `crv`, `x` and, where a point needs it, `y`.
 fn some_keys() -> Schema {
-    let key = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(16));
-    let key = key.additional_properties(Some(AdditionalProperties::FreeForm(true)));
+    let one_of = |words: &[&str]| {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied()))
+    };
+    let encoded = |most| ObjectBuilder::new().schema_type(Type::String).max_length(Some(most));
+    let key = ObjectBuilder::new()
+        .property("kty", one_of(&["RSA", "EC", "OKP"]))
+        .required("kty")
+        .property("use", one_of(&["sig"]))
+        .required("use")
+        .property("alg", one_of(&["RS256", "ES256", "EdDSA"]))
+        .required("alg")
+        .property("kid", encoded(64))
+        .required("kid")
+        .property("n", encoded(1366))
+        .property("e", encoded(8))
+        .property("crv", one_of(&["P-256", "Ed25519"]))
+        .property("x", encoded(43))
+        .property("y", encoded(43))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
     ArrayBuilder::new().items(key).max_items(Some(1_000)).into()
 }
 

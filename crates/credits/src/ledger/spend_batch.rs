@@ -16,7 +16,8 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 /// Charges of a request at most.
 const MAX_COMMANDS: usize = 1000;
@@ -65,8 +66,10 @@ pub(crate) struct SpendBatchResponse {
 }
 
 fn charge_or_problem() -> Schema {
-    let object = ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(16));
-    object.additional_properties(Some(AdditionalProperties::FreeForm(true))).into()
+    ["SpendResponse", "Problem"]
+        .into_iter()
+        .fold(OneOfBuilder::new(), |either, name| either.item(Ref::from_schema_name(name)))
+        .into()
 }
 
 /// What `POST /api/v1/credits/use` would have answered.
