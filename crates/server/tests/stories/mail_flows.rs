@@ -1001,6 +1001,45 @@ async fn an_app_signs_in_with_the_token_of_a_link_and_the_second_factor_is_asked
 }
 
 #[tokio::test]
+async fn what_an_app_sends_of_a_mail_is_half_a_sign_in_where_there_is_a_second_factor() {
+    const LIVE: &str = "SELECT count(*) FROM auth.sessions WHERE revoked_at IS NULL";
+    let story = Story::with(|settings| {
+        settings.magic_link_sign_in = true;
+        settings.email_code_sign_in = true;
+    })
+    .await;
+    let ada = story.user("ada@example.com").await;
+    confirm(&story).await;
+    let owner = two_factor::set_up(&story, ada).await;
+    let before = story.number(LIVE).await;
+    let token = token_of(&magic_link(&story, None).await);
+    let by_link = story.post("/api/v1/auth/magic-link/verify", &json!({"token": token})).await;
+    let code = ask_code(&story, "ada@example.com").await;
+    let body = json!({"email": "ada@example.com", "code": code});
+    let by_code = story.post("/api/v1/auth/email-code/verify", &body).await;
+    for half in [&by_link, &by_code] {
+        assert_eq!(half.status, 200, "{}", half.json);
+        assert_eq!(members(&half.json), ["challengeToken", "methods", "twoFactorRequired"]);
+        let mut cookies = half.headers.get_all("set-cookie").iter();
+        assert!(
+            cookies.all(|cookie| !cookie.to_str().unwrap().starts_with("mana.session_token=")),
+            "{:?}",
+            half.headers
+        );
+    }
+    assert_eq!(story.number(LIVE).await, before, "half a sign-in opens nothing");
+    for half in [by_link, by_code] {
+        story.clock.advance(Duration::seconds(60));
+        let code = two_factor::code(&story, &owner.secret);
+        let body = json!({"challengeToken": half.text("/challengeToken"), "code": code});
+        let done = story.post("/api/v1/auth/two-factor/verify", &body).await;
+        assert_eq!(done.status, 200, "{}", done.json);
+        assert!(story.is_signed_in(&User::of(&done)).await);
+    }
+    assert_eq!(story.number(LIVE).await, before + 2);
+}
+
+#[tokio::test]
 async fn a_sign_in_by_mail_to_an_account_that_nobody_had_proven_ends_what_was_there() {
     let story = with_magic_links().await;
     let eve = story.user("ada@example.com").await;

@@ -5,7 +5,7 @@ use crate::story::{PASSWORD, Story, User, spend_of};
 use crate::{oauth, passkeys, two_factor, webhooks};
 use mana_kernel::UserId;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
@@ -29,6 +29,48 @@ const NOBODYS: [&str; 18] = [
     "credits.verify_rounds",
     "auth.revocations",
     "auth.service_keys",
+];
+
+/// Where the export of an account has what a table has of its user.
+const IN_EXPORT: [(&str, &str); 17] = [
+    ("auth.users", "/user/id"),
+    ("auth.sessions", "/sessions/0/id"),
+    ("auth.security_events", "/securityEvents/0/id"),
+    ("auth.accounts", "/linkedAccounts/0/id"),
+    ("auth.passkeys", "/passkeys/0/id"),
+    ("auth.two_factor_auth", "/secondFactor/0/setUpAt"),
+    ("auth.recovery_codes", "/secondFactor/0/recoveryCodesLeft"),
+    ("auth.trusted_devices", "/trustedDevices/0/id"),
+    ("credits.balances", "/credits/wallet/0/free"),
+    ("credits.transactions", "/credits/transactions/0/id"),
+    ("credits.usage_stats", "/credits/usage/0/day"),
+    ("credits.holds", "/credits/holds/0/id"),
+    ("credits.purchases", "/credits/purchases/0/id"),
+    ("credits.refunds", "/credits/refunds/0/id"),
+    ("credits.disputes", "/credits/disputes/0/id"),
+    ("credits.stripe_customers", "/credits/stripeCustomers/0/customerId"),
+    ("credits.auto_top_ups", "/credits/autoTopUp/0/status"),
+];
+
+/// Tables with a user that the export leaves out, and why.
+const NOT_IN_EXPORT: [(&str, &str); 17] = [
+    ("auth.passwords", "a hash"),
+    ("auth.imported_passwords", "how a hash was made"),
+    ("auth.refresh_chains", "what tokens of the sessions are made of"),
+    ("auth.disown_tokens", "hashes of links"),
+    ("auth.verification_tokens", "hashes of links and codes, for a day at most"),
+    ("auth.pending_sign_ins", "a sign-in that waits, for minutes"),
+    ("auth.passkey_challenges", "a round trip, for minutes"),
+    ("auth.outgoing_mails", "a mail that is yet to go, sealed"),
+    ("auth.pending_bonuses", "a bonus that waits for an address; when it comes, it is a transaction"),
+    ("auth.erasures", "when what a deleted account left is erased: nobody can ask any more"),
+    ("auth.webhook_events", "what apps are told of the rows that are in it"),
+    ("credits.grants", "parts of the wallet, made and used by transactions"),
+    ("credits.remembered_answers", "answers that were given"),
+    ("credits.low_balance_notices", "a mail that is yet to be written, for seconds"),
+    ("credits.anchors", "proof of the books"),
+    ("credits.imported_wallets", "proof of where the books began, which the first transaction says"),
+    ("credits.moved_wallets", "proof of where the books were when they were moved"),
 ];
 
 struct Table {
@@ -142,6 +184,31 @@ async fn count(connection: &mut PgConnection, sql: String) -> Result<i64, String
 }
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+#[tokio::test]
+async fn what_a_table_has_of_a_person_is_in_the_export_or_is_said_not_to_be() {
+    let story = Story::new().await;
+    let (ada, bob) = two_users(&story).await;
+    let export = story.get("/api/v1/auth/export", &ada).await;
+    assert_eq!(export.status, 200, "{}", export.json);
+    let text = String::from_utf8_lossy(&export.bytes);
+    assert!(text.contains(&ada.id) && !text.contains(&bob.id) && !text.contains(&bob.email));
+    let (mut named, mut there) = (BTreeSet::new(), BTreeSet::new());
+    for (name, pointer) in IN_EXPORT {
+        let shown = export.json.pointer(pointer);
+        assert!(shown.is_some_and(|shown| !shown.is_null()), "{name}: {pointer} is not in the export");
+        named.insert(name.to_owned());
+    }
+    for (name, reason) in NOT_IN_EXPORT {
+        assert!(named.insert(name.to_owned()), "{name} is in the export, and is not: {reason}");
+    }
+    for table in tables(&mut story.database.owner().await).await {
+        if table.owner.is_some() {
+            there.insert(table.name);
+        }
+    }
+    assert_eq!(there, named, "a table with a user: add it to the export, or say above why it is not there");
+}
 
 #[tokio::test]
 async fn as_a_user_every_table_shows_that_users_rows_and_without_a_user_none() {
