@@ -23,8 +23,8 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LogoutRequest {
-    /// Any refresh token of the session, also one that has been replaced.
-    #[schema(value_type = Option<String>, max_length = 256)]
+    /// Any refresh token of the session, also one that has been replaced. What is none hinders no sign-out that is asked for otherwise.
+    #[schema(value_type = Option<String>, max_length = 65_536)]
     refresh_token: Option<SecretString>,
 }
 
