@@ -217,7 +217,8 @@ impl Database {
         self.begin_with(if self.is_transactions_only { BEGIN_WITHOUT_STATEMENTS } else { "BEGIN" }).await
     }
 
-    /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
+    /// A transaction as the service whose statements find rows by their keys and are planned once for a connection: for who writes as batches do, but for as long as it takes.
+    /// Behind a pooler that keeps no statements it is one as any other.
     ///
     /// # Errors
     /// When no connection is to be had.

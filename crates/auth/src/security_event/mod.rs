@@ -1,4 +1,5 @@
-//! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
+//! What happened to an account, for its owner and the operator. Owns `auth.security_events`, to which is only added
+//! until what is old is deleted, and `auth.erasures`.
 
 mod list;
 mod list_all;
