@@ -79,7 +79,7 @@ pub(crate) struct ClaimRequest {
 
 /// The page that makes the first administrator
 #[utoipa::path(
-    get, path = "/claim-admin", tag = "admin",
+    get, path = "/claim-admin", operation_id = "claim_admin_page", tag = "admin",
     params(ClaimParameters),
     responses(
         (status = 200, description = "A form for address and password", content_type = "text/html", body = String),
@@ -105,7 +105,7 @@ pub(crate) async fn page(
 ///
 /// Takes an existing account's address and password, or makes a new account.
 #[utoipa::path(
-    post, path = "/claim-admin", tag = "admin",
+    post, path = "/claim-admin", operation_id = "submit_claim_admin", tag = "admin",
     request_body(content = ClaimRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Done", content_type = "text/html", body = String),

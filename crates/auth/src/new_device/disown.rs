@@ -71,7 +71,7 @@ pub(crate) struct DisownRequest {
 
 /// The page that ends a sign-in which was not its owner's
 #[utoipa::path(
-    get, path = "/not-me", tag = "auth",
+    get, path = "/not-me", operation_id = "not_me_page", tag = "auth",
     params(DisownParameters),
     responses(
         (status = 200, description = "What would be ended, and a button", content_type = "text/html", body = String),
@@ -96,7 +96,7 @@ pub(crate) async fn page(
 /// mail and as far as they are no older, passkeys, an authenticator app and recovery codes. So do later sign-ins from the same device, and those that no
 /// mail told of. Also if the sign-in has ended already. The owner is told by mail of what went. The link is good once.
 #[utoipa::path(
-    post, path = "/not-me", tag = "auth",
+    post, path = "/not-me", operation_id = "submit_not_me", tag = "auth",
     request_body(content = DisownRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Ended", content_type = "text/html", body = String),

@@ -28,7 +28,7 @@ pub(super) struct RenamePasskeyRequest {
 
 /// The passkeys of the account
 #[utoipa::path(
-    get, path = "/api/v1/auth/passkeys", tag = "passkeys",
+    get, path = "/api/v1/auth/passkeys", operation_id = "list_passkeys", tag = "passkeys",
     responses((status = 200, description = "The oldest first; 25 at most", body = Vec<Passkey>)),
     security(("bearer" = [])),
 )]

@@ -184,7 +184,7 @@ pub(crate) async fn verify_backup_code(
 ///
 /// Needs a fresh session.
 #[utoipa::path(
-    post, path = "/api/auth/two-factor/disable", tag = "two-factor",
+    post, path = "/api/auth/two-factor/disable", operation_id = "disable_two_factor_by_cookie", tag = "two-factor",
     request_body = PasswordRequest,
     responses(
         (status = 200, description = "Switched off; also if it was", body = Done),

@@ -131,18 +131,22 @@ mod tests {
         };
         let behind = |text: &str, mark: &str| number(text.split_once(mark).unwrap().1);
         let (width, height) = (behind(picture, "width=\""), behind(picture, "height=\""));
-        let mut dark = vec![false; width * height];
-        for rectangle in
-            picture.split('M').skip(1).filter(|part| part.starts_with(|first: char| first.is_ascii_digit()))
-        {
+        let mut dark = vec![vec![false; width]; height];
+        let is_rectangle = |part: &&str| part.starts_with(|first: char| first.is_ascii_digit());
+        for rectangle in picture.split('M').skip(1).filter(is_rectangle) {
             let (left, top) = (number(rectangle), behind(rectangle, " "));
-            for y in top..top + behind(rectangle, "v") {
-                dark[y * width..][left..left + behind(rectangle, "h")].fill(true);
+            for row in dark.iter_mut().skip(top).take(behind(rectangle, "v")) {
+                row.iter_mut().skip(left).take(behind(rectangle, "h")).for_each(|is_dark| *is_dark = true);
             }
         }
-        let mut picture = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
-            if dark[y * width + x] { 0 } else { 255 }
-        });
+        let mut picture =
+            rqrr::PreparedImage::prepare_from_greyscale(
+                width,
+                height,
+                |x, y| {
+                    if dark[y][x] { 0 } else { 255 }
+                },
+            );
         let codes = picture.detect_grids();
         assert_eq!(codes.len(), 1);
         codes[0].decode().unwrap().1

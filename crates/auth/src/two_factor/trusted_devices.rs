@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// The browsers that are not asked for the second factor
 #[utoipa::path(
-    get, path = "/api/v1/auth/trusted-devices", tag = "two-factor",
+    get, path = "/api/v1/auth/trusted-devices", operation_id = "list_trusted_devices", tag = "two-factor",
     responses((status = 200, description = "The newest 100, the newest first", body = Vec<TrustedDevice>)),
     security(("bearer" = [])),
 )]
@@ -26,7 +26,7 @@ pub(crate) async fn list(
 
 /// Asks a browser for the second factor again
 #[utoipa::path(
-    delete, path = "/api/v1/auth/trusted-devices/{id}", tag = "two-factor",
+    delete, path = "/api/v1/auth/trusted-devices/{id}", operation_id = "forget_trusted_device", tag = "two-factor",
     params(("id" = String, Path, description = "As in the list", max_length = 64)),
     responses(
         (status = 204, description = "It is asked from now on"),

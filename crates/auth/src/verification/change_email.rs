@@ -137,7 +137,7 @@ pub(crate) struct ConfirmEmailForm {
 /// A button where the new address was asked for, and in a browser that is signed in to the account at the address that it signed in from. Elsewhere a
 /// field for the account's password: who reads the mail need not be who asked.
 #[utoipa::path(
-    get, path = "/confirm-email", tag = "auth",
+    get, path = "/confirm-email", operation_id = "confirm_email_page", tag = "auth",
     params(ConfirmParameters),
     responses(
         (status = 200, description = "The addresses, and a button", content_type = "text/html", body = String),
@@ -224,7 +224,7 @@ fn show(language: Language, token: &str, found: &Link, refusal: Option<String>) 
 /// the account's from then on, and what was mailed to the old one is void; links that end a stranger's sign-in are when their mail is three days old,
 /// but for those of the session that asked. The link is good once.
 #[utoipa::path(
-    post, path = "/confirm-email", tag = "auth",
+    post, path = "/confirm-email", operation_id = "submit_confirm_email", tag = "auth",
     request_body(content = ConfirmEmailForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Confirmed", content_type = "text/html", body = String),

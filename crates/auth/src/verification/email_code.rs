@@ -95,7 +95,7 @@ pub(crate) struct EmailCodeVerifyRequest {
 ///
 /// As `/login`. A code is good once, and dead after five wrong guesses.
 #[utoipa::path(
-    post, path = "/api/v1/auth/email-code/verify", tag = "auth",
+    post, path = "/api/v1/auth/email-code/verify", operation_id = "verify_email_code", tag = "auth",
     request_body = EmailCodeVerifyRequest,
     params(("X-App-Id" = Option<String>, Header, description = "The app whose chain of refresh tokens begins; the page's origin without it", max_length = 255)),
     responses(

@@ -22,7 +22,7 @@ pub(crate) struct LandingParameters {
 ///
 /// For installations without a web app of their own: `FRONTEND_URL` leads elsewhere.
 #[utoipa::path(
-    get, path = "/login", tag = "auth",
+    get, path = "/login", operation_id = "login_page", tag = "auth",
     params(LandingParameters),
     responses((status = 200, description = "What to do now", content_type = "text/html", body = String)),
 )]

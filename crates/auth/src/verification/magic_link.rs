@@ -93,7 +93,7 @@ pub(crate) struct MagicLinkVerifyRequest {
 ///
 /// As `/login`. The link is good once.
 #[utoipa::path(
-    post, path = "/api/v1/auth/magic-link/verify", tag = "auth",
+    post, path = "/api/v1/auth/magic-link/verify", operation_id = "verify_magic_link", tag = "auth",
     request_body = MagicLinkVerifyRequest,
     params(("X-App-Id" = Option<String>, Header, description = "The app whose chain of refresh tokens begins; the page's origin without it", max_length = 255)),
     responses(
@@ -152,7 +152,7 @@ pub(crate) struct MagicLinkForm {
 
 /// The page that signs in
 #[utoipa::path(
-    get, path = "/magic-link", tag = "auth",
+    get, path = "/magic-link", operation_id = "magic_link_page", tag = "auth",
     params(MagicLinkParameters),
     responses(
         (status = 200, description = "The account, and a button", content_type = "text/html", body = String),
@@ -193,7 +193,7 @@ pub(crate) async fn page(
 /// Sets the single sign-on cookie and leads back to the app, with `twoFactorRequired=true` if a second factor is needed: the app asks for it
 /// and sends it to `/api/auth/two-factor/verify-totp`. The link is good once.
 #[utoipa::path(
-    post, path = "/magic-link", tag = "auth",
+    post, path = "/magic-link", operation_id = "submit_magic_link", tag = "auth",
     request_body(content = MagicLinkForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Signed in, without an app to lead back to", content_type = "text/html", body = String),

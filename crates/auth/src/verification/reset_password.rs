@@ -135,7 +135,7 @@ pub(crate) struct ResetPasswordForm {
 ///
 /// For whoever comes without an app.
 #[utoipa::path(
-    get, path = "/reset-password", tag = "auth",
+    get, path = "/reset-password", operation_id = "reset_password_page", tag = "auth",
     params(ResetParameters),
     responses(
         (status = 200, description = "A field for the password", content_type = "text/html", body = String),
@@ -156,7 +156,7 @@ pub(crate) async fn page(
 
 /// Sets a new password, by the page
 #[utoipa::path(
-    post, path = "/reset-password", tag = "auth",
+    post, path = "/reset-password", operation_id = "submit_reset_password", tag = "auth",
     request_body(content = ResetPasswordForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "Set", content_type = "text/html", body = String),

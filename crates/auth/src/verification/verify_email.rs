@@ -115,7 +115,7 @@ async fn send(
 /// made the account. Leads to `/verification-failed` of `FRONTEND_URL` with `error` `missing_token`, `invalid_or_expired_token` or
 /// `verification_failed` if the link is not good.
 #[utoipa::path(
-    get, path = "/api/auth/verify-email", tag = "auth",
+    get, path = "/api/auth/verify-email", operation_id = "verify_email_page", tag = "auth",
     params(VerifyEmailParameters),
     responses(
         (status = 200, description = "The address, and a button", content_type = "text/html", body = String),
@@ -215,7 +215,7 @@ fn show(
 /// In a browser that is signed in to the account at the address that it signed in from, with the account's password, or with a new one: then whatever was made before (password, sessions,
 /// factors, linked accounts) is gone. Leads to `/login?verified=true&email=` of the app, or to `/verification-failed` as the page does. The link is good once.
 #[utoipa::path(
-    post, path = "/api/auth/verify-email", tag = "auth",
+    post, path = "/api/auth/verify-email", operation_id = "submit_verify_email", tag = "auth",
     request_body(content = VerifyEmailForm, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 303, description = "To the app"),

@@ -189,7 +189,7 @@ fn unusable(page: &str) -> Option<String> {
     if !first("html").is_some_and(|html| ["lang=\"en\"", "lang=\"de\""].iter().any(|lang| html.has(lang))) {
         return Some("no language is named".to_owned());
     }
-    if !first("title").is_some_and(|title| !title.text.is_empty()) {
+    if first("title").is_none_or(|title| title.text.is_empty()) {
         return Some("there is no title".to_owned());
     }
     if (all("main"), all("h1")) != (1, 1) {

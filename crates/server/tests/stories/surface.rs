@@ -442,6 +442,21 @@ async fn every_answer_has_a_documented_status_and_shows_one_user_nothing_of_anot
     }
 }
 
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let document = document();
+    let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
+    let mut names: Vec<_> = items.map(|(_, operation)| operation["operationId"].as_str().unwrap()).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(
+        names.len(),
+        all,
+        "two of a name make one function of a client that is made from the document"
+    );
+}
+
 #[tokio::test]
 async fn every_path_refuses_other_methods_and_says_which_it_takes() {
     let story = Story::new().await;
