@@ -37,15 +37,20 @@ impl Progress {
             return;
         }
         self.shown = Instant::now();
+        let mut output = io::stderr().lock();
+        let _ = output.write_all(self.text(done, detail).as_bytes()).and_then(|()| output.flush());
+    }
+
+    /// A bar in place of the one before, or a line.
+    fn text(&self, done: u64, detail: &str) -> String {
         let part =
             |whole: u64| done.min(self.total).saturating_mul(whole).checked_div(self.total).unwrap_or(whole);
-        let mut output = io::stderr().lock();
-        let _ = if self.is_terminal {
+        if self.is_terminal {
             let bar: String = (0..BAR).map(|place| if place < part(BAR) { '#' } else { '.' }).collect();
-            write!(output, "\r[{bar}] {:>3} %  {detail}\x1b[K", part(100)).and_then(|()| output.flush())
+            format!("\r[{bar}] {:>3} %  {detail}\x1b[K", part(100))
         } else {
-            writeln!(output, "{} %, {detail}", part(100))
-        };
+            format!("{} %, {detail}\n", part(100))
+        }
     }
 
     /// Takes the bar away.
@@ -54,5 +59,23 @@ impl Progress {
             let mut output = io::stderr().lock();
             let _ = write!(output, "\r\x1b[K").and_then(|()| output.flush());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_a_bar_in_one_place_and_a_file_has_lines() {
+        let mut progress = Progress { is_terminal: true, ..Progress::new(8) };
+        for (done, filled, percent) in [(0, 0, "  0"), (2, 7, " 25"), (8, 30, "100"), (9, 30, "100")] {
+            let bar = format!("{}{}", "#".repeat(filled), ".".repeat(30_usize.saturating_sub(filled)));
+            assert_eq!(progress.text(done, "so many"), format!("\r[{bar}] {percent} %  so many\x1b[K"));
+        }
+        progress.is_terminal = false;
+        assert_eq!(progress.text(2, "so many"), "25 %, so many\n");
+        progress.of(0);
+        assert_eq!(progress.text(0, "nothing"), "100 %, nothing\n");
     }
 }
