@@ -239,6 +239,10 @@ enum CommandError {
         "the purchases and Stripe differ in {0} places. `payments reconcile --fix` credits what is owed; what stays open is for a person:          `GET /api/v1/admin/purchases/<id>` shows an order with its problem"
     )]
     Unreconciled(u64),
+    #[error(
+        "there is no statement {0}: a server that has STRIPE_SECRET_KEY keeps one with its first comparison of a day (UTC), once something was paid. `payments reconcile` prints that of now"
+    )]
+    NoStatement(String),
     #[error(transparent)]
     Export(#[from] ExportError),
     #[error(transparent)]
