@@ -95,7 +95,7 @@ pub(crate) struct PurchaseSummary {
     pub(super) disputed: bool,
     pub(super) fraud_warned: bool,
     /// Why it is paid and not credited.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 64, required)]
     pub(super) problem: Option<String>,
     /// Owed, because it was spent.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
@@ -103,6 +103,7 @@ pub(crate) struct PurchaseSummary {
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     pub(super) completed_at: Option<OffsetDateTime>,
 }
 
