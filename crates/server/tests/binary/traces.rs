@@ -304,7 +304,7 @@ fn orders_that_share_a_commit(spends: usize) -> Option<Collector> {
     let all = u64::try_from(spends).unwrap();
     poll(LIMIT, "all orders in the queue", || {
         // One less once the first is refused.
-        (metric(&server, "ledger_orders_waiting ") >= all - 1).then_some(())
+        (metric(&server, "ledger_orders_waiting ") >= all.saturating_sub(1)).then_some(())
     });
     owner.run("COMMIT");
     let replies: Vec<_> = sent.into_iter().map(|stream| http::receive(stream).unwrap().status).collect();
