@@ -159,29 +159,27 @@ fn behind_nginx_clients_are_who_they_are_and_what_is_internal_stays_inside() {
     let plain = http::exchange(proxy.plain, "GET", "/login?x=1", "", "").unwrap();
     assert!(plain.status == 308 && plain.head.contains("Location: https://localhost/login?x=1"), "{plain:?}");
 
-    // A batch is larger than all else, which the service refuses itself, and says why.
-    let large = home.file("large.json", &format!("{}{{}}", " ".repeat(900 * 1024)));
-    let file = format!("@{}", large.display());
-    let args = [
-        "--header",
-        "expect:",
-        "--header",
-        "content-type: application/json",
-        "--header",
-        &bearer,
-        "--data-binary",
-        &file,
-    ];
-    let refused = proxy.curl(&args, "/api/v1/auth/login");
-    assert!(refused.contains(" 413 ") && refused.contains("request.body_too_large"), "{refused}");
-    let read = proxy.curl(&args, "/api/v1/credits/use/batch");
-    assert!(read.contains(" 400 ") && read.contains("\"code\":"), "{read}");
+    for (path, kilobytes, expected) in [
+        ("/api/v1/auth/login", 200, " 413 "),
+        ("/api/v1/auth/login", 100, "request.body_too_large"),
+        // What has a larger limit than all else, and is read.
+        ("/api/v1/credits/use/batch", 1000, "request.invalid"),
+        ("/api/v1/webhooks/stripe", 400, "payments.no_webhook_secret"),
+    ] {
+        let large = home.file("large.json", &format!("{}{{}}", " ".repeat(kilobytes * 1024)));
+        let file = format!("@{}", large.display());
+        let mut args = vec!["--header", "expect:", "--header", "content-type: application/json"];
+        args.extend(["--header", &bearer, "--data-binary", &file]);
+        let answer = proxy.curl(&args, path);
+        assert!(answer.contains(expected), "{path}, {kilobytes} KiB: {answer}");
+    }
 }
 
 /// A request of a client whose body never comes.
 fn hold(proxy: &Proxy, client: &str) -> Child {
     let mut command = proxy.client();
-    command.args(["--request", "POST", "--header", client, "--upload-file", "-"]);
+    command.args(["--request", "POST", "--header", "content-type: application/json"]);
+    command.args(["--header", client, "--upload-file", "-"]);
     command.arg(proxy.url("/api/v1/auth/login")).stdin(Stdio::piped()).stdout(Stdio::null());
     command.spawn().unwrap()
 }
@@ -190,11 +188,13 @@ fn hold(proxy: &Proxy, client: &str) -> Child {
 fn who_says_half_a_head_is_not_waited_for_and_a_network_is_one_client() {
     const LIMIT: Duration = Duration::from_secs(30);
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
-    let server = start_server(&home, &cluster, free_port());
-    // Held for as long as the test likes.
+    let internal = free_port();
+    let server = start_server(&home, &cluster, internal);
     let changes = [
         ("limit_conn mana 100;", "limit_conn mana 2;"),
+        // Held for as long as the test likes, where the server sees them.
         ("client_body_timeout 10s;", "client_body_timeout 600s;"),
+        ("client_max_body_size 128k;", "client_max_body_size 128k; proxy_request_buffering off;"),
     ];
     let proxy = Proxy::start(&home, server.port, &changes);
 
@@ -219,8 +219,13 @@ fn who_says_half_a_head_is_not_waited_for_and_a_network_is_one_client() {
     let asks = |client: &str| proxy.curl(&["--header", client], "/health/live");
     let mut held = ["x-test-client: 2001:db8:1:2::a", "x-test-client: 2001:db8:1:2:ffff::1"]
         .map(|client| hold(&proxy, client));
+    poll(LIMIT, "two requests, beside the one that asks", || {
+        let metrics = http::exchange(internal, "GET", "/metrics", "", "").unwrap();
+        metrics.body.contains("http_requests_in_flight 3\n").then_some(())
+    });
     let neighbour = "x-test-client: 2001:db8:1:2:a:b:c:d";
-    poll(LIMIT, "the limit of a network", || asks(neighbour).contains(" 429 ").then_some(()));
+    let refused = asks(neighbour);
+    assert!(refused.contains(" 429 "), "{refused}");
     for other in ["x-test-client: 2001:db8:1:3::a", "x-test-client: 203.0.113.7"] {
         assert!(asks(other).contains(" 200 "), "{other}");
     }
