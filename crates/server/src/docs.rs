@@ -39,8 +39,8 @@ pub(crate) fn routes() -> Router {
         )
         // Who opens the service's address in a browser wants to know what it is.
         .route("/", get(|| async { Redirect::to("/docs/") }))
-        .route("/docs/errors", get(|| async { fixed(&ERRORS, "text/html; charset=utf-8") }))
-        .route("/openapi.json", get(|| async { fixed(&DOCUMENT, "application/json") }))
+        .route("/docs/errors", get(|| async { fixed(ERRORS.as_ref(), "text/html; charset=utf-8") }))
+        .route("/openapi.json", get(|| async { fixed(DOCUMENT.as_ref(), "application/json") }))
         .layer(middleware::map_response(allow_page))
 }
 
@@ -92,8 +92,8 @@ fn written<T: Into<Bytes>, E: Error + 'static>(text: Result<T, E>) -> Option<Byt
 }
 
 /// What is the same as long as the program runs, and, after an upgrade, soon is another.
-fn fixed(text: &Option<Bytes>, media_type: &'static str) -> Result<Response, ApiError> {
-    let text = text.clone().ok_or_else(|| ApiError::new(&codes::INTERNAL))?;
+fn fixed(text: Option<&Bytes>, media_type: &'static str) -> Result<Response, ApiError> {
+    let text = text.cloned().ok_or_else(|| ApiError::new(&codes::INTERNAL))?;
     let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, "public, max-age=300")];
     Ok((headers, text).into_response())
 }
