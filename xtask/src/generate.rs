@@ -1,7 +1,7 @@
 //! Files that are written from the code, so that they can't say anything else than it.
 
 use crate::{ChoreError, queries, root};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// In docs/OPERATIONS.md only what stands between these is generated; people write the rest.
@@ -18,6 +18,9 @@ pub(crate) fn run(check: bool) -> Result<String, ChoreError> {
             if name == "docs/OPERATIONS.md" { put_in_place(&current, &generated)? } else { generated };
         if current == wanted {
             continue;
+        }
+        if name == "docs/ERRORS.md" {
+            keep_promises(&current, &wanted)?;
         }
         if check {
             stale.push(name);
@@ -45,8 +48,31 @@ fn documents() -> Result<BTreeMap<String, String>, ChoreError> {
     Ok(serde_json::from_slice(&printed.stdout)?)
 }
 
+/// Each heading is an error code that clients may rely on. Whoever means to take one back deletes it by hand first.
+fn keep_promises(current: &str, wanted: &str) -> Result<(), ChoreError> {
+    let headings = |page: &str| -> BTreeSet<String> {
+        page.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_owned).collect()
+    };
+    let (promised, kept) = (headings(current), headings(wanted));
+    let broken: Vec<_> = promised.difference(&kept).cloned().collect();
+    if broken.is_empty() { Ok(()) } else { Err(ChoreError::Promise(broken.join(", "))) }
+}
+
 fn put_in_place(page: &str, table: &str) -> Result<String, ChoreError> {
     let (before, rest) = page.split_once(PLACE.0).ok_or(ChoreError::NoPlace)?;
     let (_, after) = rest.split_once(PLACE.1).ok_or(ChoreError::NoPlace)?;
     Ok(format!("{before}{}{table}{}{after}", PLACE.0, PLACE.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_clients_may_rely_on_does_not_vanish_by_writing_the_page_anew() {
+        let (two, one) = ("# Errors\n## a.one\ntext\n## a.two\n", "# Errors\n## a.two\n");
+        assert!(keep_promises(one, two).is_ok());
+        let broken = keep_promises(two, one).unwrap_err();
+        assert!(broken.to_string().contains("a.one"), "{broken}");
+    }
 }

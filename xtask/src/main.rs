@@ -69,6 +69,11 @@ enum ChoreError {
     File(PathBuf, std::io::Error),
     #[error("not up to date, run `cargo xtask gen`: {0}")]
     Stale(String),
+    #[error(
+        "docs/ERRORS.md has codes that the code has not, and clients may rely on them: {0}. Bring them back, or, if no release had them, \
+         delete their headings there first"
+    )]
+    Promise(String),
     #[error("{0}")]
     Law(String),
     #[error("{0} does not parse: {1}")]

@@ -197,7 +197,7 @@ pub struct Settings {
     #[arg(long, env = "EMAIL_CODE_SIGN_IN", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Sign-in")]
     pub email_code_sign_in: bool,
 
-    /// A service key of all credits scopes for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
+    /// A service key of all credits scopes, and that of the usage of all users, for any app, of 16 characters at least: for clients that have one key. Without it, there are those that `service-keys create` makes
     #[arg(long, env = "MANA_CORE_SERVICE_KEY", value_parser = secret, hide_env_values = true, global = true, help_heading = "Service keys")]
     pub service_key: Option<SecretString>,
     /// Requests a minute with `MANA_CORE_SERVICE_KEY`, of all apps together; 0 for no limit
@@ -257,7 +257,7 @@ pub struct Settings {
     /// Sender of all mails, as mana@example.com or Mana <mana@example.com>; needed with `SMTP_HOST`
     #[arg(long, env = "SMTP_FROM", global = true, help_heading = "Mail")]
     pub smtp_from: Option<String>,
-    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off. `dev` at a loopback address has 100 times of this and of the next limits, unless they are set
+    /// Requests per client address, and per account, in `RATE_LIMIT_TTL` seconds, for all routes without a limit of their own; 0 switches rate limits off, those of service keys and `CREDITS_BONUSES_PER_NETWORK` included. `dev` at a loopback address has 100 times of this and of the next limits, unless they are set
     #[arg(long, env = "RATE_LIMIT_MAX", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000), global = true, help_heading = "Limits")]
     pub rate_limit_max: u32,
     /// Seconds of that limit's window
@@ -333,7 +333,7 @@ pub struct Settings {
     /// The bonus waits until the address is proven
     #[arg(long, env = "CREDITS_BONUS_REQUIRES_VERIFICATION", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_parser = truth(), action = clap::ArgAction::Set, global = true, help_heading = "Credits")]
     pub credits_bonus_requires_verification: bool,
-    /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0 for no limit
+    /// Sign-up bonuses a day for a network of client addresses (/24, or /48 of IPv6); accounts beyond it begin without; 0, or `RATE_LIMIT_MAX=0`, for no limit
     #[arg(long, env = "CREDITS_BONUSES_PER_NETWORK", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000), global = true, help_heading = "Credits")]
     pub credits_bonuses_per_network: u32,
     /// Addresses at known services of throw-away mailboxes: as any other, without the bonus, or refused

@@ -81,12 +81,14 @@ pub struct Database {
 ///
 /// What cut one connection has most often cut all, and where one can't write, those of its time can't either. What was learned from one spares
 /// the others, so that a restart of PostgreSQL or of a pooler fails one request and not one for each connection.
-static LEARNED: Mutex<Learned> = Mutex::new(Learned { cut: None, read_only: None });
+static LEARNED: Mutex<Learned> = Mutex::new(Learned { cut: None, silent: None, read_only: None });
 
 #[derive(Debug, Clone, Copy)]
 struct Learned {
     /// When a connection was last found to lead nowhere.
     cut: Option<Instant>,
+    /// When one last said nothing for too long.
+    silent: Option<Instant>,
     /// When one was last found on which nothing can be written.
     read_only: Option<Instant>,
 }
@@ -98,7 +100,8 @@ enum Standing {
     Trusted,
     /// It may have been cut.
     Doubtful,
-    /// It began when, or leads where, nothing is to be written.
+    /// It began when, or leads where, nothing is to be written; or the network fell silent since it was used, and to ask it takes longer than a
+    /// new one.
     Useless,
 }
 
@@ -111,6 +114,7 @@ impl Learned {
         let now = Instant::now();
         let mut learned = LEARNED.lock().unwrap_or_else(PoisonError::into_inner);
         match kind(error) {
+            "connection" if is_silence(error) => learned.silent = Some(now),
             "connection" => learned.cut = Some(now),
             "read_only" if learned.read_only.is_none_or(|before| before.elapsed() > RENEWED_EVERY) => {
                 learned.read_only = Some(now);
@@ -123,7 +127,7 @@ impl Learned {
     fn standing(&self, made: Duration, used: Duration) -> Standing {
         let since =
             |found: Option<Instant>, before: Duration| found.is_some_and(|found| found.elapsed() < before);
-        if since(self.read_only, made) {
+        if since(self.read_only, made) || since(self.silent, used) {
             Standing::Useless
         } else if since(self.cut, used) || used >= TRUSTED_FOR {
             Standing::Doubtful
@@ -169,8 +173,11 @@ const CONNECTION_LIFE: Duration = Duration::from_mins(10);
 /// Pauses before a server that lets nobody in just now is tried again: the first, which doubles, and the longest.
 const CONNECT_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
-/// How long a connection that is given back in the middle of something may take to come to rest, or one that has rested to answer.
+/// How long a connection that is given back in the middle of something may take to come to rest.
 const COME_TO_REST_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a connection that has rested may take to answer, so that whoever asks it has time left for a new one.
+const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(1);
 
 impl Database {
     /// A pool of at most `max_connections` that connects on first use and waits at most `wait` for a free connection, and as long again for the
@@ -210,7 +217,8 @@ impl Database {
         self.begin_with(if self.is_transactions_only { BEGIN_WITHOUT_STATEMENTS } else { "BEGIN" }).await
     }
 
-    /// A transaction as the service whose statements find rows by their keys and are planned once for a connection.
+    /// A transaction as the service whose statements find rows by their keys and are planned once for a connection: for who writes as batches do, but for as long as it takes.
+    /// Behind a pooler that keeps no statements it is one as any other.
     ///
     /// # Errors
     /// When no connection is to be had.
@@ -475,7 +483,13 @@ impl BatchConnection {
 async fn is_usable(standing: Standing, connection: &mut PgConnection) -> bool {
     match standing {
         Standing::Trusted => true,
-        Standing::Doubtful => matches!(timeout(COME_TO_REST_LIMIT, connection.ping()).await, Ok(Ok(()))),
+        Standing::Doubtful => match timeout(SIGN_OF_LIFE_LIMIT, connection.ping()).await {
+            Ok(outcome) => outcome.is_ok(),
+            Err(_) => {
+                Learned::note(&fell_silent());
+                false
+            }
+        },
         Standing::Useless => false,
     }
 }

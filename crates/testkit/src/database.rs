@@ -18,7 +18,7 @@ use std::time::Duration;
 const TEMPLATE: &str = "migrated";
 const SERVICE: &str = "mana_service";
 /// What a story takes at most, on a busy machine.
-const STORY: Duration = Duration::from_secs(30);
+const STORY: Duration = Duration::from_mins(2);
 
 const SERVICE_PASSWORD: &str = "a password that only tests use";
 

@@ -1,4 +1,5 @@
-//! What happened to an account, for its owner and the operator. Owns `auth.security_events`, which is only added to.
+//! What happened to an account, for its owner and the operator. Owns `auth.security_events`, to which is only added
+//! until what is old is deleted, and `auth.erasures`.
 
 mod list;
 mod list_all;
@@ -148,9 +149,9 @@ pub enum EventKind {
         purchase: String,
     },
     /// A card that paid for mana was reported by its issuer; which purchase it was.
-    PaymentFraudWarning(Uuid),
+    PaymentFraudWarning(String),
     /// What was paid for mana was charged back; which purchase it was.
-    PaymentDisputeLost(Uuid),
+    PaymentDisputeLost(String),
     /// Mana is bought by itself from now on, with a saved card.
     AutoTopUpOn,
     /// It is not any more.
@@ -268,9 +269,8 @@ impl EventKind {
             | Self::WebhookSecretRotated(id)
             | Self::WebhookEnabled(id)
             | Self::WebhookReplayed(id)
-            | Self::WebhookRemoved(id)
-            | Self::PaymentFraudWarning(id)
-            | Self::PaymentDisputeLost(id) => Some(id.to_string().into()),
+            | Self::WebhookRemoved(id) => Some(id.to_string().into()),
+            Self::PaymentFraudWarning(purchase) | Self::PaymentDisputeLost(purchase) => Some(purchase.into()),
             Self::PackageChanged(package) => Some(package.into()),
             Self::PurchaseRefunded { amount_cents, purchase } => {
                 Some(format!("{amount_cents} {purchase}").into())
@@ -431,7 +431,7 @@ pub async fn record_payment_news(
     news: PaymentNews,
     purchase: &str,
 ) -> Result<(), DbError> {
-    let purchase = purchase.parse().unwrap_or_default();
+    let purchase = purchase.to_owned();
     let kind = match news {
         PaymentNews::FraudWarning => EventKind::PaymentFraudWarning(purchase),
         PaymentNews::DisputeLost => EventKind::PaymentDisputeLost(purchase),
@@ -463,7 +463,7 @@ pub(crate) async fn record_each_by(
     write(connection, clock, rng, kind, Some(user), &sessions, origin).await
 }
 
-/// Writes down who ran into limits since the last time. One that can't be written is told to the log and forgotten.
+/// Writes down who ran into limits since the last time.
 ///
 /// # Errors
 /// When the database fails. What was not written by then is lost.

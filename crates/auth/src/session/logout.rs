@@ -58,7 +58,7 @@ pub(crate) async fn logout(
 ) -> Result<Response, ApiError> {
     let refresh_token = body.and_then(|body| body.refresh_token);
     let bearer = match caller::bearer(&headers) {
-        Some(token) => access::verify_for_end(&auth, token).await.ok(),
+        Some(token) => access::verify_for_end(&auth, token).await?.ok(),
         None => None,
     };
     let mut transaction = auth.database.begin().await?;

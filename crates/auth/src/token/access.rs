@@ -2,7 +2,7 @@
 
 use super::compact::{self, Compact};
 use super::intact::IntactToken;
-use super::keys::{KeyError, KeyRing};
+use super::keys::{KeyError, KeyRing, KeysUnread};
 use crate::Auth;
 use crate::account::model::{Role, User};
 use crate::session::liveness;
@@ -214,34 +214,40 @@ fn verify_signature(keys: &KeyRing, token: &str) -> Result<IntactToken, InvalidT
 
 /// As [`verify`], and a key that another server has made a moment ago is looked for in the database, on a connection of its
 /// own: not to be called by who holds one. Takes two seconds more at most.
-pub(crate) async fn verify_or_learn(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
+///
+/// # Errors
+/// When the database does not say whether it is one: that is no verdict on the token.
+async fn verify_or_learn(auth: &Auth, token: &str) -> Result<Result<Claims, InvalidToken>, KeysUnread> {
     let verdict = verify(auth, token);
     if verdict != Err(InvalidToken::Invalid) {
-        return verdict;
+        return Ok(verdict);
     }
     let mut buffer = [0; compact::MAX_HEADER];
     let header = bounded(token).and_then(Compact::split).and_then(|token| token.header(&mut buffer));
     match header {
-        Some(header) if auth.keys.learns(header.kid).await => verify(auth, token),
-        _ => verdict,
+        Some(header) if auth.keys.learns(header.kid).await? => Ok(verify(auth, token)),
+        _ => Ok(verdict),
     }
 }
 
 /// As [`verify_or_learn`], and also what a token claimed that has expired, at most a day ago: by it somebody signs out whose device has slept. An older
 /// one, of which more lie about, ends nothing. For ending the session that it names, and for nothing else.
-pub(crate) async fn verify_for_end(auth: &Auth, token: &str) -> Result<Claims, InvalidToken> {
-    match verify_or_learn(auth, token).await {
-        Err(InvalidToken::Expired) => {
-            let intact =
-                auth.intact_tokens.recall_or(token, &auth.keys, || verify_signature(&auth.keys, token))?;
-            if is_slept_on(&intact.claims, auth.clock.now().unix_timestamp()) {
-                Ok(intact.claims.clone())
-            } else {
-                Err(InvalidToken::Expired)
-            }
-        }
-        verdict => verdict,
+///
+/// # Errors
+/// When the database does not say whether its key is one.
+pub(crate) async fn verify_for_end(
+    auth: &Auth,
+    token: &str,
+) -> Result<Result<Claims, InvalidToken>, KeysUnread> {
+    let verdict = verify_or_learn(auth, token).await?;
+    if verdict != Err(InvalidToken::Expired) {
+        return Ok(verdict);
     }
+    let intact = auth.intact_tokens.recall_or(token, &auth.keys, || verify_signature(&auth.keys, token));
+    Ok(intact.and_then(|intact| {
+        let is_slept_on = is_slept_on(&intact.claims, auth.clock.now().unix_timestamp());
+        if is_slept_on { Ok(intact.claims.clone()) } else { Err(InvalidToken::Expired) }
+    }))
 }
 
 /// Whether it has expired no longer ago than a device may have slept.
@@ -274,7 +280,7 @@ pub(crate) async fn authenticate(auth: &Auth, bearer: &str) -> Result<Caller, Ap
 
 /// As [`verify`], and the session lives.
 pub(crate) async fn verify_live(auth: &Auth, token: &str) -> Result<Result<Claims, InvalidToken>, ApiError> {
-    let claims = match verify_or_learn(auth, token).await {
+    let claims = match verify_or_learn(auth, token).await? {
         Ok(claims) => claims,
         Err(reason) => return Ok(Err(reason)),
     };

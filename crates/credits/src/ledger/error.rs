@@ -180,7 +180,7 @@ pub static TOO_MANY_GRANTS: ErrorCode = ErrorCode {
     kind: Kind::Conflict,
     title: "Too many different grants are live",
     word: None,
-    way_out: "A wallet has 200 live grants of different terms at most. Give with the same expiry, so that grants are added to.",
+    way_out: "A wallet has 200 live grants of different terms, or more by purchases. Give with the same expiry as before, so that a grant is added to.",
 };
 /// The end is before the beginning, or before now.
 pub static OVER_ALREADY: ErrorCode = ErrorCode {

@@ -26,7 +26,7 @@ use time::{Date, OffsetDateTime};
 
 /// Open holds of a wallet at most: each is read and written with every command of the wallet.
 pub const MAX_HOLDS: usize = 200;
-/// Live grants of a wallet at most, for the same reason.
+/// Live grants of a wallet beyond which no gift makes another, for the same reason. What is bought is never refused.
 pub const MAX_GRANTS: usize = 200;
 
 /// What the line of the sign-up bonus says.

@@ -1,6 +1,6 @@
 //! An order, and what is known of its payment.
 //!
-//! Whatever makes the service look at Stripe, an event, a person who comes back from the till, the comparison by night,
+//! Whatever makes the service look at Stripe, an event, a person who comes back from the till, the regular comparison,
 //! what it sees there is [`Facts`]: of this moment, or of an earlier one that was overtaken on its way. Facts are merged:
 //! each part only moves on, so that any order of arrival comes to the same. State and settlement follow from them.
 

@@ -18,14 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::hours(1);
 /// What failed for so long is left to the comparison with Stripe.
 const GIVE_UP_AFTER: Duration = Duration::days(3);
 /// What is of no interest to a shop that sells once.
-const KINDS: [&str; 6] = [
-    "checkout.session.",
-    "payment_intent.",
-    "charge.",
-    "refund.",
-    "radar.early_fraud_warning.",
-    "charge.dispute.",
-];
+const KINDS: [&str; 5] =
+    ["checkout.session.", "payment_intent.", "charge.", "refund.", "radar.early_fraud_warning."];
 
 /// Works on all deliveries that are due.
 ///

@@ -168,7 +168,7 @@ pub static RATE_LIMITED: ErrorCode = ErrorCode {
     kind: Kind::TooManyRequests,
     title: "The rate limit is reached",
     word: None,
-    way_out: "Wait as long as Retry-After says, exactly; the headers RateLimit and RateLimit-Policy tell beforehand what is left. The limit is the setting of the policy's name: RATE_LIMIT_REGISTER of `register`, RATE_LIMIT_MAX of `other`; RATE_LIMIT_MAX=0 switches all off, for tests. A backend that calls for many users uses a service key, or needs a higher limit: docs/OPERATIONS.md.",
+    way_out: "Wait as long as Retry-After says, exactly; the headers RateLimit and RateLimit-Policy tell beforehand what is left. The limit is the setting of the policy's name (RATE_LIMIT_REGISTER of `register`, RATE_LIMIT_MAX of `other`), or that of the service key (`service-key`); RATE_LIMIT_MAX=0 switches all off, for tests. A backend that calls for many users uses a service key, or needs a higher limit: docs/OPERATIONS.md.",
 };
 /// Too many refreshes from an address. Not 429: clients take every 4xx of this route for the end of the session.
 pub static REFRESH_LIMITED: ErrorCode = ErrorCode {

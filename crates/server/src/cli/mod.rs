@@ -224,7 +224,8 @@ enum CommandError {
     #[error("there is no service key {0}, or it was revoked before: see `mana-core-auth service-keys list`")]
     NoServiceKey(Uuid),
     #[error(
-        "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter,          and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
+        "the books are not true in {0} places. Change nothing by hand: keep the database as it is, stop spending if the amounts matter, \
+         and compare the wallets and lines that are named with the newest backup in which `ledger verify` finds nothing"
     )]
     Untrue(u64),
     #[error(transparent)]
@@ -236,7 +237,8 @@ enum CommandError {
     #[error("the comparison with Stripe stopped: {0}")]
     Payment(#[from] PaymentError),
     #[error(
-        "the purchases and Stripe differ in {0} places. `payments reconcile --fix` credits what is owed; what stays open is for a person:          `GET /api/v1/admin/purchases/<id>` shows an order with its problem"
+        "the purchases and Stripe differ in {0} places. `payments reconcile --fix` credits what is owed; what stays open is for a person: \
+         `GET /api/v1/admin/purchases/<id>` shows an order with its problem"
     )]
     Unreconciled(u64),
     #[error(transparent)]

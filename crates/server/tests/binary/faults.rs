@@ -52,17 +52,22 @@ fn a_database_that_stands_still_is_answered_for_in_time_and_work_resumes_by_itse
     poll(LIMIT, "a second look for ended sessions", || (metric("session_looks_total") > 1).then_some(()));
     spend_until_done(server.port, &token, "before");
 
-    let pause = cluster.pause();
     let begun = Instant::now();
-    let sent: Vec<_> = (0..SPENDS)
-        .map(|spend| http::send(server.port, "POST", USE, &token, &spend_under(&spend.to_string())).unwrap())
-        .collect();
-    for stream in sent {
+    let pause = cluster.pause();
+    let send =
+        |spend: u32| http::send(server.port, "POST", USE, &token, &spend_under(&spend.to_string())).unwrap();
+    let first = send(0);
+    let first_after = begun.elapsed();
+    let others: Vec<_> = (1..SPENDS).map(send).collect();
+    for stream in [first].into_iter().chain(others) {
         is_told_to_come_again(&http::receive(stream).unwrap());
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     assert_eq!(server.get("/health/live").status, 200);
-    assert!((1..=SPENDS).contains(&orders_waiting()));
+    // Who is signed in is remembered for a second after the last look for ended sessions; then nobody gets as far as the queue.
+    let is_remembered = first_after < Duration::from_millis(500);
+    let waiting = orders_waiting();
+    assert!(waiting <= SPENDS && (waiting > 0 || !is_remembered), "{waiting}, first after {first_after:?}");
     drop(pause);
 
     for spend in 0..SPENDS {
@@ -156,7 +161,7 @@ fn a_connection_that_is_cut_around_a_commit_leaves_an_outcome_to_be_found() {
 #[test]
 fn a_connection_that_falls_silent_holds_its_shard_up_for_seconds_and_nothing_is_lost() {
     /// A batch's own limit, and some.
-    const BOUND: Duration = Duration::from_secs(20);
+    const BOUND: Duration = Duration::from_secs(30);
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
     let direct = ledger_server(&home, &cluster).env("REQUEST_TIMEOUT_SECONDS", "30").start();

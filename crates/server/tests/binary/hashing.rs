@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const LOGIN: &str = "/api/v1/auth/login";
 /// Many more than one thread hashes before their sockets are closed.
-const FLOOD: u32 = 150;
+const FLOOD: u32 = 400;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn metric(server: &Server, name: &str) -> u32 {

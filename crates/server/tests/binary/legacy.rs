@@ -419,12 +419,12 @@ fn so_does_one_that_spells_its_columns_the_other_way() {
 
 /// Many users with short histories.
 const CROWD: &str = "
-INSERT INTO {T:users} (id, name, email) SELECT 'u' || n, 'U', 'u' || n || '@example.com' FROM generate_series(1, 2000) n;
-INSERT INTO {T:balances} ({user_id}, balance, {free_credits_remaining}) SELECT 'u' || n, 0, 140 FROM generate_series(1, 2000) n;
+INSERT INTO {T:users} (id, name, email) SELECT 'u' || n, 'U', 'u' || n || '@example.com' FROM generate_series(1, 3000) n;
+INSERT INTO {T:balances} ({user_id}, balance, {free_credits_remaining}) SELECT 'u' || n, 0, 140 FROM generate_series(1, 3000) n;
 INSERT INTO {T:transactions} ({user_id}, type, amount, {app_id}, description, {created_at})
-    SELECT 'u' || n, 'bonus', 150, 'system', 'Signup bonus', '2025-01-01'::timestamptz FROM generate_series(1, 2000) n
+    SELECT 'u' || n, 'bonus', 150, 'system', 'Signup bonus', '2025-01-01'::timestamptz FROM generate_series(1, 3000) n
     UNION ALL SELECT 'u' || n, 'usage', -1, 'chat', 'An answer', '2025-01-02'::timestamptz + line * interval '1 second'
-    FROM generate_series(1, 2000) n, generate_series(1, 10) line;
+    FROM generate_series(1, 3000) n, generate_series(1, 10) line;
 ";
 
 #[test]
@@ -442,16 +442,23 @@ fn an_import_that_is_killed_goes_on_where_it_was() {
         let running = scene.importing(&["--apply"]).spawn();
         poll(Duration::from_mins(1), "more users than before", || (imported().0 > before).then_some(()));
         running.kill();
+        // What it had sent may still be committed.
+        let mut owner = scene.cluster.owner("mana");
+        poll(Duration::from_secs(30), "the end of its connections", || {
+            let left: Vec<(i64,)> =
+                owner.rows("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mana_service'");
+            (left == [(0,)]).then_some(())
+        });
         let (wallets, users) = imported();
         assert_eq!(wallets, users, "no account without its wallet, and the other way about");
         before = wallets;
     }
-    assert!(before < 2000, "it was killed in the middle");
+    assert!(before < 3000, "it was killed in the middle");
     let (code, report, _) = scene.import(&["--apply"]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(report["users"]["present"], json!(before));
-    assert_eq!(imported(), (2000, 2000));
-    assert_eq!(report["newMana"], json!({"free": 280_000, "paid": 0}));
+    assert_eq!(imported(), (3000, 3000));
+    assert_eq!(report["newMana"], json!({"free": 420_000, "paid": 0}));
     scene.cluster.books_are_true("mana");
 }
 

@@ -256,7 +256,7 @@ fn what_has_never_been_done_is_told_from_the_start() {
     let server = with(home.serve(), &cluster, &nowhere).start();
     let metrics = poll(Duration::from_secs(30), "a comparison that failed", || {
         let metrics = server.get("/metrics").body;
-        let failed = "worker_passes_failed_total{pass=\"comparing purchases with Stripe\"} 1";
+        let failed = "worker_passes_failed_total{pass=\"comparing purchases with Stripe\"} 1\n";
         metrics.contains(failed).then_some(metrics)
     });
     let started = metric(&metrics, "process_start_time_seconds");

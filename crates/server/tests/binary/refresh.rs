@@ -15,7 +15,7 @@ fn replica(home: &Home, cluster: &Cluster) -> Launch {
         .env("DATABASE_URL", cluster.service_url("mana"))
         .env("DATABASE_OWNER_URL", cluster.owner_url("mana"))
         .env("MANA_SECRET_KEY", ROOT_SECRET)
-        .env("DATABASE_WAIT_SECONDS", "1")
+        .env("DATABASE_WAIT_SECONDS", "15")
         .env("RATE_LIMIT_MAX", "0")
 }
 

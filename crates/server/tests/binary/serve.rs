@@ -52,7 +52,7 @@ fn what_is_missing_is_a_sentence_with_the_way_out() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana").with_database("other"));
     let refused = |launch: Launch, expected: &[&str]| {
         let done = launch.env("DATABASE_WAIT_SECONDS", "1").run();
-        assert!(done.took < Duration::from_secs(8), "{done:?}");
+        assert!(done.took < Duration::from_secs(20), "{done:?}");
         for secret in [SERVICE_PASSWORD, "chosen%40by", cluster.password(), &ROOT_SECRET[5..]] {
             assert!(!done.stderr.contains(secret) && !done.stdout.contains(secret), "{done:?}");
         }

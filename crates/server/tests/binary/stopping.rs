@@ -57,7 +57,9 @@ fn a_stop_lets_requests_in_flight_finish() {
 #[test]
 fn a_second_signal_does_not_wait_for_requests() {
     let home = Home::new();
-    let server = home.dev().start();
+    // What would end it without a second signal.
+    let server =
+        home.dev().env("SHUTDOWN_TIMEOUT_SECONDS", "120").env("REQUEST_TIMEOUT_SECONDS", "120").start();
     server.register("ada@example.com");
     let mut owner = Sql::of_dev(&home.data());
     owner.run("BEGIN; LOCK TABLE auth.sessions IN ACCESS EXCLUSIVE MODE");

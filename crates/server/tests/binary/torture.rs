@@ -138,7 +138,7 @@ pub(crate) fn ledger_server(home: &Home, cluster: &Cluster) -> Launch {
         .env("DATABASE_URL", cluster.service_url("mana"))
         .env("DATABASE_OWNER_URL", cluster.owner_url("mana"))
         .env("MANA_SECRET_KEY", ROOT_SECRET)
-        .env("DATABASE_WAIT_SECONDS", "2")
+        .env("DATABASE_WAIT_SECONDS", "4")
         .env("REQUEST_TIMEOUT_SECONDS", "5")
         .env("JWT_ACCESS_TOKEN_EXPIRY", "24h")
         .env("CREDITS_SIGNUP_BONUS", "1000000000")

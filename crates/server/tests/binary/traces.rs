@@ -273,9 +273,8 @@ fn names<'a>(spans: impl Iterator<Item = &'a Span>) -> BTreeSet<String> {
     spans.map(|span| span.name.clone()).collect()
 }
 
-#[test]
-fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() {
-    const SPENDS: usize = 60;
+/// Spends that all wait for the first of them, done, and where their traces were handed over; none if one of them was refused.
+fn orders_that_share_a_commit(spends: usize) -> Option<Collector> {
     let (home, port) = (Home::new(), free_port());
     let collector = Collector::start(port);
     let server = traced(&home, port).start();
@@ -301,17 +300,26 @@ fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() 
         );
         (waiting[0].0 > 0).then_some(())
     });
-    sent.extend((1..SPENDS).map(order));
-    let all = u64::try_from(SPENDS).unwrap();
+    sent.extend((1..spends).map(order));
+    let all = u64::try_from(spends).unwrap();
     poll(LIMIT, "all orders in the queue", || {
-        (metric(&server, "ledger_orders_waiting ") == all).then_some(())
+        // One less once the first is refused.
+        (metric(&server, "ledger_orders_waiting ") >= all.saturating_sub(1)).then_some(())
     });
     owner.run("COMMIT");
-    for stream in sent {
-        assert_eq!(http::receive(stream).unwrap().status, 201);
-    }
+    let replies: Vec<_> = sent.into_iter().map(|stream| http::receive(stream).unwrap().status).collect();
+    assert!(replies.iter().all(|status| [201, 503].contains(status)), "{replies:?}");
     server.signal("TERM");
     server.ends_well();
+    replies.iter().all(|status| *status == 201).then_some(collector)
+}
+
+#[test]
+fn orders_that_share_a_commit_are_linked_and_a_strangers_trace_is_only_linked() {
+    const SPENDS: usize = 60;
+    // An order that waits for a table is refused after five seconds, which a busy machine may take for what stands between.
+    let collector =
+        (0..5).find_map(|_| orders_that_share_a_commit(SPENDS)).expect("orders that were carried out");
 
     let spans = collector.spans();
     let stranger = request(&spans, "stranger");

@@ -41,6 +41,8 @@ const MAIL: Duration = Duration::from_mins(5);
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// How long Redis is slow.
 const SLOWNESS: Duration = Duration::from_secs(2);
+/// When a batch is given up.
+const BATCH_LIMIT: Duration = Duration::from_secs(12);
 const FLOOD: Duration = Duration::from_secs(3);
 const FLOODERS: usize = 24;
 const HOUR: i64 = 3600;
@@ -60,7 +62,7 @@ const SETTINGS: [(&str, &str); 12] = [
     ("RATE_LIMIT_RESEND", "3"),
     ("JWT_ACCESS_TOKEN_EXPIRY", "24h"),
     ("HASHING_WAIT_SECONDS", "30"),
-    ("DATABASE_WAIT_SECONDS", "2"),
+    ("DATABASE_WAIT_SECONDS", "4"),
     ("REQUEST_TIMEOUT_SECONDS", "5"),
     ("HEADER_TIMEOUT_SECONDS", "2"),
     ("MAX_CONNECTIONS", "300"),
@@ -472,6 +474,8 @@ impl Stage<'_> {
                 deployment.network_is_silent(true);
                 self.is_refused();
                 deployment.network_is_silent(false);
+                // Nobody else is refused by a batch that was under way.
+                thread::sleep(BATCH_LIMIT);
             }
             Fault::ServerKilled => {
                 deployment.take_server(server).kill();

@@ -715,7 +715,11 @@ impl Deployment {
     /// The books, by the command that an operator would use, past PgBouncer.
     pub(crate) fn books_are_true(&self) {
         let direct = self.direct_url(self.ports.postgres, "mana");
-        let verify = self.command(&["ledger", "verify"]).env("DATABASE_URL", direct).run();
+        let verify = self
+            .command(&["ledger", "verify"])
+            .env("DATABASE_URL", direct)
+            .env("DATABASE_WAIT_SECONDS", "30")
+            .run();
         assert_eq!(verify.code, Some(0), "{verify:?}");
     }
 }

@@ -18,7 +18,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("RATE_LIMIT_MAX", "0"),
     ("JWT_ACCESS_TOKEN_EXPIRY", "24h"),
     ("HASHING_WAIT_SECONDS", "30"),
-    ("DATABASE_WAIT_SECONDS", "2"),
+    ("DATABASE_WAIT_SECONDS", "4"),
     ("REQUEST_TIMEOUT_SECONDS", "5"),
     ("SHUTDOWN_TIMEOUT_SECONDS", "5"),
 ];
@@ -46,6 +46,8 @@ fn fail_over(times: usize) {
                 poll(RECOVERY, "spends before the end", || {
                     (progress.done.load(Ordering::Relaxed) > before.saturating_add(50)).then_some(())
                 });
+                // One that does not stream just now is none that could take over.
+                deployment.pair().await_standby();
                 let begun = Instant::now();
                 let killed = deployment.pair().kill_primary();
                 let known = progress.done.load(Ordering::Relaxed);

@@ -65,7 +65,7 @@ impl Watched {
         let text = format!(
             "port {port}\nbind 127.0.0.1\nrequirepass {OF_SENTINELS}\nsentinel sentinel-pass {OF_SENTINELS}\n\
              sentinel monitor {MASTER} 127.0.0.1 {} 2\nsentinel auth-pass {MASTER} {PASSWORD}\n\
-             sentinel down-after-milliseconds {MASTER} 3000\nsentinel failover-timeout {MASTER} 5000\n",
+             sentinel down-after-milliseconds {MASTER} 10000\nsentinel failover-timeout {MASTER} 5000\n",
             self.ports[0]
         );
         let sentinel = self.launch(&format!("sentinel-{port}"), &text, &["--sentinel"], port);
@@ -160,7 +160,7 @@ fn a_redis_that_another_one_takes_over_from_opens_nothing_and_revives_nothing() 
             .env("REDIS_SENTINEL_MASTER", MASTER)
             .env("REDIS_SENTINEL_PASSWORD", OF_SENTINELS)
             .env("REDIS_PASSWORD", PASSWORD)
-            .env("REDIS_WAIT_MS", "500")
+            .env("REDIS_WAIT_MS", "3000")
     };
     let (one, two) = (launch().start(), launch().start());
     let both = [&one, &two];

@@ -19,7 +19,7 @@ const AMPLE: [(&str, &str); 5] = [
     ("RATE_LIMIT_MAX", "0"),
     ("HASHING_WAIT_SECONDS", "30"),
     ("DATABASE_WAIT_SECONDS", "20"),
-    ("DRAIN_SECONDS", "3"),
+    ("DRAIN_SECONDS", "8"),
 ];
 
 /// Somebody who is signed in.

@@ -50,6 +50,14 @@ impl Way {
     }
 }
 
+/// As many connections as there are places, all at rest.
+async fn rested(database: &Database, places: usize) {
+    drop(try_join_all((0..places).map(|_| database.begin())).await.unwrap());
+    while database.places().idle < places.try_into().unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn carry(
     mut client: UnixStream,
     target: PathBuf,
@@ -85,8 +93,13 @@ async fn what_was_under_way_when_the_network_fell_silent_keeps_no_place_of_the_p
     sqlx::query("SELECT 1").execute(&mut *again).await.unwrap();
     drop(again);
     database.ping().await.unwrap();
-    way.falls_silent();
-    timeout(asked, database.ping()).await.unwrap_err();
+    // Another story may have told of a silence just now: then the connection is replaced, and answers.
+    for _ in 0..10 {
+        way.falls_silent();
+        if timeout(asked, database.ping()).await.is_err() {
+            break;
+        }
+    }
     timeout(asked, database.begin()).await.expect_err("the place is not free yet");
     database.ping().await.expect("the only place is free again");
 }
@@ -96,14 +109,38 @@ async fn a_transaction_on_a_silent_connection_has_an_end() {
     let story = Story::new().await;
     let way = Way::to(story.database.service_options());
     let database = Database::new(way.options.clone(), 1, Duration::from_secs(1));
-    database.ping().await.unwrap();
-    while database.places().idle == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    way.falls_silent();
-    let begun = timeout(Duration::from_secs(10), database.begin()).await.expect("it has an end");
-    begun.unwrap_err();
+    let silent = async {
+        loop {
+            rested(&database, 1).await;
+            way.falls_silent();
+            // Another story may have told of a silence just now: then the connection is replaced.
+            if database.begin().await.is_err() {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), silent).await.expect("it has an end");
     database.ping().await.expect("the only place is free again");
+}
+
+#[tokio::test]
+async fn connections_of_a_network_that_fell_silent_are_not_asked_one_by_one() {
+    // To ask each would take longer than they have together.
+    const PLACES: usize = 16;
+    let story = Story::new().await;
+    let way = Way::to(story.database.service_options());
+    let database = Database::new(way.options.clone(), PLACES.try_into().unwrap(), Duration::from_secs(4));
+    rested(&database, PLACES).await;
+    way.falls_silent();
+    // It is who finds out, unless another story did just now.
+    let _ = database.begin().await;
+    let all = async {
+        let mut all = Vec::new();
+        for _ in 0..PLACES {
+            all.push(database.begin().await.expect("it is a new one"));
+        }
+    };
+    timeout(Duration::from_secs(10), all).await.expect("nobody waits for an answer that does not come");
 }
 
 #[tokio::test]
@@ -113,11 +150,7 @@ async fn a_pooler_that_starts_anew_fails_no_transaction_and_nothing_after_one() 
     let way = Way::to(story.database.service_options());
     let database = Database::new(way.options.clone(), PLACES.try_into().unwrap(), Duration::from_secs(10));
     for _ in 0..3 {
-        let all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
-        drop(all);
-        while database.places().idle < PLACES.try_into().unwrap() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        rested(&database, PLACES).await;
         way.is_cut();
         let transaction = database.begin().await.expect("another connection is to be had");
         let mut singles = try_join_all((1..PLACES).map(|_| database.acquire())).await.unwrap();
@@ -134,15 +167,19 @@ async fn connections_that_were_cut_fail_one_statement_and_not_one_each() {
     let story = Story::new().await;
     let way = Way::to(story.database.service_options());
     let database = Database::new(way.options.clone(), PLACES.try_into().unwrap(), Duration::from_secs(10));
-    let all = try_join_all((0..PLACES).map(|_| database.begin())).await.unwrap();
-    drop(all);
-    while database.places().idle < PLACES.try_into().unwrap() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    way.is_cut();
-    let mut single = database.acquire().await.unwrap();
-    let failed = sqlx::query("SELECT 1").execute(&mut *single).await.map_err(DbError::from);
-    failed.expect_err("nothing has shown yet that it was cut");
+    let failed = async {
+        loop {
+            rested(&database, PLACES).await;
+            way.is_cut();
+            let mut single = database.acquire().await.unwrap();
+            // Another story may have told of a cut just now: then it was asked, and is a new one.
+            if sqlx::query("SELECT 1").execute(&mut *single).await.map_err(DbError::from).is_err() {
+                break single;
+            }
+        }
+    };
+    let _failed =
+        timeout(Duration::from_secs(20), failed).await.expect("nothing shows by itself that it was cut");
     let mut singles = try_join_all((1..PLACES).map(|_| database.acquire())).await.unwrap();
     for single in &mut singles {
         sqlx::query("SELECT 1").execute(&mut **single).await.expect("it was asked before it was lent");

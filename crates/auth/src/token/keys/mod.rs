@@ -19,7 +19,7 @@ pub use examine::ExaminedKey;
 pub use model::{KeyError, KeyPolicy};
 pub use pair::{KeyKind, SigningKey, VerifyingKey, generate_pem};
 pub use rekey::{RekeyOutcome, RekeyedKey};
-pub use ring::KeyRing;
+pub use ring::{KeyRing, KeysUnread};
 pub use rotate::Rotation;
 
 use secrecy::{ExposeSecret as _, SecretString};

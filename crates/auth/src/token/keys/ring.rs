@@ -5,6 +5,8 @@ use super::model::{KeyError, KeyState, Occasion};
 use super::pair::{SigningKey, VerifyingKey};
 use super::store::StoredKey;
 use jsonwebtoken::jwk::Jwk;
+use mana_kernel::{ErrorCode, Problem};
+use mana_platform::http::codes;
 use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -27,8 +29,25 @@ const KID_LENGTH: usize = 43;
 pub struct KeyRing {
     chest: KeyChest,
     held: RwLock<Held>,
-    /// When the database was last asked for an unknown key. Held while it is: others wait for the same answer.
-    asked_at: Mutex<Option<OffsetDateTime>>,
+    /// When the database was last asked for an unknown key, and whether it answered. Held while it is asked: others wait for the same answer.
+    asked: Mutex<Option<Asked>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at: OffsetDateTime,
+    is_answered: bool,
+}
+
+/// Nobody knows just now whether a key that is not held is one of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("the signing keys can't be read")]
+pub struct KeysUnread;
+
+impl Problem for KeysUnread {
+    fn code(&self) -> &'static ErrorCode {
+        &codes::UNAVAILABLE
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +71,7 @@ impl KeyRing {
         if held.signing.is_none() {
             return Err(KeyError::NoKey);
         }
-        Ok(Self { chest, held: RwLock::new(held), asked_at: Mutex::default() })
+        Ok(Self { chest, held: RwLock::new(held), asked: Mutex::default() })
     }
 
     /// The pass of a running server: does what is due, and takes over what other servers did.
@@ -88,24 +107,28 @@ impl KeyRing {
     }
 
     /// Whether a key that was not known is known now: the database is asked for it, but neither often nor for long.
-    pub(crate) async fn learns(&self, kid: &str) -> bool {
+    ///
+    /// # Errors
+    /// When it did not answer now or a moment ago: a token of a key that another server has made may be good.
+    pub(crate) async fn learns(&self, kid: &str) -> Result<bool, KeysUnread> {
         if kid.len() != KID_LENGTH || self.find(kid).is_some() {
-            return false;
+            return Ok(false);
         }
-        let mut asked_at = self.asked_at.lock().await;
+        let mut asked = self.asked.lock().await;
         // Somebody may have asked while this one waited.
         if self.find(kid).is_some() {
-            return true;
+            return Ok(true);
         }
         let now = self.chest.clock.now();
         let since = |then: OffsetDateTime| now.unix_timestamp().abs_diff(then.unix_timestamp());
-        if asked_at.is_some_and(|then| since(then) < ASKING_PAUSE_SECONDS) {
-            return false;
+        if let Some(before) = asked.filter(|before| since(before.at) < ASKING_PAUSE_SECONDS) {
+            return if before.is_answered { Ok(false) } else { Err(KeysUnread) };
         }
-        let asked = tokio::time::timeout(ASKING_LIMIT, self.reload()).await;
+        let answer = tokio::time::timeout(ASKING_LIMIT, self.reload()).await;
         // Not before: whoever hangs up in the middle has asked nothing, and would keep all others from asking.
-        *asked_at = Some(now);
-        match asked {
+        *asked =
+            Some(Asked { at: now, is_answered: !matches!(answer, Err(_) | Ok(Err(KeyError::Database(_)))) });
+        match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let cause: &(dyn Error + 'static) = &error;
@@ -115,7 +138,8 @@ impl KeyRing {
                 "a token names an unknown key, and the database does not say within {ASKING_LIMIT:?} whether it is one"
             ),
         }
-        self.find(kid).is_some()
+        let is_answered = asked.is_some_and(|asked| asked.is_answered);
+        if is_answered { Ok(self.find(kid).is_some()) } else { Err(KeysUnread) }
     }
 
     /// All public halves, in the order in which they are published.

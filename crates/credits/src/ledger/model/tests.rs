@@ -1057,6 +1057,7 @@ fn full_line() -> Transaction {
 #[test]
 fn changing_any_field_changes_the_hash() {
     type Edit = fn(&mut Transaction);
+    type TermsEdit = fn(&mut Terms);
     let changes: Vec<(&str, Edit)> = vec![
         ("nothing", |_| ()),
         ("id", |line| line.id = TransactionId(Uuid::from_u128(2))),
@@ -1099,7 +1100,7 @@ fn changing_any_field_changes_the_hash() {
     };
     assert_eq!(hashes.insert(full_link(0, 2, None), "wallet"), None);
     assert_eq!(hashes.insert(full_link(1, 1, None), "what came before"), None);
-    let changes: [(&str, fn(&mut Terms)); 8] = [
+    let changes: [(&str, TermsEdit); 8] = [
         ("a grant", |_| ()),
         ("source", |terms| terms.source = GrantSource::Purchase),
         ("priority", |terms| terms.priority += 1),

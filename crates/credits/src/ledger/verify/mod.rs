@@ -300,8 +300,8 @@ async fn verify_chunk(
         }
     }
     drop(lines);
-    let lies = store::list_answer_lies(connection, &ids).await?;
-    report.add(lies.into_iter().map(Finding::from).collect());
+    let answers = store::list_answer_lies(connection, &ids).await?;
+    report.add(answers.into_iter().map(Finding::from).collect());
     Ok(ids.last().copied())
 }
 
