@@ -380,7 +380,7 @@ mod tests {
         settings.cors_origins =
             vec!["https://app.example".parse().unwrap(), "http://localhost:3000".parse().unwrap()];
         settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
-        settings.cookie_domain = Some(".mana.how".to_owned());
+        settings.cookie_domain = Some(".mana.how".parse().unwrap());
         let urls = ReturnUrls::new(&settings);
         let chosen = |text: &str| {
             let wanted = ReturnUrl::try_from(text.to_owned()).ok()?;

@@ -1650,7 +1650,7 @@ async fn of_a_delivery_nothing_is_kept_that_says_who_paid() {
 async fn browsers_return_from_the_till_to_where_any_redirect_may_lead() {
     let shop = Shop::with(|settings| {
         settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
-        settings.cookie_domain = Some("family.example".to_owned());
+        settings.cookie_domain = Some("family.example".parse().unwrap());
     })
     .await;
     let ada = shop.user("ada@example.com").await;
