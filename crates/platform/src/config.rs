@@ -4,9 +4,11 @@
 //! counts as unset. The table in docs/OPERATIONS.md and `.env.example` are generated from what stands here.
 
 mod contradictions;
+mod cookie_domain;
 mod providers;
 
 pub use contradictions::{Contradiction, Stage};
+pub use cookie_domain::{CookieDomain, InvalidCookieDomain};
 pub use providers::{OidcProvider, ProviderSettings};
 
 use clap::{Args, Command, FromArgMatches as _, ValueEnum};
@@ -52,9 +54,9 @@ pub struct Settings {
         help_heading = "Server"
     )]
     pub cors_origins: Vec<Origin>,
-    /// Domain whose subdomains share the session cookie; the cookie stays with this host when not given
+    /// Domain whose subdomains share the session cookie and may be sent tokens, yours alone: fly.dev, co.uk and the like are refused; the cookie stays with this host when not given
     #[arg(long, env = "COOKIE_DOMAIN", global = true, help_heading = "Server")]
-    pub cookie_domain: Option<String>,
+    pub cookie_domain: Option<CookieDomain>,
     /// URL of the web app that people end up at when a link of a mail names no other; `BASE_URL` when not given
     #[arg(long, env = "FRONTEND_URL", global = true, help_heading = "Server")]
     pub frontend_url: Option<Url>,

@@ -375,7 +375,7 @@ fn auth_policy(settings: &Settings) -> Result<mana_auth::Policy, InvalidRelyingP
         require_email_verification: settings.require_email_verification,
         magic_link_sign_in: settings.magic_link_sign_in,
         email_code_sign_in: settings.email_code_sign_in,
-        cookie_domain: settings.cookie_domain.clone(),
+        cookie_domain: settings.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
         access_token_ttl: settings.jwt_access_token_expiry,
         refresh_token_ttl: settings.jwt_refresh_token_expiry,
         remember_me_ttl: settings.jwt_remember_me_expiry,

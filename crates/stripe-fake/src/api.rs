@@ -151,7 +151,7 @@ fn carry_out(fake: &Fake, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Respon
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let request = format!("{} {}", uri.path(), String::from_utf8_lossy(body));
     let is_lost = state.loses.is_some_and(|end| uri.path().ends_with(end));
-    if let Some(kept) = key.as_ref().and_then(|key| state.kept.get(key)) {
+    if let Some(kept) = key.as_ref().and_then(|key| state.kept(key, now)) {
         if kept.request != request {
             let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
             let refused =
@@ -171,7 +171,7 @@ fn carry_out(fake: &Fake, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> Respon
         mode(headers).and_then(|is_live| create(&mut state, uri.path(), &fields, &url, is_live, now));
     let (status, body) = answer(outcome);
     if let Some(key) = key {
-        state.kept.insert(key, Kept { request, status, body: body.clone() });
+        state.kept.insert(key, Kept { since: now, request, status, body: body.clone() });
     }
     drop(state);
     fake.0.has_deliveries.notify_one();

@@ -187,6 +187,16 @@ impl Fake {
         self.lock().find(id).cloned()
     }
 
+    /// A session, its payment, and what is about that, as they are now.
+    pub fn objects_of(&self, session: &str) -> Vec<Value> {
+        self.lock().objects_of(session)
+    }
+
+    /// Answers as of when a session's objects were these: what came later is not there any more.
+    pub fn put_back(&self, session: &str, objects: &[Value]) {
+        self.lock().put_back(session, objects);
+    }
+
     /// Changes an object behind everybody's back.
     pub fn tamper(&self, id: &str, change: impl FnOnce(&mut Value)) {
         self.lock().tamper(id, change);

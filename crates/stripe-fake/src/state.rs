@@ -51,10 +51,14 @@ impl Refused {
 /// An answer under an idempotency key.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
+    pub(crate) since: i64,
     pub(crate) request: String,
     pub(crate) status: u16,
     pub(crate) body: Value,
 }
+
+/// Answers are given again for so many seconds: a day.
+const KEYS_ARE_KEPT: i64 = 86_400;
 
 /// Everything that this Stripe knows.
 #[derive(Debug, Default)]
@@ -99,6 +103,30 @@ impl State {
     /// Objects of a sort, the newest first.
     pub(crate) fn list<'a>(&'a self, object: &'a str) -> impl Iterator<Item = &'a Value> {
         self.objects.iter().rev().filter(move |value| value["object"] == object)
+    }
+
+    /// What was answered under a key, if that is not too long ago.
+    pub(crate) fn kept(&mut self, key: &str, now: i64) -> Option<&Kept> {
+        self.kept.retain(|_, kept| now.saturating_sub(kept.since) < KEYS_ARE_KEPT);
+        self.kept.get(key)
+    }
+
+    /// A session, its payment, and what is about that.
+    pub(crate) fn objects_of(&self, session: &str) -> Vec<Value> {
+        let payment = self.find(session).and_then(|session| session["payment_intent"].as_str());
+        let is_of = |object: &&Value| {
+            let named = [&object["id"], &object["payment_intent"]];
+            object["id"] == session
+                || payment.is_some_and(|payment| named.iter().any(|name| **name == payment))
+        };
+        self.objects.iter().filter(is_of).cloned().collect()
+    }
+
+    /// Makes them what they were: what came later is not there any more.
+    pub(crate) fn put_back(&mut self, session: &str, objects: &[Value]) {
+        let gone = self.objects_of(session);
+        self.objects.retain(|object| !gone.iter().any(|gone| gone["id"] == object["id"]));
+        self.objects.extend_from_slice(objects);
     }
 
     fn add(&mut self, object: Value) -> Value {

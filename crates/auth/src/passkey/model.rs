@@ -53,7 +53,7 @@ impl RelyingParty {
                 let is_domain = matches!(Host::parse(id), Ok(Host::Domain(domain)) if domain == *id);
                 is_domain.then(|| id.clone()).ok_or(InvalidRelyingParty)?
             }
-            (None, Some(domain)) => domain.trim_start_matches('.').to_lowercase(),
+            (None, Some(domain)) => domain.as_str().to_owned(),
             (None, None) => own_host.to_owned(),
         };
         let apps = settings.cors_origins.iter().filter_map(|origin| Url::parse(origin.as_str()).ok());
@@ -335,7 +335,7 @@ mod tests {
     fn a_passkey_is_of_the_domain_that_the_apps_share() {
         let mut settings = settings("https://auth.example.com/base/");
         assert_eq!(RelyingParty::new(&settings).unwrap().id, "auth.example.com");
-        settings.cookie_domain = Some(".Example.com".to_owned());
+        settings.cookie_domain = Some(".Example.com".parse().unwrap());
         let party = RelyingParty::new(&settings).unwrap();
         assert_eq!(party.id, "example.com");
         let expected = ["https://auth.example.com", "https://app.example.com", "https://example.com:8443"];

@@ -145,3 +145,31 @@ fn item(row: AppUsageRow) -> AppUsageItem {
     let AppUsageRow { place: _, day, user_id, spends, spent, refunded } = row;
     AppUsageItem { day: day.map(text), user_id, spends, spent, refunded }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mana_platform::http::write_cursor;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_line_that_a_page_ended_with_reads_back(place in "[0-9]{4}-[01][0-9]-[0-3][0-9]|[A-Za-z0-9_-]{1,64}") {
+            prop_assert_eq!(read_place(&write_cursor(place.as_bytes())).unwrap(), place);
+        }
+
+        #[test]
+        fn what_is_read_as_such_a_line_was_written_as_one(
+            cursor in prop_oneof![
+                "[A-Za-z0-9_=+/-]{0,90}|\\PC{0,20}",
+                prop::collection::vec(any::<u8>(), 0..70).prop_map(|place| write_cursor(&place)),
+                "[A-Za-z0-9_-]{0,80}|[A-Za-z0-9' %\u{0}]{1,8}".prop_map(|place| write_cursor(place.as_bytes())),
+            ],
+        ) {
+            if let Ok(place) = read_place(&cursor) {
+                prop_assert!(place.len() <= 64 && !place.contains(['\0', '\'', '%', ' ']), "{place:?}");
+                prop_assert_eq!(write_cursor(place.as_bytes()), cursor);
+            }
+        }
+    }
+}

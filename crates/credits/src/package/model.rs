@@ -206,7 +206,7 @@ pub struct PackageResponse {
     pub(crate) id: String,
     #[schema(max_length = 100)]
     pub(crate) name: String,
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, required)]
     pub(crate) description: Option<String>,
     /// Mana in it, a present included.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
@@ -220,13 +220,13 @@ pub struct PackageResponse {
     /// Prices in other currencies, in the smallest unit of each.
     #[schema(value_type = Prices)]
     pub(crate) prices: Value,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, required)]
     pub(crate) stripe_price_id: Option<String>,
     pub(crate) active: bool,
     /// Place in the list, lowest first.
     #[schema(minimum = -2_147_483_648_i64, maximum = 2_147_483_647)]
     pub(crate) sort_order: i32,
-    #[schema(value_type = Option<crate::ledger::Metadata>)]
+    #[schema(value_type = Option<crate::ledger::Metadata>, required)]
     pub(crate) metadata: Option<Value>,
     /// Counts its changes. An order keeps the version that it was sold at.
     #[schema(minimum = 1, maximum = 2_147_483_647)]

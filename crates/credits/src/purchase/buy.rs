@@ -17,13 +17,13 @@ pub(crate) struct PurchasePlaced {
     #[schema(min_length = 1, max_length = 64)]
     purchase_id: String,
     /// Where to send the browser; null if the till is embedded.
-    #[schema(max_length = 4096)]
+    #[schema(max_length = 4096, required)]
     checkout_url: Option<String>,
     /// For an embedded till; null if it is hosted.
-    #[schema(max_length = 1024)]
+    #[schema(max_length = 1024, required)]
     client_secret: Option<String>,
     /// For an embedded till, if the operator has set it.
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, required)]
     publishable_key: Option<String>,
     /// What is to be paid, in the smallest unit of `currency`.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]

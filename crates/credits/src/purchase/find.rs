@@ -44,6 +44,7 @@ pub(crate) struct PurchaseResponse {
     pub(super) created_at: OffsetDateTime,
     /// When the mana was given.
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     pub(super) completed_at: Option<OffsetDateTime>,
 }
 

@@ -95,7 +95,7 @@ pub(crate) struct PurchaseSummary {
     pub(super) disputed: bool,
     pub(super) fraud_warned: bool,
     /// Why it is paid and not credited.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 64, required)]
     pub(super) problem: Option<String>,
     /// Owed, because it was spent.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
@@ -103,6 +103,7 @@ pub(crate) struct PurchaseSummary {
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     pub(super) completed_at: Option<OffsetDateTime>,
 }
 
@@ -167,7 +168,11 @@ fn read_place(cursor: &str) -> Result<(OffsetDateTime, String), ApiError> {
 mod tests {
     use super::*;
     use mana_platform::http::write_cursor;
+    use proptest::prelude::*;
     use time::macros::datetime;
+
+    /// The microseconds of the times that PostgreSQL and this program have both.
+    const MICROS: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
     #[test]
     fn a_place_reads_back_and_what_is_none_is_refused() {
@@ -180,6 +185,29 @@ mod tests {
             ["", "AAAA", "' OR 1=1", &write_cursor(&extreme), &write_cursor(&with_nul), &write_cursor(&long)]
         {
             assert!(read_place(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_purchase_that_a_page_ended_with_reads_back(micros in MICROS, id in "[A-Za-z0-9_-]{1,64}") {
+            let at = OffsetDateTime::UNIX_EPOCH.saturating_add(time::Duration::microseconds(micros));
+            prop_assert_eq!(read_place(&write_cursor(&write_place(at, &id))).unwrap(), (at, id));
+        }
+
+        #[test]
+        fn what_is_read_as_such_a_purchase_was_written_as_one(
+            cursor in prop_oneof![
+                "[A-Za-z0-9_=+/-]{0,110}|\\PC{0,20}",
+                prop::collection::vec(any::<u8>(), 0..80).prop_map(|place| write_cursor(&place)),
+                (prop_oneof![MICROS, any::<i64>()], "\\PC{0,20}|[a-z\u{0}]{0,70}")
+                    .prop_map(|(micros, id)| write_cursor(&[micros.to_be_bytes().as_slice(), id.as_bytes()].concat())),
+            ],
+        ) {
+            if let Ok((at, id)) = read_place(&cursor) {
+                prop_assert!((0..=9999).contains(&at.year()) && id.len() <= 64 && !id.contains('\0'), "{at} {id:?}");
+                prop_assert_eq!(write_cursor(&write_place(at, &id)), cursor);
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ pub use place::ReturnUrls;
 pub use receipt::Seller;
 pub use reconcile::{Finding, Report, keep_reconciled, reconcile};
 pub use refund::send_wanted_refunds;
-pub use statement::StatementLine;
+pub use statement::{DailyStatement, StatementLine, find_statement};
 
 use crate::ledger::Books;
 use crate::stripe::Stripe;

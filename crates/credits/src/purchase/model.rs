@@ -582,6 +582,9 @@ pub enum PaymentError {
     /// A URL leads away from the family.
     #[error("a return URL leads to a foreign site")]
     ForeignUrl,
+    /// A link to a till that is no page.
+    #[error("a payment link can't lead to an embedded till")]
+    EmbeddedLink,
     /// The key named another order.
     #[error("the idempotency key was used for another order")]
     KeyReused,
@@ -667,6 +670,14 @@ pub(crate) static FOREIGN_URL: ErrorCode = ErrorCode {
     title: "The return URL leads to a foreign site",
     word: None,
     way_out: "successUrl and cancelUrl must be of an origin in CORS_ORIGINS, of FRONTEND_URL or this service, or under COOKIE_DOMAIN with https; at localhost while the service is.",
+};
+/// A link to a till that is no page.
+pub(crate) static EMBEDDED_LINK: ErrorCode = ErrorCode {
+    code: "payments.embedded_link",
+    kind: Kind::Invalid,
+    title: "A payment link leads to a page, and an embedded till is none",
+    word: None,
+    way_out: "Leave `uiMode` out. For a till inside the app's own page ask `POST /api/v1/credits/purchase`, which answers with its `clientSecret`.",
 };
 /// Too many tills are open.
 pub(crate) static TOO_MANY_OPEN: ErrorCode = ErrorCode {
@@ -764,6 +775,7 @@ pub(crate) static CODES: &[&ErrorCode] = &[
     &NO_SUCH_PRICE,
     &NO_SUCH_PURCHASE,
     &FOREIGN_URL,
+    &EMBEDDED_LINK,
     &TOO_MANY_OPEN,
     &NOT_REFUNDABLE,
     &NOT_PAID,
@@ -785,6 +797,7 @@ impl Problem for PaymentError {
             Self::NoSuchPrice => &NO_SUCH_PRICE,
             Self::NoSuchPurchase => &NO_SUCH_PURCHASE,
             Self::ForeignUrl => &FOREIGN_URL,
+            Self::EmbeddedLink => &EMBEDDED_LINK,
             Self::KeyReused => &crate::idempotency::KEY_REUSED,
             Self::TooManyOpen => &TOO_MANY_OPEN,
             Self::NotRefundable => &NOT_REFUNDABLE,

@@ -1,5 +1,6 @@
 //! `POST /api/v1/credits/payment-link`: a link to pay for a package, for a chat or a mail.
 
+use super::model::PaymentError;
 use super::place::{PurchaseRequest, place};
 use crate::CreditsState;
 use crate::idempotency;
@@ -15,13 +16,14 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentLink {
-    /// Null if an embedded till was asked for.
-    #[schema(max_length = 4096)]
+    /// Where to send the person. Null when the request is repeated under its key and the till was found when it was over already.
+    #[schema(max_length = 4096, required)]
     url: Option<String>,
     #[schema(min_length = 1, max_length = 64)]
     purchase_id: String,
     /// When it stops to work.
     #[serde(with = "time::serde::rfc3339::option")]
+    #[schema(required)]
     expires_at: Option<OffsetDateTime>,
     package: SoldPackage,
 }
@@ -45,6 +47,7 @@ pub(crate) struct SoldPackage {
     request_body = PurchaseRequest,
     responses(
         (status = 201, description = "The link", body = PaymentLink),
+        (status = 400, description = "Not such a request, or of an embedded till", body = ProblemBody),
         (status = 404, description = "No such package", body = ProblemBody),
         (status = 409, description = "Too many purchases wait to be paid", body = ProblemBody),
         (status = 422, description = "The key was used for another request", body = ProblemBody),
@@ -57,6 +60,9 @@ pub(crate) async fn payment_link(
     headers: HeaderMap,
     Valid(mut request): Valid<PurchaseRequest>,
 ) -> Result<(StatusCode, Json<PaymentLink>), ApiError> {
+    if request.is_embedded() {
+        return Err(PaymentError::EmbeddedLink.into());
+    }
     let key = idempotency::key_of(&headers, request.idempotency_key.take())?;
     let placed = place(&credits.payments, &caller.user_id, &request, key.as_ref()).await?;
     let package = SoldPackage {

@@ -122,11 +122,18 @@ pub(super) struct PurchaseRequest {
     cancel_url: Option<ReturnUrl>,
     /// `eur` if absent; else one of the package's `prices`.
     currency: Option<Currency>,
-    /// `hosted` if absent.
+    /// `hosted` if absent; a payment link is nothing else.
     ui_mode: Option<UiMode>,
     /// Name of this request, as the `Idempotency-Key` header: repeated under it, it is one purchase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idempotency_key: Option<IdempotencyKey>,
+}
+
+impl PurchaseRequest {
+    /// Whether the till is to stand inside the app's own page.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.ui_mode == Some(UiMode::Embedded)
+    }
 }
 
 /// A till for a package, for somebody who is asked to pay in person: one under the key.
@@ -288,7 +295,6 @@ async fn open_till(
     order: &PlacedRow,
     customer: &str,
 ) -> Result<CheckoutSession, PaymentError> {
-    let is_embedded = request.ui_mode == Some(UiMode::Embedded);
     let urls = &payments.return_urls;
     let success = urls.choose(request.success_url.as_ref(), "paid", &order.id)?;
     let cancel = urls.choose(request.cancel_url.as_ref(), "cancelled", &order.id)?;
@@ -320,7 +326,7 @@ async fn open_till(
             form.push(("line_items[0][price_data][tax_behavior]", payments.tax.behavior().to_owned()));
         }
     }
-    if is_embedded {
+    if request.is_embedded() {
         form.extend([("ui_mode", "embedded".to_owned()), ("return_url", success)]);
     } else {
         form.extend([("success_url", success), ("cancel_url", cancel)]);
@@ -374,7 +380,7 @@ mod tests {
         settings.cors_origins =
             vec!["https://app.example".parse().unwrap(), "http://localhost:3000".parse().unwrap()];
         settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
-        settings.cookie_domain = Some(".mana.how".to_owned());
+        settings.cookie_domain = Some(".mana.how".parse().unwrap());
         let urls = ReturnUrls::new(&settings);
         let chosen = |text: &str| {
             let wanted = ReturnUrl::try_from(text.to_owned()).ok()?;

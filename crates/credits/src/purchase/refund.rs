@@ -69,17 +69,17 @@ pub(crate) struct PurchaseRefund {
     #[schema(min_length = 1, max_length = 64)]
     pub(super) purchase_id: String,
     /// Stripe's name of it, once it has one.
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, required)]
     pub(super) stripe_refund_id: Option<String>,
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     pub(super) amount_cents: i64,
     /// wanted, pending, succeeded or failed.
     #[schema(max_length = 16)]
     pub(super) status: String,
-    #[schema(max_length = 64)]
+    #[schema(max_length = 64, required)]
     pub(super) reason: Option<String>,
     /// The administrator; null for one that was made in Stripe's dashboard.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 64, required)]
     pub(super) requested_by: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) created_at: OffsetDateTime,

@@ -43,7 +43,7 @@ pub(crate) struct PurchaseDetails {
     refundable_cents: i64,
     /// Why it is paid and not credited: `order_mismatch`, `amount_mismatch`, `currency_mismatch`, `livemode_mismatch`,
     /// `customer_mismatch`, `wallet_closed` or `wallet_full`.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 64, required)]
     problem: Option<String>,
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     granted_mana: i64,
@@ -54,9 +54,9 @@ pub(crate) struct PurchaseDetails {
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     owed_mana: i64,
     /// Stripe's names of it.
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, required)]
     session_id: Option<String>,
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, required)]
     payment_id: Option<String>,
     livemode: bool,
     #[schema(max_items = 1000)]

@@ -1039,6 +1039,34 @@ pub(super) async fn insert_statement(
     Ok(())
 }
 
+/// The day, or the last one, if a statement was kept for it.
+pub(super) async fn find_statement_day(
+    connection: &mut PgConnection,
+    day: Option<Date>,
+) -> Result<Option<Date>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT max(day) FROM credits.payment_statements WHERE $1::date IS NULL OR day = $1",
+        day
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// The statement that was kept for a day.
+pub(super) async fn list_statement(
+    connection: &mut PgConnection,
+    day: Date,
+) -> Result<Vec<StatementLine>, DbError> {
+    Ok(sqlx::query_as!(
+        StatementLine,
+        "SELECT currency, livemode, orders, captured_cents, refunded_cents, lost_cents, granted_mana, taken_mana, owed_mana, expected_mana
+         FROM credits.payment_statements WHERE day = $1 ORDER BY currency, livemode",
+        day,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Takes the lock under which one server compares; says no if another has it. It ends with the transaction.
 pub(super) async fn hold_comparison(connection: &mut PgConnection) -> Result<bool, DbError> {
     Ok(sqlx::query_scalar!(

@@ -71,6 +71,7 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde::Deserialize;
 
     /// Made with `stripe` of npm: see its first member.
@@ -176,6 +177,102 @@ mod tests {
         ] {
             let refused = verify(&header, b"{}", &["whsec_x".into()], at(1_700_000_000));
             assert_eq!(refused, Err(InvalidSignature::Malformed), "{header}");
+        }
+    }
+
+    const NOW: i64 = 1_700_000_000;
+    const BODY: &[u8] = b"{\"id\": \"evt_1\"}";
+
+    /// A part of a header, and what it is.
+    #[derive(Debug, Clone)]
+    enum Part {
+        /// `t`.
+        Time(i64),
+        /// What a secret of ours makes of the first time, in small or large letters.
+        Right(bool),
+        /// A signature that is well written and none of ours.
+        Wrong(Vec<u8>),
+        /// `v1` with what is no signature.
+        Unwritten(String),
+        /// Of another scheme: the right signature all the same.
+        OtherScheme(String),
+        /// Not a name and a value.
+        Word(String),
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        prop_oneof![
+            4 => prop_oneof![NOW - 301..=NOW + 301, NOW - 5..=NOW + 5, any::<i32>().prop_map(i64::from)].prop_map(Part::Time),
+            4 => any::<bool>().prop_map(Part::Right),
+            2 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Part::Wrong),
+            1 => "[0-9a-f]{0,8}[g-z]|[0-9a-f]{63}".prop_map(Part::Unwritten),
+            1 => "v0|v2|V1|vv1|".prop_map(Part::OtherScheme),
+            1 => "[a-z0-9 ]{0,8}".prop_map(Part::Word),
+        ]
+    }
+
+    fn tag_of(secret: &str, seconds: i64) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        hmac::sign(&key, &[seconds.to_string().as_bytes(), b".", BODY].concat()).as_ref().to_vec()
+    }
+
+    fn header_of(parts: &[Part]) -> String {
+        let time =
+            parts.iter().find_map(|part| if let Part::Time(seconds) = part { Some(*seconds) } else { None });
+        let right = hex::write(&tag_of("whsec_ours", time.unwrap_or(NOW)));
+        let written = parts.iter().map(|part| match part {
+            Part::Time(seconds) => format!("t={seconds}"),
+            Part::Right(false) => format!("v1={right}"),
+            Part::Right(true) => format!("v1={}", right.to_uppercase()),
+            Part::Wrong(bytes) => format!("v1={}", hex::write(bytes)),
+            Part::Unwritten(text) => format!("v1={text}"),
+            Part::OtherScheme(name) => format!("{name}={right}"),
+            Part::Word(word) => word.clone(),
+        });
+        written.collect::<Vec<_>>().join(",")
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_is_believed_if_it_has_one_time_and_what_a_secret_of_ours_makes_of_it(
+            parts in prop::collection::vec(part(), 1..6),
+        ) {
+            let of = |is: fn(&Part) -> bool| parts.iter().filter(|part| is(part)).count();
+            let times: Vec<i64> = parts.iter().filter_map(|part| if let Part::Time(seconds) = part { Some(*seconds) } else { None }).collect();
+            let is_well_formed = of(|part| matches!(part, Part::Word(_) | Part::Unwritten(_))) == 0
+                && matches!(times[..], [seconds] if seconds >= 0);
+            let is_signed = of(|part| matches!(part, Part::Right(_))) > 0;
+            let is_in_time = times.first().is_some_and(|seconds| seconds.abs_diff(NOW) <= 300);
+            let header = header_of(&parts);
+            let outcome = verify(&header, BODY, &["whsec_next".into(), "whsec_ours".into()], at(NOW));
+            prop_assert_eq!(outcome.is_ok(), is_well_formed && is_signed && is_in_time, "{}", header);
+            let others = verify(&header, BODY, &["whsec_next".into(), "".into()], at(NOW));
+            prop_assert!(others.is_err(), "{header}");
+        }
+
+        #[test]
+        fn a_header_that_nobody_signed_is_refused(header in "\\PC{0,80}|(t=[0-9]{0,20}|v1=[0-9a-f]{0,66}|,|=){0,8}") {
+            prop_assert!(verify(&header, BODY, &["whsec_ours".into()], at(NOW)).is_err());
+        }
+
+        #[test]
+        fn a_body_is_believed_as_it_was_signed(
+            body in prop::collection::vec(any::<u8>(), 0..64),
+            at_byte in any::<prop::sample::Index>(),
+            other in any::<u8>(),
+        ) {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, b"whsec_ours");
+            let tag = hmac::sign(&key, &[NOW.to_string().as_bytes(), b".", &body].concat());
+            let header = format!("t={NOW},v1={}", hex::write(tag.as_ref()));
+            let secrets = ["whsec_ours".into()];
+            prop_assert_eq!(verify(&header, &body, &secrets, at(NOW)), Ok(()));
+            let mut changed = body.clone();
+            if body.is_empty() {
+                changed.push(other);
+            } else {
+                changed[at_byte.index(body.len())] = other;
+            }
+            prop_assert!(changed == body || verify(&header, &changed, &secrets, at(NOW)).is_err());
         }
     }
 }

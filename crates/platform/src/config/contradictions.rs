@@ -1,6 +1,6 @@
 //! Settings each of which can be read, and which can't do together what they are for.
 
-use super::Settings;
+use super::{CookieDomain, Settings};
 use crate::http::host::{is_localhost, is_within};
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
@@ -61,7 +61,7 @@ impl Settings {
         let own = Url::parse(&self.public_url()).ok();
         let stripe_key = self.stripe_secret_key.as_ref().map(|key| key.expose_secret().trim());
         let found = [
-            own.as_ref().and_then(|own| foreign_cookie_domain(self.cookie_domain.as_deref()?, &own.host()?)),
+            own.as_ref().and_then(|own| foreign_cookie_domain(self.cookie_domain.as_ref()?, &own.host()?)),
             (self.require_email_verification && nobody_gets_mail).then_some(Contradiction::NoMail),
             stripe_key.filter(|key| !key.is_empty() && !is_of_stripe(key)).map(|_| Contradiction::StripeKey),
             own.as_ref()
@@ -72,9 +72,8 @@ impl Settings {
     }
 }
 
-fn foreign_cookie_domain(domain: &str, host: &Host<&str>) -> Option<Contradiction> {
-    let domain = domain.trim().trim_start_matches('.').to_lowercase();
-    let host = host.to_string();
+fn foreign_cookie_domain(domain: &CookieDomain, host: &Host<&str>) -> Option<Contradiction> {
+    let (domain, host) = (domain.as_str().to_owned(), host.to_string());
     (!is_within(&host, &domain)).then_some(Contradiction::CookieDomain { domain, host })
 }
 
@@ -98,7 +97,7 @@ mod tests {
     fn at(url: &str, cookie_domain: Option<&str>) -> Vec<Contradiction> {
         found(Stage::Production, |settings| {
             settings.base_url = Some(url.parse().unwrap());
-            settings.cookie_domain = cookie_domain.map(str::to_owned);
+            settings.cookie_domain = cookie_domain.map(|domain| domain.parse().unwrap());
         })
     }
 

@@ -4,7 +4,8 @@
 use super::body::BODY_LIMIT_BYTES;
 use super::client_address::{self, TrustedProxies};
 use super::meters::Meters;
-use super::{AnsweredCode, ApiError, Language, codes, page};
+use super::page::Reader;
+use super::{AnsweredCode, ApiError, codes, page};
 use crate::config::Origin;
 use crate::rate_limit::{RateLimits, limit};
 use crate::telemetry::{Counted, spans};
@@ -240,7 +241,7 @@ fn known_method(method: &Method) -> &'static str {
 fn written_out(
     mut response: Response,
     service_name: &str,
-    reader: Option<Language>,
+    reader: Option<Reader>,
     id: &RequestId,
     origin: Option<&HeaderValue>,
 ) -> Response {
@@ -265,7 +266,7 @@ fn written_out(
     response.extensions_mut().extend(rendered.extensions);
     *response.status_mut() = rendered.status;
     *response.body_mut() = body;
-    if let Some(mut page) = reader.and_then(|language| page::of_failure(&error, language, id)) {
+    if let Some(mut page) = reader.and_then(|reader| page::of_failure(&error, reader, id)) {
         page::write_out(&mut page, service_name);
         if has_own_body(&page) {
             let (rendered, body) = page.into_parts();

@@ -7,7 +7,7 @@ use super::{ApiError, Language, codes};
 use askama::Template;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use mana_kernel::{Kind, RequestId};
 use std::borrow::Cow;
 use std::error::Error;
@@ -138,11 +138,22 @@ pub fn is_opened_by_people(route: &str) -> bool {
     OPENED_BY_PEOPLE.contains(&route)
 }
 
-/// The language of the person who waits for a page at the other end; none if a program asks. Browsers that open a page say that they want
-/// HTML, scripts and programs do not.
-pub(super) fn reader_of(request: &Request, route: &str) -> Option<Language> {
+/// Who waits for a page at the other end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader {
+    language: Language,
+    /// By sending a form, and not by opening a page, which changes nothing.
+    wants_a_change: bool,
+}
+
+/// The person who waits for a page at the other end; none if a program asks. Browsers that open a page say that they want HTML, scripts and
+/// programs do not.
+pub(super) fn reader_of(request: &Request, route: &str) -> Option<Reader> {
     let is_for_people = is_opened_by_people(route) && prefers_html(request.headers());
-    is_for_people.then(|| Language::of(request.headers()))
+    is_for_people.then(|| Reader {
+        language: Language::of(request.headers()),
+        wants_a_change: !matches!(*request.method(), Method::GET | Method::HEAD),
+    })
 }
 
 fn prefers_html(headers: &HeaderMap) -> bool {
@@ -156,9 +167,25 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 }
 
 /// What a person is told of a failure, and what to do; none if it says nothing to one who only opened a link.
-pub(super) fn of_failure(error: &ApiError, language: Language, request: &RequestId) -> Option<Response> {
+pub(super) fn of_failure(error: &ApiError, reader: Reader, request: &RequestId) -> Option<Response> {
+    let Reader { language, wants_a_change } = reader;
     let (german, wait) = (language == Language::German, error.wait_seconds());
+    // The answer to a commit may be what got lost, or what took too long. Other errors come before anything is done.
+    let may_be_done = wants_a_change && [&codes::UNAVAILABLE, &codes::TIMEOUT].contains(&error.code());
     let (title, what, way_out) = match (error.code().kind, german) {
+        (Kind::Unavailable, false) if may_be_done => (
+            "It is not certain whether this was done",
+            "Something that this needs does not answer at the moment.",
+            "Open the link from the mail, or the app, again in a minute: a link that no longer works has done what it is for. If it still works, try again."
+                .to_owned(),
+        ),
+        (Kind::Unavailable, true) if may_be_done => (
+            "Es ist nicht sicher, ob das geklappt hat",
+            "Etwas, das dafür nötig ist, antwortet im Moment nicht.",
+            "Öffne den Link aus der Mail oder die App in einer Minute noch einmal: Ein Link, der nicht mehr geht, hat schon gewirkt. Geht er noch, \
+             versuch es noch einmal."
+                .to_owned(),
+        ),
         (Kind::TooManyRequests, false) => (
             "Too many attempts",
             "There were more attempts in a short time than are allowed.",

@@ -1,7 +1,7 @@
 //! Where the service may send a browser to: pages of the family, and nowhere else.
 
 use super::host::{is_localhost, is_within};
-use crate::config::{Origin, Settings};
+use crate::config::{CookieDomain, Origin, Settings};
 use url::{Host, Url};
 
 /// Longest URL that is followed; longer ones are refused.
@@ -12,7 +12,7 @@ const MAX_LENGTH: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct RedirectTargets {
     origins: Vec<String>,
-    domain: Option<String>,
+    domain: Option<CookieDomain>,
     takes_localhost: bool,
 }
 
@@ -26,10 +26,7 @@ impl RedirectTargets {
             .extend(own.iter().chain(&settings.frontend_url).map(|url| url.origin().ascii_serialization()));
         Self {
             origins,
-            domain: settings
-                .cookie_domain
-                .as_ref()
-                .map(|domain| domain.trim_start_matches('.').to_lowercase()),
+            domain: settings.cookie_domain.clone(),
             takes_localhost: own.is_some_and(|own| is_localhost(&own)),
         }
     }
@@ -52,7 +49,7 @@ impl RedirectTargets {
 
     fn is_of_the_domain(&self, url: &Url) -> bool {
         let (Some(domain), Some(Host::Domain(host))) = (&self.domain, url.host()) else { return false };
-        is_within(host, domain) && url.scheme() == "https" && url.port().is_none()
+        is_within(host, domain.as_str()) && url.scheme() == "https" && url.port().is_none()
     }
 }
 
@@ -67,7 +64,7 @@ mod tests {
         settings.base_url = Some(base_url.parse().unwrap());
         settings.cors_origins = vec!["https://app.example.com".parse().unwrap()];
         settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
-        settings.cookie_domain = Some("family.example".to_owned());
+        settings.cookie_domain = Some("family.example".parse().unwrap());
         RedirectTargets::new(&settings)
     }
 

@@ -241,6 +241,10 @@ enum CommandError {
          `GET /api/v1/admin/purchases/<id>` shows an order with its problem"
     )]
     Unreconciled(u64),
+    #[error(
+        "there is no statement {0}: a server that has STRIPE_SECRET_KEY keeps one with its first comparison of a day (UTC), once something was paid. `payments reconcile` prints that of now"
+    )]
+    NoStatement(String),
     #[error(transparent)]
     Export(#[from] ExportError),
     #[error(transparent)]

@@ -89,6 +89,7 @@ fn example(arg: &Arg) -> Option<String> {
         "HOST" => "127.0.0.1",
         "INTERNAL_ADDRESS" => "10.0.0.5:9090",
         "BASE_URL" => "https://auth.example.com",
+        "COOKIE_DOMAIN" => "example.com",
         "FRONTEND_URL" => "https://app.example.com",
         "TRUSTED_PROXIES" => "10.0.0.0/8,fd00::/8",
         "PASSKEY_ORIGINS" => "https://shop.example.org",

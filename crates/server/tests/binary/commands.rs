@@ -151,6 +151,14 @@ fn config_check_says_no_to_what_can_not_work() {
         let sentence = refused.sentence();
         assert!(sentence.contains(named) && !sentence.contains("abc"), "{sentence}");
     }
+    for (domain, said) in
+        [("fly.dev", "pages of strangers are below fly.dev"), ("org", "below org"), (".", "it is no domain")]
+    {
+        let refused = check(&[("BASE_URL", "https://mana.fly.dev"), ("COOKIE_DOMAIN", domain)]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        let sentence = refused.sentence();
+        assert!(sentence.contains(said) && sentence.contains("COOKIE_DOMAIN=example.com"), "{sentence}");
+    }
     let good = check(&[at, ("COOKIE_DOMAIN", "example.org"), ("STRIPE_SECRET_KEY", "rk_live_1")]);
     assert!(good.stderr.is_empty(), "{good:?}");
     good.succeeded();

@@ -1,7 +1,7 @@
 //! What a spend is answered while its database stands still, takes no writes, or is cut off in the middle of a commit.
 
-use crate::cluster::Cluster;
-use crate::http::{self, Reply};
+use crate::cluster::{Cluster, ROOT_SECRET};
+use crate::http::{self, PASSWORD, Reply};
 use crate::process::{Home, Server, poll};
 use crate::torture::{is_replay, ledger_server, owner_of_wallet, spend, spend_under, spend_until_done};
 use crate::wire::{Cut, Proxy};
@@ -76,6 +76,43 @@ fn a_database_that_stands_still_is_answered_for_in_time_and_work_resumes_by_itse
     poll(LIMIT, "an empty queue", || (orders_waiting() == 0).then_some(()));
     assert_eq!(spent(&server, &token), i64::from(SPENDS) + 1);
     cluster.books_are_true("mana");
+}
+
+#[test]
+fn a_form_whose_commit_was_cut_off_promises_nothing_and_its_link_tells_what_became_of_it() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let proxy = Proxy::start(cluster.socket_folder().join(".s.PGSQL.5432"));
+    let server = ledger_server(&home, &cluster).start();
+    let printed = home
+        .command(&["admin", "claim-link"])
+        .env("DATABASE_URL", cluster.service_url("mana"))
+        .env("MANA_SECRET_KEY", ROOT_SECRET)
+        .run()
+        .succeeded();
+    let (_, token) = printed.trim().split_once("token=").unwrap();
+    server.kill();
+    let server = ledger_server(&home, &cluster).env("DATABASE_URL", proxy.service_url("mana")).start();
+    let form = format!("token={token}&email=root@example.com&password={}", PASSWORD.replace(' ', "+"));
+    let claim = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let length = form.len();
+        write!(
+            stream,
+            "POST /claim-admin HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\naccept: text/html\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n{form}"
+        )
+        .unwrap();
+        http::receive(stream).unwrap()
+    };
+    proxy.cut(Cut::AfterCommit, "root@example.com");
+    let unsure = claim();
+    is_told_to_come_again(&unsure);
+    assert!(unsure.body.contains("not certain whether this was done"), "{unsure:?}");
+    assert!(unsure.body.contains("no longer works has done what it is for"), "{unsure:?}");
+    assert!(!proxy.is_waiting(), "it was cut");
+    let void = poll(LIMIT, "an answer to the form", || Some(claim()).filter(|reply| reply.status != 503));
+    assert_eq!(void.status, 404, "it was done: {void:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::http::exchange;
-use crate::process::{Done, Home, Launch, free_port, listen, poll};
+use crate::process::{Done, Home, Launch, Server, free_port, listen, poll};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -212,12 +212,80 @@ fn packages_come_from_a_file_and_purchases_are_compared_with_stripe() {
     assert!(refused.sentence().contains("payments reconcile --fix"));
     let fixed = run(&["payments", "reconcile", "--fix"]).succeeded();
     assert!(fixed.contains("FIXED  ") && fixed.contains("1 credited"), "{fixed}");
+    for (since, orders) in [("2020-01-31T12:00:00Z", 1), ("2999-01-31T12:00:00Z", 0)] {
+        let compared = run(&["payments", "reconcile", "--since", since]).succeeded();
+        assert!(compared.contains(&format!("{orders} orders compared")), "{since}: {compared}");
+    }
+    assert!(run(&["payments", "statement"]).sentence().contains("payments reconcile"), "a server keeps them");
     assert!(fixed.contains("EUR (test): 1 orders, 500 cents paid - 0 refunded - 0 lost; 500 mana given - 0 taken back - 0 owed: balanced"), "{fixed}");
     let server = with(home.serve(), &cluster, &url).start();
     let balance = server.get_as(&token, "/api/v1/credits/balance").json();
     assert_eq!(balance["balance"], 500);
+    let kept = poll(Duration::from_mins(1), "the statement of the first comparison", || {
+        let kept = run(&["payments", "statement"]);
+        (kept.code == Some(0)).then_some(kept.stdout)
+    });
+    assert!(kept.contains("(UTC)") && kept.contains("EUR (test): 1 orders, 500 cents paid"), "{kept}");
+    let json: Value = serde_json::from_str(&run(&["payments", "statement", "--json"]).succeeded()).unwrap();
+    assert_eq!(
+        (&json["lines"][0]["currency"], &json["lines"][0]["grantedMana"]),
+        (&json!("eur"), &json!(500))
+    );
+    let day = json["day"].as_str().unwrap();
+    assert_eq!(run(&["payments", "statement", "--day", day]).succeeded(), kept);
+    let none = run(&["payments", "statement", "--day", "2020-01-31"]).sentence();
+    assert!(none.contains("of 2020-01-31"), "{none}");
+    assert_eq!(run(&["payments", "statement", "--day", "31.1.2020"]).code, Some(2));
     let without = with(home.command(&["payments", "reconcile"]), &cluster, &url).env("STRIPE_SECRET_KEY", "");
     assert!(without.run().sentence().contains("STRIPE_SECRET_KEY"));
+}
+
+#[test]
+fn what_does_not_match_is_counted_until_it_does_and_a_missing_secret_is_told_at_the_start() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let (port, runtime) = (free_port(), tokio::runtime::Runtime::new().unwrap());
+    let (fake, url) = stripe(&runtime, port);
+    let command = |args: &[&str]| with(home.command(args), &cluster, &url);
+    let number = port.to_string();
+    // Each compares when it starts.
+    let serve = |secret: &str| {
+        let launch = command(&["serve", "--port", &number]).env("STRIPE_WEBHOOK_SECRET", secret);
+        launch.at(port).start()
+    };
+    let counted = |server: &Server, differences: u32| {
+        poll(Duration::from_mins(1), "a comparison", || {
+            let metrics = server.get("/metrics").body;
+            let is_there = |name: &str| metrics.lines().any(|line| line == format!("{name} {differences}"));
+            (is_there("payments_unreconciled") && is_there("payments_uncredited")).then_some(())
+        });
+    };
+    let untold = "STRIPE_WEBHOOK_SECRET is not set";
+    let server = serve("");
+    assert!(server.stderr().contains(untold), "{}", server.stderr());
+    command(&["packages", "import", home.file("packages.json", PACKAGES).to_str().unwrap()])
+        .run()
+        .succeeded();
+    server.register("ada@example.com");
+    let token = server.login("ada@example.com").text("/accessToken");
+    let placed = server.post_as(&token, "/api/v1/credits/purchase", &json!({"packageId": "small"}));
+    let session = placed.text("/checkoutUrl").rsplit('/').next().unwrap().to_owned();
+    fake.act(&session, Outcome::Pay).unwrap();
+    let payment = fake.find(&session).unwrap()["payment_intent"].as_str().unwrap().to_owned();
+    fake.tamper(&payment, |payment| payment["amount_received"] = json!(1));
+    let unsigned = server.post("/api/v1/webhooks/stripe", &json!({}));
+    assert_eq!((unsigned.status, unsigned.text("/code").as_str()), (503, "payments.no_webhook_secret"));
+    server.stop("TERM");
+
+    let server = serve("whsec_binary");
+    counted(&server, 1);
+    assert!(!server.stderr().contains(untold), "{}", server.stderr());
+    server.stop("TERM");
+    fake.tamper(&payment, |payment| payment["amount_received"] = json!(500));
+    let server = serve("whsec_binary");
+    counted(&server, 0);
+    assert_eq!(server.get_as(&token, "/api/v1/credits/balance").json()["balance"], 500);
+    server.stop("TERM");
+    cluster.books_are_true("mana");
 }
 
 #[test]

@@ -219,6 +219,20 @@ fn a_server_says_at_its_start_what_can_not_work_as_it_is_set() {
 }
 
 #[test]
+fn no_server_starts_whose_tokens_would_go_to_strangers() {
+    let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
+    let serve = |domain: &str| {
+        as_owner_too(home.serve(), &cluster, "mana")
+            .env("BASE_URL", "https://mana.fly.dev")
+            .env("COOKIE_DOMAIN", domain)
+    };
+    let refused = serve("fly.dev").run();
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.sentence().contains("pages of strangers are below fly.dev"));
+    serve("mana.fly.dev").start().stop("TERM");
+}
+
+#[test]
 fn generated_keys_in_a_file_start_a_server_whose_tokens_its_jwks_verifies() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let keys = home.command(&["keys", "generate"]).run().succeeded();

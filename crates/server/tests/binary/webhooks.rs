@@ -44,6 +44,28 @@ fn an_endpoint_is_added_listed_without_its_secret_rotated_and_removed() {
     let replayed = run(&["webhooks", "replay", id, "--from", "2026-01-01T00:00:00Z", "--json"]).succeeded();
     assert_eq!(serde_json::from_str::<Value>(&replayed).unwrap()["replayed"], 0);
     run(&["webhooks", "enable", id]).succeeded();
+
+    // One event that it has taken, by its id.
+    let users = home.file("users.jsonl", "{\"email\": \"ada@example.com\"}\n");
+    run(&["users", "import", users.to_str().unwrap()]).succeeded();
+    run(&["users", "delete", "ada@example.com", "--reason", "asked for"]).succeeded();
+    let mut owner = cluster.owner("mana");
+    owner.run("UPDATE auth.webhook_deliveries SET state = 'delivered', attempts = 1");
+    let deliveries = || -> Value {
+        serde_json::from_str(&run(&["webhooks", "deliveries", id, "--json"]).succeeded()).unwrap()
+    };
+    let taken = deliveries();
+    assert_eq!((taken.as_array().unwrap().len(), &taken[0]["state"]), (1, &"delivered".into()), "{taken}");
+    let event = taken[0]["eventId"].as_str().unwrap();
+    for (event, count) in [("00000000-0000-7000-8000-000000000000", 0), (event, 1)] {
+        let replayed = run(&["webhooks", "replay", id, "--event", event, "--json"]).succeeded();
+        assert_eq!(serde_json::from_str::<Value>(&replayed).unwrap()["replayed"], count);
+        let state = if count == 0 { "delivered" } else { "waiting" };
+        assert_eq!(deliveries()[0]["state"], state);
+    }
+    let listed: Value = serde_json::from_str(&run(&["webhooks", "list", "--json"]).succeeded()).unwrap();
+    assert_eq!(listed[0]["waiting"], 1, "{listed}");
+
     run(&["keys", "rekey"]).succeeded();
     run(&["webhooks", "remove", id]).succeeded();
     let again = run(&["webhooks", "remove", id]).sentence();

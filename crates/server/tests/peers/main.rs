@@ -33,6 +33,7 @@ mod program;
 mod sentinel;
 mod single_sign_on;
 mod standby;
+mod stripe_client;
 mod tls;
 mod topology;
 mod up;

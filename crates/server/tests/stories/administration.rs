@@ -613,7 +613,7 @@ async fn who_loses_the_role_while_an_act_waits_does_not_act() {
     let foreign = "SELECT count(*) FROM auth.security_events WHERE actor = 'administrator' AND actor_id <> (
                        SELECT id FROM auth.users WHERE email = 'root@example.com')";
     assert_eq!(shop.number(foreign).await, 0);
-    books_are_true(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -657,6 +657,7 @@ async fn what_is_done_at_the_command_line_is_written_down_as_the_operators() {
     ];
     let expected: BTreeSet<_> = of_endpoint.into_iter().chain(others).collect();
     assert_eq!(acts.into_iter().map(|(kind, of)| (kind.to_owned(), of)).collect::<BTreeSet<_>>(), expected);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -697,6 +698,7 @@ async fn who_refunds_a_purchase_or_changes_what_is_for_sale_is_seen_with_what_it
         [json!(name), json!("administrator"), json!(root.id)],
     ];
     assert_eq!(by, expected.iter().map(|row| row.each_ref().map(ToString::to_string)).collect());
+    shop.closes().await;
 }
 
 #[tokio::test]

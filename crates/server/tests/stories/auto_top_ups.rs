@@ -183,7 +183,7 @@ async fn it_is_off_until_its_owner_agrees_and_saves_a_card() {
     let bought = shop.get("/api/v1/credits/purchases", &ada).await;
     assert_eq!((bought.text("/0/state"), bought.integer("/0/priceCents")), ("paid", PRICE));
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn one_fall_is_one_purchase_with_fifty_spends_and_two_replicas() {
     work(&shop).await;
     assert_eq!(top_ups(&shop).await, 2);
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn a_charge_whose_answer_is_lost_is_found_and_made_once() {
         assert_eq!(shown(&shop, &ada).await["purchaseId"], Value::Null);
     }
     assert_eq!(top_ups(&shop).await, 4);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -333,7 +333,7 @@ async fn a_card_that_is_declined_is_tried_three_times_and_its_owner_is_told() {
     assert_ne!(save_card(&shop, &waiting).await, card);
     assert_eq!(shop.stripe.find(&card).unwrap()["customer"], Value::Null, "the old one is forgotten");
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn a_bank_that_wants_to_see_its_customer_is_not_asked_twice() {
     work(&shop).await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0), "the control");
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -392,7 +392,7 @@ async fn a_month_costs_no_more_than_its_cap() {
     let now = shown(&shop, &ada).await;
     assert_eq!((&now["usedThisMonthCents"], &now["cappedUntil"]), (&json!(PRICE), &Value::Null));
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -408,6 +408,7 @@ async fn a_device_that_was_only_found_unlocked_can_t_agree_to_charges() {
     // Turning it off protects, and asks for nothing.
     shop.clock.advance(Duration::minutes(11));
     assert_eq!(turn_off(&shop, &ada).await.status, 204);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -439,6 +440,7 @@ async fn another_package_than_was_agreed_to_is_not_bought() {
     assert_eq!((top_ups(&shop).await, charges(&shop)), (1, 1));
     let mails = shop.mails().await;
     assert_eq!(mails.iter().filter(|kept| about(&kept.mail) == SUBJECT).count(), 2);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -495,6 +497,9 @@ async fn nobody_is_charged_whose_money_went_back_or_whose_account_is_shut() {
     );
     let told = |mails: Vec<KeptMail>| mails.iter().filter(|kept| about(&kept.mail) == SUBJECT).count();
     assert_eq!(told(shop.mails().await), 5, "no mail for who is shut out");
+    // Nothing has happened that this debt comes from.
+    shop.execute("UPDATE credits.balances SET debt = 0").await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -541,7 +546,7 @@ async fn what_is_turned_off_charges_nothing_and_forgets_the_card() {
     work(&shop).await;
     assert_eq!(shop.paid(&ada).await.0, 89, "that is above 50");
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -572,6 +577,7 @@ async fn a_payment_that_stripe_has_forgotten_is_no_hindrance() {
     let ada = shop.sign_in("ada@example.com").await;
     let paused = shown(&shop, &ada).await;
     assert_eq!((&paused["pauseReason"], &paused["purchaseId"]), (&json!("declined"), &Value::Null));
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -591,6 +597,7 @@ async fn an_account_that_is_deleted_takes_its_card_along() {
         .await,
         1
     );
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -625,6 +632,7 @@ async fn a_till_that_nobody_comes_to_leaves_it_off_and_a_strangers_card_is_none(
     spend(&shop, &ada, 60).await;
     taxing.workers.work_on_payments().await;
     assert_eq!(shown(&shop, &ada).await["pauseReason"], "tax");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -654,7 +662,7 @@ async fn a_payment_that_is_made_while_its_owner_changes_the_terms_is_never_charg
     shop.deliver().await;
     assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
     assert_eq!(shown(&shop, &ada).await["usedThisMonthCents"], PRICE);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -697,7 +705,7 @@ async fn a_payment_that_is_made_while_its_owner_turns_it_off_or_leaves_is_never_
     while_a_payment_is_made(&shop, async {}).await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -721,7 +729,7 @@ async fn who_waits_behind_another_is_not_charged_after_turning_it_off() {
     assert_eq!(shop.stripe.count_calls("POST /v1/payment_intents"), 2, "one is made and charged");
     assert_eq!(shop.paid(&ada).await.0 + shop.paid(&bob).await.0, CREDITS);
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -764,6 +772,7 @@ async fn a_charge_that_is_not_noted_is_credited_by_a_delivery_or_the_comparison(
         }
     }
     assert_eq!(shown(&shop, &ada).await["usedThisMonthCents"], 2 * PRICE, "and it counts");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -797,6 +806,7 @@ async fn a_till_that_is_open_is_answered_again_and_others_are_made_sparingly() {
     let ada = shop.sign_in("ada@example.com").await;
     save_card(&shop, &put(&shop, &ada, &wish()).await).await;
     assert_eq!(shown(&shop, &ada).await["status"], "active");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -848,6 +858,7 @@ async fn what_is_saved_at_a_till_that_was_let_go_is_forgotten() {
         shop.number("SELECT count(*) FROM credits.auto_top_ups WHERE tills_to_close = '{}' AND cards_to_forget = '{}' AND next_look_at IS NULL").await,
         1
     );
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -893,7 +904,7 @@ async fn a_change_that_fails_at_stripe_leaves_what_was_agreed_to_and_says_nothin
         assert_eq!(shop.paid(&ada).await.0, if turn == 0 { CREDITS } else { CREDITS + 90 }, "by what holds");
     }
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -939,6 +950,7 @@ async fn what_stripe_refuses_for_good_is_told_and_what_an_operator_can_help_wait
         work(&shop).await;
         assert_eq!(shop.stripe.count_calls("POST /v1/payment_intents"), calls, "and is not tried again");
     }
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -963,6 +975,7 @@ async fn a_session_that_ends_while_a_card_is_asked_for_agrees_to_nothing() {
     let agreed = while_stripe_holds(&shop, "/checkout/sessions", put(&shop, &ada, &wish()), async {}).await;
     save_card(&shop, &agreed).await;
     assert_eq!(shown(&shop, &ada).await["status"], "active", "the control");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -993,7 +1006,7 @@ async fn a_balance_is_looked_at_when_it_fell_and_what_gave_no_notice_is_found() 
     assert_eq!(turn_off(&shop, &ada).await.status, 204);
     assert_eq!(shop.number("SELECT count(*) FROM credits.balances WHERE top_up_below IS NOT NULL").await, 0);
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1030,7 +1043,7 @@ async fn a_card_that_is_declined_is_not_tried_again_while_its_owner_replaces_it(
         assert_eq!(pauses_told(&shop).await, 0);
     }
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1064,7 +1077,7 @@ async fn a_card_that_is_declined_while_its_owner_turns_it_off_or_leaves_is_forgo
     work(&shop).await;
     assert!(shown(&shop, &ada).await["purchaseId"].is_string());
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1095,6 +1108,7 @@ async fn what_a_test_key_left_open_is_no_hindrance_to_a_live_one() {
     assert_eq!(shop.paid(&ada).await.0, 0, "a server with the test key lets it be");
     live.workers.top_up_wallets().await;
     assert_eq!((top_ups(&shop).await, shop.paid(&ada).await), (2, (CREDITS, 0)));
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1127,4 +1141,5 @@ async fn turning_it_on_and_a_deletion_or_a_bonus_never_wait_for_each_other() {
     while shop.number(end_of_connections).await > 0 {}
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(shop.number(deadlocks).await, 0);
+    shop.closes().await;
 }

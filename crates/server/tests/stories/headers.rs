@@ -279,6 +279,16 @@ async fn the_address_of_the_service_leads_to_its_documentation() {
         let initializer = String::from_utf8_lossy(&part.bytes).contains("/openapi.json");
         assert_eq!(initializer, path.ends_with("initializer.js"), "{path} leads to the document");
     }
+    // Anybody may ask as often as he likes, so that nothing is made for it: the same memory each time.
+    for (path, media_type) in
+        [("/openapi.json", "application/json"), ("/docs/errors", "text/html; charset=utf-8")]
+    {
+        let [first, second] = [story.client.get(path).send().await, story.client.get(path).send().await];
+        assert_eq!((first.status.as_u16(), first.bytes.is_empty()), (200, false), "{path}");
+        assert_eq!(first.bytes.as_ptr(), second.bytes.as_ptr(), "{path} is made for each who asks");
+        assert_eq!(first.headers["content-type"], media_type);
+        assert_eq!(first.headers["cache-control"], "public, max-age=300");
+    }
     assert_eq!(story.client.get("/docs").send().await.headers["location"], "/docs/");
     assert_eq!(story.client.get("/docs/no-such-part.js").send().await.problem(), "request.unknown_path");
 }

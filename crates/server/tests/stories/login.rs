@@ -151,7 +151,7 @@ async fn the_cookie_is_for_this_host_and_no_script() {
 async fn over_https_the_cookie_is_secure_and_shared_by_the_subdomains() {
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
-        settings.cookie_domain = Some("example.com".to_owned());
+        settings.cookie_domain = Some("example.com".parse().unwrap());
     })
     .await;
     story.register("ada@example.com").await;

@@ -237,7 +237,7 @@ async fn a_body_is_not_needed_and_neither_is_its_type() {
 async fn over_https_the_cookie_of_https_signs_out_and_is_cleared() {
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
-        settings.cookie_domain = Some("example.com".to_owned());
+        settings.cookie_domain = Some("example.com".parse().unwrap());
     })
     .await;
     let ada = story.user("ada@example.com").await;
@@ -272,7 +272,7 @@ async fn over_https_the_cookie_of_https_signs_out_and_is_cleared() {
 async fn a_page_of_another_site_can_t_sign_anybody_out_by_the_cookie() {
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
-        settings.cookie_domain = Some("example.com".to_owned());
+        settings.cookie_domain = Some("example.com".parse().unwrap());
         settings.cors_origins = vec!["https://chat.example.com".parse().unwrap()];
     })
     .await;

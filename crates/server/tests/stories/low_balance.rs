@@ -187,5 +187,5 @@ async fn apps_hear_of_low_balances_and_purchases_whoever_causes_them() {
     shop.deliver().await;
     shop.workers.deliver_webhooks().await;
     assert_eq!(receiver.take_types(), Vec::<String>::new());
-    crate::credits::books_are_true(&shop).await;
+    shop.closes().await;
 }

@@ -6,6 +6,7 @@ use crate::story::{PASSWORD, Story, User, about, let_go, members, read_jwt, spen
 use crate::two_factor;
 use futures_util::future::join_all;
 use http::Method;
+use mana_platform::config::CookieDomain;
 use mana_testkit::{Client, Reply};
 use serde_json::{Value, json};
 use std::time::Duration as Wait;
@@ -361,6 +362,37 @@ async fn no_trick_makes_a_link_lead_out_of_the_family() {
             assert!(!kept.mail.text.contains("evil"), "{trick}: {}", kept.mail.text);
         }
         story.execute("UPDATE auth.users SET email_verified = false").await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_mailed_to_no_neighbour_below_a_public_suffix() {
+    assert!("fly.dev".parse::<CookieDomain>().is_err(), "no setting makes neighbours a family");
+    let story = Story::with(|settings| {
+        settings.base_url = Some("https://mana.fly.dev".parse().unwrap());
+        settings.cookie_domain = Some("mana.fly.dev".parse().unwrap());
+    })
+    .await;
+    story.register("ada@example.com").await;
+    for (app, is_of_the_family) in [
+        ("https://evil.fly.dev", false),
+        ("https://fly.dev", false),
+        ("https://evil.fly.dev.", false),
+        ("https://chat.mana.fly.dev", true),
+    ] {
+        story.forget_mails().await;
+        story
+            .post("/api/v1/auth/forgot-password", &json!({"email": "ada@example.com", "redirectTo": app}))
+            .await;
+        let mails = story.all_mails().await;
+        let text = &mails.iter().find(|kept| about(&kept.mail) == "Set a new password").unwrap().mail.text;
+        let link = text.lines().find_map(|line| line.strip_prefix("https://mana.fly.dev")).unwrap();
+        assert_eq!(link.contains("callbackURL"), is_of_the_family, "{app}: {link}");
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("callbackURL", app).finish();
+        let token = token_of(link);
+        let followed = story.client.get(&format!("/api/auth/reset-password/{token}?{query}")).send().await;
+        assert_eq!(location(&followed).starts_with(app), is_of_the_family, "{app}: {}", location(&followed));
     }
 }
 

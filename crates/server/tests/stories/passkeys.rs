@@ -859,7 +859,7 @@ async fn passkeys_work_on_pages_of_the_domain_and_where_the_settings_say_and_now
     const APP: &str = "android:apk-key-hash:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
-        settings.cookie_domain = Some("example.com".to_owned());
+        settings.cookie_domain = Some("example.com".parse().unwrap());
         settings.cors_origins = ["https://chat.example.com", "https://example.net"]
             .map(|origin| origin.parse().unwrap())
             .to_vec();

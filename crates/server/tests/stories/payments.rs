@@ -2,17 +2,17 @@
 
 use crate::credits::books_are_true;
 use crate::moving::{exported, imported};
-use crate::story::{Story, User, WAITING, let_go, spend_of};
+use crate::story::{Story, User, WAITING, let_go, members, spend_of};
 use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop, hand_over};
 use futures_util::future::join_all;
 use mana_credits::ledger::verify::{Scope, verify};
-use mana_credits::purchase::reconcile;
+use mana_credits::purchase::{find_statement, reconcile};
 use mana_kernel::Clock as _;
 use mana_testkit::Reply;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use stripe_fake::{Delivery, Knobs, Outcome, sign};
-use time::Duration;
+use time::{Date, Duration};
 
 type Change = fn(&mut Value);
 
@@ -71,7 +71,7 @@ async fn what_is_paid_is_credited_once_and_says_what_it_was() {
     shop.buy(&ada).await;
     assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
     assert_eq!(shop.number("SELECT count(*) FROM credits.grants WHERE source = 'purchase'").await, 2);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn fifty_duplicates_at_once_on_two_replicas_are_one() {
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
     assert_eq!(shop.number("SELECT count(*) FROM credits.transactions WHERE type = 'purchase'").await, 1);
     assert_eq!(shop.number("SELECT count(*) FROM credits.stripe_events WHERE outcome IS NULL").await, 0);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -118,63 +118,194 @@ async fn one_order_looked_at_by_many_at_once_is_credited_once() {
         replica.workers.reconcile_payments(),
     );
     assert_eq!(shop.paid(&ada).await, (3 * CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
-fn permutations(items: &[Delivery]) -> Vec<Vec<Delivery>> {
+fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     if items.len() <= 1 {
         return vec![items.to_vec()];
     }
-    let mut all = Vec::new();
-    for index in 0..items.len() {
+    let first = |index: usize| {
         let mut rest = items.to_vec();
         let first = rest.remove(index);
-        for mut tail in permutations(&rest) {
-            tail.insert(0, first.clone());
-            all.push(tail);
+        permutations(&rest).into_iter().map(move |tail| [&[first], &tail[..]].concat())
+    };
+    (0..items.len()).flat_map(first).collect()
+}
+
+/// Something that happens to an order.
+#[derive(Debug, Clone, Copy)]
+enum Happens {
+    Pay,
+    Later,
+    Fail,
+    Expire,
+    Refund(i64),
+    RefundFails,
+    Dispute(i64),
+    Won,
+    Lost,
+    Warn,
+}
+
+impl Happens {
+    fn to(self, shop: &Shop, bought: &Bought) {
+        let stripe = &shop.stripe;
+        let last = |object: &str| stripe.last(object).unwrap()["id"].as_str().unwrap().to_owned();
+        match self {
+            Self::Pay => drop(stripe.act(&bought.session, Outcome::Pay).unwrap()),
+            Self::Later => drop(stripe.act(&bought.session, Outcome::Later).unwrap()),
+            Self::Fail => drop(stripe.act(&bought.session, Outcome::Fail).unwrap()),
+            Self::Expire => stripe.expire(&bought.session).unwrap(),
+            Self::Refund(cents) => drop(stripe.refund(&shop.payment(bought), Some(cents)).unwrap()),
+            Self::RefundFails => stripe.fail_refund(&last("refund")).unwrap(),
+            Self::Dispute(cents) => {
+                drop(stripe.dispute(&shop.payment(bought), Some(cents), "needs_response").unwrap());
+            }
+            Self::Won => stripe.close_dispute(&last("dispute"), "won").unwrap(),
+            Self::Lost => stripe.close_dispute(&last("dispute"), "lost").unwrap(),
+            Self::Warn => stripe.warn_of_fraud(&shop.payment(bought)).unwrap(),
         }
     }
-    all
+}
+
+/// What Stripe told at some time, and what it answered then.
+struct Moment {
+    told: Delivery,
+    answers: Vec<Value>,
+}
+
+/// The life of an order in six events. The second, third and fifth are told in one of two ways, and it ends in one of two.
+fn live(shop: &Shop, bought: &Bought, way: usize) -> Vec<Moment> {
+    let (is_odd, is_won) = (way % 2 == 1, way % 3 == 1);
+    let either = |even: &'static str, odd: &'static str| if is_odd { odd } else { even };
+    let life = [
+        (Happens::Later, "checkout.session.completed"),
+        (Happens::Pay, either("payment_intent.succeeded", "checkout.session.async_payment_succeeded")),
+        (Happens::Refund(300), either("refund.created", "charge.refunded")),
+        (Happens::Warn, "radar.early_fraud_warning.created"),
+        (Happens::Dispute(PRICE - 300), either("charge.dispute.created", "charge.dispute.funds_withdrawn")),
+        (if is_won { Happens::Won } else { Happens::Lost }, "charge.dispute.closed"),
+    ];
+    let moments = life.into_iter().map(|(happens, kind)| {
+        happens.to(shop, bought);
+        let mut told = shop.stripe.take_deliveries().into_iter();
+        let told = told.find(|delivery| delivery.kind == kind).unwrap();
+        Moment { told, answers: shop.stripe.objects_of(&bought.session) }
+    });
+    moments.collect()
 }
 
 #[tokio::test]
-async fn in_whatever_order_deliveries_come_the_end_is_the_same() {
+async fn in_whatever_order_deliveries_come_and_stripe_answers_as_of_then_the_end_is_the_same() {
     let shop = Shop::open().await;
-    let ada = shop.user("ada@example.com").await;
-    let deliveries = {
-        let bought = shop.pay(&ada).await;
-        shop.stripe.refund(&shop.payment(&bought), Some(300)).unwrap();
-        let all = shop.stripe.take_deliveries();
-        let of = |kind: &str| all.iter().position(|delivery| delivery.kind == kind).unwrap();
-        ["payment_intent.succeeded", "checkout.session.completed", "refund.created", "charge.refunded"]
-            .map(of)
-    };
-    let all =
-        permutations(&vec![
-            Delivery { kind: String::new(), signature: String::new(), body: String::new() };
-            4
-        ])
-        .len();
-    assert_eq!(all, 24);
-    let mut left = 0;
-    for number in 0..all {
-        let bought = shop.pay(&ada).await;
-        let refund = |cents| shop.stripe.refund(&shop.payment(&bought), Some(cents)).unwrap();
-        refund(300);
-        let told = shop.stripe.take_deliveries();
-        let four = deliveries.map(|index| told[index].clone());
-        for delivery in &permutations(&four)[number] {
-            assert_eq!(hand_over(&shop.client, delivery).await.status, 200);
-            shop.workers.work_on_payments().await;
-        }
-        let found = shop.purchase(&ada, &bought).await;
-        assert_eq!((found.text("/state"), found.integer("/refundedCents")), ("partially_refunded", 300));
-        left += CREDITS - CREDITS * 300 / PRICE;
-        assert_eq!(shop.paid(&ada).await, (left, 0));
+    let admin = shop.administrator("root@example.com").await;
+    let mut users = Vec::new();
+    for number in 0..3 {
+        users.push(shop.user(&format!("user{number}@example.com")).await);
     }
-    // The first one, of which nothing was ever told.
-    shop.workers.reconcile_payments().await;
-    all_is_well(&shop).await;
+    // Some of all 720 orders, that in which things happened among them.
+    let orders: Vec<_> = permutations(&[0, 1, 2, 3, 4, 5]).into_iter().step_by(17).collect();
+    let mut lives = Vec::new();
+    for way in 0..orders.len() {
+        let user = way % users.len();
+        let bought = shop.go_to_till(&users[user]).await;
+        let moments = live(&shop, &bought, way);
+        lives.push((user, bought, moments));
+    }
+    for step in 0..6 {
+        for ((_, bought, moments), order) in lives.iter().zip(&orders) {
+            let Moment { told, answers } = &moments[order[step]];
+            shop.stripe.put_back(&bought.session, answers);
+            assert_eq!(hand_over(&shop.client, told).await.status, 200);
+        }
+        shop.workers.work_on_stripe_deliveries().await;
+        books_are_true(&shop).await;
+    }
+    for (user, owner) in users.iter().enumerate() {
+        let of_user = || lives.iter().enumerate().filter(|(_, (of, ..))| *of == user);
+        let won = of_user().filter(|(way, _)| way % 3 == 1).count();
+        let refunded = CREDITS * 300 / PRICE;
+        let left = i64::try_from(won).unwrap() * (CREDITS - refunded);
+        assert_eq!(shop.paid(owner).await, (left, 0));
+        let events = events_of(&shop, owner).await;
+        let count = |kind: &str| events.iter().filter(|(of, _)| of == kind).count();
+        let all = of_user().count();
+        assert_eq!((count("payment_fraud_warning"), count("payment_dispute_lost")), (all, all - won), "once");
+    }
+    for (way, ((_, bought, moments), order)) in lives.iter().zip(&orders).enumerate() {
+        shop.stripe.put_back(&bought.session, &moments[5].answers);
+        let shown = shop.details(&admin, bought).await;
+        let lost = if way % 3 == 1 { 0 } else { PRICE - 300 };
+        let net = shown["grantedMana"].as_i64().unwrap() - shown["takenMana"].as_i64().unwrap();
+        let back = CREDITS * (300 + lost) / PRICE;
+        assert_eq!(
+            (&shown["capturedCents"], &shown["refundedCents"], &shown["lostCents"], &shown["disputed"]),
+            (&json!(PRICE), &json!(300), &json!(lost), &json!(false)),
+            "{order:?}"
+        );
+        assert_eq!(
+            (&shown["fraudWarned"], &shown["problem"], &shown["owedMana"], net),
+            (&json!(true), &Value::Null, &json!(0), CREDITS - back),
+            "{order:?}"
+        );
+    }
+    shop.closes().await;
+}
+
+#[tokio::test]
+async fn each_sort_of_delivery_moves_its_order_by_itself() {
+    use Happens::{Dispute, Expire, Fail, Later, Lost, Pay, Refund, RefundFails, Warn, Won};
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let sorts: [(&str, &[Happens], Happens, Value); 17] = [
+        ("checkout.session.completed", &[], Pay, json!(["paid", 0, 0, false, false])),
+        ("payment_intent.succeeded", &[], Pay, json!(["paid", 0, 0, false, false])),
+        ("checkout.session.async_payment_succeeded", &[Later], Pay, json!(["paid", 0, 0, false, false])),
+        ("checkout.session.async_payment_failed", &[Later], Fail, json!(["failed", 0, 0, false, false])),
+        ("payment_intent.payment_failed", &[Later], Fail, json!(["failed", 0, 0, false, false])),
+        ("checkout.session.expired", &[], Expire, json!(["expired", 0, 0, false, false])),
+        ("refund.created", &[Pay], Refund(300), json!(["partially_refunded", 300, 0, false, false])),
+        ("charge.refunded", &[Pay], Refund(PRICE), json!(["refunded", PRICE, 0, false, false])),
+        ("refund.updated", &[Pay, Refund(300)], RefundFails, json!(["paid", 0, 0, false, false])),
+        ("refund.failed", &[Pay, Refund(300)], RefundFails, json!(["paid", 0, 0, false, false])),
+        ("charge.dispute.created", &[Pay], Dispute(PRICE), json!(["paid", 0, 0, true, false])),
+        ("charge.dispute.funds_withdrawn", &[Pay], Dispute(PRICE), json!(["paid", 0, 0, true, false])),
+        ("charge.dispute.closed", &[Pay, Dispute(PRICE)], Lost, json!(["refunded", 0, PRICE, false, false])),
+        ("charge.dispute.closed", &[Pay, Dispute(PRICE)], Won, json!(["paid", 0, 0, false, false])),
+        ("charge.dispute.funds_reinstated", &[Pay, Dispute(PRICE)], Won, json!(["paid", 0, 0, false, false])),
+        ("radar.early_fraud_warning.created", &[Pay], Warn, json!(["paid", 0, 0, false, true])),
+        // Of one that is not paid, there is nothing more to say than that.
+        ("checkout.session.completed", &[], Later, json!(["unpaid", 0, 0, false, false])),
+    ];
+    let state = async |bought: &Bought| {
+        let shown = shop.details(&ada, bought).await;
+        json!(["state", "refundedCents", "lostCents", "disputed", "fraudWarned"].map(|name| &shown[name]))
+    };
+    for (kind, before, happens, expected) in sorts {
+        let bought = shop.go_to_till(&ada).await;
+        for one in before {
+            one.to(&shop, &bought);
+        }
+        shop.deliver().await;
+        let was = state(&bought).await;
+        happens.to(&shop, &bought);
+        let (alone, others): (Vec<_>, Vec<_>) =
+            shop.stripe.take_deliveries().into_iter().partition(|delivery| delivery.kind == kind);
+        let [alone] = &alone[..] else { panic!("{kind}: {alone:?}") };
+        assert_eq!(state(&bought).await, was, "{kind}");
+        assert!(was != expected || expected[0] == "unpaid", "{kind}: {was}");
+        assert_eq!(hand_over(&shop.client, alone).await.status, 200);
+        shop.workers.work_on_stripe_deliveries().await;
+        assert_eq!(state(&bought).await, expected, "{kind}");
+        // The others say nothing new.
+        for other in &others {
+            assert_eq!(hand_over(&shop.client, other).await.status, 200);
+        }
+        shop.workers.work_on_stripe_deliveries().await;
+        assert_eq!(state(&bought).await, expected, "{kind}");
+    }
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -199,7 +330,125 @@ async fn a_lost_delivery_is_made_up_for_by_the_comparison_once() {
     let again = reconcile(&shop.workers.payments, since, true).await.unwrap();
     assert_eq!((again.agrees(), again.credited, again.lost_events), (true, 0, 0), "{again:?}");
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
+}
+
+#[tokio::test]
+async fn what_is_older_than_asked_for_is_left_out_of_a_comparison() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let bought = shop.buy(&ada).await;
+    shop.stripe.refund(&shop.payment(&bought), Some(300)).unwrap();
+    shop.stripe.turn(Knobs { drop: true, ..Knobs::default() });
+    shop.deliver().await;
+    shop.clock.advance(Duration::days(10));
+    let of_days = async |days: i64| {
+        let since = shop.clock.now() - Duration::days(days);
+        reconcile(&shop.workers.payments, since, false).await.unwrap()
+    };
+    let recent = of_days(9).await;
+    assert_eq!((recent.orders, recent.lost_events, recent.agrees()), (0, 0, true), "{recent:?}");
+    let all = of_days(11).await;
+    assert_eq!((all.orders, all.lost_events > 0, all.agrees()), (1, true, false), "{all:?}");
+    assert_eq!(all.findings[0].sentence, "refunds are not noted");
+    reconcile(&shop.workers.payments, shop.clock.now() - Duration::days(11), true).await.unwrap();
+    shop.closes().await;
+}
+
+#[tokio::test]
+async fn each_day_keeps_what_had_been_paid_in_each_currency() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let database = shop.database.service();
+    let lines = async |day: Option<Date>| {
+        let kept = find_statement(&database, day).await.unwrap()?;
+        let lines = kept.lines.into_iter().map(|line| {
+            assert!(line.is_balanced() && !line.livemode && line.owed_mana == 0, "{line:?}");
+            let cents = (line.captured_cents, line.refunded_cents, line.lost_cents);
+            (line.currency, line.orders, cents, (line.granted_mana, line.taken_mana))
+        });
+        Some((kept.day, lines.collect::<Vec<_>>()))
+    };
+    let placed = shop.order(&ada, &json!({"packageId": "small", "currency": "usd"})).await;
+    let in_dollars = placed.text("/checkoutUrl").rsplit('/').next().unwrap().to_owned();
+    shop.stripe.act(&in_dollars, Outcome::Pay).unwrap();
+    let in_euros = shop.buy(&ada).await;
+    assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
+    assert_eq!(lines(None).await, None);
+
+    let first = shop.clock.now().date();
+    let line = |currency: &str, cents: (i64, i64, i64), taken: i64| {
+        (currency.to_owned(), 1, cents, (CREDITS, taken))
+    };
+    let then = Some((first, vec![line("eur", (PRICE, 0, 0), 0), line("usd", (1_099, 0, 0), 0)]));
+    shop.workers.reconcile_payments().await;
+    assert_eq!(lines(Some(first)).await, then);
+
+    // What happens later is of the next day.
+    shop.stripe.refund(&shop.payment(&in_euros), Some(300)).unwrap();
+    shop.deliver().await;
+    shop.workers.reconcile_payments().await;
+    assert_eq!(lines(None).await, then);
+    shop.clock.advance(Duration::DAY);
+    shop.workers.reconcile_payments().await;
+    let second = first.next_day().unwrap();
+    let taken = CREDITS * 300 / PRICE;
+    let now = Some((second, vec![line("eur", (PRICE, 300, 0), taken), line("usd", (1_099, 0, 0), 0)]));
+    assert_eq!(lines(Some(second)).await, now);
+    assert_eq!(lines(None).await, now, "the last one");
+    assert_eq!(lines(Some(first)).await, then);
+    assert_eq!(lines(second.next_day()).await, None);
+    shop.closes().await;
+}
+
+#[tokio::test]
+async fn what_a_shop_answers_has_the_members_that_clients_read_and_no_others() {
+    let shop = Shop::open().await;
+    let ada = shop.user("ada@example.com").await;
+    let packages = shop.client.get("/api/v1/credits/packages").send().await;
+    let package = [
+        "active",
+        "bonusCredits",
+        "createdAt",
+        "credits",
+        "description",
+        "id",
+        "metadata",
+        "name",
+        "priceEuroCents",
+        "prices",
+        "sortOrder",
+        "stripePriceId",
+        "version",
+    ];
+    assert_eq!(members(&packages.json[0]), package);
+    let placed = shop.order(&ada, &json!({"packageId": "small"})).await;
+    let order =
+        ["amount", "checkoutUrl", "clientSecret", "credits", "currency", "publishableKey", "purchaseId"];
+    assert_eq!(members(&placed.json), order);
+    let link = shop.client.post("/api/v1/credits/payment-link", &json!({"packageId": "small"}));
+    let link = link.bearer(&ada.access_token).send().await;
+    assert_eq!(members(&link.json), ["expiresAt", "package", "purchaseId", "url"]);
+    assert_eq!(members(&link.json["package"]), ["credits", "name", "priceEuroCents"]);
+    let purchase = [
+        "completedAt",
+        "createdAt",
+        "credits",
+        "currency",
+        "disputed",
+        "id",
+        "packageId",
+        "priceCents",
+        "priceEuroCents",
+        "refundedCents",
+        "state",
+        "status",
+    ];
+    let all = shop.get("/api/v1/credits/purchases", &ada).await;
+    assert_eq!(members(&all.json[0]), purchase);
+    let one = shop.get(&format!("/api/v1/credits/purchase/{}", placed.text("/purchaseId")), &ada).await;
+    assert_eq!(members(&one.json), purchase);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -222,7 +471,7 @@ async fn whoever_is_back_from_the_till_need_not_wait_for_a_delivery() {
     shop.workers.work_on_payments().await;
     shop.deliver().await;
     assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -258,7 +507,7 @@ async fn money_that_takes_days_is_credited_when_it_arrives_and_not_before() {
     shop.deliver().await;
     let expired = shop.purchase(&ada, &left).await;
     assert_eq!((expired.text("/status"), expired.text("/state")), ("failed", "expired"));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -298,20 +547,25 @@ async fn a_payment_that_is_not_what_was_ordered_is_not_credited() {
         assert_eq!(shop.refund(&ada, &bought, &json!({})).await.status, 201);
         shop.deliver().await;
     }
+    shop.closes().await;
 }
 
 #[tokio::test]
-async fn a_delivery_of_another_mode_or_of_no_order_is_ignored() {
+async fn a_delivery_of_another_mode_or_account_or_of_no_order_is_ignored() {
     let shop = Shop::open().await;
     let ada = shop.user("ada@example.com").await;
     let bought = shop.pay(&ada).await;
     for delivery in shop.stripe.take_deliveries() {
-        let mut event: Value = serde_json::from_str(&delivery.body).unwrap();
-        event["livemode"] = json!(true);
-        let (body, now) = (event.to_string(), shop.clock.now().unix_timestamp());
-        let signature = sign(&body, "whsec_story", now);
-        let taken = hand_over(&shop.client, &Delivery { kind: delivery.kind, signature, body }).await;
-        assert_eq!(taken.status, 200);
+        for (name, other) in [("livemode", json!(true)), ("account", json!("acct_of_somebody_else"))] {
+            let mut event: Value = serde_json::from_str(&delivery.body).unwrap();
+            event["id"] = json!(format!("{}_{name}", event["id"].as_str().unwrap()));
+            event[name] = other;
+            let (body, now) = (event.to_string(), shop.clock.now().unix_timestamp());
+            let signature = sign(&body, "whsec_story", now);
+            let taken =
+                hand_over(&shop.client, &Delivery { kind: delivery.kind.clone(), signature, body }).await;
+            assert_eq!(taken.status, 200);
+        }
     }
     for kind in ["invoice.paid", "checkout.session.completed", "charge.refunded", "payment_intent.succeeded"]
     {
@@ -339,6 +593,7 @@ async fn a_delivery_of_another_mode_or_of_no_order_is_ignored() {
     shop.workers.payments.errands.look_at(&bought.id);
     shop.workers.work_on_payments().await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0), "the control");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -395,6 +650,8 @@ async fn a_delivery_is_believed_by_its_signature_only() {
         let empty = Delivery { signature: sign(&one.body, "", now), ..one.clone() };
         assert_eq!(hand_over(&closed.client, &empty).await.status, 503);
     }
+    shop.workers.work_on_payments().await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -420,7 +677,7 @@ async fn a_delivery_that_is_resent_a_week_later_changes_nothing() {
     }
     shop.workers.work_on_payments().await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -434,7 +691,7 @@ async fn a_payment_that_went_back_before_anybody_looked_gives_nothing() {
     let found = shop.purchase(&ada, &bought).await;
     assert_eq!((found.text("/status"), found.text("/state")), ("refunded", "refunded"));
     assert_eq!(shop.paid(&ada).await, (0, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -477,7 +734,7 @@ async fn an_administrator_gives_back_what_is_not_spent_and_no_more() {
     shop.deliver().await;
     assert_eq!(shop.stripe.count_calls("POST /v1/refunds"), 4);
     assert_eq!(shop.paid(&bob).await.1, 0);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -511,7 +768,60 @@ async fn a_refund_that_stripe_did_not_answer_is_done_once_in_the_end() {
     shop.deliver().await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
     assert_eq!(shop.purchase(&ada, &bought).await.text("/state"), "paid");
-    all_is_well(&shop).await;
+    shop.closes().await;
+}
+
+#[tokio::test]
+async fn what_stripe_does_and_nobody_hears_of_is_done_once() {
+    let shop = Shop::open().await;
+    let ada = shop.administrator("ada@example.com").await;
+    let body = json!({"packageId": "small", "idempotencyKey": "k"});
+    for (call, made) in [("/customers", "customer"), ("/checkout/sessions", "checkout.session")] {
+        shop.stripe.lose_answers(Some(call));
+        for _ in 0..2 {
+            let refused = shop.order(&ada, &body).await;
+            assert_eq!((refused.status.as_u16(), refused.problem()), (503, "payments.provider_unavailable"));
+        }
+        assert_eq!((shop.stripe.count(made), shop.stripe.count_calls(&format!("POST /v1{call}"))), (1, 4));
+    }
+    shop.stripe.lose_answers(None);
+    let placed = shop.order(&ada, &body).await;
+    assert_eq!(placed.status, 201, "{}", placed.json);
+    assert_eq!((shop.stripe.count("customer"), shop.stripe.count("checkout.session")), (1, 1));
+    let session = placed.text("/checkoutUrl").rsplit('/').next().unwrap().to_owned();
+    let bought = Bought { id: placed.text("/purchaseId").to_owned(), session };
+    shop.stripe.act(&bought.session, Outcome::Pay).unwrap();
+    shop.deliver().await;
+    assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
+
+    let refunds = async |admin: &User| {
+        let shown = shop.details(admin, &bought).await;
+        let all = shown["refunds"].as_array().unwrap().clone();
+        all.iter().map(|refund| refund["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let calls = || shop.stripe.count_calls("POST /v1/refunds");
+    shop.stripe.lose_answers(Some("/refunds"));
+    let body = json!({"amountCents": 300, "idempotencyKey": "ticket-1"});
+    let wanted = shop.refund(&ada, &bought, &body).await;
+    assert_eq!((wanted.status.as_u16(), wanted.text("/status")), (201, "wanted"), "{}", wanted.json);
+    assert_eq!((shop.stripe.count("refund"), calls()), (1, 2), "asked twice, done once");
+    let again = shop.refund(&ada, &bought, &body).await;
+    assert_eq!((again.status.as_u16(), again.text("/status")), (201, "succeeded"), "{}", again.json);
+    assert_eq!((shop.stripe.count("refund"), calls()), (1, 2), "what is found there is not asked for again");
+    assert_eq!(shop.paid(&ada).await, (CREDITS - CREDITS * 300 / PRICE, 0));
+
+    // The next one is found after a day: Stripe has forgotten the key by then, and not what was done under it.
+    let wanted = shop.refund(&ada, &bought, &json!({"amountCents": 100})).await;
+    assert_eq!(wanted.text("/status"), "wanted", "{}", wanted.json);
+    shop.stripe.lose_answers(None);
+    shop.clock.advance(Duration::days(2));
+    shop.workers.send_refunds().await;
+    let ada = shop.sign_in("ada@example.com").await;
+    assert_eq!(refunds(&ada).await, ["succeeded"; 2]);
+    assert_eq!((shop.stripe.count("refund"), calls()), (2, 4));
+    assert_eq!(shop.paid(&ada).await, (CREDITS - CREDITS * 400 / PRICE, 0));
+    shop.deliver().await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -543,7 +853,7 @@ async fn a_refund_waits_while_stripe_refuses_the_key() {
     shop.stripe.refuse(None);
     assert_eq!(shop.paid(&ada).await, (CREDITS - taken, 0));
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -588,7 +898,7 @@ async fn an_order_whose_payment_is_not_noted_is_refunded_once_or_not_at_all() {
     assert!(refunds.as_array().unwrap().iter().all(|refund| refund["status"] == "succeeded"), "{refunds}");
     let left = 3 * CREDITS - CREDITS * 400 / PRICE;
     assert_eq!((shop.stripe.count("refund"), shop.paid(&ada).await), (2, (left, 0)));
-    books_are_true(&shop).await;
+    shop.closes_but_for(2).await;
 }
 
 #[tokio::test]
@@ -631,7 +941,7 @@ async fn a_dispute_freezes_what_is_left_and_gives_it_back_or_leaves_a_debt() {
     shop.buy(&bob).await;
     assert_eq!(shop.paid(&bob).await, (CREDITS - 300, 0));
     assert_eq!(spend(&shop, &bob, 100).await.status, 201);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -677,6 +987,8 @@ async fn who_bought_before_the_books_were_moved_buys_and_owes_on_in_true_books()
     let found = verify(&new.database.service(), scope, |_| {}).await.unwrap().findings;
     let found: Vec<_> = found.iter().map(|finding| finding.invariant).collect();
     assert!(found.contains(&22) && found.contains(&25), "what it came with is what is left out: {found:?}");
+    old.closes().await;
+    new.breaks_up();
 }
 
 #[tokio::test]
@@ -700,7 +1012,7 @@ async fn a_purchase_that_waits_for_its_wallet_is_dated_when_it_has_it() {
     credited.await.unwrap();
     let dated = "SELECT floor(extract(epoch FROM created_at))::bigint FROM credits.transactions WHERE type = 'purchase'";
     assert_eq!(shop.number(dated).await, shop.clock.now().unix_timestamp());
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -727,6 +1039,7 @@ async fn whoever_owes_spends_no_paid_mana_and_may_spend_free_mana() {
     let events = events_of(&shop, &ada).await;
     assert_eq!(events[0], ("payment_fraud_warning".to_owned(), second.id.clone()));
     assert_eq!(events.len(), 2);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -764,7 +1077,7 @@ async fn a_package_has_versions_and_an_order_keeps_its_own() {
     let refused =
         put(&ada, json!({"name": "x", "credits": 10, "bonusCredits": 11, "priceEuroCents": 10})).await;
     assert_eq!((refused.status.as_u16(), refused.problem()), (400, "payments.bonus_beyond_credits"));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -799,9 +1112,20 @@ async fn an_order_can_be_repeated_under_its_key_and_is_one() {
     let link = link.bearer(&ada.access_token).send().await;
     assert_eq!((link.status.as_u16(), link.integer("/package/credits")), (201, CREDITS), "{}", link.json);
     assert!(link.text("/url").starts_with("http") && !link.text("/expiresAt").is_empty());
-    let embedded = shop.order(&ada, &json!({"packageId": "small", "uiMode": "embedded"})).await;
+    let body = json!({"packageId": "small", "uiMode": "embedded"});
+    let orders = shop.number("SELECT count(*) FROM credits.purchases").await;
+    let refused =
+        shop.client.post("/api/v1/credits/payment-link", &body).bearer(&ada.access_token).send().await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (400, "payments.embedded_link"));
+    assert_eq!(
+        shop.number("SELECT count(*) FROM credits.purchases").await,
+        orders,
+        "there is no order either"
+    );
+    let embedded = shop.order(&ada, &body).await;
     assert_eq!(embedded.json["checkoutUrl"], Value::Null);
     assert!(embedded.text("/clientSecret").starts_with("cs_test_"), "{}", embedded.json);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -842,6 +1166,7 @@ async fn an_order_that_can_not_be_is_refused_with_a_way_out() {
     assert!(refused.headers.contains_key("retry-after"));
     shop.import(json!([{"id": "odd", "name": "Odd", "credits": 10, "priceEuroCents": 500, "stripePriceId": "price_eur_500"}])).await;
     assert_eq!(shop.order(&ada, &json!({"packageId": "odd"})).await.status, 201);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -862,7 +1187,7 @@ async fn a_customer_who_was_deleted_at_stripe_is_made_anew_once() {
     shop.stripe.refund(&shop.payment(&before), None).unwrap();
     shop.deliver().await;
     assert_eq!(shop.purchase(&ada, &before).await.text("/state"), "refunded");
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -887,7 +1212,7 @@ async fn a_payment_for_a_wallet_that_is_closed_is_told_to_a_person() {
     shop.deliver().await;
     let shown = shop.details(&ada, &bought).await;
     assert_eq!((&shown["problem"], &shown["state"]), (&Value::Null, &json!("refunded")));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -903,6 +1228,7 @@ async fn an_order_at_rest_is_not_looked_at_for_ever() {
     assert!(before > 0);
     shop.workers.reconcile_payments().await;
     assert_eq!(shop.stripe.count_calls("GET /v1/checkout/sessions/"), before);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -917,7 +1243,7 @@ async fn a_till_whose_answer_was_lost_is_found_by_the_comparison() {
     shop.workers.reconcile_payments().await;
     assert_eq!(shop.status(&ada, &bought).await, "completed");
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -975,6 +1301,7 @@ async fn the_proof_finds_what_contradicts_a_purchase() {
         shop.execute("DROP TABLE public.kept, public.orders").await;
         shop.execute("ALTER TABLE credits.refunds ADD CONSTRAINT refunds_purchase_id_fkey FOREIGN KEY (purchase_id) REFERENCES credits.purchases (id) NOT VALID").await;
     }
+    shop.breaks_up();
 }
 
 #[tokio::test]
@@ -1002,6 +1329,7 @@ async fn the_database_refuses_to_credit_an_order_anew_or_for_another_amount() {
         let refused = sqlx::query(change).execute(&mut *transaction).await.unwrap_err();
         assert_eq!(refused.as_database_error().unwrap().code().unwrap(), "42501", "{change}");
     }
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1047,7 +1375,7 @@ async fn a_debt_is_forgiven_by_an_administrator_with_a_reason_and_the_books_stay
     // And paid mana can be spent again.
     shop.buy(&bob).await;
     assert_eq!(spend(&shop, &bob, 100).await.status, 201);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1089,6 +1417,7 @@ async fn what_moves_money_asks_administrators_for_a_proof_that_is_fresh() {
         let done = ask(&ada, method, path, body).await;
         assert_eq!(done.status.as_u16(), *status, "{path}: {}", done.json);
     }
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1126,6 +1455,7 @@ async fn administrators_find_purchases_of_a_user_in_a_state_page_by_page() {
         assert_eq!(shop.get(&format!("/api/v1/admin/purchases{bad}"), &ada).await.status, 400, "{bad}");
     }
     assert_eq!(shop.get("/api/v1/admin/purchases", &bob).await.problem(), "auth.admin_required");
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1163,7 +1493,7 @@ async fn whoever_names_orders_to_the_page_after_the_till_costs_little() {
     shop.workers.look_at_purchases().await;
     assert_eq!(looks(), before, "it does not wait any more");
     shop.deliver().await;
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1188,7 +1518,7 @@ async fn an_order_that_can_not_be_compared_does_not_end_the_comparison() {
     shop.stripe.refuse(None);
     shop.workers.reconcile_payments().await;
     assert_eq!(shop.paid(&ada).await, (2 * CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1204,7 +1534,7 @@ async fn lost_deliveries_are_taken_in_although_stripe_lists_nothing_else() {
     shop.workers.work_on_payments().await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
     shop.stripe.refuse(None);
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1221,7 +1551,7 @@ async fn long_lists_of_stripe_are_read_to_their_end() {
     shop.execute("UPDATE credits.purchases SET session_id = NULL, state = 'created', lifecycle = 'created', customer_id = NULL").await;
     shop.workers.reconcile_payments().await;
     assert_eq!(shop.paid(&ada).await, (CREDITS, 0));
-    all_is_well(&shop).await;
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1249,6 +1579,7 @@ async fn a_till_that_asks_for_another_price_is_closed_and_not_adopted() {
         "{report:?}"
     );
     assert_eq!((shop.number(noted).await, shop.paid(&ada).await), (0, (0, 0)));
+    shop.closes_but_for(1).await;
 }
 
 #[tokio::test]
@@ -1269,6 +1600,7 @@ async fn to_compare_without_fixing_writes_nothing_and_an_embedded_till_keeps_its
     assert_eq!(again.json, placed.json);
     assert!(again.text("/clientSecret").starts_with("cs_test_"));
     assert_eq!(shop.stripe.count_calls("POST /v1/checkout/sessions"), 1);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -1310,13 +1642,15 @@ async fn of_a_delivery_nothing_is_kept_that_says_who_paid() {
     shop.clock.advance(Duration::days(41));
     keyless.workers.prune().await;
     assert_eq!(shop.number("SELECT count(*) FROM credits.stripe_events").await, 0);
+    shop.workers.reconcile_payments().await;
+    shop.closes().await;
 }
 
 #[tokio::test]
 async fn browsers_return_from_the_till_to_where_any_redirect_may_lead() {
     let shop = Shop::with(|settings| {
         settings.frontend_url = Some("https://www.example.org/start".parse().unwrap());
-        settings.cookie_domain = Some("family.example".to_owned());
+        settings.cookie_domain = Some("family.example".parse().unwrap());
     })
     .await;
     let ada = shop.user("ada@example.com").await;
@@ -1334,4 +1668,5 @@ async fn browsers_return_from_the_till_to_where_any_redirect_may_lead() {
             assert_eq!(placed.problem(), "payments.foreign_url", "{url}");
         }
     }
+    shop.closes().await;
 }

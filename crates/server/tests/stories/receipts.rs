@@ -1,6 +1,5 @@
 //! Receipts, and tax as Stripe calculates it.
 
-use crate::payments::all_is_well;
 use crate::story::{PASSWORD, User, spend_of};
 use crate::till::{Bought, CREDITS, PRICE, PaymentPasses as _, Shop};
 use http::Method;
@@ -112,6 +111,7 @@ async fn a_receipt_says_what_was_sold_to_its_buyer_and_nobody_else() {
     let left =
         "SELECT count(*) FROM credits.purchases WHERE payer_name IS NOT NULL OR payer_address IS NOT NULL";
     assert_eq!(shop.number(left).await, 0);
+    shop.closes().await;
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn tax_beside_the_price_or_within_it_gives_the_mana_of_the_package() {
         assert_eq!(shop.refund(&ada, &bought, &json!({})).await.status, 201);
         shop.deliver().await;
         assert_eq!(shop.paid(&ada).await, (0, 0));
-        all_is_well(&shop).await;
+        shop.closes().await;
     }
 }
 
@@ -178,5 +178,5 @@ async fn what_is_neither_price_nor_tax_is_not_what_was_ordered() {
     }
     untaxed.workers.work_on_payments().await;
     assert_eq!(shop.purchase(&ada, &taxed).await.text("/state"), "paid");
-    all_is_well(&shop).await;
+    shop.closes().await;
 }

@@ -369,7 +369,7 @@ async fn a_session_that_the_cookie_keeps_ends_at_its_absolute_time_out() {
 async fn over_https_the_family_shares_the_cookie_of_its_domain() {
     let story = Story::with(|settings| {
         settings.base_url = Some("https://auth.example.com".parse().unwrap());
-        settings.cookie_domain = Some("example.com".to_owned());
+        settings.cookie_domain = Some("example.com".parse().unwrap());
         settings.cors_origins = vec!["https://chat.example.com".parse().unwrap()];
     })
     .await;

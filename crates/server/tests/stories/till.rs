@@ -1,28 +1,41 @@
 //! A shop with a Stripe of its own, whose deliveries wait until a story hands them over.
 
+use crate::credits::books_are_true;
 use crate::story::{Story, User};
 use futures_util::future::join_all;
 use mana_core_auth::app;
 use mana_core_auth::workers::Workers;
 use mana_credits::package;
 use mana_credits::package::model::NamedPackage;
+use mana_credits::purchase::{StatementLine, reconcile};
 use mana_kernel::{Clock, Rng};
 use mana_platform::{Settings, SystemRng};
 use mana_testkit::{Client, FakeClock, Reply};
 use serde_json::{Value, json};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use stripe_fake::{Delivery, Fake, Options, Outcome};
+use time::Duration;
 use tokio::net::TcpListener;
 
 /// What stories sell: 1,100 mana for 9.99 euros, 100 of them a present.
 pub(crate) const CREDITS: i64 = 1_100;
 pub(crate) const PRICE: i64 = 999;
 
-/// A service that sells, and its Stripe.
+/// A service that sells, and its Stripe. A story that opens one has to close it.
 pub(crate) struct Shop {
     pub(crate) story: Story,
     pub(crate) stripe: Fake,
+    is_closed: AtomicBool,
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let is_over = self.is_closed.load(Ordering::Relaxed) || thread::panicking();
+        assert!(is_over, "a story about a shop ends with `closes`, which looks at its books");
+    }
 }
 
 /// All that is done about payments besides answering requests.
@@ -79,10 +92,30 @@ impl Shop {
         })
         .await;
         clock.set(story.clock.clone()).unwrap();
-        let shop = Self { story, stripe };
+        let shop = Self { story, stripe, is_closed: AtomicBool::new(false) };
         let package = json!([{"id": "small", "name": "Small", "credits": CREDITS, "bonusCredits": 100, "priceEuroCents": PRICE, "prices": {"usd": 1_099}}]);
         shop.import(package).await;
         shop
+    }
+
+    /// The end of a story: whatever it did, the books are true, and Stripe says the same.
+    pub(crate) async fn closes(self) {
+        self.closes_but_for(0).await;
+    }
+
+    /// The end of one that leaves so many differences for a person to see to.
+    pub(crate) async fn closes_but_for(self, open: u64) {
+        books_are_true(&self).await;
+        let since = self.clock.now().saturating_sub(Duration::days(30));
+        let report = reconcile(&self.workers.payments, since, false).await.unwrap();
+        let is_balanced = report.statement.iter().all(StatementLine::is_balanced);
+        assert!(report.open == open && is_balanced, "{report:?}");
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// The end of one that has written lies into its books.
+    pub(crate) fn breaks_up(self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) async fn import(&self, packages: Value) {
