@@ -227,7 +227,10 @@ fn add_common_answers(operation: &mut Operation, method: &Method, path: &str) {
         answers.push(("400", "The request does not fit"));
     }
     if operation.request_body.is_some() {
-        answers.extend([("413", "The body is over 64 KiB"), ("415", "The body is not of the media type")]);
+        answers.extend([
+            ("413", "The body is larger than the operation takes, which is 64 KiB but for batches"),
+            ("415", "The body is not of the media type"),
+        ]);
     }
     // Said by the reader of heads, which knows neither operations nor problems.
     let too_large = ResponseBuilder::new().description("The head of the request is over 32 KiB").build();
