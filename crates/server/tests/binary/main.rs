@@ -5,6 +5,7 @@ mod cluster;
 mod collector;
 mod http;
 mod process;
+mod till;
 mod wire;
 
 mod administration;

@@ -2,34 +2,18 @@
 
 use crate::cluster::{Cluster, ROOT_SECRET};
 use crate::http::exchange;
-use crate::process::{Done, Home, Launch, Server, free_port, listen, poll};
+use crate::process::{Done, Home, Launch, Server, free_port, poll};
+use crate::till::{WEBHOOK_SECRET, open_till};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use stripe_fake::{Fake, Knobs, Options, Outcome};
+use std::time::Duration;
+use stripe_fake::{Fake, Knobs, Outcome};
 
 const ORDERS: i64 = 6;
 const PACKAGES: &str = r#"[{"id": "small", "name": "Small", "credits": 500, "priceEuroCents": 500}]"#;
 
-/// A Stripe on a port of its own, which delivers to `webhook_port`.
-fn stripe(runtime: &tokio::runtime::Runtime, webhook_port: u16) -> (Fake, String) {
-    let listener = listen();
-    listener.set_nonblocking(true).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this Stripe goes by the machine's clock, as the server does"
-    )]
-    let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    let fake = Fake::new(Options {
-        url: url.clone(),
-        webhook_url: format!("http://127.0.0.1:{webhook_port}/api/v1/webhooks/stripe").parse().ok(),
-        webhook_secret: "whsec_binary".to_owned(),
-        now: Arc::new(now),
-    });
-    let serving = fake.clone();
-    runtime.spawn(async move { serving.serve(tokio::net::TcpListener::from_std(listener).unwrap()).await });
-    (fake, url)
+/// A Stripe that delivers to `port`.
+fn stripe(runtime: &tokio::runtime::Runtime, port: u16) -> (Fake, String) {
+    open_till(runtime, Some(format!("http://127.0.0.1:{port}/api/v1/webhooks/stripe")))
 }
 
 fn with(launch: Launch, cluster: &Cluster, stripe: &str) -> Launch {
@@ -39,7 +23,7 @@ fn with(launch: Launch, cluster: &Cluster, stripe: &str) -> Launch {
         .env("MANA_SECRET_KEY", ROOT_SECRET)
         .env("RATE_LIMIT_MAX", "0")
         .env("STRIPE_SECRET_KEY", "sk_test_binary")
-        .env("STRIPE_WEBHOOK_SECRET", "whsec_binary")
+        .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
         .env("STRIPE_API_BASE", stripe)
 }
 
@@ -276,12 +260,12 @@ fn what_does_not_match_is_counted_until_it_does_and_a_missing_secret_is_told_at_
     assert_eq!((unsigned.status, unsigned.text("/code").as_str()), (503, "payments.no_webhook_secret"));
     server.stop("TERM");
 
-    let server = serve("whsec_binary");
+    let server = serve(WEBHOOK_SECRET);
     counted(&server, 1);
     assert!(!server.stderr().contains(untold), "{}", server.stderr());
     server.stop("TERM");
     fake.tamper(&payment, |payment| payment["amount_received"] = json!(500));
-    let server = serve("whsec_binary");
+    let server = serve(WEBHOOK_SECRET);
     counted(&server, 0);
     assert_eq!(server.get_as(&token, "/api/v1/credits/balance").json()["balance"], 500);
     server.stop("TERM");

@@ -1,12 +1,10 @@
 //! The service against its own OpenAPI document, as schemathesis tries it: what fits the document and what does not.
 
 use crate::cluster::{Cluster, ROOT_SECRET};
-use crate::process::{Done, Home, Launch, Server, listen};
+use crate::process::{Done, Home, Launch, Server};
+use crate::till::{WEBHOOK_SECRET, open_till};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use stripe_fake::{Fake, Options};
 
 /// The same requests each time, as many of the made-up ones as the time allows.
 const SEED: &str = "1";
@@ -74,31 +72,12 @@ fn try_phases(home: &Home, server: &Server, app_key: &str, turn: &Turn, phases: 
     assert!(told.contains(done), "{turn:?} {told}");
 }
 
-/// A Stripe that takes orders; nobody pays.
-fn stripe(runtime: &tokio::runtime::Runtime) -> String {
-    let listener = listen();
-    listener.set_nonblocking(true).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this Stripe goes by the machine's clock, as the server does"
-    )]
-    let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    let fake = Fake::new(Options {
-        url: url.clone(),
-        webhook_url: None,
-        webhook_secret: "whsec_bm9ib2R5".to_owned(),
-        now: Arc::new(now),
-    });
-    runtime.spawn(async move { fake.serve(tokio::net::TcpListener::from_std(listener).unwrap()).await });
-    url
-}
-
 #[test]
 fn no_request_brings_the_service_out_of_its_document() {
     let (home, cluster) = (Home::new(), Cluster::start().with_database("mana"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stripe = stripe(&runtime);
+    // It takes orders; nobody pays.
+    let (_, stripe) = open_till(&runtime, None);
     let with = |launch: Launch| {
         launch
             .env("DATABASE_URL", cluster.service_url("mana"))
@@ -108,7 +87,7 @@ fn no_request_brings_the_service_out_of_its_document() {
             .env("RATE_LIMIT_MAX", "0")
             .env("FRESH_AUTHENTICATION", "1d")
             .env("STRIPE_SECRET_KEY", "sk_test_nobody")
-            .env("STRIPE_WEBHOOK_SECRET", "whsec_bm9ib2R5")
+            .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
             .env("STRIPE_API_BASE", &stripe)
             .env("MAGIC_LINK_SIGN_IN", "true")
             .env("EMAIL_CODE_SIGN_IN", "true")

@@ -9,6 +9,8 @@ mod http;
 #[expect(dead_code, reason = "shared with the tests of the binary, which use all of it")]
 #[path = "../binary/process.rs"]
 mod process;
+#[path = "../binary/till.rs"]
+mod till;
 
 mod apps;
 mod backups;

@@ -1,10 +1,10 @@
 // Stripe's own client (npm stripe) against the Stripe of the tests: it is told an address, and nothing else is different.
-// node stripe_client.mjs <file of the module> <port of that Stripe> <port for its deliveries>
+// node stripe_client.mjs <file of the module> <port of that Stripe> <port for its deliveries> <what they are signed with>
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { pathToFileURL } from 'node:url'
 
-const [, , module, port, deliveriesPort] = process.argv
+const [, , module, port, deliveriesPort, secret] = process.argv
 const { default: Stripe } = await import(pathToFileURL(module))
 const address = { protocol: 'http', host: '127.0.0.1', port, apiVersion: '2024-06-20', telemetry: false }
 const stripe = new Stripe('sk_test_peer', address)
@@ -18,7 +18,7 @@ const endpoint = createServer(async (request, response) => {
   for await (const chunk of request) chunks.push(chunk)
   try {
     const signature = request.headers['stripe-signature']
-    heard.push(stripe.webhooks.constructEvent(Buffer.concat(chunks), signature, 'whsec_peer'))
+    heard.push(stripe.webhooks.constructEvent(Buffer.concat(chunks), signature, secret))
     response.writeHead(200).end()
   } catch (error) {
     refused.push(error)
