@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 
 /// The message of a client that has sqlx commit.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// The message of one that has it roll back.
+const ROLLBACK: &[u8] = b"Q\0\0\0\x0dROLLBACK\0";
 
 /// What happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +125,8 @@ async fn relay(
         message.extend(rest);
         let cut = next.lock().unwrap().map(|(cut, text)| (cut, contains(&message, text)));
         is_chosen |= cut.is_some_and(|(_, is_written)| is_written);
+        // What only read does not commit; the next transaction on this connection is another's.
+        is_chosen &= message != ROLLBACK;
         let is_due = message == COMMIT || cut.is_some_and(|(cut, _)| cut == Cut::SilentInBatch);
         if is_due && is_chosen {
             is_chosen = false;
