@@ -288,12 +288,11 @@ impl Database {
         let mut lent = self.lend_in_transaction(statement).await;
         if let Err(error) = &lent
             && kind(error) == "connection"
+            && !is_silence(error)
         {
-            Learned::note(error);
             // Nothing was done on it. The next one is asked first, or new.
-            if !is_silence(error) {
-                lent = self.lend_in_transaction(statement).await;
-            }
+            Learned::note(error);
+            lent = self.lend_in_transaction(statement).await;
         }
         let traced = wait.end();
         Ok(Transaction { lent: lent?, is_open: true, traced })
