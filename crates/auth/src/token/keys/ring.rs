@@ -126,8 +126,8 @@ impl KeyRing {
         }
         let answer = tokio::time::timeout(ASKING_LIMIT, self.reload()).await;
         // Not before: whoever hangs up in the middle has asked nothing, and would keep all others from asking.
-        *asked =
-            Some(Asked { at: now, is_answered: !matches!(answer, Err(_) | Ok(Err(KeyError::Database(_)))) });
+        let is_answered = !matches!(answer, Err(_) | Ok(Err(KeyError::Database(_))));
+        *asked = Some(Asked { at: now, is_answered });
         match answer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -138,7 +138,6 @@ impl KeyRing {
                 "a token names an unknown key, and the database does not say within {ASKING_LIMIT:?} whether it is one"
             ),
         }
-        let is_answered = asked.is_some_and(|asked| asked.is_answered);
         if is_answered { Ok(self.find(kid).is_some()) } else { Err(KeysUnread) }
     }
 
